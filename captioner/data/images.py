@@ -1,0 +1,205 @@
+"""From whatever a person calls an image to upright 8-bit RGB, and from the paths they type to image files.
+
+Start with ``open_image``; ``find_images`` is what the command line walks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import stat
+import struct
+import threading
+import warnings
+from collections.abc import Iterator
+from typing import Any, BinaryIO, cast
+
+from PIL import Image
+
+from captioner.data.paths import IMAGE_SUFFIXES, Unreadable, find_images, shown
+from captioner.data.rgb import to_rgb
+from captioner.errors import ImageError
+
+__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "ImageSource", "Unreadable", "find_images", "open_image"]
+
+ImageSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image
+
+MAX_PIXELS = 200_000_000
+"""More pixels than any camera makes. A decoded image takes three bytes for each, whatever the size of its file."""
+
+# Formats with a signature, in order of frequency. Pillow knows more, but some of them take any file for theirs (TGA),
+# start other programs (EPS) or are documents. HEIF is there only if the application has registered a reader for it.
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "HEIF", "JPEG2000", "PPM", "QOI", "ICO")
+
+
+class _Refused(Exception):
+    """Why an image is refused; ``open_image`` puts its name before the reason."""
+
+
+def open_image(source: ImageSource, *, min_side: int | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Read one image as upright 8-bit RGB, fully decoded and without metadata.
+
+    ``source`` is a path, the bytes of a file, a file opened in binary mode (read from its start, left open) or a PIL
+    image (left as it is, but loaded). The rules:
+
+    - EXIF orientation is applied, from any format that carries it. Of an animation the first frame is taken.
+    - Transparency, of an alpha channel, a palette or one colour, is laid on white.
+    - A valid ICC profile is converted to sRGB (wide-gamut phone photos, CMYK); a broken or unfitting one is ignored.
+    - 16 bits become 8 by division by 257, rounded. Other integers are stretched from their range to 0..255; so are
+      floats, unless they lie in 0..1, which is then the range. NaN and infinities are black.
+
+    ``min_side`` (pixels) lets a JPEG be decoded at 1/2, 1/4 or 1/8 while both sides stay at least that long, which is
+    several times faster for large photos. It does nothing for other formats or for a PIL image.
+
+    Raises ``ImageError`` with one sentence that names the source and the reason. Images of more than ``max_pixels``
+    are refused from their header. A damaged or truncated file is refused, never half read.
+    """
+    with _quiet_pillow():
+        try:
+            if isinstance(source, Image.Image):
+                return _decode(source, max_pixels)
+            with _binary(source) as stream:
+                image = _identify(stream)
+                if min_side is not None:
+                    _check_size(image, max_pixels)
+                    image.draft(None, (max(1, min_side), max(1, min_side)))
+                return _decode(image, max_pixels)
+        except _Refused as refusal:
+            raise ImageError(f"cannot read {_name(source)}: {refusal}") from None
+        except Exception as error:  # Pillow's plugins raise nearly anything on a damaged file
+            raise ImageError(f"cannot read {_name(source)}: {_reason(error)}") from error
+
+
+def _name(source: object) -> str:
+    if isinstance(source, (str, os.PathLike)):
+        return shown(source)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return f"an image of {len(source)} bytes"
+    name = getattr(source, "filename" if isinstance(source, Image.Image) else "name", None)
+    return shown(name) if isinstance(name, str) and name else f"an image ({type(source).__name__})"
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, MemoryError):
+        return "there is not enough memory to decode it"
+    if isinstance(error, Image.DecompressionBombError):
+        return "it has too many pixels"
+    if isinstance(error, PermissionError):
+        return "permission denied"
+    if "truncated" in text.lower() or isinstance(error, EOFError):
+        return "the file is truncated"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return f"the file is damaged or of an unsupported kind ({text})"
+
+
+@contextlib.contextmanager
+def _binary(source: object) -> Iterator[BinaryIO]:
+    """A seekable binary stream of the source; what was opened here is closed here."""
+    if isinstance(source, (str, os.PathLike)):
+        with _open_file(source) as file:
+            yield file
+    elif isinstance(source, (bytes, bytearray, memoryview)):
+        yield io.BytesIO(source)
+    elif hasattr(source, "read"):
+        stream = cast(BinaryIO, source)
+        try:
+            stream.seek(0)
+        except (AttributeError, OSError):  # a socket, a pipe: io.UnsupportedOperation is an OSError
+            data = stream.read()
+            if not isinstance(data, bytes):
+                raise _Refused("it is opened in text mode; open it with mode 'rb'") from None
+            stream = io.BytesIO(data)
+        yield stream
+    else:
+        raise _Refused("an image is a path, bytes, a file opened in binary mode or a PIL image")
+
+
+def _open_file(path: str | os.PathLike[str]) -> BinaryIO:
+    try:
+        status = os.stat(path)
+        # Looked at before it is opened: opening a pipe nobody writes to would wait for ever.
+        if stat.S_ISDIR(status.st_mode):
+            raise _Refused("it is a folder")
+        if not stat.S_ISREG(status.st_mode):
+            raise _Refused("it is a pipe, socket or device, not a file")
+        if status.st_size == 0:
+            raise _Refused("it is empty")
+        return open(path, "rb")
+    except FileNotFoundError:
+        link = os.path.islink(path)
+        raise _Refused("it is a link to a file that does not exist" if link else "there is no such file") from None
+    except ValueError:
+        raise _Refused("this cannot be the name of a file") from None
+
+
+def _identify(stream: BinaryIO) -> Image.Image:
+    """Open the header by the plugins' own factories.
+
+    ``Image.open`` would also apply Pillow's global pixel limit, lower than ours, and fall back to formats not wanted.
+    """
+    Image.init()
+    prefix = stream.read(16)
+    if not prefix:
+        raise _Refused("it is empty")
+    if not isinstance(prefix, bytes):
+        raise _Refused("it is opened in text mode; open it with mode 'rb'")
+    recognised = None
+    for name in _FORMATS:
+        factory, accept = Image.OPEN.get(name, (None, None))
+        if factory is None or accept is None or accept(prefix) is not True:
+            continue
+        stream.seek(0)
+        try:
+            return factory(stream, "")
+        except (SyntaxError, IndexError, TypeError, struct.error):
+            recognised = name
+    if recognised:
+        raise _Refused(f"its {recognised} header is damaged or cut off")
+    if prefix[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypmsf1", b"ftypavif"):
+        raise _Refused("it is a HEIC or AVIF photo, which this installation cannot read; convert it to JPEG first")
+    raise _Refused("it is not an image, or of a format that is not supported")
+
+
+def _check_size(image: Image.Image, max_pixels: int) -> None:
+    if not image.width or not image.height:
+        raise _Refused("it has no pixels")
+    if image.width * image.height > max_pixels:
+        size = f"{image.width} x {image.height}"
+        raise _Refused(f"its {size} pixels are more than the limit of {max_pixels / 1e6:g} megapixels")
+
+
+def _decode(image: Image.Image, max_pixels: int) -> Image.Image:
+    _check_size(image, max_pixels)
+    image.load()
+    return to_rgb(image)
+
+
+_quiet_lock = threading.Lock()
+_quiet_depth = 0
+_quiet_filter: Any = None
+
+
+@contextlib.contextmanager
+def _quiet_pillow() -> Iterator[None]:
+    """Silence Pillow's warnings while any thread reads an image.
+
+    ``warnings.catch_warnings`` swaps the process's filters and loses them when threads overlap, so the readers share
+    one filter: the first puts it in, the last takes it out.
+    """
+    global _quiet_depth, _quiet_filter
+    with _quiet_lock:
+        _quiet_depth += 1
+        if _quiet_depth == 1:
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+            _quiet_filter = warnings.filters[0]
+    try:
+        yield
+    finally:
+        with _quiet_lock:
+            _quiet_depth -= 1
+            if _quiet_depth == 0:
+                with contextlib.suppress(ValueError):  # someone else's catch_warnings may have dropped it
+                    cast(list[Any], warnings.filters).remove(_quiet_filter)

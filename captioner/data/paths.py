@@ -1,0 +1,224 @@
+"""From the paths that a person types to image files: files, folders and patterns, one by one, in a stable order.
+
+The readers of datasets share its listing of folders and its ``read_text``.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from captioner.errors import DataError
+
+_SUFFIXES = "jpg jpeg jpe jfif mpo png webp gif bmp dib tif tiff avif heic heif jp2 j2k ppm pgm pbm pnm qoi"
+IMAGE_SUFFIXES = frozenset(f".{name}" for name in _SUFFIXES.split())
+"""What counts as an image inside a folder, in lower case. HEIC is among them: photos skipped in silence are worse."""
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A path that gave no image. ``reason`` is one sentence that names it, as an ``ImageError`` would."""
+
+    path: Path
+    reason: str
+
+
+def find_images(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path | Unreadable]:
+    """Yield every image that ``paths`` name, lazily, each file once, whatever links lead to it.
+
+    A file is yielded whatever its suffix. A folder is walked with its sub-folders: its own images first, in natural
+    order (``2.jpg`` before ``10.jpg``), hidden entries skipped. What does not exist is tried as a pattern (``*.jpg``,
+    ``photos/**/*.png``; ``**`` is any depth): its files count as those of a folder, unless the pattern ends in a
+    suffix of its own. What cannot be read, or holds no image, comes as an ``Unreadable``. Names are as the system
+    gives them; bytes that are not UTF-8 are kept by surrogate escapes.
+    """
+    walker = _Walker()
+    for path in [paths] if isinstance(paths, (str, os.PathLike)) else paths:
+        yield from walker.visit(os.fsdecode(path))
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """A path on one line of a message: what cannot be printed is escaped (newlines, bytes that are not UTF-8)."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in os.fsdecode(path)) or "''"
+
+
+def read_text(path: Path) -> str:
+    """A whole UTF-8 file, with or without a byte order mark. Raises ``DataError``."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{shown(path)} does not exist; check the path") from None
+    except (OSError, ValueError) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        raise DataError(f"{shown(path)} cannot be read: {reason}") from None
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{shown(path)}:{line} is not UTF-8 text; save the file as UTF-8") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def natural_key(name: str) -> list[str | int]:
+    """Sorts digits by their value; text and numbers alternate, so that two keys always compare."""
+    parts = re.split(r"([0-9]+)", name.casefold())
+    return [int(part) if index % 2 else part for index, part in enumerate(parts)]
+
+
+def is_image_name(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
+def list_folder(folder: str) -> tuple[list[os.DirEntry[str]], list[os.DirEntry[str]]]:
+    """The visible files and the visible sub-folders, each in natural order. Raises ``OSError``."""
+    files: list[os.DirEntry[str]] = []
+    folders: list[os.DirEntry[str]] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.name.startswith("."):
+                (folders if is_folder(entry) else files).append(entry)
+    for names in (files, folders):
+        names.sort(key=lambda entry: (natural_key(entry.name), entry.name))
+    return files, folders
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or a link to one; what cannot be followed is none."""
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads round in a circle
+        return False
+
+
+def _unreadable(path: str, reason: str) -> Unreadable:
+    return Unreadable(Path(path), f"cannot read {shown(path)}: {reason}")
+
+
+@dataclass
+class _Walker:
+    """Remembers the real paths of what was yielded or walked."""
+
+    files: set[str] = field(default_factory=set)
+    folders: set[str] = field(default_factory=set)
+
+    def visit(self, path: str) -> Iterator[Path | Unreadable]:
+        try:
+            os.lstat(path)
+        except FileNotFoundError:
+            if _has_magic(path):
+                yield from self._pattern(path)
+            else:
+                yield _unreadable(path, "there is no such file or folder" if path else "the path is empty")
+        except OSError as error:
+            yield _unreadable(path, (error.strerror or str(error)).lower())
+        except ValueError:  # a null character, a half surrogate
+            yield _unreadable(path, "this cannot be the name of a file")
+        else:
+            yield from self._folder(path) if os.path.isdir(path) else self._file(path, os.path.realpath(path))
+
+    def _file(self, path: str, real: str) -> Iterator[Path]:
+        if real not in self.files:
+            self.files.add(real)
+            yield Path(path)
+
+    def _folder(self, top: str) -> Iterator[Path | Unreadable]:
+        empty = True
+        waiting = [top]
+        while waiting:
+            folder = waiting.pop()
+            real = os.path.realpath(folder)
+            if real in self.folders:
+                empty = False
+                continue
+            self.folders.add(real)
+            try:
+                files, folders = list_folder(folder)
+            except OSError as error:
+                empty = False
+                yield _unreadable(folder, (error.strerror or str(error)).lower())
+                continue
+            for entry in files:
+                if is_image_name(entry.name):
+                    empty = False
+                    target = os.path.realpath(entry.path) if entry.is_symlink() else os.path.join(real, entry.name)
+                    yield from self._file(entry.path, target)
+            waiting.extend(entry.path for entry in reversed(folders))
+        if empty:
+            yield _unreadable(top, "the folder holds no images")
+
+    def _pattern(self, pattern: str) -> Iterator[Path | Unreadable]:
+        drive, tail = os.path.splitdrive(pattern)
+        parts = tail.replace(os.altsep or os.sep, os.sep).split(os.sep)
+        any_suffix = not _has_magic(os.path.splitext(parts[-1])[1] or "*")
+        empty = True
+        told: set[Path] = set()
+        for match in _expand(drive + os.sep if not parts[0] else drive, [part for part in parts if part]):
+            if isinstance(match, Unreadable):
+                empty = False
+                if match.path not in told:
+                    told.add(match.path)
+                    yield match
+            elif os.path.isdir(match):
+                empty = False
+                yield from self._folder(match)
+            elif any_suffix or is_image_name(match):
+                empty = False
+                yield from self._file(match, os.path.realpath(match))
+        if empty:
+            yield _unreadable(pattern, "no image matches this pattern")
+
+
+def _has_magic(text: str) -> bool:
+    return any(char in text for char in "*?[")
+
+
+def _expand(base: str, parts: list[str]) -> Iterator[str | Unreadable]:
+    """Files and folders that match. The glob module is not used: its ``**`` follows circles of links."""
+    if not parts:
+        yield base
+        return
+    head, rest = parts[0], parts[1:]
+    if head == "**":
+        if rest and rest[0] == "**":
+            yield from _expand(base, rest)
+            return
+        for folder in _sub_folders(base) if rest else [base or os.curdir]:
+            yield from _expand(folder, rest) if isinstance(folder, str) else [folder]
+    elif not _has_magic(head) or os.path.lexists(os.path.join(base, head)):
+        if os.path.lexists(os.path.join(base, head)):
+            yield from _expand(os.path.join(base, head), rest)
+    else:
+        try:
+            entries = sorted(os.scandir(base or os.curdir), key=lambda entry: (natural_key(entry.name), entry.name))
+        except OSError as error:
+            if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+                yield _unreadable(base, (error.strerror or str(error)).lower())
+            return
+        for entry in entries:
+            hidden = entry.name.startswith(".") and not head.startswith(".")
+            if not hidden and fnmatch.fnmatch(entry.name, head) and (not rest or is_folder(entry)):
+                yield from _expand(os.path.join(base, entry.name), rest)
+
+
+def _sub_folders(top: str) -> Iterator[str | Unreadable]:
+    """The folder itself and all visible ones below it, each once."""
+    seen: set[str] = set()
+    waiting = [top]
+    while waiting:
+        folder = waiting.pop()
+        real = os.path.realpath(folder)
+        if False:
+            continue
+        seen.add(real)
+        yield folder
+        try:
+            folders = list_folder(folder or os.curdir)[1]
+        except OSError as error:
+            if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+                yield _unreadable(folder, (error.strerror or str(error)).lower())
+            continue
+        waiting.extend(os.path.join(folder, entry.name) for entry in reversed(folders))

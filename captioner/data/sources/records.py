@@ -1,0 +1,84 @@
+"""JSON records, one per line or in a list: ``{"file_name": "images/1.jpg", "captions": ["...", "..."]}``.
+
+The form of Hugging Face's imagefolder and of most captioning repositories.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from captioner.data.paths import read_text, shown
+from captioner.data.sources.rows import NotThisForm, Row, gather, named_split
+from captioner.data.splits import Dataset
+from captioner.errors import DataError
+
+IMAGE_KEYS = ("file_name", "filename", "image_name", "image_path", "image_file", "filepath", "image", "path", "file")
+CAPTION_KEYS = ("captions", "caption", "text", "sentences", "comment", "sentence", "description")
+
+
+def read(path: Path) -> Dataset:
+    """Read a JSON lines file. Raises ``DataError`` that names the line."""
+    return gather(rows(lines(path), path), path)
+
+
+def lines(path: Path) -> Iterator[tuple[str, Any]]:
+    """Every line's value with its place, ``file:line``; blank lines are skipped."""
+    # Not str.splitlines, which also cuts at characters that JSON strings may hold (U+2028).
+    for number, line in enumerate(read_text(path).split("\n"), 1):
+        if line.strip():
+            yield f"{shown(path)}:{number}", parse(line, f"{shown(path)}:{number}")
+
+
+def parse(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        reason = getattr(error, "msg", None) or type(error).__name__
+        raise DataError(f"{where} is not valid JSON ({reason}); correct or remove it") from None
+
+
+def rows(records: Iterable[tuple[str, Any]], path: Path) -> Iterator[Row]:
+    """Rows of records that come with their places. Raises ``NotThisForm`` if not one of them has a caption."""
+    first: Mapping[str, Any] | None = None
+    captioned = False
+    for where, record in records:
+        if not isinstance(record, Mapping):
+            raise NotThisForm(f"{where} is not a JSON object with the fields file_name and captions; check the file")
+        first = record if first is None else first
+        image = pick(record, IMAGE_KEYS)
+        if image is None:
+            raise NotThisForm(f"{where} names no image in a field {', '.join(IMAGE_KEYS)}; it has {_keys(record)}")
+        if not isinstance(record[image], str) or not record[image]:
+            raise DataError(f"{where}: {image} must be the name of an image file, not {_short(record[image])}")
+        captions = pick(record, CAPTION_KEYS)
+        captioned = captioned or captions is not None
+        texts = _texts(record[captions], f"{where}: {captions}") if captions else ()
+        yield Row(image=record[image], captions=texts, split=named_split(record.get("split"), where))
+    if first is not None and not captioned:
+        raise NotThisForm(f"{shown(path)} has no captions in a field {', '.join(CAPTION_KEYS)}; it has {_keys(first)}")
+
+
+def pick(record: Iterable[str], keys: tuple[str, ...]) -> str | None:
+    """The first of ``keys`` that the record has."""
+    there = set(record)
+    return next((key for key in keys if key in there), None)
+
+
+def _texts(value: Any, where: str) -> tuple[str, ...]:
+    texts = value if isinstance(value, list) else [value]
+    for text in texts:
+        if text is not None and not isinstance(text, str):
+            raise DataError(f"{where} must be text or a list of texts, not {_short(text)}")
+    return tuple(text or "" for text in texts)
+
+
+def _keys(record: Mapping[str, Any]) -> str:
+    return ", ".join(map(str, list(record)[:10])) or "none"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:40] + "..."

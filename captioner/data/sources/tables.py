@@ -1,0 +1,128 @@
+"""CSV and TSV with a header: a column for the image's name and one or more for captions.
+
+Read as they lie about: Flickr8k's ``image,caption``, Flickr30k's ``image_name| comment_number| comment``, tables with
+``caption_1`` to ``caption_5``.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from captioner.data.paths import is_image_name, read_text, shown
+from captioner.data.sources.records import CAPTION_KEYS, IMAGE_KEYS, pick
+from captioner.data.sources.rows import NotThisForm, Row, gather, named_split
+from captioner.data.splits import ALL, Dataset
+from captioner.errors import DataError
+
+_NUMBERED = re.compile(rf"(?:{'|'.join(CAPTION_KEYS)})[ _-]?\d+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Where a table keeps what; ``width`` is the number of its columns."""
+
+    width: int
+    image: int
+    captions: tuple[int, ...]
+    split: int | None
+
+
+def find_columns(header: Iterable[str]) -> Columns | None:
+    """The columns by their names, or None if the image's or the caption's is missing."""
+    names = [name.strip().lower() for name in header]
+    image, caption = pick(names, IMAGE_KEYS), pick(names, CAPTION_KEYS)
+    captions = tuple(index for index, name in enumerate(names) if _NUMBERED.fullmatch(name))
+    if caption is not None:
+        captions = (names.index(caption),)
+    if image is None or not captions:
+        return None
+    split = names.index("split") if "split" in names else None
+    return Columns(width=len(names), image=names.index(image), captions=captions, split=split)
+
+
+def matches(line: str) -> bool:
+    """Whether a file's first line is a header with the needed columns."""
+    return _dialect(line) is not None
+
+
+def read(path: Path) -> Dataset:
+    """Read the table. Raises ``DataError`` that names the line, ``NotThisForm`` if the columns are missing."""
+    return gather(_rows(path), path)
+
+
+def _dialect(header: str) -> tuple[str, Columns] | None:
+    for delimiter in ",\t;|":
+        columns = find_columns(next((cells for _, cells in _cells([header], delimiter)), []))
+        if columns is not None:
+            return delimiter, columns
+    return None
+
+
+def _cells(lines: Sequence[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Rows of cells, each with the index of its first line.
+
+    Tabs and bars are no quoted form in the tables that lie about: there, a caption may begin with a quotation mark.
+    """
+    if delimiter in ",;":
+        spaced = delimiter + " " in lines[0]
+        reader = csv.reader((line + "\n" for line in lines), delimiter=delimiter, skipinitialspace=spaced)
+        first = 0
+        for cells in reader:
+            yield first, cells
+            first = reader.line_num
+    else:
+        for number, line in enumerate(lines):
+            yield number, [_unquoted(cell) for cell in line.split(delimiter)] if line.strip() else []
+
+
+def _unquoted(cell: str) -> str:
+    """A cell as pandas quotes it, bare; a quotation mark that merely begins a caption stays."""
+    cell = cell.strip()
+    inner = cell[1:-1].replace('""', "")
+    whole = len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in inner
+    return cell[1:-1].replace('""', '"') if whole else cell
+
+
+def _rows(path: Path) -> Iterator[Row]:
+    lines = read_text(path).split("\n")
+    header = next((number for number, line in enumerate(lines) if line.strip()), None)
+    if header is None:
+        return
+    dialect = _dialect(lines[header])
+    if dialect is None:
+        raise NotThisForm(
+            f"{shown(path)} lacks a column for the image ({', '.join(IMAGE_KEYS)}) or one for the caption "
+            f"({', '.join(CAPTION_KEYS)}); its header is: {shown(lines[header][:80])}"
+        )
+    delimiter, columns = dialect
+    number = 0
+    try:
+        for number, cells in _cells(lines[header:], delimiter):
+            if number and any(cell.strip() for cell in cells):
+                yield _row(cells, columns, delimiter, f"{shown(path)}:{number + header + 1}")
+    except csv.Error as error:
+        raise DataError(f"{shown(path)}: after line {number + header + 1}: {error}; correct the file") from None
+
+
+def _row(cells: list[str], columns: Columns, delimiter: str, where: str) -> Row:
+    spare = len(cells) - columns.width
+    if spare > 0 and any(cell.strip() for cell in cells[columns.width :]):
+        if columns.captions != (columns.width - 1,):
+            raise DataError(f"{where} has {len(cells)} cells for {columns.width} columns; put quotes round the caption")
+        cells = [*cells[: columns.width - 1], delimiter.join(cells[columns.width - 1 :])]  # a caption with commas
+    cells += [""] * -spare
+    image = cells[columns.image].strip()
+    if not image:
+        raise DataError(f"{where} names no image; correct or remove the row")
+    captions = tuple(cells[index] for index in columns.captions)
+    for line in (line for caption in captions for line in caption.split("\n")[1:]):
+        if any(is_image_name(cell.strip()) for cell in line.split(delimiter)):
+            raise DataError(f"{where} opens a quotation that swallows the next rows; close it or double the mark")
+    split = named_split(cells[columns.split], where) if columns.split is not None else ALL
+    if len(captions) > 1:  # of caption_1 to caption_5 the last may well be blank
+        captions = tuple(filter(str.strip, captions)) or captions[:1]
+    return Row(image=image, captions=captions, split=split)

@@ -1,0 +1,72 @@
+"""From an RGB photo to the pixels that a backbone reads, and the augmentation of training."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from captioner.config import PreprocessConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_SIDES = re.compile(r"\b(left|right)(most|ward|wards)?\b", re.IGNORECASE)
+
+
+def preprocess(image: Image.Image, config: PreprocessConfig) -> Tensor:
+    """An RGB image -> normalised pixels (3, size, size), float32."""
+    return _normalise(fit(image, config), config)
+
+
+def fit(image: Image.Image, config: PreprocessConfig) -> Image.Image:
+    """Bring an image to size x size by the config's aspect rule."""
+    size, resample = config.size, _FILTERS[config.interpolation]
+    if config.aspect == "squash":
+        return image.resize((size, size), resample, reducing_gap=3.0)
+    scale = size / (min(image.size) if config.aspect == "crop" else max(image.size))
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    image = image.resize((width, height), resample, reducing_gap=3.0)
+    left, top = (width - size) // 2, (height - size) // 2
+    if config.aspect == "crop":
+        return image.crop((left, top, left + size, top + size))
+    canvas = Image.new("RGB", (size, size), tuple(round(255 * channel) for channel in config.mean))
+    canvas.paste(image, (-left, -top))
+    return canvas
+
+
+def augment(image: Image.Image, config: PreprocessConfig, *, flip: bool, seed: int) -> Tensor:
+    """A random view of an image as pixels (3, size, size): resized crop, mirror (if ``flip``), colour jitter.
+
+    The same ``seed`` gives the same view, whatever was drawn before: a resumed run sees what the unbroken one saw.
+    """
+    import torch
+    from torchvision.transforms import v2
+
+    steps = [
+        v2.RandomResizedCrop(config.size, scale=(0.6, 1.0), interpolation=v2.InterpolationMode(config.interpolation)),
+        v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2),
+    ]
+    if flip:
+        steps.append(v2.RandomHorizontalFlip())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _normalise(v2.Compose(steps)(image), config)
+
+
+def may_flip(captions: Iterable[str]) -> bool:
+    """Whether the mirrored photo still fits its captions: none of them says left or right."""
+    return not any(_SIDES.search(caption) for caption in captions)
+
+
+def _normalise(image: Image.Image, config: PreprocessConfig) -> Tensor:
+    import numpy as np
+    import torch
+
+    pixels = torch.from_numpy(np.array(image, dtype=np.float32)).permute(2, 0, 1) / 255  # (3, size, size)
+    mean = torch.tensor(config.mean)[:, None, None]
+    std = torch.tensor(config.std)[:, None, None]
+    return (pixels - mean) / std

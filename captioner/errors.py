@@ -1,0 +1,53 @@
+"""Every error that a user can cause, and nothing else.
+
+::
+
+    CaptionerError            one sentence: what is wrong, and the remedy
+    ├── UsageError            options that contradict each other or name nothing
+    ├── ConfigError           a recipe, setting or config file that cannot be used
+    ├── DataError             a dataset that cannot be read or trained on
+    ├── ImageError            one image that cannot be read; a run goes on without it
+    ├── CheckpointError       a checkpoint that cannot be loaded or saved
+    ├── TrainingError         a run that cannot go on: loss not finite, state of another run
+    └── MissingExtraError     an optional dependency that is not installed
+
+The command line prints ``str(error)`` and leaves; a traceback appears with ``--debug`` only. Anything that is not a
+``CaptionerError`` is a defect of this package.
+"""
+
+from __future__ import annotations
+
+
+class CaptionerError(Exception):
+    """Base of the tree: ``str(error)`` is one sentence that says what is wrong and what to do."""
+
+
+class UsageError(CaptionerError):
+    """Options that contradict each other, or arguments that name nothing."""
+
+
+class ConfigError(CaptionerError):
+    """A recipe, ``--set`` value or config file that cannot be used."""
+
+
+class DataError(CaptionerError):
+    """A dataset that cannot be read or trained on."""
+
+
+class ImageError(CaptionerError):
+    """One image that cannot be read. A run over many images records it and goes on."""
+
+
+class CheckpointError(CaptionerError):
+    """A checkpoint that cannot be loaded or saved."""
+
+
+class TrainingError(CaptionerError):
+    """A training run that cannot go on."""
+
+
+class MissingExtraError(CaptionerError):
+    """An optional dependency that is not installed; the message holds its pip command."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs {package}: pip install 'captioner[{extra}]'")

@@ -1,0 +1,128 @@
+"""CIDEr-D (Vedantam et al. 2015, arXiv 1411.5726, section 8), as the COCO tools compute it."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from captioner.errors import DataError
+from captioner.metrics.checks import Caption, check_corpus, check_references
+
+ORDERS = 4
+SIGMA = 6.0  # width of the length penalty, in words
+SCALE = 1000.0  # the paper's factor 10, on 0 to 100
+
+Ngram: TypeAlias = tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DocumentFrequencies:
+    """In how many images an n-gram occurs (in any of the references), and how many images there are.
+
+    Kept apart from the scorer because a self-critical reward weighs words by the training split (Rennie et al. 2017),
+    an evaluation by the references it evaluates on.
+    """
+
+    images: int
+    counts: Mapping[Ngram, int] = field(repr=False)
+
+    @classmethod
+    def of(cls, references: Sequence[Sequence[Caption]]) -> DocumentFrequencies:
+        """Count over a corpus: one group of references per image. Raises ``DataError`` if it is empty."""
+        if not references:
+            raise DataError("no images to count words over; give the references of at least one image")
+        check_references(references)
+        counts: Counter[Ngram] = Counter()
+        for group in references:
+            counts.update({ngram for reference in group for ngram in _ngrams(reference)})
+        return cls(images=len(references), counts=counts)
+
+    def idf(self, ngram: Ngram) -> float:
+        """log(images / images with the n-gram); an n-gram never seen counts as seen once."""
+        return math.log(self.images) - math.log(max(1, self.counts.get(ngram, 0)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionVector:
+    """A caption's tf-idf weights by n-gram, the norm of each order, and its length as CIDEr-D counts it (bigrams)."""
+
+    weights: Mapping[Ngram, float]
+    norms: tuple[float, ...]
+    length: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CiderScore:
+    """``mean`` over the images and the score of each, where 100 is the COCO tools' 1.0; an image can reach 1000."""
+
+    mean: float
+    per_image: tuple[float, ...]
+
+
+class CiderD:
+    """A scorer with fixed document frequencies.
+
+    ``vectors`` prepares an image's references once; ``score_vectors`` scores any number of candidates against them.
+    """
+
+    def __init__(self, frequencies: DocumentFrequencies) -> None:
+        self.frequencies = frequencies
+
+    def vector(self, caption: Caption) -> CaptionVector:
+        """Weigh one caption's n-grams."""
+        weights = {ngram: count * self.frequencies.idf(ngram) for ngram, count in _ngrams(caption).items()}
+        squares = [0.0] * ORDERS
+        for ngram, weight in weights.items():
+            squares[len(ngram) - 1] += weight * weight
+        return CaptionVector(weights=weights, norms=tuple(map(math.sqrt, squares)), length=max(0, len(caption) - 1))
+
+    def vectors(self, references: Sequence[Caption]) -> tuple[CaptionVector, ...]:
+        """The references of one image, ready for ``score_vectors``."""
+        return tuple(self.vector(reference) for reference in references)
+
+    def score_vectors(self, candidate: Caption, references: Sequence[CaptionVector]) -> float:
+        """CIDEr-D of one candidate against the prepared references of its image."""
+        vector = self.vector(candidate)
+        return SCALE * sum(_similarity(vector, reference) for reference in references) / (ORDERS * len(references))
+
+    def score(self, candidates: Sequence[Caption], references: Sequence[Sequence[Caption]]) -> CiderScore:
+        """CIDEr-D of one candidate per image.
+
+        Raises ``DataError`` for an empty corpus, lists of different lengths, or an image without references.
+        """
+        check_corpus(candidates, references)
+        scores = tuple(
+            self.score_vectors(candidate, self.vectors(group))
+            for candidate, group in zip(candidates, references, strict=True)
+        )
+        return CiderScore(mean=math.fsum(scores) / len(scores), per_image=scores)
+
+
+def cider_d(candidates: Sequence[Caption], references: Sequence[Sequence[Caption]]) -> CiderScore:
+    """CIDEr-D with the document frequencies of ``references`` themselves, as an evaluation has it.
+
+    It needs a corpus: with a single image every word is as common as can be, and the score is 0.
+    """
+    check_corpus(candidates, references)
+    return CiderD(DocumentFrequencies.of(references)).score(candidates, references)
+
+
+def _ngrams(caption: Caption) -> Counter[Ngram]:
+    return Counter(tuple(caption[i : i + n]) for n in range(1, ORDERS + 1) for i in range(len(caption) - n + 1))
+
+
+def _similarity(candidate: CaptionVector, reference: CaptionVector) -> float:
+    """Sum over n of the clipped cosines, times the length penalty."""
+    products = [0.0] * ORDERS
+    for ngram, weight in candidate.weights.items():
+        other = reference.weights.get(ngram)
+        if other is not None:
+            products[len(ngram) - 1] += min(weight, other) * other
+    cosines = (
+        product / (a * b) if a and b else 0.0
+        for product, a, b in zip(products, candidate.norms, reference.norms, strict=True)
+    )
+    return sum(cosines) * math.exp(-((candidate.length - reference.length) ** 2) / (2 * SIGMA**2))

@@ -1,0 +1,45 @@
+"""The whole model: pixels and tokens in, logits out."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from captioner.config import CaptionerConfig
+from captioner.models.decoder import Decoder, ImageMemory
+from captioner.models.vision import EncodedImage, Features, VisionEncoder
+
+
+class Captioner(nn.Module):
+    """A vision encoder and a decoder that reads it.
+
+    ``encode_image`` -> ``remember`` -> ``decoder``: an image is encoded once and remembered once, whatever then reads
+    the memory: a greedy caption, five beams, a score.
+    """
+
+    def __init__(self, config: CaptionerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.vision = VisionEncoder(config.vision, config.preprocess, config.decoder.width)
+        self.decoder = Decoder(config.decoder)
+
+    def encode_image(self, pixels: Tensor) -> EncodedImage:
+        """``pixels`` (B, 3, size, size), normalised -> patch tokens (B, S, D)."""
+        encoded: EncodedImage = self.vision(pixels)
+        return encoded
+
+    def remember(self, encoded: EncodedImage) -> ImageMemory:
+        """The decoder's keys and values of the encoded images."""
+        return self.decoder.remember(encoded)
+
+    def forward(self, tokens: Tensor, image: Tensor | Features | None = None) -> Tensor:
+        """Teacher-forced logits, (B, K, T) tokens -> (B, K, T, V); all K captions of an image share one encoding.
+
+        ``image`` is pixels (B, 3, size, size), or kept ``Features`` of a frozen backbone, or None for language
+        modelling, where the image half of the decoder is left out.
+        """
+        memory = None
+        if image is not None:
+            encoded = self.vision.tokens(image) if isinstance(image, Features) else self.vision(image)
+            memory = self.decoder.remember(encoded)
+        logits: Tensor = self.decoder(tokens.flatten(0, 1), memory)  # (B * K, T, V)
+        return logits.unflatten(0, tokens.shape[:2])

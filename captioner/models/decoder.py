@@ -1,0 +1,139 @@
+"""The caption decoder: GPT-2 blocks (Radford et al. 2019) with a cross-attention to the image between their two halves.
+
+With pattern ``G`` everywhere and no gate this is Hugging Face's GPT-2 with ``add_cross_attention``, weight for weight.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from captioner.config import DecoderConfig
+from captioner.layers.attention import CrossAttention, SelfAttention
+from captioner.layers.cache import DecoderCache, LayerCache, empty_cache
+from captioner.models.vision import EncodedImage
+
+
+@dataclass(frozen=True)
+class ImageMemory:
+    """Keys and values (B, H, S, Dh) that every decoder layer reads, made once from B encoded images.
+
+    ``centres`` (h * w, 2): where the patches lie, as (row, column) from 0 to 1; ``prefix`` tokens before them lie
+    nowhere.
+    """
+
+    layers: tuple[tuple[Tensor, Tensor], ...]
+    centres: Tensor
+    prefix: int
+
+    @property
+    def images(self) -> int:
+        """B."""
+        return self.layers[0][0].shape[0]
+
+    def select(self, rows: Tensor) -> ImageMemory:
+        """The memory of the given images (B',) only."""
+        layers = tuple((k.index_select(0, rows), v.index_select(0, rows)) for k, v in self.layers)
+        return ImageMemory(layers, self.centres, self.prefix)
+
+
+class Block(nn.Module):
+    """Words read words, words read the image, and each word thinks: three residual steps, each behind its own norm."""
+
+    def __init__(self, config: DecoderConfig, self_kind: str, cross_kind: str) -> None:
+        super().__init__()
+        width, heads, eps = config.width, config.heads, config.norm_eps
+        hidden = config.mlp_width or 4 * width
+        self.self_norm = nn.LayerNorm(width, eps=eps)
+        self.self_attn = SelfAttention(width, heads, self_kind, window=config.local_words)
+        self.cross_norm = nn.LayerNorm(width, eps=eps)
+        self.cross_attn = CrossAttention(width, heads, cross_kind)
+        self.cross_gate = nn.Parameter(torch.zeros(())) if config.cross_gate else None
+        self.mlp_norm = nn.LayerNorm(width, eps=eps)
+        self.fc1 = nn.Linear(width, hidden)
+        self.act = nn.GELU(approximate="tanh")  # "gelu_new"
+        self.fc2 = nn.Linear(hidden, width)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, layer: int, memory: ImageMemory | None, cache: LayerCache | None) -> Tensor:
+        """``x`` (N, T, D) -> (N, T, D). Without ``memory`` the image half is left out: a language model."""
+        x = x + self.dropout(self.self_attn(self.self_norm(x), cache))
+        if memory is not None:
+            read = self.cross_attn(self.cross_norm(x), memory.layers[layer], memory.centres, memory.prefix)
+            if self.cross_gate is not None:
+                read = torch.tanh(self.cross_gate) * read
+            x = x + self.dropout(read)
+        return x + self.dropout(self.fc2(self.act(self.fc1(self.mlp_norm(x)))))
+
+
+class Decoder(nn.Module):
+    """tokens, image memory -> logits of the next token."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.checkpointing = False  # recompute blocks in the backward pass instead of keeping their activations
+        self.token_embedding = nn.Embedding(config.vocab_size, config.width)
+        self.position_embedding = nn.Embedding(config.context, config.width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(
+            Block(config, _tiled(config.self_pattern, i), _tiled(config.cross_pattern, i)) for i in range(config.layers)
+        )
+        self.final_norm = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.lm_head = nn.Linear(config.width, config.vocab_size, bias=False)
+        self._initialise()
+        self.lm_head.weight = self.token_embedding.weight
+
+    def _initialise(self) -> None:
+        """GPT-2's: normal 0.02; what writes to the residual stream is scaled down by its depth."""
+        for name, module in self.named_modules():
+            if isinstance(module, (nn.Linear, nn.Embedding)):
+                residual = name.endswith(("out_proj", "fc2"))
+                std = 0.02 / math.sqrt(3 * self.config.layers) if residual else 0.02
+                nn.init.normal_(module.weight, std=std)
+                if isinstance(module, nn.Linear) and module.bias is not None and not name.endswith("focus.spread"):
+                    nn.init.zeros_(module.bias)
+
+    def remember(self, encoded: EncodedImage) -> ImageMemory:
+        """Every layer's keys and values of the encoded images."""
+        h, w = encoded.grid
+        device = encoded.tokens.device
+        rows = (torch.arange(h, device=device) + 0.5) / h
+        columns = (torch.arange(w, device=device) + 0.5) / w
+        centres = torch.cartesian_prod(rows, columns)  # (h * w, 2)
+        layers = tuple(block.cross_attn.remember(encoded.tokens) for block in self.blocks)
+        return ImageMemory(layers, centres, encoded.prefix)
+
+    def new_cache(self, sequences: int, capacity: int) -> DecoderCache:
+        """An empty cache for ``sequences`` captions of at most ``capacity`` tokens."""
+        config = self.config
+        shape = (config.layers, config.heads, config.width // config.heads)
+        return empty_cache(sequences, min(capacity, config.context), shape, self.token_embedding.weight)
+
+    def forward(
+        self, tokens: Tensor, memory: ImageMemory | None = None, cache: DecoderCache | None = None, *, last: bool = False
+    ) -> Tensor:
+        """``tokens`` (N, T), those after the cached ones -> logits (N, T, V), or (N, 1, V) with ``last``.
+
+        N is a multiple of the images in ``memory``: the captions (or beams) of an image lie next to each other.
+        """
+        start = cache.length if cache is not None else 0
+        places = torch.arange(start, start + tokens.shape[1], device=tokens.device)
+        x = self.dropout(self.token_embedding(tokens) + self.position_embedding(places))  # (N, T, D)
+        for i, block in enumerate(self.blocks):
+            layer_cache = cache.layers[i] if cache is not None else None
+            if self.checkpointing and self.training:
+                x = checkpoint(block, x, i, memory, layer_cache, use_reentrant=False)
+            else:
+                x = block(x, i, memory, layer_cache)
+        if last:
+            x = x[:, -1:]  # (N, 1, D)
+        return self.lm_head(self.final_norm(x))  # (N, T, V)
+
+
+def _tiled(pattern: str, layer: int) -> str:
+    return pattern[layer % len(pattern)]

@@ -1,0 +1,128 @@
+"""Any timm backbone as a source of patch tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from captioner.config import PreprocessConfig, VisionConfig
+from captioner.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """What the decoder may know of B images: ``tokens`` (B, S, D), S = prefix + h * w, and the ``grid`` (h, w).
+
+    ``prefix`` tokens (CLS, registers) come first and have no place on the grid.
+    """
+
+    tokens: Tensor
+    grid: tuple[int, int]
+    prefix: int = 0
+
+
+@dataclass(frozen=True)
+class Features:
+    """The backbone's own output for B images: ``values`` (B, S, C) with the grid and prefix of ``EncodedImage``."""
+
+    values: Tensor
+    grid: tuple[int, int]
+    prefix: int = 0
+
+
+class VisionEncoder(nn.Module):
+    """pixels -> features (the backbone's) -> patch tokens (the decoder's width).
+
+    The two halves are apart so that the features of a frozen backbone can be computed once and kept.
+    """
+
+    def __init__(self, config: VisionConfig, preprocess: PreprocessConfig, width: int) -> None:
+        import timm  # five seconds of import; nobody needs them before a model is built
+
+        super().__init__()
+        if config.backbone not in timm.list_models():
+            raise ConfigError(f"vision.backbone {config.backbone!r} is no model of timm {timm.__version__}")
+        try:
+            backbone = timm.create_model(config.backbone, pretrained=False, num_classes=0, **_args(config, preprocess))
+        except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+            raise ConfigError(f"timm cannot build {config.backbone!r} with these arguments: {error}") from error
+        self.backbone = backbone.to(memory_format=torch.channels_last)
+        self.backbone_frozen = False
+        if config.norm_eps is not None:
+            for module in self.backbone.modules():
+                if isinstance(module, nn.LayerNorm):
+                    module.eps = config.norm_eps
+        self.channels = int(backbone.num_features)
+        if not config.project and self.channels != width:
+            raise ConfigError(f"vision.project is off, but the backbone is {self.channels} wide and the decoder {width}")
+        self.norm = nn.LayerNorm(self.channels) if config.norm else nn.Identity()
+        self.proj = nn.Linear(self.channels, width) if config.project else nn.Identity()
+        self.positions: nn.Parameter | None = None
+        if config.positions:
+            h, w = self._probe(preprocess.size).grid
+            self.positions = nn.Parameter(torch.randn(1, width, h, w) * 0.02)
+
+    def train(self, mode: bool = True) -> VisionEncoder:
+        """Like ``nn.Module.train``, but BatchNorm statistics never move and a frozen backbone stays as it was loaded.
+
+        A caption batch is too small, and too unlike ImageNet's, for new statistics.
+        """
+        super().train(mode)
+        if self.backbone_frozen:
+            self.backbone.eval()
+        for module in self.backbone.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return self
+
+    def features(self, pixels: Tensor) -> Features:
+        """``pixels`` (B, 3, height, width), normalised -> the backbone's last features, before any pooling."""
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        out = self.backbone.forward_features(pixels)
+        if out.ndim == 3:  # a ViT: (B, prefix + h * w, C), its final norm applied
+            prefix = int(getattr(self.backbone, "num_prefix_tokens", 0))
+            patches = out.shape[1] - prefix
+            patch_size = getattr(getattr(self.backbone, "patch_embed", None), "patch_size", None)
+            h = pixels.shape[2] // patch_size[0] if patch_size else round(patches**0.5)
+            return Features(out, (h, patches // h), prefix)
+        # A map. timm says which axis holds the channels; where it says nothing they come first.
+        if str(getattr(self.backbone, "output_fmt", "NCHW")).endswith("NCHW"):
+            out = out.permute(0, 2, 3, 1)  # (B, h, w, C)
+        return Features(out.flatten(1, 2), (out.shape[1], out.shape[2]))  # (B, S, C)
+
+    def tokens(self, features: Features) -> EncodedImage:
+        """The decoder's view of ``features``: norm, projection and positions. (B, S, C) -> (B, S, D)."""
+        tokens = self.proj(self.norm(features.values))  # (B, S, D)
+        if self.positions is not None:
+            places = self.positions
+            if places.shape[2:] != features.grid:
+                places = F.interpolate(places, features.grid, mode="bilinear", align_corners=False)
+            places = places.flatten(2).transpose(1, 2)  # (1, h * w, D)
+            tokens = tokens + F.pad(places, (0, 0, features.prefix, 0))
+        return EncodedImage(tokens, features.grid, features.prefix)
+
+    def forward(self, pixels: Tensor) -> EncodedImage:
+        """``pixels`` (B, 3, height, width) -> patch tokens (B, S, D)."""
+        return self.tokens(self.features(pixels))
+
+    @torch.no_grad()
+    def _probe(self, size: int) -> Features:
+        mode = self.backbone.training
+        found = self.features.__func__(self.eval(), torch.zeros(1, 3, size, size))  # type: ignore[attr-defined]
+        self.train(mode)
+        return found
+
+
+def _args(config: VisionConfig, preprocess: PreprocessConfig) -> dict[str, object]:
+    """``backbone_args``, with the input size for the families that fix their positions at construction."""
+    args = dict(config.backbone_args)
+    if config.backbone.startswith(_SIZED) and "img_size" not in args:
+        args["img_size"] = preprocess.size
+    return args
+
+
+# Families whose constructor wants the input size (absolute or windowed positions); the others refuse the argument.
+_SIZED = ("vit_", "deit", "test_vit", "swin", "beit", "eva", "cait", "xcit", "pvt_v2", "mixer", "flexivit", "maxvit")

@@ -1,0 +1,86 @@
+"""Captions to token ids and back: byte-level BPE, so no language and no word is unknown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from captioner.config import TextConfig
+from captioner.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+_SPACE_BEFORE_MARK = re.compile(r"\s+([,.;:!?])")
+
+
+def tidy(caption: str, *, lowercase: bool) -> str:
+    """The form in which captions are learnt: single spaces, none before a mark, no full stop at the end.
+
+    Datasets disagree about these; the words are left alone.
+    """
+    caption = _SPACE_BEFORE_MARK.sub(r"\1", " ".join(caption.split())).rstrip(". ")
+    return caption.lower() if lowercase else caption
+
+
+class CaptionTokenizer:
+    """A Hugging Face ``tokenizers`` model with the ids that start, end and fill a caption."""
+
+    def __init__(self, model: Tokenizer, config: TextConfig) -> None:
+        self.model, self.config = model, config
+
+    @property
+    def vocab_size(self) -> int:
+        """V: the number of ids, special ones included."""
+        return int(self.model.get_vocab_size())
+
+    def encode(self, caption: str) -> list[int]:
+        """Ids of the caption's text alone, without start and end."""
+        return list(self.model.encode(tidy(caption, lowercase=self.config.lowercase), add_special_tokens=False).ids)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text up to the first end token; start, end and fill are never part of it."""
+        config = self.config
+        kept: list[int] = []
+        for token in ids:
+            if token == config.eos_id and (kept or config.eos_id != config.bos_id):
+                break
+            if token not in (config.bos_id, config.eos_id, config.pad_id):
+                kept.append(int(token))
+        return str(self.model.decode(kept, skip_special_tokens=True)).strip()
+
+    def to_json(self) -> str:
+        """The content of ``tokenizer.json``."""
+        return str(self.model.to_str())
+
+    @classmethod
+    def from_json(cls, text: str, config: TextConfig) -> CaptionTokenizer:
+        """The inverse of ``to_json``. Raises ``CheckpointError`` when ``text`` is not a tokenizer."""
+        from tokenizers import Tokenizer
+
+        try:
+            return cls(Tokenizer.from_str(text), config)
+        except Exception as error:  # tokenizers raises bare Exception
+            raise CheckpointError(f"tokenizer.json is not a Hugging Face tokenizers file: {error}") from error
+
+
+def train_tokenizer(captions: Iterable[str], vocab_size: int, *, lowercase: bool = True) -> CaptionTokenizer:
+    """Byte-level BPE (Sennrich et al. 2016 on bytes) over the captions; a word has one form at every place.
+
+    The vocabulary holds the 256 bytes and three special tokens at least, whatever ``vocab_size`` says.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    model = Tokenizer(models.BPE())
+    model.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    model.decoder = decoders.ByteLevel()
+    special = ["<pad>", "<bos>", "<eos>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    model.train_from_iterator((tidy(caption, lowercase=lowercase) for caption in captions), trainer)
+    return CaptionTokenizer(model, TextConfig(pad_id=0, bos_id=1, eos_id=2, lowercase=lowercase))

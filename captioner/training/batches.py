@@ -1,0 +1,231 @@
+"""Batches, and the plan that says which items a step takes.
+
+Which images, which captions and which view a step sees is a pure function of (seed, stage, epoch, place). A resumed
+run therefore needs no loader state, and two processes together take what one alone would.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from PIL import ImageOps
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from captioner.config import PreprocessConfig
+from captioner.data.images import open_image
+from captioner.data.samples import Sample
+from captioner.data.transforms import augment, may_flip, preprocess
+from captioner.errors import DataError, ImageError
+from captioner.models.vision import Features
+from captioner.text import CaptionTokenizer
+
+if TYPE_CHECKING:
+    from captioner.training.features import FeatureStore
+
+
+Views = Literal["plain", "mirrored", "augmented"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a step sees of B images with up to K captions each.
+
+    ``tokens`` (B, K, T) start with BOS; ``targets`` (B, K, T) are the same shifted by one and end with EOS;
+    ``weights`` (B, K, T) are 0 where nothing is to be predicted. ``image``: pixels (B, 3, size, size), kept features,
+    or None for text alone. ``names`` say which images these are.
+    """
+
+    tokens: Tensor
+    targets: Tensor
+    weights: Tensor
+    image: Tensor | Features | None
+    names: tuple[str, ...]
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        image = self.image
+        if isinstance(image, Features):
+            image = replace(image, values=image.values.to(device, non_blocking=True))
+        elif image is not None:
+            image = image.to(device, non_blocking=True)
+        tokens, targets, weights = (t.to(device) for t in (self.tokens, self.targets, self.weights))
+        return Batch(tokens, targets, weights, image, self.names)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image on its way into a batch: encoded captions and what the model reads of the image."""
+
+    captions: tuple[tuple[int, ...], ...]
+    image: Tensor | None
+    name: str
+
+
+class CaptionItems(Dataset[Item]):
+    """Images with captions. A key is (place in the dataset, seed of the draw).
+
+    ``views``: the photo as it is (``plain``), or mirrored by chance (``mirrored``), or drawn by ``augment``.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        tokenizer: CaptionTokenizer,
+        preprocess: PreprocessConfig,
+        *,
+        captions_per_image: int,
+        context: int,
+        views: Views = "plain",
+        store: FeatureStore | None = None,
+    ) -> None:
+        self.samples, self.preprocess, self.views, self.store = samples, preprocess, views, store
+        self.captions_per_image = captions_per_image
+        self.encoded = [tuple(tuple(tokenizer.encode(c)[: context - 1]) for c in s.captions) for s in samples]
+        self.flips = [may_flip(s.captions) for s in samples]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, key: tuple[int, int]) -> Item:
+        place, seed = key
+        draw = random.Random(seed)
+        captions = self.encoded[place]
+        if len(captions) > self.captions_per_image:
+            captions = tuple(draw.sample(captions, self.captions_per_image))
+        return Item(captions, self._image(place, draw), self.samples[place].name)
+
+    def _image(self, place: int, draw: random.Random) -> Tensor:
+        flip = self.flips[place] and self.views != "plain"
+        if self.store is not None:
+            return self.store.view(place, mirrored=flip and draw.random() < 0.5)
+        path = self.samples[place].path
+        try:
+            image = open_image(path)
+        except ImageError as error:
+            raise ImageError(f"{error}; remove it from the training data") from error
+        if self.views == "augmented":
+            return augment(image, self.preprocess, flip=flip, seed=draw.getrandbits(32))
+        if flip and draw.random() < 0.5:
+            image = ImageOps.mirror(image)
+        return preprocess(image, self.preprocess)
+
+
+class TextItems(Dataset[Item]):
+    """Lines of text without images."""
+
+    def __init__(self, lines: Sequence[str], tokenizer: CaptionTokenizer, *, context: int) -> None:
+        self.encoded = [tuple(tokenizer.encode(line)[: context - 1]) for line in lines]
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+    def __getitem__(self, key: tuple[int, int]) -> Item:
+        return Item((self.encoded[key[0]],), None, f"line {key[0] + 1}")
+
+
+@dataclass(frozen=True)
+class Collate:
+    """Items to one batch. ``grid`` and ``prefix`` belong to kept features; without them the image is pixels."""
+
+    bos_id: int
+    eos_id: int
+    pad_id: int
+    grid: tuple[int, int] | None = None
+    prefix: int = 0
+
+    def __call__(self, items: Sequence[Item]) -> Batch:
+        captions = max(len(item.captions) for item in items)
+        length = 1 + max(len(c) for item in items for c in item.captions)
+        shape = (len(items), captions, length)
+        tokens = torch.full(shape, self.pad_id)  # (B, K, T)
+        targets = torch.full(shape, self.pad_id)
+        weights = torch.zeros(shape)
+        for b, item in enumerate(items):
+            for k, ids in enumerate(item.captions):
+                tokens[b, k, : len(ids) + 1] = torch.tensor((self.bos_id, *ids))
+                targets[b, k, : len(ids) + 1] = torch.tensor((*ids, self.eos_id))
+                weights[b, k, : len(ids) + 1] = 1
+        image: Any = None
+        if items[0].image is not None:
+            image = torch.stack([item.image for item in items if item.image is not None])
+            if self.grid is not None:
+                image = Features(image, self.grid, self.prefix)
+        return Batch(tokens, targets, weights, image, tuple(item.name for item in items))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which items the steps of one epoch take, on one of ``processes`` processes.
+
+    Every step takes ``batch_size`` items of a permutation drawn from the seed; process r takes every
+    ``processes``-th from r on, in ``accumulate`` parts. The odd rest of an epoch waits for another permutation.
+    With ``lengths`` (text alone) the items of a step are of about one length, so little of a batch is filling.
+    """
+
+    items: int
+    batch_size: int
+    accumulate: int
+    seed: str
+    process: int = 0
+    processes: int = 1
+    lengths: Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.items, self.batch_size) < self.accumulate * self.processes:
+            raise DataError(
+                f"{self.items} items in steps of {self.batch_size} cannot feed {self.processes} processes with "
+                f"{self.accumulate} parts each; raise batch_size, lower accumulate, or add data"
+            )
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps per epoch."""
+        return max(1, self.items // self.batch_size)
+
+    def keys(self, epoch: int, first_step: int = 0) -> Iterator[list[tuple[int, int]]]:
+        """The micro-batches of an epoch from ``first_step`` on, ``accumulate`` of them per step."""
+        steps = self._steps(epoch)
+        for step in steps[first_step:]:
+            mine = step[self.process :: self.processes]
+            for part in range(self.accumulate):
+                yield [(place, _seed(self.seed, epoch, place)) for place in mine[part :: self.accumulate]]
+
+    def _steps(self, epoch: int) -> list[list[int]]:
+        draw = random.Random(_seed(self.seed, epoch))
+        order = list(range(self.items))
+        draw.shuffle(order)
+        if self.lengths is not None:
+            lengths, pool = self.lengths, 64 * self.batch_size
+            pools = (order[start : start + pool] for start in range(0, self.items, pool))
+            order = [place for some in pools for place in sorted(some, key=lengths.__getitem__)]
+        steps = [order[start : start + self.batch_size] for start in range(0, self.items, self.batch_size)][: self.steps]
+        if self.lengths is not None:
+            draw.shuffle(steps)
+        return steps
+
+
+def _seed(*parts: object) -> int:
+    """A seed from any values, the same on every machine (Python's own hash is salted)."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big")
+
+
+def batches(
+    items: Dataset[Item], keys: Sequence[Sequence[tuple[int, int]]], collate: Collate, *, workers: int
+) -> Iterator[Batch]:
+    """Load the given micro-batches in order, ``workers`` processes ahead of the loop (0: in this one)."""
+    loader: DataLoader[Any] = DataLoader(
+        items,
+        batch_sampler=list(keys),  # type: ignore[arg-type]
+        collate_fn=collate,
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+        prefetch_factor=4 if workers else None,
+        generator=torch.Generator(),  # else making a loader draws from the run's random numbers
+    )
+    return iter(loader)

@@ -1,0 +1,55 @@
+"""What a run tells: a JSON line per record in ``log.jsonl``, TensorBoard where it is installed, one line on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+
+class RunLog:
+    """Appends records to ``directory/log.jsonl``; a resumed run goes on in the same file.
+
+    Only the process that writes gets one with ``active``; the others' calls do nothing.
+    """
+
+    def __init__(self, directory: Path, *, active: bool = True) -> None:
+        self.active = active
+        self.directory = directory
+        self.board: Any = None
+        if active:
+            directory.mkdir(parents=True, exist_ok=True)
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                return  # the `train` extra is not installed; log.jsonl holds the same figures
+            self.board = SummaryWriter(str(directory / "tensorboard"))
+
+    def record(self, kind: str, *, total_step: int, **figures: Any) -> None:
+        """Write one record; floats go to TensorBoard under ``kind/name`` at ``total_step``."""
+        if not self.active:
+            return
+        record = {"kind": kind, "time": round(time.time(), 1), "step": total_step, **figures}
+        with (self.directory / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        if self.board is not None:
+            for name, value in figures.items():
+                if isinstance(value, float):
+                    self.board.add_scalar(f"{kind}/{name}", value, total_step)
+        self.say(f"{kind} {total_step}: " + ", ".join(f"{name} {_short(value)}" for name, value in figures.items()))
+
+    def say(self, text: str) -> None:
+        """One line on stderr."""
+        if self.active:
+            print(text, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Flush TensorBoard."""
+        if self.board is not None:
+            self.board.close()
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

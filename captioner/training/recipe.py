@@ -1,0 +1,152 @@
+"""A training recipe: what to build, and the stages that train it. TOML, because people write it.
+
+Precedence: the defaults below < the recipe file < ``--set stages.0.lr=3e-4``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from captioner.config import DecoderConfig, GenerationConfig, PreprocessConfig, VisionConfig, from_dict
+from captioner.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One objective with its own length and rates.
+
+    ``task``: a key of ``captioner.training.tasks.TASKS``. ``vision``: ``frozen``, ``all``, or ``last:N`` to train the
+    backbone's last N groups of layers. ``epochs`` over the training images (or text lines); ``batch_size`` images per
+    step over all processes, split into ``accumulate`` parts. Rates: ``lr`` for everything new, ``vision_lr`` for the
+    backbone; both warm up over the share ``warmup`` of the steps and fall by a cosine to ``final_lr`` of their peak.
+    ``ema``: decay of the weight average that is validated and saved, 0 for none. ``cache_features`` keeps the frozen
+    backbone's output (original and mirrored) on disk; ``augment`` draws a new view each time. ``patience``:
+    validations without a better score before the stage ends, 0 for never; ``validate_every``: epochs between them.
+    """
+
+    task: str = "cross_entropy"
+    epochs: int = 10
+    batch_size: int = 16
+    accumulate: int = 1
+    lr: float = 5e-4
+    vision: str = "frozen"
+    vision_lr: float = 1e-4
+    warmup: float = 0.05
+    final_lr: float = 0.02
+    weight_decay: float = 0.05
+    clip: float = 1.0
+    label_smoothing: float = 0.1
+    ema: float = 0.0
+    augment: bool = False
+    cache_features: bool = False
+    patience: int = 0
+    validate_every: int = 1
+    checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        if self.cache_features and (self.augment or self.vision != "frozen"):
+            raise ConfigError("cache_features keeps what a frozen backbone says of fixed views: use it with vision = "
+                              "'frozen' and without augment")
+        last, _, groups = self.vision.partition(":")
+        if self.vision not in ("frozen", "all") and not (last == "last" and groups.isdigit() and int(groups) > 0):
+            raise ConfigError(f"stage setting vision must be frozen, all or last:N, not {self.vision!r}")
+        if self.epochs < 1 or self.batch_size < 1 or self.accumulate < 1 or self.validate_every < 1:
+            raise ConfigError("epochs, batch_size, accumulate and validate_every must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerRecipe:
+    """Byte-level BPE of at most ``vocab_size`` entries, learnt on the captions and the text of the run."""
+
+    vocab_size: int = 6000
+    lowercase: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """The whole of a run but its data.
+
+    ``vision_weights``: where the backbone starts; ``random``, ``timm`` (downloaded), a file, or ``package:NAME`` for an
+    installed package that carries one. ``validation_images``: how many held-out images are decoded per validation.
+    ``captions_per_image``: K of a step. ``decoder``: ``DecoderConfig`` without its vocabulary. ``precision``: of the
+    products under autocast; ``auto`` is bf16 where the hardware multiplies it (CUDA, CPUs with AMX), else fp32.
+    """
+
+    seed: int = 0
+    vision_weights: str = "timm"
+    captions_per_image: int = 5
+    validation_images: int = 500
+    workers: int = 2
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    vision: VisionConfig = field(default_factory=VisionConfig)
+    decoder: Mapping[str, Any] = field(default_factory=dict)
+    preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
+    tokenizer: TokenizerRecipe = field(default_factory=TokenizerRecipe)
+    generation: GenerationConfig = field(default_factory=GenerationConfig)
+    stages: tuple[Stage, ...] = (Stage(),)
+
+    def __post_init__(self) -> None:
+        self.decoder_config(1)
+        if not self.stages:
+            raise ConfigError("a recipe needs at least one [[stages]] table")
+
+    def decoder_config(self, vocab_size: int) -> DecoderConfig:
+        """The decoder for a tokenizer of ``vocab_size`` entries."""
+        return from_dict(DecoderConfig, {**self.decoder, "vocab_size": vocab_size}, where="decoder.")
+
+
+def load_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
+    """A recipe by the name of a shipped one or the path of a TOML file, with ``key=value`` settings applied."""
+    path = Path(name) if name.endswith(".toml") else RECIPES / f"{name}.toml"
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
+        raise ConfigError(f"there is no recipe {name}; shipped are {known}, or name a .toml file") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"the recipe {path} cannot be read: {error}") from error
+    for setting in settings:
+        _apply(values, setting)
+    return from_dict(Recipe, values)
+
+
+def _apply(values: dict[str, Any], setting: str) -> None:
+    """Write ``stages.0.lr=3e-4`` into the nested values; the value is JSON, or else a plain string."""
+    key, equals, text = setting.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {setting!r} must look like stages.0.lr=3e-4")
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    *parents, last = key.split(".")
+    place: Any = values
+    for parent in parents:
+        if isinstance(place, list):
+            place = place[_index(place, parent, key)]
+        else:
+            place = place.setdefault(parent, {})
+        if not isinstance(place, (dict, list)):
+            raise ConfigError(f"--set {key}: {parent} is a value, not a table")
+    if isinstance(place, list):
+        place[_index(place, last, key)] = value
+    else:
+        place[last] = value
+
+
+def _index(items: list[Any], text: str, key: str) -> int:
+    if not text.isdigit() or int(text) >= len(items):
+        raise ConfigError(f"--set {key}: {text} must be a number from 0 to {len(items) - 1}")
+    return int(text)

@@ -1,0 +1,38 @@
+"""A whole training run, as the command line and scripts start it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from captioner.checkpoint import Checkpoint
+from captioner.errors import UsageError
+from captioner.training.recipe import Recipe
+from captioner.training.setup import new_captioner
+from captioner.training.tasks import Data
+
+
+def train(
+    recipe: Recipe,
+    data: Data,
+    out: Path,
+    *,
+    start: Checkpoint | None = None,
+    resume: bool = False,
+    report: Callable[[str], None] = lambda text: None,
+) -> Path:
+    """Train a new captioner, or go on from ``start``, and return the directory of the best checkpoint.
+
+    With ``resume`` the run in ``out`` goes on where its last saved state stands; without it a run that lies there is
+    never overwritten.
+    """
+    from captioner.training.trainer import Trainer  # accelerate and torch's loaders take seconds to import
+
+    if not resume and (out / "state.pt").exists():
+        raise UsageError(f"{out} holds a run already; go on with --resume, or choose another --out")
+    checkpoint = start or new_captioner(recipe, data)
+    report(
+        f"{len(data.train)} images to train on, {len(data.validation)} held out, {len(data.text)} lines of text; "
+        f"{sum(p.numel() for p in checkpoint.model.parameters()) / 1e6:.1f}M parameters"
+    )
+    return Trainer(recipe, data, checkpoint, out).run(resume=resume)

@@ -1,0 +1,15 @@
+"""Tasks: what a stage of training optimises. The loop knows none of them by name.
+
+May import what the training room may. Start reading at ``base.py``.
+"""
+
+from captioner.training.tasks.base import Data, Task
+from captioner.training.tasks.cross_entropy import CrossEntropy
+from captioner.training.tasks.language_model import LanguageModel
+
+TASKS: dict[str, type[Task]] = {
+    "cross_entropy": CrossEntropy,
+    "language_model": LanguageModel,
+}
+
+__all__ = ["TASKS", "Data", "Task"]

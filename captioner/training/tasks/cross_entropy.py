@@ -1,0 +1,59 @@
+"""Teacher-forced captioning: every word given the image and the words before it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from captioner.generation.search import search
+from captioner.metrics.bleu import bleu
+from captioner.metrics.cider import cider_d
+from captioner.metrics.words import words
+from captioner.models.captioner import Captioner
+from captioner.training.batches import Batch, CaptionItems, batches
+from captioner.training.features import FeatureStore
+from captioner.training.tasks.base import Task, plain_nll, weighted_cross_entropy
+
+
+class CrossEntropy(Task):
+    """Label-smoothed cross-entropy on all captions of an image under one encoding (Vinyals et al. 2015, eq. 1)."""
+
+    def items(self, store: FeatureStore | None) -> CaptionItems:
+        return self.captions(self.data.train, store, views="augmented" if self.stage.augment else "mirrored")
+
+    def loss(self, wrapped: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        loss, nll = weighted_cross_entropy(
+            wrapped(batch.tokens, batch.image),
+            batch.targets,
+            batch.weights,
+            label_smoothing=self.stage.label_smoothing,
+        )
+        return {"loss": loss, "nll": nll}
+
+    @torch.inference_mode()
+    def validate(self, model: Captioner, store: FeatureStore | None, device: torch.device) -> dict[str, float]:
+        samples = self.data.validation
+        items = self.captions(samples, store, views="plain")
+        keys = [[(i, 0) for i in range(at, min(at + 32, len(items)))] for at in range(0, len(items), 32)]
+        total = count = 0.0
+        said: list[list[str]] = []
+        for batch in batches(items, keys, self.collate(store), workers=self.recipe.workers if store is None else 0):
+            batch = batch.to(device)
+            nll, tokens = plain_nll(model, batch)
+            total, count = total + nll, count + tokens
+            image = batch.image
+            encoded = model.encode_image(image) if isinstance(image, Tensor) else model.vision.tokens(image)
+            found = search(model.decoder, model.remember(encoded), self.tokenizer.config, self.recipe.generation)
+            said += [words(self.tokenizer.decode(best[0].tokens)) for best in found]
+        references = [[words(caption) for caption in sample.captions] for sample in samples]
+        cider, scores = cider_d(said, references), bleu(said, references)
+        return {
+            "score": cider.mean,
+            "cider_d": cider.mean,
+            "bleu4": scores.bleu4,
+            "distinct": 100 * len({tuple(s) for s in said}) / len(said),
+            "token_nll": total / count,
+            "token_perplexity": math.exp(total / count),
+        }

@@ -1,0 +1,54 @@
+"""The decoder alone on text: self-supervised pre-training before any image is seen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from captioner.errors import DataError
+from captioner.models.captioner import Captioner
+from captioner.training.batches import Batch, TextItems, batches
+from captioner.training.features import FeatureStore
+from captioner.training.tasks.base import Task, plain_nll, weighted_cross_entropy
+
+
+class LanguageModel(Task):
+    """Next-token prediction on lines of text (Radford et al. 2019), through the decoder without its image half."""
+
+    wants_images = False
+
+    def items(self, store: FeatureStore | None) -> TextItems:
+        if not self.data.text:
+            raise DataError("the stage language_model learns from text: give files of one caption a line with --text")
+        return self._items(self.data.text)
+
+    def _items(self, lines: Sequence[str]) -> TextItems:
+        return TextItems(lines, self.tokenizer, context=self.recipe.decoder_config(1).context)
+
+    def lengths(self) -> Sequence[int]:
+        return [len(line) for line in self.data.text]
+
+    def trained(self, name: str) -> bool:
+        return name.startswith("decoder.") and ".cross_" not in name
+
+    def loss(self, wrapped: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        loss, nll = weighted_cross_entropy(
+            wrapped(batch.tokens), batch.targets, batch.weights, label_smoothing=self.stage.label_smoothing
+        )
+        return {"loss": loss, "nll": nll}
+
+    @torch.inference_mode()
+    def validate(self, model: Captioner, store: FeatureStore | None, device: torch.device) -> dict[str, float]:
+        items = self._items(self.data.validation_text)
+        keys = [[(i, 0) for i in range(at, min(at + 64, len(items)))] for at in range(0, len(items), 64)]
+        total = count = 0.0
+        for batch in batches(items, keys, self.collate(), workers=0):
+            nll, tokens = plain_nll(model, batch.to(device))
+            total, count = total + nll, count + tokens
+        words = sum(len(line.split()) + 1 for line in self.data.validation_text)
+        return {"score": -total / count, "token_nll": total / count, "word_perplexity": math.exp(total / words)}
+
+

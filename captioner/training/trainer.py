@@ -1,0 +1,291 @@
+"""The one loop: stages of a recipe, steps of a stage; logging, validating, saving and resuming.
+
+It runs on Hugging Face accelerate, so ``torchrun`` and ``accelerate launch`` work as well as a plain ``python``.
+
+What it leaves in its directory::
+
+    best/        checkpoint of the best validation score: what people use
+    last/        checkpoint of the end
+    state.pt     optimizer, position, random state: for resuming, never needed to caption
+    log.jsonl    a record per interval and validation; tensorboard/ the same as curves
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from torch import Tensor
+
+from captioner.checkpoint import Checkpoint, save
+from captioner.config import to_dict
+from captioner.errors import CheckpointError, TrainingError
+from captioner.training.batches import Batch, Plan, batches
+from captioner.training.features import FeatureStore, build_store
+from captioner.training.log import RunLog
+from captioner.training.optim import choose_trained, make_optimizer, set_rate, update_average
+from captioner.training.recipe import Recipe, Stage
+from captioner.training.tasks import TASKS, Data, Task
+
+SAVE_SECONDS = 600  # a state is saved at every validation, and this often between them
+
+
+@dataclass
+class Position:
+    """Where a run stands. ``step`` counts optimizer steps in the epoch, ``total_step`` in the run."""
+
+    stage: int = 0
+    epoch: int = 0
+    step: int = 0
+    total_step: int = 0
+    best_score: float = float("-inf")
+    since_best: int = 0
+
+
+class Trainer:
+    """Trains ``checkpoint`` in place through the stages of ``recipe`` and leaves the results in ``directory``."""
+
+    def __init__(self, recipe: Recipe, data: Data, checkpoint: Checkpoint, directory: Path, *, log_every: int = 50):
+        self.recipe, self.data, self.checkpoint, self.directory = recipe, data, checkpoint, directory
+        self.log_every = log_every
+        self.accelerator = Accelerator(mixed_precision=_precision(recipe))
+        self.model = checkpoint.model.to(self.accelerator.device)
+        self.average = copy.deepcopy(self.model)  # what is validated and saved; follows the model where ema is 0
+        self.best: dict[str, Tensor] = {}
+        self.position = Position()
+        self.log = RunLog(directory, active=self.accelerator.is_main_process)
+        self.last_save = time.monotonic()
+        self.figures: dict[str, float] = {}
+
+    def run(self, *, resume: bool = False) -> Path:
+        """Train to the end and return the directory of the best checkpoint."""
+        torch.manual_seed(self.recipe.seed)
+        state = self._read_state() if resume else None
+        first = self.position.stage
+        for index in range(first, len(self.recipe.stages)):
+            self._stage(index, state if index == first else None)
+            state = None
+        if self.best:
+            self.average.load_state_dict(self.best)
+        self.log.close()
+        return self.directory / "best"
+
+    def _stage(self, index: int, state: dict[str, Any] | None) -> None:
+        stage = self.recipe.stages[index]
+        task = TASKS[stage.task](self.recipe, stage, self.data, self.checkpoint.tokenizer)
+        where = self.position
+        if state is None:
+            # A new stage starts from the best weights so far, and from an average that equals them.
+            if self.best:
+                self.model.load_state_dict(self.best)
+            self.average.load_state_dict(self.model.state_dict())
+            if index and TASKS[self.recipe.stages[index - 1].task].wants_images != task.wants_images:
+                where.best_score = float("-inf")
+            where.stage, where.epoch, where.step, where.since_best = index, 0, 0, 0
+        choose_trained(self.model, stage, task.trained)
+        store = self._store(stage)
+        items = task.items(store)
+        plan = Plan(
+            len(items),  # type: ignore[arg-type]
+            stage.batch_size,
+            stage.accumulate,
+            f"{self.recipe.seed}/{index}",
+            self.accelerator.process_index,
+            self.accelerator.num_processes,
+            task.lengths(),
+        )
+        _set_checkpointing(self.model, stage.checkpointing)
+        optimizer = make_optimizer(self.model, stage)
+        wrapped, optimizer = self.accelerator.prepare(self.model, optimizer)
+        if state is not None:
+            optimizer.load_state_dict(state["optimizer"])
+            _set_random_state(state["random"])
+        self.log.say(f"stage {index + 1} of {len(self.recipe.stages)}: {stage.task}, {stage.epochs} epochs of "
+                     f"{plan.steps} steps, {len(items)} items")  # type: ignore[arg-type]
+
+        while where.epoch < stage.epochs:
+            keys = list(plan.keys(where.epoch, where.step))
+            workers = self.recipe.workers if task.wants_images and store is None else 0
+            parts = batches(items, keys, task.collate(store), workers=workers)
+            self._epoch(task, wrapped, optimizer, parts, plan.steps)
+            where.epoch, where.step = where.epoch + 1, 0
+            if where.epoch % stage.validate_every == 0 or where.epoch == stage.epochs:
+                self._validate(task, store)
+                over = bool(stage.patience) and where.since_best >= stage.patience
+                if over:
+                    where.epoch = stage.epochs
+                self._save_state(optimizer)
+                if over:
+                    self.log.say(f"no better score in {where.since_best} validations: the stage ends early")
+                    break
+        self.accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
+        self.accelerator.free_memory()
+
+    def _epoch(self, task: Task, wrapped: Any, optimizer: Any, parts: Iterator[Batch], steps: int) -> None:
+        stage, where, device = task.stage, self.position, self.accelerator.device
+        wrapped.train()
+        sums: dict[str, Tensor] = {}
+        words = images = 0.0
+        began = time.monotonic()
+        while step := [batch.to(device) for batch in islice(parts, stage.accumulate)]:
+            rate = set_rate(optimizer, stage, where.epoch * steps + where.step, stage.epochs * steps)
+            # The mean is over the words of the global batch: a part with fewer words must not weigh as much.
+            count = self.accelerator.reduce(sum((b.weights.sum() for b in step), torch.zeros((), device=device)))
+            scale = self.accelerator.num_processes / count  # DDP averages gradients over processes
+            for batch in step:
+                losses = task.loss(wrapped, task.prepare(self.model, batch))
+                self._refuse_broken(losses["loss"], batch)
+                self.accelerator.backward(losses["loss"] * scale)
+                for name, value in losses.items():
+                    sums[name] = sums.get(name, torch.zeros((), device=device)) + value.detach()
+                images += len(batch.names) * self.accelerator.num_processes
+            norm = self.accelerator.clip_grad_norm_(
+                [p for p in self.model.parameters() if p.requires_grad], stage.clip or float("inf")
+            )
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            where.step, where.total_step = where.step + 1, where.total_step + 1
+            update_average(self.average, self.model, stage.ema, where.epoch * steps + where.step)
+            words += float(count)
+            if where.total_step % self.log_every == 0:
+                seconds = time.monotonic() - began
+                figures = {
+                    name: float(self.accelerator.reduce(value)) / words for name, value in sums.items()
+                }
+                self.log.record("train", total_step=where.total_step, stage=where.stage, epoch=where.epoch, **figures,
+                                lr=rate, gradient_norm=float(norm), images_per_second=images / seconds)
+                sums, words, images, began = {}, 0.0, 0.0, time.monotonic()
+            if time.monotonic() - self.last_save > SAVE_SECONDS:
+                self._save_state(optimizer)
+
+    def _refuse_broken(self, loss: Tensor, batch: Batch) -> None:
+        if not torch.isfinite(loss):
+            good = self.directory / "best"
+            raise TrainingError(
+                f"the loss became {float(loss)} at step {self.position.total_step} (first images of the batch: "
+                f"{', '.join(batch.names[:4])}); lower the rate with --set, "
+                + (f"the last good checkpoint is {good}" if good.exists() else "nothing was saved yet")
+            )
+
+    def _validate(self, task: Task, store: FeatureStore | None) -> None:
+        where, accelerator = self.position, self.accelerator
+        validation = self._validation_store(store)
+        result: list[Any] = [None]
+        if accelerator.is_main_process:
+            self.average.eval()
+            with accelerator.autocast():
+                result = [task.validate(self.average, validation, accelerator.device)]
+        broadcast_object_list(result)
+        figures = dict(result[0])
+        score = figures.pop("score")
+        self.log.record("validation", total_step=where.total_step, stage=where.stage, epoch=where.epoch, **figures)
+        where.since_best += 1
+        better = score > where.best_score
+        if better:
+            where.best_score, where.since_best, self.figures = score, 0, figures
+            self.best = {name: value.detach().cpu().clone() for name, value in self.average.state_dict().items()}
+        if accelerator.is_main_process and task.wants_images:
+            snapshot = copy.copy(self.checkpoint)
+            snapshot.model = self.average
+            snapshot.training = self._provenance(figures)
+            for name in ("last", "best") if better else ("last",):
+                save(snapshot, self.directory / name)
+        accelerator.wait_for_everyone()
+
+    def _provenance(self, figures: dict[str, float]) -> dict[str, Any]:
+        return {
+            **self.checkpoint.training,
+            "recipe": to_dict(self.recipe),
+            "images": len(self.data.train),
+            "held_out_images": len(self.data.validation),
+            "text_lines": len(self.data.text),
+            "held_out": figures,
+            "position": asdict(self.position),
+        }
+
+    def _store(self, stage: Stage) -> FeatureStore | None:
+        return self._kept_features(self.data.train) if stage.cache_features else None
+
+    def _validation_store(self, store: FeatureStore | None) -> FeatureStore | None:
+        return self._kept_features(self.data.validation) if store is not None else None
+
+    def _kept_features(self, samples: Any) -> FeatureStore:
+        with self.accelerator.main_process_first(), self.accelerator.autocast():
+            return build_store(
+                self.model, samples, self.directory / "features", workers=self.recipe.workers,
+                device=self.accelerator.device, report=self.log.say,
+            )
+
+    def _save_state(self, optimizer: Any) -> None:
+        self.last_save = time.monotonic()
+        if not self.accelerator.is_main_process:
+            return
+        state = {
+            "position": asdict(self.position),
+            "stages": len(self.recipe.stages),
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "best": self.best,
+            "optimizer": optimizer.state_dict(),
+            "random": _random_state(),
+        }
+        partial = self.directory / "state.partial"
+        try:
+            torch.save(state, partial)
+            os.replace(partial, self.directory / "state.pt")
+        except (OSError, RuntimeError) as error:
+            partial.unlink(missing_ok=True)
+            raise CheckpointError(
+                f"cannot save the state of the run in {self.directory}: {error}; free some space and go on with "
+                "--resume (the state saved before is untouched)"
+            ) from error
+
+    def _read_state(self) -> dict[str, Any]:
+        path = self.directory / "state.pt"
+        try:
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            self.model.load_state_dict(state["model"])
+            self.average.load_state_dict(state["average"])
+        except FileNotFoundError:
+            raise TrainingError(f"there is no run to resume in {self.directory}; start it without --resume") from None
+        except Exception as error:  # a damaged file, or the state of another recipe
+            raise TrainingError(f"{path} is no state of this recipe ({error}); choose another --out") from error
+        self.best = state["best"]
+        self.position = Position(**state["position"])
+        return state
+
+
+def _precision(recipe: Recipe) -> str:
+    if recipe.precision == "auto":
+        if torch.cuda.is_available():
+            fast = torch.cuda.is_bf16_supported()
+        else:
+            fast = bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
+        return "bf16" if fast else "no"
+    return "no" if recipe.precision == "fp32" else recipe.precision
+
+
+def _set_checkpointing(model: Any, wanted: bool) -> None:
+    model.decoder.checkpointing = wanted
+    if hasattr(model.vision.backbone, "set_grad_checkpointing"):
+        model.vision.backbone.set_grad_checkpointing(wanted)
+
+
+def _random_state() -> dict[str, Any]:
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+
+def _set_random_state(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["cpu"])
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])

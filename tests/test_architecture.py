@@ -1,0 +1,216 @@
+"""The floors of the house hold: who may import whom, what loads at start, what the wheel contains."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parents[1]
+HOUSE = ROOT / "captioner"
+
+# A room is a direct child of captioner/. It imports from lower floors and from itself, never from its own floor.
+FLOORS = {
+    "errors": 0,
+    **dict.fromkeys(("config", "text", "version"), 1),
+    **dict.fromkeys(("layers", "data", "metrics"), 2),
+    "models": 3,
+    **dict.fromkeys(("checkpoint", "hf_import", "generation"), 4),
+    **dict.fromkeys(("evaluation", "explain"), 5),
+    **dict.fromkeys(("training", "compression", "pipelines"), 6),
+    "folder": 7,
+    "service": 8,
+    "cli": 9,
+    **dict.fromkeys(("__init__", "__main__"), 10),
+}
+OPTIONAL = ("pyarrow", "tensorboard", "torch.utils.tensorboard", "transformers", "pycocoevalcap")
+HEAVY = ("torch", "torchvision", "timm", "transformers", "accelerate", "tensorboard", "pyarrow")
+
+
+def module_name(path: Path) -> str:
+    """``captioner/data/images.py`` is ``captioner.data.images``; a package has the name of its folder."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 2 else parts)
+
+
+def modules() -> dict[str, Path]:
+    """Every module by its name; the package's own ``__init__`` keeps that name, so that it has a room."""
+    return {module_name(path): path for path in sorted(HOUSE.rglob("*.py"))}
+
+
+MODULES = modules()
+
+
+def nodes(tree: ast.AST, *, at_import: bool) -> Iterator[ast.AST]:
+    """All nodes; with ``at_import`` only those that run when the module is imported."""
+    for child in ast.iter_child_nodes(tree):
+        if at_import and isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            continue
+        if at_import and isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            yield from (node for part in child.orelse for node in (part, *nodes(part, at_import=True)))
+            continue
+        yield child
+        yield from nodes(child, at_import=at_import)
+
+
+def imports(source: str, *, package: str, at_import: bool = False) -> set[str]:
+    """Dotted names that ``source``, a module of ``package``, imports; ``from a import b`` gives ``a.b``.
+
+    Relative imports are resolved, and ``import_module("a.b")`` with a literal counts as an import.
+    """
+    found: set[str] = set()
+    for node in nodes(ast.parse(source), at_import=at_import):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = absolute("." * node.level + (node.module or ""), package)
+            found.update(f"{base}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("import_module", "__import__"):
+            first = node.args[0] if node.args else None
+            if isinstance(first, ast.Constant) and isinstance(first.value, str):
+                found.add(absolute(first.value, package))
+    return found
+
+
+def absolute(name: str, package: str) -> str:
+    level = len(name) - len(name.lstrip("."))
+    if not level:
+        return name
+    parts = package.split(".")
+    return ".".join([*parts[: len(parts) - level + 1], *filter(None, [name[level:]])])
+
+
+def imports_of(path: Path, *, at_import: bool = False) -> set[str]:
+    package = ".".join(path.relative_to(ROOT).parent.parts)
+    return imports(path.read_text(encoding="utf-8"), package=package, at_import=at_import)
+
+
+def inside(name: str, packages: Iterable[str]) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def room(name: str) -> str:
+    """The room that an imported name of this package lives in; public names live on the roof, in ``__init__``."""
+    child = [*name.split("."), ""][1]
+    exists = child and ((HOUSE / child).is_dir() or (HOUSE / f"{child}.py").exists())
+    return child if exists or child in FLOORS else "__init__"
+
+
+def broken_rules(own_room: str, imported: Iterable[str]) -> list[str]:
+    """The imports that a module of ``own_room`` may not have."""
+    rooms = {name: room(name) for name in imported if inside(name, ["captioner"])}
+    return [
+        f"{own_room} (floor {FLOORS[own_room]}) imports {name} (floor {FLOORS[target]})"
+        for name, target in sorted(rooms.items())
+        if target != own_room and FLOORS[target] >= FLOORS[own_room]
+    ]
+
+
+def test_every_room_has_a_floor() -> None:
+    assert MODULES
+    assert {room(name) for name in MODULES} <= FLOORS.keys()
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_go_down(name: str) -> None:
+    assert not broken_rules(room(name), imports_of(MODULES[name]))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_optional_packages_wait_for_their_use(name: str) -> None:
+    assert not [found for found in imports_of(MODULES[name], at_import=True) if inside(found, OPTIONAL)]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_nothing_imports_datasets(name: str) -> None:
+    assert not [found for found in imports_of(MODULES[name]) if inside(found, ["datasets"])]
+
+
+def test_datasets_is_no_package() -> None:
+    """An ``__init__.py`` would shadow the Hugging Face package ``datasets`` for whatever starts in the repository."""
+    assert not list((ROOT / "datasets").rglob("__init__.py"))
+
+
+def test_wheel_lists_every_package() -> None:
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    folders = {".".join(path.parent.relative_to(ROOT).parts) for path in MODULES.values()}
+    with_init = {".".join(path.parent.relative_to(ROOT).parts) for path in HOUSE.rglob("__init__.py")}
+    assert folders == with_init, "a folder with modules lacks its __init__.py"
+    assert sorted(setuptools["packages"]) == sorted(with_init)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import captioner",
+        "import captioner.cli",
+        "import captioner.metrics",
+        "import runpy; sys.argv = ['captioner', '--help']; runpy.run_module('captioner', run_name='__main__')",
+    ],
+)
+def test_start_up_is_light(statement: str) -> None:
+    program = f"""
+import sys
+try:
+    {statement}
+except SystemExit as done:
+    assert not done.code, done.code
+print('loaded:', *sorted({set(HEAVY)!r} & sys.modules.keys()))
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].strip() == "loaded:"
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("import captioner.models.decoder as d", "captioner.models.decoder"),
+        ("from captioner import errors", "captioner.errors"),
+        ("def f():\n    from captioner.cli import main", "captioner.cli.main"),
+        ("from .samples import Sample", "captioner.data.samples.Sample"),
+        ("from . import images", "captioner.data.images"),
+        ("from ..training.trainer import fit", "captioner.training.trainer.fit"),
+        ("import importlib\nimportlib.import_module('captioner.training')", "captioner.training"),
+        ("import importlib\nimportlib.import_module('..training', __package__)", "captioner.training"),
+        ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import captioner.cli", "captioner.cli"),
+    ],
+)
+def test_the_reader_sees_every_kind_of_import(source: str, found: str) -> None:
+    assert found in imports(source, package="captioner.data")
+
+
+def test_the_reader_tells_import_time_from_use() -> None:
+    source = (
+        "try:\n    import pyarrow\nexcept ImportError:\n    pyarrow = None\n"
+        "if TYPE_CHECKING:\n    import tensorboard\nelse:\n    import pycocoevalcap\n"
+        "class A:\n    import timm\n    def f(self):\n        import transformers\n"
+    )
+    assert imports(source, package="captioner", at_import=True) == {"pyarrow", "pycocoevalcap", "timm"}
+
+
+@pytest.mark.parametrize(
+    ("own_room", "imported", "allowed"),
+    [
+        ("data", "captioner.errors.DataError", True),
+        ("data", "captioner.data.samples", True),
+        ("data", "captioner.metrics.bleu", False),  # same floor
+        ("metrics", "captioner.cli.main", False),  # upwards
+        ("cli", "captioner.load", False),  # a public name: the roof
+        ("cli", "captioner", False),
+        ("__main__", "captioner.cli.main", True),
+        ("__init__", "captioner.__main__", False),
+        ("data", "captionerish.cli", True),
+    ],
+)
+def test_the_rule_itself(own_room: str, imported: str, allowed: bool) -> None:
+    assert (not broken_rules(own_room, [imported])) == allowed
