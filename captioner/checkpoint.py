@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from captioner.card import write_card
 from captioner.config import CaptionerConfig, GenerationConfig, from_dict, to_dict
 from captioner.errors import CheckpointError, ConfigError
 from captioner.text import CaptionTokenizer
@@ -70,7 +71,7 @@ def save(checkpoint: Checkpoint, directory: str | os.PathLike[str], *, dtype: Li
         "tokenizer.json": checkpoint.tokenizer.to_json(),
         "generation.json": _json(to_dict(checkpoint.generation)),
         "training.json": _json(checkpoint.training),
-        "README.md": checkpoint.card,
+        "README.md": checkpoint.card or write_card(checkpoint.config, checkpoint.training),
     }
     try:
         shutil.rmtree(partial, ignore_errors=True)
@@ -114,7 +115,9 @@ def load(source: str | os.PathLike[str] | None = None, *, device: str = "cpu") -
     try:
         weights = load_file(directory / WEIGHTS)
     except (OSError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"{directory / WEIGHTS} is missing or damaged ({error}); fetch or save it again") from error
+        raise CheckpointError(
+            f"{directory / WEIGHTS} is missing or damaged ({error}); fetch or save it again"
+        ) from error
     load_weights(model, weights, directory / WEIGHTS)
     model = model.to(device).eval()
     training = read_json(directory / "training.json") if (directory / "training.json").exists() else {}

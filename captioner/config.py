@@ -1,7 +1,7 @@
 """What a captioner is made of, as frozen dataclasses with a strict way from and to plain dicts.
 
-A checkpoint's ``config.json`` is one ``CaptionerConfig``; its ``generation.json`` one ``GenerationConfig``. Training has
-recipes of its own (``captioner.training.recipe``) on the same ``from_dict``.
+A checkpoint's ``config.json`` is one ``CaptionerConfig``; its ``generation.json`` one ``GenerationConfig``. Training
+has recipes of its own (``captioner.training.recipe``) on the same ``from_dict``.
 """
 
 from __future__ import annotations

@@ -21,16 +21,17 @@ HOUSE = ROOT / "captioner"
 # A room is a direct child of captioner/. It imports from lower floors and from itself, never from its own floor.
 FLOORS = {
     "errors": 0,
-    **dict.fromkeys(("config", "text", "version"), 1),
-    **dict.fromkeys(("layers", "data", "metrics"), 2),
+    **dict.fromkeys(("config", "version"), 1),
+    **dict.fromkeys(("layers", "data", "metrics", "text", "card"), 2),
     "models": 3,
-    **dict.fromkeys(("checkpoint", "hf_import", "generation"), 4),
-    **dict.fromkeys(("evaluation", "explain"), 5),
-    **dict.fromkeys(("training", "compression", "pipelines"), 6),
-    "folder": 7,
-    "service": 8,
-    "cli": 9,
-    **dict.fromkeys(("__init__", "__main__"), 10),
+    "checkpoint": 4,
+    **dict.fromkeys(("hf_import", "generation"), 5),
+    **dict.fromkeys(("evaluation", "explain"), 6),
+    **dict.fromkeys(("training", "compression", "pipelines"), 7),
+    "folder": 8,
+    "service": 9,
+    "cli": 10,
+    **dict.fromkeys(("__init__", "__main__"), 11),
 }
 OPTIONAL = ("pyarrow", "tensorboard", "torch.utils.tensorboard", "transformers", "pycocoevalcap")
 HEAVY = ("torch", "torchvision", "timm", "transformers", "accelerate", "tensorboard", "pyarrow")

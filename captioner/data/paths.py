@@ -211,7 +211,7 @@ def _sub_folders(top: str) -> Iterator[str | Unreadable]:
     while waiting:
         folder = waiting.pop()
         real = os.path.realpath(folder)
-        if False:
+        if real in seen:
             continue
         seen.add(real)
         yield folder

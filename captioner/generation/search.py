@@ -29,9 +29,7 @@ class Hypothesis:
 
 
 @torch.inference_mode()
-def search(
-    decoder: Decoder, memory: ImageMemory, text: TextConfig, config: GenerationConfig
-) -> list[list[Hypothesis]]:
+def search(decoder: Decoder, memory: ImageMemory, text: TextConfig, config: GenerationConfig) -> list[list[Hypothesis]]:
     """The captions of each image in ``memory``, best first: ``config.beams`` of them, or one where beams is 1."""
     steps = min(config.max_tokens, decoder.config.context - 1)
     if config.beams == 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -67,7 +66,7 @@ def bleu(candidates: Sequence[Caption], references: Sequence[Sequence[Caption]])
         bleu4=values[3],
         precisions=(precisions[0], precisions[1], precisions[2], precisions[3]),
         brevity_penalty=float(brevity_penalty(closest, words)),
-        length_ratio=words / closest if closest else math.inf if words else 0.0,
+        length_ratio=words / closest if closest else 0.0,
         candidate_words=words,
         reference_words=closest,
     )

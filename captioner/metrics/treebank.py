@@ -1,8 +1,8 @@
 """The grammar of Penn Treebank tokens, as the Java tool of the COCO evaluation draws it (Marcus et al. 1993).
 
-A lexer: at each place every rule is tried, the one that reads furthest wins, the earlier one on a tie. A rule's group is
-the token; what it reads beyond that is context that must be there. The rules were found by experiments with the tool,
-and a test that runs it holds them to it. Start reading at ``_RULES``.
+A lexer: at each place every rule is tried, the one that reads furthest wins, the earlier one on a tie. A rule's group
+is the token; what it reads beyond that is context that must be there. The rules were found by experiments with the
+tool, and a test that runs it holds them to it. Start reading at ``_RULES``.
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ from captioner.metrics.characters import HYPHEN, LOWERED, MARK, RAISED, SPELLED,
 
 # Abbreviations keep their period. Those of the second list do so even before one more letter ("Jan.x"), those of the
 # third only when written like this, those of the fourth only before a number.
-_ABBREVIATIONS = """
+_ABBREVIATIONS = r"""
 adj adm adv alex asst atty ave brig capt cf cie cmdr col cpl dept det dr drs elec ens ft gen gov govs hon insp invt jos
 lt maj messrs mlle mme mr mrs ms msgr mt natl pfc ph pres prof pvt rep reps rev sen sens sfc sgt spc st ste supt vs wm
+(?-i:[Mm][ft]g)
 """
 _FIRM_ABBREVIATIONS = r"""
 al ala apr ariz assn aug bhd bldg blvd bros calif co colo conn corp cos ct dak dec esq est etc ext feb fla fri ga inc
 ind intl jan jr jul jun kan kans ky ltd mar md mich minn mo mon mont neb nev nov oct okla penn plc rd rt sep sept seq sq
 sr sys tel tenn thu tue tues univ va vt wed wis wisc wyo ph\.d ed\.d
 """
-_EXACT_ABBREVIATIONS = """
+_EXACT_ABBREVIATIONS = r"""
 Ark Az Del Ill La Mass Miss Ore Pa Tex Wash ARK AZ DEL ILL LA MASS MISS ORE PA TEX WASH
-Mfg mfg Mtg mtg Pte pte Ptes ptes Pty pty Ptys ptys Ppte ppte Ppty ppty
+[Pp]p?t[ey]s?
 """
 _NUMBER_ABBREVIATIONS = "art ca fig figs no nos op pp prop"
 # These begin a sentence, so that the initial before them ended one: "plan B. The dog" against "B. Smith".

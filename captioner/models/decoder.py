@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -105,7 +106,7 @@ class Decoder(nn.Module):
         rows = (torch.arange(h, device=device) + 0.5) / h
         columns = (torch.arange(w, device=device) + 0.5) / w
         centres = torch.cartesian_prod(rows, columns)  # (h * w, 2)
-        layers = tuple(block.cross_attn.remember(encoded.tokens) for block in self.blocks)
+        layers = tuple(cast(Block, block).cross_attn.remember(encoded.tokens) for block in self.blocks)
         return ImageMemory(layers, centres, encoded.prefix)
 
     def new_cache(self, sequences: int, capacity: int) -> DecoderCache:
@@ -115,7 +116,12 @@ class Decoder(nn.Module):
         return empty_cache(sequences, min(capacity, config.context), shape, self.token_embedding.weight)
 
     def forward(
-        self, tokens: Tensor, memory: ImageMemory | None = None, cache: DecoderCache | None = None, *, last: bool = False
+        self,
+        tokens: Tensor,
+        memory: ImageMemory | None = None,
+        cache: DecoderCache | None = None,
+        *,
+        last: bool = False,
     ) -> Tensor:
         """``tokens`` (N, T), those after the cached ones -> logits (N, T, V), or (N, 1, V) with ``last``.
 

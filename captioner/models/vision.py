@@ -57,7 +57,9 @@ class VisionEncoder(nn.Module):
                     module.eps = config.norm_eps
         self.channels = int(backbone.num_features)
         if not config.project and self.channels != width:
-            raise ConfigError(f"vision.project is off, but the backbone is {self.channels} wide and the decoder {width}")
+            raise ConfigError(
+                f"vision.project is off, but the backbone is {self.channels} wide and the decoder {width}"
+            )
         self.norm = nn.LayerNorm(self.channels) if config.norm else nn.Identity()
         self.proj = nn.Linear(self.channels, width) if config.project else nn.Identity()
         self.positions: nn.Parameter | None = None

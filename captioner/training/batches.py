@@ -129,6 +129,9 @@ class TextItems(Dataset[Item]):
         return Item((self.encoded[key[0]],), None, f"line {key[0] + 1}")
 
 
+Items = CaptionItems | TextItems
+
+
 @dataclass(frozen=True)
 class Collate:
     """Items to one batch. ``grid`` and ``prefix`` belong to kept features; without them the image is pixels."""
@@ -204,7 +207,9 @@ class Plan:
             lengths, pool = self.lengths, 64 * self.batch_size
             pools = (order[start : start + pool] for start in range(0, self.items, pool))
             order = [place for some in pools for place in sorted(some, key=lengths.__getitem__)]
-        steps = [order[start : start + self.batch_size] for start in range(0, self.items, self.batch_size)][: self.steps]
+        steps = [order[start : start + self.batch_size] for start in range(0, self.items, self.batch_size)][
+            : self.steps
+        ]
         if self.lengths is not None:
             draw.shuffle(steps)
         return steps
@@ -216,7 +221,7 @@ def _seed(*parts: object) -> int:
 
 
 def batches(
-    items: Dataset[Item], keys: Sequence[Sequence[tuple[int, int]]], collate: Collate, *, workers: int
+    items: Items, keys: Sequence[Sequence[tuple[int, int]]], collate: Collate, *, workers: int
 ) -> Iterator[Batch]:
     """Load the given micro-batches in order, ``workers`` processes ahead of the loop (0: in this one)."""
     loader: DataLoader[Any] = DataLoader(

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from captioner.errors import ConfigError
 from captioner.models.captioner import Captioner
@@ -75,6 +75,6 @@ def set_rate(optimizer: torch.optim.Optimizer, stage: Stage, step: int, steps: i
 def update_average(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
     """average <- d average + (1 - d) model, with d = min(decay, (1 + step) / (10 + step)) so that it starts fast."""
     decay = min(decay, (1 + step) / (10 + step))
-    kept = [p for p in average.parameters()]
+    kept: list[Tensor] = list(average.parameters())
     current = [p.detach() for p in model.parameters()]
     torch._foreach_lerp_(kept, current, 1 - decay)

@@ -57,8 +57,10 @@ class Stage:
 
     def __post_init__(self) -> None:
         if self.cache_features and (self.augment or self.vision != "frozen"):
-            raise ConfigError("cache_features keeps what a frozen backbone says of fixed views: use it with vision = "
-                              "'frozen' and without augment")
+            raise ConfigError(
+                "cache_features keeps what a frozen backbone says of fixed views: use it with vision = "
+                "'frozen' and without augment"
+            )
         last, _, groups = self.vision.partition(":")
         if self.vision not in ("frozen", "all") and not (last == "last" and groups.isdigit() and int(groups) > 0):
             raise ConfigError(f"stage setting vision must be frozen, all or last:N, not {self.vision!r}")
@@ -134,10 +136,7 @@ def _apply(values: dict[str, Any], setting: str) -> None:
     *parents, last = key.split(".")
     place: Any = values
     for parent in parents:
-        if isinstance(place, list):
-            place = place[_index(place, parent, key)]
-        else:
-            place = place.setdefault(parent, {})
+        place = place[_index(place, parent, key)] if isinstance(place, list) else place.setdefault(parent, {})
         if not isinstance(place, (dict, list)):
             raise ConfigError(f"--set {key}: {parent} is a value, not a table")
     if isinstance(place, list):

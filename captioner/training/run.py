@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from captioner.checkpoint import Checkpoint
+from captioner.config import to_dict
 from captioner.errors import UsageError
 from captioner.training.recipe import Recipe
 from captioner.training.setup import new_captioner
@@ -30,9 +32,24 @@ def train(
 
     if not resume and (out / "state.pt").exists():
         raise UsageError(f"{out} holds a run already; go on with --resume, or choose another --out")
+    if start is not None:
+        recipe = _as_started(recipe, start)
     checkpoint = start or new_captioner(recipe, data)
     report(
         f"{len(data.train)} images to train on, {len(data.validation)} held out, {len(data.text)} lines of text; "
         f"{sum(p.numel() for p in checkpoint.model.parameters()) / 1e6:.1f}M parameters"
     )
-    return Trainer(recipe, data, checkpoint, out).run(resume=resume)
+    return Trainer(recipe, data, checkpoint, out).run(resume=resume, judge_start=start is not None)
+
+
+def _as_started(recipe: Recipe, start: Checkpoint) -> Recipe:
+    """The recipe with the architecture of the checkpoint that it goes on from."""
+    decoder = to_dict(start.config.decoder)
+    del decoder["vocab_size"]
+    return replace(
+        recipe,
+        vision=start.config.vision,
+        preprocess=start.config.preprocess,
+        decoder=decoder,
+        generation=start.generation,
+    )

@@ -83,13 +83,13 @@ def new_captioner(recipe: Recipe, data: Data) -> Checkpoint:
     return Checkpoint(model, tokenizer, recipe.generation)
 
 
-
-
 def _lines(name: str) -> list[str]:
     try:
         lines = Path(name).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"the text file {name} cannot be read ({error}); give a UTF-8 file of one caption a line") from error
+        raise DataError(
+            f"the text file {name} cannot be read ({error}); give a UTF-8 file of one caption a line"
+        ) from error
     found = [line for line in lines if line.strip()]
     if not found:
         raise DataError(f"the text file {name} is empty; give a UTF-8 file of one caption a line")

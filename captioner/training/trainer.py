@@ -66,11 +66,17 @@ class Trainer:
         self.last_save = time.monotonic()
         self.figures: dict[str, float] = {}
 
-    def run(self, *, resume: bool = False) -> Path:
-        """Train to the end and return the directory of the best checkpoint."""
+    def run(self, *, resume: bool = False, judge_start: bool = False) -> Path:
+        """Train to the end and return the directory of the best checkpoint.
+
+        With ``judge_start`` the weights of the start compete too, so the result is never worse than they are.
+        """
         torch.manual_seed(self.recipe.seed)
         state = self._read_state() if resume else None
         first = self.position.stage
+        if judge_start and not resume:
+            stage = self.recipe.stages[0]
+            self._validate(TASKS[stage.task](self.recipe, stage, self.data, self.checkpoint.tokenizer), None)
         for index in range(first, len(self.recipe.stages)):
             self._stage(index, state if index == first else None)
             state = None
@@ -95,7 +101,7 @@ class Trainer:
         store = self._store(stage)
         items = task.items(store)
         plan = Plan(
-            len(items),  # type: ignore[arg-type]
+            len(items),
             stage.batch_size,
             stage.accumulate,
             f"{self.recipe.seed}/{index}",
@@ -109,8 +115,10 @@ class Trainer:
         if state is not None:
             optimizer.load_state_dict(state["optimizer"])
             _set_random_state(state["random"])
-        self.log.say(f"stage {index + 1} of {len(self.recipe.stages)}: {stage.task}, {stage.epochs} epochs of "
-                     f"{plan.steps} steps, {len(items)} items")  # type: ignore[arg-type]
+        self.log.say(
+            f"stage {index + 1} of {len(self.recipe.stages)}: {stage.task}, {stage.epochs} epochs of "
+            f"{plan.steps} steps, {len(items)} items"
+        )  # type: ignore[arg-type]
 
         while where.epoch < stage.epochs:
             keys = list(plan.keys(where.epoch, where.step))
@@ -158,11 +166,17 @@ class Trainer:
             words += float(count)
             if where.total_step % self.log_every == 0:
                 seconds = time.monotonic() - began
-                figures = {
-                    name: float(self.accelerator.reduce(value)) / words for name, value in sums.items()
-                }
-                self.log.record("train", total_step=where.total_step, stage=where.stage, epoch=where.epoch, **figures,
-                                lr=rate, gradient_norm=float(norm), images_per_second=images / seconds)
+                figures = {name: float(self.accelerator.reduce(value)) / words for name, value in sums.items()}
+                self.log.record(
+                    "train",
+                    total_step=where.total_step,
+                    stage=where.stage,
+                    epoch=where.epoch,
+                    **figures,
+                    lr=rate,
+                    gradient_norm=float(norm),
+                    images_per_second=images / seconds,
+                )
                 sums, words, images, began = {}, 0.0, 0.0, time.monotonic()
             if time.monotonic() - self.last_save > SAVE_SECONDS:
                 self._save_state(optimizer)
@@ -221,8 +235,12 @@ class Trainer:
     def _kept_features(self, samples: Any) -> FeatureStore:
         with self.accelerator.main_process_first(), self.accelerator.autocast():
             return build_store(
-                self.model, samples, self.directory / "features", workers=self.recipe.workers,
-                device=self.accelerator.device, report=self.log.say,
+                self.model,
+                samples,
+                self.directory / "features",
+                workers=self.recipe.workers,
+                device=self.accelerator.device,
+                report=self.log.say,
             )
 
     def _save_state(self, optimizer: Any) -> None:

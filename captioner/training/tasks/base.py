@@ -9,12 +9,11 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from captioner.data.samples import Sample
 from captioner.models.captioner import Captioner
 from captioner.text import CaptionTokenizer
-from captioner.training.batches import Batch, CaptionItems, Collate, Item, Views
+from captioner.training.batches import Batch, CaptionItems, Collate, Items, Views
 from captioner.training.features import FeatureStore
 from captioner.training.recipe import Recipe, Stage
 
@@ -42,7 +41,7 @@ class Task(ABC):
     wants_images = True
 
     @abstractmethod
-    def items(self, store: FeatureStore | None) -> Dataset[Item]:
+    def items(self, store: FeatureStore | None) -> Items:
         """What an epoch goes through."""
 
     def lengths(self) -> Sequence[int] | None:
@@ -65,9 +64,7 @@ class Task(ABC):
     def validate(self, model: Captioner, store: FeatureStore | None, device: torch.device) -> dict[str, float]:
         """Figures on held-out data; ``score`` among them decides which weights are best (higher is better)."""
 
-    def captions(
-        self, samples: Sequence[Sample], store: FeatureStore | None, *, views: Views
-    ) -> CaptionItems:
+    def captions(self, samples: Sequence[Sample], store: FeatureStore | None, *, views: Views) -> CaptionItems:
         """The image items of these samples under the recipe."""
         return CaptionItems(
             samples,
@@ -107,7 +104,8 @@ def weighted_cross_entropy(
 def plain_nll(model: Captioner, batch: Batch) -> tuple[float, float]:
     """(sum of -log p, number of predicted tokens) of a batch."""
     logits = model(batch.tokens, batch.image)
-    loss = F.cross_entropy(
-        logits.flatten(0, -2).float(), batch.targets.flatten(), reduction="none"
-    ) * batch.weights.flatten()
+    loss = (
+        F.cross_entropy(logits.flatten(0, -2).float(), batch.targets.flatten(), reduction="none")
+        * batch.weights.flatten()
+    )
     return float(loss.sum()), float(batch.weights.sum())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from captioner.metrics.bleu import bleu
 from captioner.metrics.cider import cider_d
 from captioner.metrics.words import words
 from captioner.models.captioner import Captioner
+from captioner.models.vision import Features
 from captioner.training.batches import Batch, CaptionItems, batches
 from captioner.training.features import FeatureStore
 from captioner.training.tasks.base import Task, plain_nll, weighted_cross_entropy
@@ -43,8 +45,8 @@ class CrossEntropy(Task):
             batch = batch.to(device)
             nll, tokens = plain_nll(model, batch)
             total, count = total + nll, count + tokens
-            image = batch.image
-            encoded = model.encode_image(image) if isinstance(image, Tensor) else model.vision.tokens(image)
+            image = cast(Tensor | Features, batch.image)
+            encoded = model.vision.tokens(image) if isinstance(image, Features) else model.encode_image(image)
             found = search(model.decoder, model.remember(encoded), self.tokenizer.config, self.recipe.generation)
             said += [words(self.tokenizer.decode(best[0].tokens)) for best in found]
         references = [[words(caption) for caption in sample.captions] for sample in samples]

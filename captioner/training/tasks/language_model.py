@@ -50,5 +50,3 @@ class LanguageModel(Task):
             total, count = total + nll, count + tokens
         words = sum(len(line.split()) + 1 for line in self.data.validation_text)
         return {"score": -total / count, "token_nll": total / count, "word_perplexity": math.exp(total / words)}
-
-

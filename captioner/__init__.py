@@ -1,0 +1,57 @@
+"""Captioner: image captioning that people can install, train, measure and embed.
+
+::
+
+    import captioner
+
+    pipe = captioner.load()
+    print(pipe.caption("dog.jpg"))
+
+Every name below is loaded on first use, so ``import captioner`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from captioner.version import __version__
+
+if TYPE_CHECKING:
+    from captioner.checkpoint import Checkpoint, save
+    from captioner.errors import CaptionerError, ImageError
+    from captioner.evaluation.evaluate import evaluate
+    from captioner.pipelines import Caption, CaptionPipeline, load
+
+_NAMES = {
+    "Caption": "captioner.pipelines",
+    "CaptionPipeline": "captioner.pipelines",
+    "CaptionerError": "captioner.errors",
+    "Checkpoint": "captioner.checkpoint",
+    "ImageError": "captioner.errors",
+    "evaluate": "captioner.evaluation.evaluate",
+    "load": "captioner.pipelines",
+    "save": "captioner.checkpoint",
+}
+
+__all__ = [
+    "Caption",
+    "CaptionPipeline",
+    "CaptionerError",
+    "Checkpoint",
+    "ImageError",
+    "__version__",
+    "evaluate",
+    "load",
+    "save",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NAMES:
+        raise AttributeError(f"module 'captioner' has no attribute {name!r}")
+    return getattr(importlib.import_module(_NAMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

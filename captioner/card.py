@@ -1,0 +1,47 @@
+"""The model card of a checkpoint, from what is known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from captioner.config import CaptionerConfig
+
+
+def write_card(config: CaptionerConfig, training: Mapping[str, Any]) -> str:
+    """Markdown: how to use the checkpoint, what it is, what it learnt from, how it did on held-out images."""
+    decoder, preprocess = config.decoder, config.preprocess
+    lines = [
+        "# Image captioner",
+        "",
+        "```python",
+        "import captioner",
+        "",
+        'print(captioner.load("path/of/this/directory").caption("photo.jpg"))',
+        "```",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| encoder | timm `{config.vision.backbone}`, {preprocess.size} x {preprocess.size} pixels, "
+        f"{preprocess.aspect} |",
+        f"| decoder | {decoder.layers} layers of width {decoder.width}, {decoder.heads} heads, "
+        f"{decoder.vocab_size} tokens, at most {decoder.context} in a caption |",
+        f"| attention | words `{decoder.self_pattern}`, image `{decoder.cross_pattern}` "
+        "(G global, L local, M mixed by a gate) |",
+    ]
+    if "images" in training:
+        lines.append(
+            f"| trained on | {training['images']} images, {training.get('text_lines', 0)} lines of text; "
+            f"{training.get('held_out_images', 0)} images held out to choose |"
+        )
+    for name, value in (training.get("held_out") or {}).items():
+        lines.append(f"| held out: {name.replace('_', ' ')} | {value:.2f} |")
+    lines += [
+        "",
+        "It describes what its training photos showed, in their words; of other subjects it says what looks most like",
+        "them. It can be wrong about who and what is seen, about counts, colours, gender and age. Do not use it where",
+        "a wrong caption does harm, and check it on your own photos first:",
+        "`captioner evaluate --data DATA --model DIR`.",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,63 @@
+"""The command line: one file per verb, results on stdout, progress and complaints on stderr.
+
+May import everything; a verb imports what it needs when it runs, so ``--help`` is quick. Start reading at ``main``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+
+from captioner.cli import caption, convert, evaluate, finetune, train
+from captioner.errors import CaptionerError
+from captioner.version import __version__
+
+VERBS = {"caption": caption, "train": train, "finetune": finetune, "evaluate": evaluate, "convert": convert}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb and return its exit code: 0, 1 if anything failed, 2 for options that cannot be used."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = _parser()
+    if arguments and arguments[0] not in VERBS and arguments[0] not in ("-h", "--help", "--version"):
+        arguments.insert(0, "caption")  # `captioner photo.jpg`
+    args = parser.parse_args(arguments)
+    if args.verb is None:
+        parser.print_help()
+        return 2
+    try:
+        return int(VERBS[args.verb].run(args))
+    except CaptionerError as error:
+        if args.debug:
+            raise
+        print(f"captioner: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("captioner: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader has left (`| head`). What is still buffered must not raise again at exit.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="captioner",
+        description="Caption photos; train, fine-tune and judge captioners.",
+        epilog="`captioner photo.jpg` is short for `captioner caption photo.jpg`.",
+    )
+    parser.add_argument("--version", action="version", version=f"captioner {__version__}")
+    parser.set_defaults(verb=None)
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB")
+    for name, module in VERBS.items():
+        summary = (module.__doc__ or "").split("\n")[0].rstrip(".")
+        verb = verbs.add_parser(name, help=summary, description=summary + ".")
+        module.add_arguments(verb)
+        verb.add_argument("--debug", action="store_true", help="show a traceback when something fails")
+        verb.set_defaults(verb=name)
+    return parser

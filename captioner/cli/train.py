@@ -1,0 +1,48 @@
+"""Train a captioner on image-caption pairs.
+
+``--data`` names folders or files; their training splits are joined. Results lie in ``--out``: best/, last/, the log and
+the state to resume from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from captioner.cli.options import add_training
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_training(parser)
+    parser.add_argument(
+        "--text", nargs="+", default=[], metavar="FILE", help="text files to learn language from, a caption a line"
+    )
+    parser.add_argument(
+        "--recipe", default="default", metavar="NAME", help="shipped recipe or .toml file (default: default)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    from captioner.training.recipe import load_recipe
+
+    recipe = load_recipe(args.recipe, args.settings)  # a slip in a setting is said before torch is imported
+
+    from captioner.training.run import train
+    from captioner.training.setup import read_data
+
+    data = read_data(
+        args.data,
+        text=args.text,
+        held_out=args.held_out,
+        validation_images=recipe.validation_images,
+        report=complain,
+    )
+    out = Path(args.out or f"runs/{Path(args.recipe).stem}")
+    print(train(recipe, data, out, resume=args.resume, report=complain))
+    return 0
+
+
+def complain(text: str) -> None:
+    """One line on stderr."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,47 @@
+"""Photos to pixels ahead of the model, in threads, in order; a photo that cannot be read is an item, not an end."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from captioner.config import PreprocessConfig
+from captioner.data.images import ImageSource, open_image
+from captioner.data.transforms import preprocess
+from captioner.errors import ImageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def load_pixels(
+    images: Iterable[ImageSource | ImageError], config: PreprocessConfig, *, workers: int = 2, ahead: int = 32
+) -> Iterator[Tensor | ImageError]:
+    """Pixels (3, size, size) of each image, or the error that it raised; at most ``ahead`` images wait in memory.
+
+    Threads suffice: Pillow decodes and resizes without holding the interpreter. An ``ImageError`` given in the place
+    of an image comes back at its place.
+    """
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        waiting: deque[Future[Tensor | ImageError]] = deque()
+        source = iter(images)
+        for image in islice(source, ahead):
+            waiting.append(pool.submit(_load, image, config))
+        while waiting:
+            done = waiting.popleft().result()
+            for image in islice(source, 1):
+                waiting.append(pool.submit(_load, image, config))
+            yield done
+
+
+def _load(image: ImageSource | ImageError, config: PreprocessConfig) -> Tensor | ImageError:
+    if isinstance(image, ImageError):
+        return image
+    try:
+        # Draft mode decodes a large JPEG at the smallest scale that is still twice the size wanted.
+        return preprocess(open_image(image, min_side=2 * config.size), config)
+    except ImageError as error:
+        return error

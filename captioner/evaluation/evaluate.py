@@ -1,0 +1,123 @@
+"""A model on a dataset: what it says, how that scores, and what the scores mean beside a floor and a control."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from captioner.checkpoint import Checkpoint
+from captioner.config import GenerationConfig
+from captioner.data.loader import load_pixels
+from captioner.data.samples import Sample
+from captioner.errors import DataError, ImageError
+from captioner.evaluation.perplexity import log_probs
+from captioner.generation.generate import in_batches, remember
+from captioner.generation.search import search
+from captioner.metrics.bleu import BleuScore, bleu
+from captioner.metrics.cider import cider_d
+from captioner.metrics.words import words
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """BLEU-1 to 4 with its length ratio, and CIDEr-D, all from 0 to 100 (CIDEr-D may pass it)."""
+
+    bleu: BleuScore
+    cider_d: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Everything that ``captioner evaluate`` prints.
+
+    ``perplexity`` per word: exp(-log p(captions and their ends) / (words + captions)) over all human captions, words
+    as the metrics count them. ``floor``: one caption said of every image, the best of the model's twenty most frequent.
+    ``shuffled``: each image judged by the caption of another one. ``fingerprint`` is of the images' names and captions.
+    """
+
+    images: int
+    references: int
+    fingerprint: str
+    generation: GenerationConfig
+    model: Scores
+    floor: Scores
+    shuffled: Scores
+    perplexity: float
+    distinct: int
+    captions: tuple[str, ...]
+    problems: tuple[str, ...]
+
+
+def evaluate(
+    checkpoint: Checkpoint,
+    samples: Sequence[Sample],
+    generation: GenerationConfig | None = None,
+    *,
+    batch_size: int = 16,
+    progress: Callable[[int], object] = lambda images: None,
+) -> Evaluation:
+    """Caption every image and judge the captions by all its references.
+
+    An image that cannot be read is left out and named in ``problems``. Raises ``DataError`` when none can be read.
+    """
+    generation = generation or checkpoint.generation
+    decoder, text, tokenizer = checkpoint.model.decoder, checkpoint.config.text, checkpoint.tokenizer
+    said: list[str] = []
+    judged: list[Sample] = []
+    problems: list[str] = []
+    total = 0.0
+    pixels = load_pixels((s.path for s in samples), checkpoint.config.preprocess, ahead=2 * batch_size)
+    for batch in in_batches(zip(samples, pixels, strict=True), batch_size):
+        problems += [str(found) for _, found in batch if isinstance(found, ImageError)]
+        kept = [(sample, found) for sample, found in batch if isinstance(found, Tensor)]
+        if kept:
+            memory = remember(checkpoint, [found for _, found in kept])
+            found = search(decoder, memory, text, generation)
+            said += [tokenizer.decode(best[0].tokens) for best in found]
+            captions = [[tokenizer.encode(caption) for caption in sample.captions] for sample, _ in kept]
+            total += math.fsum(value for row in log_probs(decoder, memory, captions, text) for value in row)
+            judged += [sample for sample, _ in kept]
+        progress(len(batch))
+    if not judged:
+        raise DataError(f"none of the {len(samples)} images can be read; the first reason: {problems[0]}")
+
+    candidates = [words(caption) for caption in said]
+    references = [[words(caption) for caption in sample.captions] for sample in judged]
+    ends = sum(len(of_image) for of_image in references)
+    count = sum(len(caption) for of_image in references for caption in of_image)
+    return Evaluation(
+        images=len(judged),
+        references=ends,
+        fingerprint=fingerprint(judged),
+        generation=generation,
+        model=score(candidates, references),
+        floor=constant_floor(candidates, references),
+        shuffled=score([*candidates[1:], *candidates[:1]], references),
+        perplexity=math.exp(-total / (count + ends)),
+        distinct=len(set(said)),
+        captions=tuple(said),
+        problems=tuple(problems),
+    )
+
+
+def score(candidates: Sequence[list[str]], references: Sequence[Sequence[list[str]]]) -> Scores:
+    """BLEU and CIDEr-D of tokenised captions."""
+    return Scores(bleu=bleu(candidates, references), cider_d=cider_d(candidates, references).mean)
+
+
+def constant_floor(candidates: Sequence[list[str]], references: Sequence[Sequence[list[str]]]) -> Scores:
+    """What one caption for every image reaches: the best by BLEU-4 of the twenty that were said most often."""
+    frequent = [list(caption) for caption, _ in Counter(map(tuple, candidates)).most_common(20)]
+    best = max(frequent, key=lambda caption: bleu([caption] * len(references), references).bleu4)
+    return score([best] * len(references), references)
+
+
+def fingerprint(samples: Sequence[Sample]) -> str:
+    """Twelve hex digits that change when an image's name or a caption does, whatever the order of the images."""
+    lines = sorted(repr((sample.name, sample.captions)) for sample in samples)
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()[:12]

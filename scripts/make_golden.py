@@ -1,0 +1,95 @@
+"""Store what the COCO tools say about captions in tests/golden/metrics.json, so that the tests can do without Java.
+
+    python scripts/make_golden.py [--data ../shared]
+
+Needs pycocoevalcap and a Java runtime. Of the dev captions only the scores and hashes are stored, never the captions;
+tests/golden/raw_text.txt is our own text and stored with its words. The slow tests use the functions of this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+GOLDEN = ROOT / "tests" / "golden"
+Groups = list[list[str]]
+
+
+def tool_words(captions: Sequence[str]) -> list[list[str]]:
+    """The words of each caption by PTBTokenizer of pycocoevalcap, as its scorers see them: split at blanks.
+
+    Captions go through alternating with empty ones, because the tool looks ahead into the next line.
+    """
+    from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
+
+    lines = [line for caption in captions for line in (caption, "")]
+    tokenized = PTBTokenizer().tokenize({0: [{"caption": line} for line in lines]})
+    return [line.split() for line in tokenized[0][::2]]
+
+
+def tool_scores(candidates: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]) -> dict[str, float]:
+    """BLEU-1 to 4 and CIDEr(-D) of pycocoevalcap, on 0 to 100."""
+    from pycocoevalcap.bleu.bleu import Bleu
+    from pycocoevalcap.cider.cider import Cider
+
+    truth = {index: [" ".join(reference) for reference in group] for index, group in enumerate(references)}
+    results = {index: [" ".join(candidate)] for index, candidate in enumerate(candidates)}
+    bleu = Bleu(4).compute_score(truth, results, verbose=0)[0]
+    cider = Cider().compute_score(truth, results)[0]
+    return {**{f"bleu{n}": 100 * score for n, score in enumerate(bleu, 1)}, "cider": 100 * float(cider)}
+
+
+def raw_groups() -> Groups:
+    """Our own captions, a paragraph per imagined image: the first is the candidate, the others are its references."""
+    paragraphs = (GOLDEN / "raw_text.txt").read_text(encoding="utf-8").strip("\n").split("\n\n")
+    return [paragraph.split("\n") for paragraph in paragraphs]
+
+
+def human_groups(captions: Path) -> Groups:
+    """The captions of each image of a JSON lines file; the first of each is the candidate."""
+    lines = captions.read_text(encoding="utf-8").splitlines()
+    return [json.loads(line)["captions"] for line in lines if line.strip()]
+
+
+def fingerprint(groups: Sequence[Sequence[object]]) -> str:
+    """SHA-256 of captions or of their words."""
+    return hashlib.sha256(json.dumps(groups, ensure_ascii=False).encode()).hexdigest()
+
+
+def split_groups(groups: Groups) -> list[list[list[str]]]:
+    """Run the tool once over all captions and put the words back into their groups."""
+    words = iter(tool_words([caption for group in groups for caption in group]))
+    return [[next(words) for _ in group] for group in groups]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("CAPTIONER_DATA", ROOT.parent / "shared")))
+    dev = parser.parse_args().data / "flickr8k" / "dev.jsonl"
+
+    raw, human = raw_groups(), human_groups(dev)
+    raw_words, human_words = split_groups(raw), split_groups(human)
+    golden = {
+        "made by": "scripts/make_golden.py, with pycocoevalcap 1.2 and Stanford CoreNLP 3.4.1",
+        "raw_text": {
+            "scores": tool_scores([group[0] for group in raw_words], [group[1:] for group in raw_words]),
+            "words": [[" ".join(words) for words in group] for group in raw_words],
+        },
+        "flickr8k dev, first caption against the others": {
+            "captions_sha256": fingerprint(human),
+            "words_sha256": fingerprint(human_words),
+            "scores": tool_scores([group[0] for group in human_words], [group[1:] for group in human_words]),
+        },
+    }
+    text = json.dumps(golden, indent=1, ensure_ascii=False)
+    (GOLDEN / "metrics.json").write_text(text + "\n", encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
