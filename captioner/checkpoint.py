@@ -16,7 +16,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -27,6 +27,8 @@ from captioner.errors import CheckpointError, ConfigError
 from captioner.text import CaptionTokenizer
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from captioner.models.captioner import Captioner
 
 FORMAT = 1
@@ -54,12 +56,15 @@ class Checkpoint:
 def save(checkpoint: Checkpoint, directory: str | os.PathLike[str], *, dtype: Literal["fp32", "fp16"] = "fp32") -> Path:
     """Write a checkpoint directory; an older one of that name is replaced only after the new one is complete.
 
-    Raises ``CheckpointError`` when it cannot be written (no space, no permission); what was there stays as it was.
+    Raises ``CheckpointError`` when it cannot be written (no space, no permission) or when something else than a
+    checkpoint of this package bears the name; what was there stays as it was.
     """
     import torch
     from safetensors.torch import save_file
 
     directory = Path(directory)
+    if directory.exists() and not _replaceable(directory):
+        raise CheckpointError(f"{directory} holds other files than a checkpoint of captioner; choose another --out")
     partial = directory.with_name(directory.name + ".partial")
     weights = {
         name: value.detach().to("cpu", torch.float16 if dtype == "fp16" and value.is_floating_point() else value.dtype)
@@ -125,11 +130,12 @@ def load(source: str | os.PathLike[str] | None = None, *, device: str = "cpu") -
     return Checkpoint(model, tokenizer, generation, training, card)
 
 
-def load_weights(model: Captioner, weights: Mapping[str, Any], where: object) -> None:
+def load_weights(model: nn.Module, weights: Mapping[str, Any], where: object) -> None:
     """Fill the model strictly; the tied ``lm_head`` may be absent. Raises ``CheckpointError`` naming what differs."""
-    wanted = {name: value for name, value in model.state_dict().items() if name != "decoder.lm_head.weight"}
+    tied = {"decoder.lm_head.weight", "lm_head.weight"}  # in a captioner, in a decoder alone
+    wanted = {name: value for name, value in model.state_dict().items() if name not in tied}
     missing = sorted(wanted.keys() - weights.keys())
-    unknown = sorted(weights.keys() - wanted.keys() - {"decoder.lm_head.weight"})
+    unknown = sorted(weights.keys() - wanted.keys() - tied)
     shapes = sorted(n for n in wanted.keys() & weights.keys() if wanted[n].shape != weights[n].shape)
     for problem, names in (("lacks", missing), ("has an unknown", unknown), ("has another shape of", shapes)):
         if names:
@@ -153,10 +159,18 @@ def find(source: str | os.PathLike[str] | None) -> Path:
     name = os.fspath(source)
     if directory.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise CheckpointError(f"{name} is no checkpoint directory; name a directory that `captioner train` wrote")
+    return download(name)
+
+
+def download(name: str, files: Sequence[str] | None = None) -> Path:
+    """The local copy of a hub repository, or of its ``files`` (glob patterns): from the cache, else from the net.
+
+    Raises ``CheckpointError`` when it cannot be had.
+    """
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name))
+        return Path(snapshot_download(name, allow_patterns=files))
     except Exception as error:  # the hub's client raises a dozen kinds, offline ones among them
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
@@ -191,6 +205,11 @@ def _read(path: Path) -> str:
 
 def _json(values: Mapping[str, Any]) -> str:
     return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+
+
+def _replaceable(directory: Path) -> bool:
+    """Whether nothing but an older checkpoint is lost with a directory; the name generation.json is ours alone."""
+    return directory.is_dir() and ((directory / "generation.json").exists() or not any(directory.iterdir()))
 
 
 def _replace(partial: Path, directory: Path) -> None:

@@ -84,8 +84,8 @@ class CaptionPipeline:
         config = self._generation(beams, count)
         if batch_size < 1:
             raise UsageError(f"the batch size must be at least 1, not {batch_size}")
-        for found in generate(self.checkpoint, images, config, batch_size=batch_size):
-            yield found if isinstance(found, ImageError) else self._caption(found[:count])
+        results = generate(self.checkpoint, images, config, batch_size=batch_size)
+        return (found if isinstance(found, ImageError) else self._caption(found[:count]) for found in results)
 
     def _generation(self, beams: int | None, count: int) -> GenerationConfig:
         config = self.checkpoint.generation
@@ -109,13 +109,20 @@ def load(source: str | os.PathLike[str] | None = None, *, device: str | None = N
 
     ``device``: as torch names it; the first CUDA device, else Apple's, else the CPU, where left out.
     """
-    return CaptionPipeline(load_checkpoint(source, device=device or default_device()))
+    return CaptionPipeline(load_checkpoint(source, device=choose_device(device)))
 
 
-def default_device() -> str:
-    """The fastest device of this machine."""
+def choose_device(name: str | None = None) -> str:
+    """The device of that name, or the fastest of this machine. Raises ``UsageError`` for one that cannot be used."""
     import torch
 
+    if name is not None:
+        try:
+            torch.zeros(1, device=name).item()
+        except Exception as error:  # RuntimeError, AssertionError, NotImplementedError ...: each device has its own
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise UsageError(f"the device {name!r} cannot be used ({reason}); name another one, such as cpu") from error
+        return name
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"

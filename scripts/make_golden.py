@@ -23,11 +23,11 @@ Groups = list[list[str]]
 def tool_words(captions: Sequence[str]) -> list[list[str]]:
     """The words of each caption by PTBTokenizer of pycocoevalcap, as its scorers see them: split at blanks.
 
-    Captions go through alternating with empty ones, because the tool looks ahead into the next line.
+    A line with one neutral word stands between two captions, because the tool looks ahead into the next line.
     """
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
-    lines = [line for caption in captions for line in (caption, "")]
+    lines = [line for caption in captions for line in (caption, "x")]
     tokenized = PTBTokenizer().tokenize({0: [{"caption": line} for line in lines]})
     return [line.split() for line in tokenized[0][::2]]
 

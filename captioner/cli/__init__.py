@@ -35,14 +35,24 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"captioner: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("captioner: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(f"captioner: {error or 'interrupted'}", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        # The reader has left (`| head`). What is still buffered must not raise again at exit.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader has left (`| head`)
+        _drop_output()
         return 1
+    except OSError as error:  # a full disk behind stdout, a folder that may not be written
+        if args.debug:
+            raise
+        print(f"captioner: {error}; free some space, or choose another place to write to", file=sys.stderr)
+        _drop_output()
+        return 1
+
+
+def _drop_output() -> None:
+    """Let go of what is still buffered for stdout, so that it does not raise again at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

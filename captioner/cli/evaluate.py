@@ -31,20 +31,20 @@ def run(args: argparse.Namespace) -> int:
 
     dataset = read_splits(args.data)
     samples = dataset.split(args.split)
+    if not samples:
+        raise UsageError(f"the split {args.split} of {args.data} is empty; choose another one with --split")
 
     from captioner.checkpoint import load
     from captioner.evaluation.evaluate import evaluate
-    from captioner.pipelines import default_device
+    from captioner.pipelines import choose_device
 
     for problem in dataset.problems:
         print(f"captioner: {problem}", file=sys.stderr)
-    checkpoint = load(args.model, device=args.device or default_device())
+    checkpoint = load(args.model, device=choose_device(args.device))
     if args.aspect:
         config = checkpoint.model.config
         checkpoint.model.config = replace(config, preprocess=replace(config.preprocess, aspect=args.aspect))
     generation = replace(checkpoint.generation, beams=args.beams or checkpoint.generation.beams)
-    if not samples:
-        raise UsageError(f"the split {args.split} of {args.data} is empty; choose another one with --split")
     with tqdm(total=len(samples), unit=" images", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
         found = evaluate(checkpoint, samples, generation, batch_size=args.batch_size, progress=bar.update)
     for problem in found.problems:

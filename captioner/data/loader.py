@@ -25,7 +25,8 @@ def load_pixels(
     Threads suffice: Pillow decodes and resizes without holding the interpreter. An ``ImageError`` given in the place
     of an image comes back at its place.
     """
-    with ThreadPoolExecutor(max_workers=workers) as pool:
+    pool = ThreadPoolExecutor(max_workers=workers)
+    try:
         waiting: deque[Future[Tensor | ImageError]] = deque()
         source = iter(images)
         for image in islice(source, ahead):
@@ -35,6 +36,8 @@ def load_pixels(
             for image in islice(source, 1):
                 waiting.append(pool.submit(_load, image, config))
             yield done
+    finally:  # a reader that leaves early (a broken pipe, Ctrl-C) does not wait for images it will not see
+        pool.shutdown(cancel_futures=True)
 
 
 def _load(image: ImageSource | ImageError, config: PreprocessConfig) -> Tensor | ImageError:

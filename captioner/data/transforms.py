@@ -27,14 +27,15 @@ def fit(image: Image.Image, config: PreprocessConfig) -> Image.Image:
     size, resample = config.size, _FILTERS[config.interpolation]
     if config.aspect == "squash":
         return image.resize((size, size), resample, reducing_gap=3.0)
-    scale = size / (min(image.size) if config.aspect == "crop" else max(image.size))
+    if config.aspect == "crop":  # cut before it is scaled: the whole of a thin strip would not fit in memory
+        side = min(image.size)
+        left, top = (image.width - side) / 2, (image.height - side) / 2
+        return image.resize((size, size), resample, (left, top, left + side, top + side), reducing_gap=3.0)
+    scale = size / max(image.size)
     width, height = (max(1, round(side * scale)) for side in image.size)
-    image = image.resize((width, height), resample, reducing_gap=3.0)
-    left, top = (width - size) // 2, (height - size) // 2
-    if config.aspect == "crop":
-        return image.crop((left, top, left + size, top + size))
     canvas = Image.new("RGB", (size, size), tuple(round(255 * channel) for channel in config.mean))
-    canvas.paste(image, (-left, -top))
+    scaled = image.resize((width, height), resample, reducing_gap=3.0)
+    canvas.paste(scaled, ((size - width) // 2, (size - height) // 2))
     return canvas
 
 
@@ -53,7 +54,7 @@ def augment(image: Image.Image, config: PreprocessConfig, *, flip: bool, seed: i
     if flip:
         steps.append(v2.RandomHorizontalFlip())
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reset the GPU's dropout as well
         return _normalise(v2.Compose(steps)(image), config)
 
 

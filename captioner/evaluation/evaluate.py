@@ -16,8 +16,7 @@ from captioner.data.loader import load_pixels
 from captioner.data.samples import Sample
 from captioner.errors import DataError, ImageError
 from captioner.evaluation.perplexity import log_probs
-from captioner.generation.generate import in_batches, remember
-from captioner.generation.search import search
+from captioner.generation.generate import caption_pixels, in_batches
 from captioner.metrics.bleu import BleuScore, bleu
 from captioner.metrics.cider import cider_d
 from captioner.metrics.words import words
@@ -65,6 +64,8 @@ def evaluate(
 
     An image that cannot be read is left out and named in ``problems``. Raises ``DataError`` when none can be read.
     """
+    if not samples:
+        raise DataError("there are no images to evaluate on; name data that holds some")
     generation = generation or checkpoint.generation
     decoder, text, tokenizer = checkpoint.model.decoder, checkpoint.config.text, checkpoint.tokenizer
     said: list[str] = []
@@ -76,8 +77,7 @@ def evaluate(
         problems += [str(found) for _, found in batch if isinstance(found, ImageError)]
         kept = [(sample, found) for sample, found in batch if isinstance(found, Tensor)]
         if kept:
-            memory = remember(checkpoint, [found for _, found in kept])
-            found = search(decoder, memory, text, generation)
+            found, memory = caption_pixels(checkpoint, [found for _, found in kept], generation)
             said += [tokenizer.decode(best[0].tokens) for best in found]
             captions = [[tokenizer.encode(caption) for caption in sample.captions] for sample, _ in kept]
             total += math.fsum(value for row in log_probs(decoder, memory, captions, text) for value in row)

@@ -33,19 +33,25 @@ def generate(
         good = [pixels for pixels in batch if isinstance(pixels, Tensor)]
         found: Iterator[list[Hypothesis]] = iter(())
         if good:
-            memory = remember(checkpoint, good)
-            found = iter(search(checkpoint.model.decoder, memory, checkpoint.config.text, config))
+            found = iter(caption_pixels(checkpoint, good, config)[0])
         for pixels in batch:
             yield pixels if isinstance(pixels, ImageError) else next(found)
 
 
 @torch.inference_mode()
-def remember(checkpoint: Checkpoint, pixels: list[Tensor]) -> ImageMemory:
-    """Encode B images, each (3, size, size), once for everything that follows."""
-    device = next(checkpoint.model.parameters()).device
+def caption_pixels(
+    checkpoint: Checkpoint, pixels: list[Tensor], config: GenerationConfig
+) -> tuple[list[list[Hypothesis]], ImageMemory]:
+    """The captions of B images, each (3, size, size), and the memory they were read from, for all else that reads it.
+
+    Raises ``CaptionerError`` where the images do not fit the device.
+    """
+    model = checkpoint.model
+    device = next(model.parameters()).device
     try:
         batch = torch.stack(pixels).to(device)  # (B, 3, size, size)
-        return checkpoint.model.remember(checkpoint.model.encode_image(batch))
+        memory = model.remember(model.encode_image(batch))
+        return search(model.decoder, memory, checkpoint.config.text, config), memory
     except torch.OutOfMemoryError as error:
         raise CaptionerError(f"{len(pixels)} images at once do not fit the device; lower --batch-size") from error
 

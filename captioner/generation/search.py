@@ -10,6 +10,7 @@ an image when no running beam can still overtake the worst of its finished capti
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -87,10 +88,11 @@ def _beam(
         ends = token == text.eos_id
         if step == steps:
             ends = torch.ones_like(ends)
-        for row, rank in ends[:, :beams].nonzero().tolist():  # an end ranked below K competes with better beams
+        done = ends[:, :beams] & (best[:, :beams] != -torch.inf)  # an end ranked below K competes with better beams
+        for row, rank in done.nonzero().tolist():
             words = [*history[row, parent[row, rank]].tolist(), int(token[row, rank])]
             finished[alive[row]].append(_hypothesis(words, float(best[row, rank]), text, penalty))
-        for row in set(ends[:, :beams].nonzero()[:, 0].tolist()):
+        for row in set(done.nonzero()[:, 0].tolist()):
             finished[alive[row]] = sorted(finished[alive[row]], key=lambda h: -h.score)[:beams]
         if step == steps:
             break
@@ -115,7 +117,7 @@ def _beam(
 def _may_improve(finished: list[Hypothesis], best: float, steps: tuple[int, int], config: GenerationConfig) -> bool:
     """Whether a running beam of log-probability ``best`` could still enter the ``finished`` captions of its image."""
     if len(finished) < config.beams:
-        return True
+        return best != -math.inf  # a tiny vocabulary may have no caption left to write
     done, most = steps
     # Log-probabilities only fall; where longer captions are favoured the bound is the longest one.
     length = most if config.length_penalty > 0 else done + 1

@@ -81,6 +81,7 @@ class CiderD:
 
     def vectors(self, references: Sequence[Caption]) -> tuple[CaptionVector, ...]:
         """The references of one image, ready for ``score_vectors``."""
+        check_references([references])
         return tuple(self.vector(reference) for reference in references)
 
     def score_vectors(self, candidate: Caption, references: Sequence[CaptionVector]) -> float:

@@ -55,6 +55,7 @@ _INITIALS = r"[a-z](?:\.[a-z])*"
 _PART = rf"(?:[dol]{_QQ}(?={_A}{_A}))?{_A}+"  # street d'Artagnan
 _JOINED = rf"{_PART}(?:[-_{HYPHEN}]{_PART})*"
 _HYPHENATED = r"[a-z0-9][a-z0-9.,]*(?:-(?:[a-z](?:\.[a-z])+\.|[a-z0-9]+))+"
+_FILE = rf"(?:{_A}|{MARK})"
 _SLASHED = r"[a-z0-9]+(?:-[a-z]+){0,2}"
 _AMP = "(?:&|&amp;)"
 _CAPITALS = rf"(?-i:[A-Z]+(?:(?:\+|{_AMP})[A-Z]+)+)"
@@ -63,11 +64,13 @@ _NAME = r"[a-z][a-z0-9_:.-]*"
 _QUOTED = r"(?:\"[^\"]*\"|'[^']*')"
 _MARKUP = rf"<(?:[!?][a-z-][^>\r\n]*|/?{_NAME}(?: +{_NAME}(?: *= *{_QUOTED})?)* */?) *>"
 _FACE = r"[<>]?[:;=][-o*']?[()DPdpO\\{@|\[\]]"  # hat, eyes, nose, mouth
-_EYES = r"-^x=~<>'"
+_EYES = r"\^x=~<>'"
 _DIALLED = r"[0-9]{3,4}[- ]?[0-9]{3,5}"
 _DOMAIN = r"(?-i:[^\s\"`'(){}\[\]<>|!?.,;:=/\\@^_$A-Z0-9-])+"
 _LAST = r"[^\s\"(){}<>|.,!?-]"  # how an address ends
-_PATH = rf"(?:/[^\s\"()<>|]+{_LAST})?"
+_PATH = rf"/[^\s\"()<>|]+{_LAST}"
+_WWW = r"www\.(?:[^\s\"(){}<>|.,!?]+\.)+[a-z]{2,4}"
+_SITE = rf"(?:{_DOMAIN}\.)+(?:com|net|org|edu)"
 
 # Before each rule the kinds of character it can start with, to save time: W a letter, D a digit, O any other.
 _RULES = [
@@ -80,15 +83,15 @@ _RULES = [
     ("O", rf"({_Q}(?:[smd]|re|ve|ll))[^a-z]"),
     # Apostrophes that belong to a word: 'n' '99 '90s 'em; o'clock ol' y'all; K'nex Hawai'i
     ("O", rf"{_Q}n{_Q}?|({_Q}[0-9][0-9])\s|{_Q}[2-9]0s|{_Q}(?:em|cause|till?)"),
-    ("W", rf"o{_QQ}o|[ldj]{_Q}|(?:dunkin|somethin|ol){_Q}|c{_Q}mon|cap{_Q}n|c{_Q}est|(y{_Q}){_L}"),
+    ("W", rf"o{_QQ}o|e{_Q}er|[ldj]{_Q}|(?:dunkin|somethin|ol){_Q}|c{_Q}mon|cap{_Q}n|c{_Q}est|(y{_Q}){_L}"),
     ("W", rf"(?-i:[A-HJ-XZn]){_QQ}{_L}{{2,}}|{_L}+[aeiouy]{_QQ}(?:[aeiou]|(?-i:[A-Z])){_L}*"),
     # The quote that opens 'sand' and 'no' is not the beginning of 's and 'n
     ("O", r"(')[a-z]\S"),
     ("O", rf"{_Q}(?:[smd]|re|ve|ll)"),
     # Addresses
     ("W", rf"https?://[^\s\"(){{}}<>|]+{_LAST}"),
-    ("W", rf"www\.(?:[^\s\"(){{}}<>|.,!?]+\.)+[a-z]{{2,4}}{_PATH}"),
-    ("WDO", rf"(?:{_DOMAIN}\.)+(?:com|net|org|edu){_PATH}"),
+    ("W", rf"{_WWW}{_PATH}|{_WWW}"),
+    ("WDO", rf"{_SITE}{_PATH}|{_SITE}"),
     ("WDO", r"(?:&lt;|<)?[a-z0-9][^\s\"(){}<>|]*@(?:[^\s\"(){}<>|.]+\.)*[^\s\"(){}<>|.]+(?:&gt;|>)?"),
     ("O", rf"@[a-z_][a-z0-9_]*|#(?:{_L}|{MARK})+"),
     # Numbers: 12/25/2010; 1,000 3.5 -5 10:30; 1 1/2; (650) 555-1234
@@ -109,14 +112,15 @@ _RULES = [
     ("W", rf"{_FIRM}|{_any(_ABBREVIATIONS)}\.|({_any(_NUMBER_ABBREVIATIONS)}\.)\s?[0-9]"),
     ("W", rf"([a-z])\.\s+(?:(?=(?-i:[A-Z])){_any(_STARTERS)}|{_MARKUP})\s"),
     ("W", rf"{_INITIALS}\.?"),
-    ("WD", rf"((?:{_WORD}|{_JOINED}|{_CAPITALS}|{_HYPHENATED})\.)[,;:]"),
+    ("WDO", rf"((?:{_WORD}|{_JOINED}|{_CAPITALS})\.)[,;:]"),
+    ("WD", rf"({_HYPHENATED}\.)[,;:]"),
     ("WD", _HYPHENATED),
-    ("WD", rf"({_A}+(?:\.{_A}+)*\.{_any(_FILE_TYPES)})[\s.?!,]"),
+    ("WDO", rf"({_FILE}+(?:\.{_FILE}+)*\.{_any(_FILE_TYPES)})[\s.?!,]"),
     # Markup, brackets spelled out, faces
     ("O", _MARKUP),
     ("O", r"&(?:amp|lt|gt|quot|[mn]dash|md|ht|tl|ur|lr|q[clr]|[oc]dq|#[0-9]+);|-[lr][rcs]b-"),
     ("O", rf"(?-i:({_FACE}))[^a-z0-9]"),
-    ("WO", rf"(?-i:[{_EYES}]_[{_EYES}]|\([{_EYES}][_.]?[{_EYES}]\)|\([{_EYES[1:]}]-[{_EYES[1:]}`]\))"),
+    ("WO", rf"(?-i:[-{_EYES}]_[-{_EYES}]|\([-{_EYES}][_.]?[-{_EYES}]\)|\([{_EYES}]-[{_EYES}`]\))"),
     # Runs of one mark
     ("O", r"-+|\.{3,5}|(?:\. ){2,4}\.|[?!]+|''|[`‘’“”‹›‚„‟]{1,2}|<<?|>>?|\*+|(?:\\\*){1,3}|_+|#+|@+"),
 ]
@@ -167,6 +171,8 @@ def _spell(token: str, folded: str) -> list[str]:
         return [straight]
     if token in _ENTITIES:
         return [_ENTITIES[token]]
-    if not re.search("[@/.]", token):  # addresses stay as they are
-        token = token.replace("&amp;", "&").replace("(", "-lrb-").replace(")", "-rrb-")
+    if not re.search("[@/.]", token):  # addresses keep theirs
+        token = token.replace("&amp;", "&")
+    if not token.endswith(">"):  # so does markup
+        token = token.replace("(", "-lrb-").replace(")", "-rrb-")
     return token.split()

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from PIL import ImageOps
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from captioner.config import PreprocessConfig
-from captioner.data.images import open_image
 from captioner.data.samples import Sample
 from captioner.data.transforms import augment, may_flip, preprocess
-from captioner.errors import DataError, ImageError
+from captioner.errors import DataError
 from captioner.models.vision import Features
 from captioner.text import CaptionTokenizer
+from captioner.training.loading import load_ahead, open_training_image
 
 if TYPE_CHECKING:
     from captioner.training.features import FeatureStore
@@ -104,11 +104,7 @@ class CaptionItems(Dataset[Item]):
         flip = self.flips[place] and self.views != "plain"
         if self.store is not None:
             return self.store.view(place, mirrored=flip and draw.random() < 0.5)
-        path = self.samples[place].path
-        try:
-            image = open_image(path)
-        except ImageError as error:
-            raise ImageError(f"{error}; remove it from the training data") from error
+        image = open_training_image(self.samples[place])
         if self.views == "augmented":
             return augment(image, self.preprocess, flip=flip, seed=draw.getrandbits(32))
         if flip and draw.random() < 0.5:
@@ -168,7 +164,7 @@ class Plan:
 
     Every step takes ``batch_size`` items of a permutation drawn from the seed; process r takes every
     ``processes``-th from r on, in ``accumulate`` parts. The odd rest of an epoch waits for another permutation.
-    With ``lengths`` (text alone) the items of a step are of about one length, so little of a batch is filling.
+    With ``lengths`` the items of a step are of about one length, so less of a batch is filling.
     """
 
     items: int
@@ -223,14 +219,8 @@ def _seed(*parts: object) -> int:
 def batches(
     items: Items, keys: Sequence[Sequence[tuple[int, int]]], collate: Collate, *, workers: int
 ) -> Iterator[Batch]:
-    """Load the given micro-batches in order, ``workers`` processes ahead of the loop (0: in this one)."""
-    loader: DataLoader[Any] = DataLoader(
-        items,
-        batch_sampler=list(keys),  # type: ignore[arg-type]
-        collate_fn=collate,
-        num_workers=workers,
-        pin_memory=torch.cuda.is_available(),
-        prefetch_factor=4 if workers else None,
-        generator=torch.Generator(),  # else making a loader draws from the run's random numbers
-    )
-    return iter(loader)
+    """Load the given micro-batches in order, ``workers`` processes ahead of the loop (0: in this one).
+
+    Raises ``ImageError`` for an image that cannot be read.
+    """
+    return load_ahead(items, keys, collate, workers=workers)

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.lib.format import open_memmap
+from numpy.lib.format import write_array_header_1_0
 from PIL import ImageOps
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from captioner.config import to_dict
-from captioner.data.images import open_image
 from captioner.data.samples import Sample
 from captioner.data.transforms import preprocess
+from captioner.errors import TrainingError
 from captioner.models.captioner import Captioner
+from captioner.training.loading import load_ahead, open_training_image
 
 
 class FeatureStore:
@@ -43,8 +44,12 @@ class _Views(Dataset[Tensor]):
         return len(self.samples)
 
     def __getitem__(self, place: int) -> Tensor:
-        image = open_image(self.samples[place].path)
+        image = open_training_image(self.samples[place])
         return torch.stack([preprocess(view, self.preprocess) for view in (image, ImageOps.mirror(image))])
+
+
+def _stack(views: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(views))
 
 
 @torch.inference_mode()
@@ -67,17 +72,24 @@ def build_store(
         return FeatureStore(path, probe.grid, probe.prefix)
     shape = (len(samples), 2, *probe.values.shape[1:])
     partial = path.with_suffix(".partial")
-    kept = open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
-    loader: DataLoader[Any] = DataLoader(_Views(samples, model), batch_size=16, num_workers=workers)
     done = 0
-    for views in loader:
-        values = backbone.features(views.flatten(0, 1).to(device)).values.unflatten(0, (-1, 2))  # (B, 2, S, C)
-        kept[done : done + len(views)] = values.half().cpu().numpy()
-        done += len(views)
-        if done % 512 < 16:
-            report(f"features of {done} / {len(samples)} images")
-    kept.flush()
-    partial.rename(path)
+    keys = [range(start, min(start + 16, len(samples))) for start in range(0, len(samples), 16)]
+    try:
+        with partial.open("wb") as file:  # in order and not mapped: a full disk is then an error, not a bus error
+            write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
+            for views in load_ahead(_Views(samples, model), keys, _stack, workers=workers):
+                values = backbone.features(views.flatten(0, 1).to(device)).values  # (2B, S, C)
+                file.write(values.half().cpu().numpy().astype("<f2").tobytes())
+                done += len(views)
+                if done % 512 < 16:
+                    report(f"features of {done} / {len(samples)} images")
+        partial.rename(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise TrainingError(
+            f"cannot keep the features of {len(samples)} images in {directory}: {error}; free some space (they take "
+            f"{2 * math.prod(shape) / 1e9:.1f} GB) or set cache_features to false"
+        ) from error
     return FeatureStore(path, probe.grid, probe.prefix)
 
 

@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from captioner.errors import TrainingError
+
 
 class RunLog:
     """Appends records to ``directory/log.jsonl``; a resumed run goes on in the same file.
@@ -20,7 +22,10 @@ class RunLog:
         self.directory = directory
         self.board: Any = None
         if active:
-            directory.mkdir(parents=True, exist_ok=True)
+            try:
+                directory.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise TrainingError(f"cannot write to {directory} ({error}); choose another --out") from error
             try:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError:
@@ -32,8 +37,13 @@ class RunLog:
         if not self.active:
             return
         record = {"kind": kind, "time": round(time.time(), 1), "step": total_step, **figures}
-        with (self.directory / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        try:
+            with (self.directory / "log.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise TrainingError(
+                f"cannot write the log of the run in {self.directory}: {error}; free some space and go on with --resume"
+            ) from error
         if self.board is not None:
             for name, value in figures.items():
                 if isinstance(value, float):

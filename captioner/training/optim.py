@@ -2,41 +2,62 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from captioner.errors import ConfigError
 from captioner.models.captioner import Captioner
+from captioner.models.vision import VisionEncoder
 from captioner.training.recipe import Stage
 
 
 def choose_trained(model: Captioner, stage: Stage, trained: Callable[[str], bool]) -> None:
     """Set ``requires_grad``: what the task names, and of the backbone what ``stage.vision`` says."""
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(trained(name) and not name.startswith("vision.backbone."))
     vision = model.vision
     vision.backbone_frozen = stage.vision == "frozen"
+    names: set[str] = set()
     if stage.vision != "frozen":
-        names = set(_last_groups(vision.backbone, stage.vision))
-        for name, parameter in vision.backbone.named_parameters():
-            parameter.requires_grad_(name in names and trained(f"vision.backbone.{name}"))
+        used = _in_use(vision, model.config.preprocess.size)
+        names = used if stage.vision == "all" else _last_groups(vision.backbone, stage.vision, used)
+    for name, parameter in model.named_parameters():
+        inside = name.startswith("vision.backbone.")
+        parameter.requires_grad_(trained(name) and (not inside or name.removeprefix("vision.backbone.") in names))
 
 
-def _last_groups(backbone: nn.Module, which: str) -> Iterable[str]:
-    """Parameter names of the backbone's last N groups as timm divides it (stem, stages or blocks, head); or all."""
+def _in_use(vision: VisionEncoder, size: int) -> set[str]:
+    """The backbone's parameters that its features depend on.
+
+    What timm keeps for classification (ConvNeXt's last norm) gets no gradient: DDP would wait for it.
+    """
+    parameters = dict(vision.backbone.requires_grad_(True).named_parameters())
+    pixels = torch.zeros(1, 3, size, size, device=next(iter(parameters.values())).device)
+    features = vision.eval().features(pixels).values
+    gradients = torch.autograd.grad(features.sum(), list(parameters.values()), allow_unused=True)
+    return {name for name, gradient in zip(parameters, gradients, strict=True) if gradient is not None}
+
+
+def _last_groups(backbone: nn.Module, which: str, used: set[str]) -> set[str]:
+    """Names of the ``used`` parameters of the backbone's last N groups as timm divides it (stem, stages or blocks)."""
     from timm.models import group_parameters
 
-    if which == "all":
-        return [name for name, _ in backbone.named_parameters()]
     if not hasattr(backbone, "group_matcher"):
         raise ConfigError("this backbone does not say what its layers are; use vision = 'all' or 'frozen'")
     groups = group_parameters(backbone, backbone.group_matcher(coarse=True), reverse=False)  # type: ignore[operator]
-    order = sorted(groups)
+    order = [group for group in sorted(groups) if used & set(groups[group])]
     count = int(which.removeprefix("last:"))
-    return [name for group in order[-count:] for name in groups[group]]
+    return {name for group in order[-count:] for name in groups[group]} & used
+
+
+def set_checkpointing(model: Captioner, stage: Stage) -> None:
+    """Recompute activations in the backward pass, in the decoder and, if it is trained and knows how, the backbone."""
+    model.decoder.checkpointing = stage.checkpointing
+    switch = getattr(model.vision.backbone, "set_grad_checkpointing", lambda wanted: None)
+    with contextlib.suppress(AssertionError):  # timm's way to say that a backbone cannot
+        switch(stage.checkpointing and stage.vision != "frozen")
 
 
 def make_optimizer(model: Captioner, stage: Stage) -> torch.optim.AdamW:

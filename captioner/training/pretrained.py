@@ -42,7 +42,7 @@ def _from_timm(name: str, args: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def _file_of_package(package: str) -> Path:
-    spec = importlib.util.find_spec(package)
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
         raise ConfigError(f"the package {package} is not installed: pip install {package.replace('_', '-')}")
     root = Path(next(iter(spec.submodule_search_locations)))
@@ -58,7 +58,10 @@ def _read(path: Path) -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             return dict(load_file(path))
-        return dict(torch.load(path, map_location="cpu", weights_only=True))
+        found = torch.load(path, map_location="cpu", weights_only=True)
+        while not all(isinstance(value, Tensor) for value in found.values()):  # wrapped, as timm and DeiT write it
+            found = next((found[name] for name in ("state_dict_ema", "state_dict", "model") if name in found), {})
+        return dict(found)
     except FileNotFoundError:
         raise ConfigError(f"there is no weight file {path}; set vision_weights to one, or to timm or random") from None
     except Exception as error:  # damaged zip, pickle with code, not a state dict
@@ -68,7 +71,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 def _fit(backbone: nn.Module, weights: dict[str, Tensor], source: str) -> dict[str, Tensor]:
     """By name where the names agree; else in order, where every shape agrees (the same model written elsewhere)."""
     wanted = backbone.state_dict()
-    if wanted.keys() <= weights.keys():
+    if all(name in weights and weights[name].shape == value.shape for name, value in wanted.items()):
         return {name: weights[name] for name in wanted}
     # Counters of BatchNorm are absent from older files and play no part in eval mode.
     names = [name for name in wanted if not name.endswith("num_batches_tracked")]

@@ -6,6 +6,7 @@ Precedence: the defaults below < the recipe file < ``--set stages.0.lr=3e-4``.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -62,16 +63,28 @@ class Stage:
                 "'frozen' and without augment"
             )
         last, _, groups = self.vision.partition(":")
-        if self.vision not in ("frozen", "all") and not (last == "last" and groups.isdigit() and int(groups) > 0):
+        if self.vision not in ("frozen", "all") and not (last == "last" and groups.isdecimal() and int(groups) > 0):
             raise ConfigError(f"stage setting vision must be frozen, all or last:N, not {self.vision!r}")
         if self.epochs < 1 or self.batch_size < 1 or self.accumulate < 1 or self.validate_every < 1:
             raise ConfigError("epochs, batch_size, accumulate and validate_every must be at least 1")
+        if self.batch_size < self.accumulate:
+            raise ConfigError(f"a batch_size of {self.batch_size} cannot be split into accumulate = {self.accumulate}")
+        for name in ("lr", "vision_lr", "weight_decay", "clip", "patience"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"stage setting {name} must be 0 or more, not {getattr(self, name)}")
+        for name in ("warmup", "final_lr", "label_smoothing", "ema"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"stage setting {name} must lie between 0 and 1, not {getattr(self, name)}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerRecipe:
-    """Byte-level BPE of at most ``vocab_size`` entries, learnt on the captions and the text of the run."""
+    """Byte-level BPE of at most ``vocab_size`` entries, learnt on the captions and the text of the run.
 
+    ``source``: the directory or hub id of a GPT-2 whose tokenizer is taken instead.
+    """
+
+    source: str | None = None
     vocab_size: int = 6000
     lowercase: bool = True
 
@@ -82,12 +95,14 @@ class Recipe:
 
     ``vision_weights``: where the backbone starts; ``random``, ``timm`` (downloaded), a file, or ``package:NAME`` for an
     installed package that carries one. ``validation_images``: how many held-out images are decoded per validation.
+    ``decoder_weights``: ``random``, or the directory or hub id of a GPT-2 that the decoder starts from.
     ``captions_per_image``: K of a step. ``decoder``: ``DecoderConfig`` without its vocabulary. ``precision``: of the
     products under autocast; ``auto`` is bf16 where the hardware multiplies it (CUDA, CPUs with AMX), else fp32.
     """
 
     seed: int = 0
     vision_weights: str = "timm"
+    decoder_weights: str = "random"
     captions_per_image: int = 5
     validation_images: int = 500
     workers: int = 2
@@ -103,6 +118,8 @@ class Recipe:
         self.decoder_config(1)
         if not self.stages:
             raise ConfigError("a recipe needs at least one [[stages]] table")
+        if self.captions_per_image < 1 or self.validation_images < 1 or self.workers < 0:
+            raise ConfigError("captions_per_image and validation_images must be at least 1, and workers at least 0")
 
     def decoder_config(self, vocab_size: int) -> DecoderConfig:
         """The decoder for a tokenizer of ``vocab_size`` entries."""
@@ -146,6 +163,6 @@ def _apply(values: dict[str, Any], setting: str) -> None:
 
 
 def _index(items: list[Any], text: str, key: str) -> int:
-    if not text.isdigit() or int(text) >= len(items):
+    if not text.isdecimal() or int(text) >= len(items):
         raise ConfigError(f"--set {key}: {text} must be a number from 0 to {len(items) - 1}")
     return int(text)

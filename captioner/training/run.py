@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from captioner.checkpoint import Checkpoint
 from captioner.config import to_dict
-from captioner.errors import UsageError
+from captioner.errors import ConfigError, TrainingError, UsageError
 from captioner.training.recipe import Recipe
 from captioner.training.setup import new_captioner
-from captioner.training.tasks import Data
+from captioner.training.state import STATE
+from captioner.training.tasks import TASKS, Data
 
 
 def train(
@@ -26,12 +28,11 @@ def train(
     """Train a new captioner, or go on from ``start``, and return the directory of the best checkpoint.
 
     With ``resume`` the run in ``out`` goes on where its last saved state stands; without it a run that lies there is
-    never overwritten.
+    never overwritten. Raises a ``CaptionerError`` when the recipe, the data and what lies in ``out`` do not fit.
     """
+    _check(recipe, data, out, resume)
     from captioner.training.trainer import Trainer  # accelerate and torch's loaders take seconds to import
 
-    if not resume and (out / "state.pt").exists():
-        raise UsageError(f"{out} holds a run already; go on with --resume, or choose another --out")
     if start is not None:
         recipe = _as_started(recipe, start)
     checkpoint = start or new_captioner(recipe, data)
@@ -40,6 +41,21 @@ def train(
         f"{sum(p.numel() for p in checkpoint.model.parameters()) / 1e6:.1f}M parameters"
     )
     return Trainer(recipe, data, checkpoint, out).run(resume=resume, judge_start=start is not None)
+
+
+def _check(recipe: Recipe, data: Data, out: Path, resume: bool) -> None:
+    """What would stop the run later, said before hours have gone into it."""
+    for stage in recipe.stages:
+        if stage.task not in TASKS:
+            near = difflib.get_close_matches(stage.task, TASKS, n=1, cutoff=0)
+            raise ConfigError(f"there is no task {stage.task!r} for a stage; did you mean {near[0]}?")
+        TASKS[stage.task].check(data)
+    if resume and not (out / STATE).exists():
+        raise TrainingError(f"there is no run to resume in {out}; start it without --resume")
+    if not resume and (out / STATE).exists():
+        raise UsageError(f"{out} holds a run already; go on with --resume, or choose another --out")
+    if not resume and any((out / name).exists() for name in ("best", "last", "config.json")):
+        raise UsageError(f"{out} holds a trained captioner, which a new run would replace; choose another --out")
 
 
 def _as_started(recipe: Recipe, start: Checkpoint) -> Recipe:

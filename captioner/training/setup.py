@@ -7,15 +7,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from captioner.checkpoint import Checkpoint
 from captioner.config import CaptionerConfig
 from captioner.data.samples import Sample
 from captioner.data.sources import read_splits
-from captioner.data.splits import hold_out, hold_out_named
-from captioner.errors import DataError
+from captioner.data.splits import ALL, hold_out, hold_out_named
+from captioner.errors import ConfigError, DataError
+from captioner.hf_import import gpt2_tokenizer, load_gpt2
 from captioner.models.captioner import Captioner
-from captioner.text import tidy, train_tokenizer
+from captioner.text import CaptionTokenizer, tidy, train_tokenizer
 from captioner.training.pretrained import load_backbone
 from captioner.training.recipe import Recipe
 from captioner.training.tasks import Data
@@ -33,10 +36,11 @@ def read_data(
 ) -> Data:
     """Training and validation data of a run.
 
-    The training split of every dataset in ``data`` trains. Validation images are never dev or test: they are the ones
-    that the file ``held_out`` names, or else a tenth of the first dataset's training split, at most
-    ``validation_images`` of either. Lines of the ``text`` files that stand among the held-out captions are left out;
-    a hundredth of the rest, at most 1,000 lines, judges the language model.
+    The training split of every dataset in ``data`` trains. Validation images never come from a dev or test split: they
+    are the ones that the file ``held_out`` names, or else a tenth of the first dataset's training split (of all its
+    images where it names no splits: the same tenth that ``captioner evaluate`` calls dev), at most
+    ``validation_images`` of either. Lines of the ``text`` files that stand among the held-out captions are left out; a
+    hundredth of the rest, at least one and at most 1,000 lines, judges the language model.
     """
     train: list[Sample] = []
     validation: list[Sample] = []
@@ -44,17 +48,22 @@ def read_data(
         dataset = read_splits(source)
         for problem in dataset.problems:
             report(problem)
-        samples = list(dataset.splits["train"] if "train" in dataset.splits else dataset.split("all"))
+        if not dataset.splits.keys() & {"train", ALL}:
+            raise DataError(f"{source} holds only {' and '.join(dataset.splits)}; name a folder or file to train on")
         if place == 0:
-            kept, away = hold_out_named(samples, held_out) if held_out else hold_out(samples)
-            validation = away[:validation_images]
-            samples = kept
-        train += samples
+            samples = dataset.splits.get("train") or dataset.splits.get(ALL, ())
+            kept, validation = hold_out_named(samples, held_out) if held_out else hold_out(samples)
+        else:
+            kept = dataset.split("train")
+        train += kept
+    away = {sample.path.resolve() for sample in validation}  # an image may stand in several of the datasets
+    train = [sample for sample in train if sample.path.resolve() not in away]
+    validation = validation[:validation_images]
     if not train or not validation:
         raise DataError(f"{', '.join(map(str, data))} has too few images to train on and hold some out; add images")
     held = {tidy(caption, lowercase=True) for sample in validation for caption in sample.captions}
     lines = [line for name in text for line in _lines(name) if tidy(line, lowercase=True) not in held]
-    judged = min(1000, len(lines) // 100)
+    judged = max(min(1, len(lines)), min(1000, len(lines) // 100))
     order = sorted(range(len(lines)), key=lambda i: hashlib.sha256(f"{i} {lines[i]}".encode()).digest())
     return Data(
         train=tuple(train),
@@ -65,13 +74,9 @@ def read_data(
 
 
 def new_captioner(recipe: Recipe, data: Data) -> Checkpoint:
-    """A fresh captioner: a tokenizer learnt on the training captions and text, a decoder at random, a backbone from
-    where the recipe says."""
+    """A fresh captioner: tokenizer, decoder and backbone from where the recipe says."""
     torch.manual_seed(recipe.seed)
-    captions = [caption for sample in data.train for caption in sample.captions]
-    tokenizer = train_tokenizer(
-        [*captions, *data.text], recipe.tokenizer.vocab_size, lowercase=recipe.tokenizer.lowercase
-    )
+    tokenizer = _tokenizer(recipe, data)
     config = CaptionerConfig(
         vision=recipe.vision,
         decoder=recipe.decoder_config(tokenizer.vocab_size),
@@ -79,8 +84,43 @@ def new_captioner(recipe: Recipe, data: Data) -> Checkpoint:
         preprocess=recipe.preprocess,
     )
     model = Captioner(config)
-    load_backbone(model.vision.backbone, recipe.vision.backbone, recipe.vision_weights, recipe.vision.backbone_args)
+    args = dict(recipe.vision.backbone_args)
+    if getattr(model.vision.backbone, "pretrained_cfg", {}).get("fixed_input_size"):
+        args.setdefault("img_size", recipe.preprocess.size)  # timm then fits the positions to this size
+    load_backbone(model.vision.backbone, recipe.vision.backbone, recipe.vision_weights, args)
+    if recipe.decoder_weights != "random":
+        load_gpt2(model.decoder, recipe.decoder_weights)
     return Checkpoint(model, tokenizer, recipe.generation)
+
+
+def _tokenizer(recipe: Recipe, data: Data) -> CaptionTokenizer:
+    settings = recipe.tokenizer
+    if settings.source is not None:
+        return gpt2_tokenizer(settings.source, lowercase=settings.lowercase)
+    captions = [caption for sample in data.train for caption in sample.captions]
+    return train_tokenizer([*captions, *data.text], settings.vocab_size, lowercase=settings.lowercase)
+
+
+def accelerator(recipe: Recipe) -> Accelerator:
+    """Where and in what precision to train. Raises ``ConfigError`` for a precision that the device does not know."""
+    AcceleratorState._reset_state()  # else a second run in one process must have the precision of the first
+    precision = _precision(recipe)
+    if precision == "fp16" and not torch.cuda.is_available():
+        raise ConfigError("precision fp16 needs a GPU; set precision to auto, bf16 or fp32")
+    try:
+        return Accelerator(mixed_precision=precision)
+    except ValueError as error:
+        raise ConfigError(f"precision {recipe.precision} does not work here ({error}); set another one") from error
+
+
+def _precision(recipe: Recipe) -> str:
+    if recipe.precision == "auto":
+        if torch.cuda.is_available():
+            fast = torch.cuda.is_bf16_supported()
+        else:
+            fast = bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
+        return "bf16" if fast else "no"
+    return "no" if recipe.precision == "fp32" else recipe.precision
 
 
 def _lines(name: str) -> list[str]:

@@ -12,43 +12,43 @@ What it leaves in its directory::
 
 from __future__ import annotations
 
+import contextlib
 import copy
-import os
+import hashlib
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
 from captioner.checkpoint import Checkpoint, save
 from captioner.config import to_dict
-from captioner.errors import CheckpointError, TrainingError
+from captioner.errors import TrainingError
+from captioner.evaluation.evaluate import fingerprint
 from captioner.training.batches import Batch, Plan, batches
 from captioner.training.features import FeatureStore, build_store
+from captioner.training.interrupt import Interrupt
 from captioner.training.log import RunLog
-from captioner.training.optim import choose_trained, make_optimizer, set_rate, update_average
+from captioner.training.optim import choose_trained, make_optimizer, set_checkpointing, set_rate, update_average
 from captioner.training.recipe import Recipe, Stage
+from captioner.training.setup import accelerator
+from captioner.training.state import (
+    Position,
+    random_state,
+    read_state,
+    refuse_another,
+    run_identity,
+    set_random_state,
+    write_state,
+)
 from captioner.training.tasks import TASKS, Data, Task
 
 SAVE_SECONDS = 600  # a state is saved at every validation, and this often between them
-
-
-@dataclass
-class Position:
-    """Where a run stands. ``step`` counts optimizer steps in the epoch, ``total_step`` in the run."""
-
-    stage: int = 0
-    epoch: int = 0
-    step: int = 0
-    total_step: int = 0
-    best_score: float = float("-inf")
-    since_best: int = 0
 
 
 class Trainer:
@@ -57,19 +57,23 @@ class Trainer:
     def __init__(self, recipe: Recipe, data: Data, checkpoint: Checkpoint, directory: Path, *, log_every: int = 50):
         self.recipe, self.data, self.checkpoint, self.directory = recipe, data, checkpoint, directory
         self.log_every = log_every
-        self.accelerator = Accelerator(mixed_precision=_precision(recipe))
+        self.accelerator = accelerator(recipe)
         self.model = checkpoint.model.to(self.accelerator.device)
         self.average = copy.deepcopy(self.model)  # what is validated and saved; follows the model where ema is 0
         self.best: dict[str, Tensor] = {}
         self.position = Position()
         self.log = RunLog(directory, active=self.accelerator.is_main_process)
         self.last_save = time.monotonic()
-        self.figures: dict[str, float] = {}
+        self.interrupt = Interrupt()
+        captions = fingerprint([*data.train, *data.validation])
+        text = [*data.text, *data.validation_text, checkpoint.tokenizer.to_json()]
+        self.identity = run_identity(recipe, captions + hashlib.sha256("\n".join(text).encode()).hexdigest()[:12])
 
     def run(self, *, resume: bool = False, judge_start: bool = False) -> Path:
         """Train to the end and return the directory of the best checkpoint.
 
-        With ``judge_start`` the weights of the start compete too, so the result is never worse than they are.
+        With ``judge_start`` the weights of the start compete too, so the result is never worse than they are. The
+        first Ctrl-C saves the state after the step under way and raises ``KeyboardInterrupt`` with the remedy.
         """
         torch.manual_seed(self.recipe.seed)
         state = self._read_state() if resume else None
@@ -82,8 +86,12 @@ class Trainer:
             state = None
         if self.best:
             self.average.load_state_dict(self.best)
+        best = self.directory / "best"
+        if self.accelerator.is_main_process and not best.is_dir():  # no stage looked at images
+            self._save({}, "best")
+        self.accelerator.wait_for_everyone()
         self.log.close()
-        return self.directory / "best"
+        return best
 
     def _stage(self, index: int, state: dict[str, Any] | None) -> None:
         stage = self.recipe.stages[index]
@@ -109,32 +117,35 @@ class Trainer:
             self.accelerator.num_processes,
             task.lengths(),
         )
-        _set_checkpointing(self.model, stage.checkpointing)
+        set_checkpointing(self.model, stage)
         optimizer = make_optimizer(self.model, stage)
         wrapped, optimizer = self.accelerator.prepare(self.model, optimizer)
         if state is not None:
             optimizer.load_state_dict(state["optimizer"])
-            _set_random_state(state["random"])
+            set_random_state(state["random"])
+        else:
+            self._save_state(optimizer)
         self.log.say(
             f"stage {index + 1} of {len(self.recipe.stages)}: {stage.task}, {stage.epochs} epochs of "
             f"{plan.steps} steps, {len(items)} items"
-        )  # type: ignore[arg-type]
+        )
 
-        while where.epoch < stage.epochs:
-            keys = list(plan.keys(where.epoch, where.step))
-            workers = self.recipe.workers if task.wants_images and store is None else 0
-            parts = batches(items, keys, task.collate(store), workers=workers)
-            self._epoch(task, wrapped, optimizer, parts, plan.steps)
-            where.epoch, where.step = where.epoch + 1, 0
-            if where.epoch % stage.validate_every == 0 or where.epoch == stage.epochs:
-                self._validate(task, store)
-                over = bool(stage.patience) and where.since_best >= stage.patience
-                if over:
-                    where.epoch = stage.epochs
-                self._save_state(optimizer)
-                if over:
-                    self.log.say(f"no better score in {where.since_best} validations: the stage ends early")
-                    break
+        # Several processes cannot stop between the same two steps; theirs is the state that was saved last.
+        with self.interrupt if self.accelerator.num_processes == 1 else contextlib.nullcontext():
+            while where.epoch < stage.epochs:
+                keys = list(plan.keys(where.epoch, where.step))
+                workers = self.recipe.workers if task.wants_images and store is None else 0
+                parts = batches(items, keys, task.collate(store), workers=workers)
+                self._epoch(task, wrapped, optimizer, parts, plan.steps)
+                where.epoch, where.step = where.epoch + 1, 0
+                if where.epoch % stage.validate_every == 0 or where.epoch == stage.epochs:
+                    self._validate(task, store)
+                    over = bool(stage.patience) and where.since_best >= stage.patience
+                    if over:
+                        self.log.say(f"no better score in {where.since_best} validations: the stage ends early")
+                        where.epoch = stage.epochs
+                    self._save_state(optimizer)
+                    self._stop_if_asked()
         self.accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
         self.accelerator.free_memory()
 
@@ -150,7 +161,8 @@ class Trainer:
             count = self.accelerator.reduce(sum((b.weights.sum() for b in step), torch.zeros((), device=device)))
             scale = self.accelerator.num_processes / count  # DDP averages gradients over processes
             for batch in step:
-                losses = task.loss(wrapped, task.prepare(self.model, batch))
+                with self.accelerator.autocast():  # accelerate wraps a model's forward for its first stage only
+                    losses = task.loss(wrapped, task.prepare(self.model, batch))
                 self._refuse_broken(losses["loss"], batch)
                 self.accelerator.backward(losses["loss"] * scale)
                 for name, value in losses.items():
@@ -178,15 +190,20 @@ class Trainer:
                     images_per_second=images / seconds,
                 )
                 sums, words, images, began = {}, 0.0, 0.0, time.monotonic()
-            if time.monotonic() - self.last_save > SAVE_SECONDS:
+            if self.interrupt.asked or time.monotonic() - self.last_save > SAVE_SECONDS:
                 self._save_state(optimizer)
+                self._stop_if_asked()
+
+    def _stop_if_asked(self) -> None:
+        if self.interrupt.asked:
+            raise KeyboardInterrupt(f"stopped after step {self.position.total_step}; go on with --resume")
 
     def _refuse_broken(self, loss: Tensor, batch: Batch) -> None:
         if not torch.isfinite(loss):
             good = self.directory / "best"
             raise TrainingError(
-                f"the loss became {float(loss)} at step {self.position.total_step} (first images of the batch: "
-                f"{', '.join(batch.names[:4])}); lower the rate with --set, "
+                f"the loss became {float(loss.detach())} at step {self.position.total_step} (first images of the "
+                f"batch: {', '.join(batch.names[:4])}); lower the rate with --set, "
                 + (f"the last good checkpoint is {good}" if good.exists() else "nothing was saved yet")
             )
 
@@ -205,26 +222,27 @@ class Trainer:
         where.since_best += 1
         better = score > where.best_score
         if better:
-            where.best_score, where.since_best, self.figures = score, 0, figures
+            where.best_score, where.since_best = score, 0
             self.best = {name: value.detach().cpu().clone() for name, value in self.average.state_dict().items()}
         if accelerator.is_main_process and task.wants_images:
-            snapshot = copy.copy(self.checkpoint)
-            snapshot.model = self.average
-            snapshot.training = self._provenance(figures)
-            for name in ("last", "best") if better else ("last",):
-                save(snapshot, self.directory / name)
+            self._save(figures, *(("last", "best") if better else ("last",)))
         accelerator.wait_for_everyone()
 
-    def _provenance(self, figures: dict[str, float]) -> dict[str, Any]:
-        return {
+    def _save(self, figures: dict[str, float], *names: str) -> None:
+        provenance = {
             **self.checkpoint.training,
             "recipe": to_dict(self.recipe),
             "images": len(self.data.train),
             "held_out_images": len(self.data.validation),
             "text_lines": len(self.data.text),
+            "data": fingerprint(self.data.train),
             "held_out": figures,
             "position": asdict(self.position),
         }
+        # The card is written anew: that of the checkpoint a run began with tells of other weights.
+        snapshot = replace(self.checkpoint, model=self.average, training=provenance, card="")
+        for name in names:
+            save(snapshot, self.directory / name)
 
     def _store(self, stage: Stage) -> FeatureStore | None:
         return self._kept_features(self.data.train) if stage.cache_features else None
@@ -245,65 +263,26 @@ class Trainer:
 
     def _save_state(self, optimizer: Any) -> None:
         self.last_save = time.monotonic()
-        if not self.accelerator.is_main_process:
-            return
-        state = {
-            "position": asdict(self.position),
-            "stages": len(self.recipe.stages),
-            "model": self.model.state_dict(),
-            "average": self.average.state_dict(),
-            "best": self.best,
-            "optimizer": optimizer.state_dict(),
-            "random": _random_state(),
-        }
-        partial = self.directory / "state.partial"
-        try:
-            torch.save(state, partial)
-            os.replace(partial, self.directory / "state.pt")
-        except (OSError, RuntimeError) as error:
-            partial.unlink(missing_ok=True)
-            raise CheckpointError(
-                f"cannot save the state of the run in {self.directory}: {error}; free some space and go on with "
-                "--resume (the state saved before is untouched)"
-            ) from error
+        if self.accelerator.is_main_process:
+            state = {
+                "identity": self.identity,
+                "position": asdict(self.position),
+                "stages": len(self.recipe.stages),
+                "model": self.model.state_dict(),
+                "average": self.average.state_dict(),
+                "best": self.best,
+                "optimizer": optimizer.state_dict(),
+                "random": random_state(),
+            }
+            write_state(state, self.directory)
 
     def _read_state(self) -> dict[str, Any]:
-        path = self.directory / "state.pt"
+        state = read_state(self.directory)
+        refuse_another(state, self.identity, self.directory)
         try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
             self.model.load_state_dict(state["model"])
             self.average.load_state_dict(state["average"])
-        except FileNotFoundError:
-            raise TrainingError(f"there is no run to resume in {self.directory}; start it without --resume") from None
-        except Exception as error:  # a damaged file, or the state of another recipe
-            raise TrainingError(f"{path} is no state of this recipe ({error}); choose another --out") from error
-        self.best = state["best"]
-        self.position = Position(**state["position"])
+        except RuntimeError as error:
+            raise TrainingError(f"the run in {self.directory} is of another model; choose another --out") from error
+        self.best, self.position = state["best"], state["position"]
         return state
-
-
-def _precision(recipe: Recipe) -> str:
-    if recipe.precision == "auto":
-        if torch.cuda.is_available():
-            fast = torch.cuda.is_bf16_supported()
-        else:
-            fast = bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
-        return "bf16" if fast else "no"
-    return "no" if recipe.precision == "fp32" else recipe.precision
-
-
-def _set_checkpointing(model: Any, wanted: bool) -> None:
-    model.decoder.checkpointing = wanted
-    if hasattr(model.vision.backbone, "set_grad_checkpointing"):
-        model.vision.backbone.set_grad_checkpointing(wanted)
-
-
-def _random_state() -> dict[str, Any]:
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {"cpu": torch.get_rng_state(), "cuda": cuda}
-
-
-def _set_random_state(state: dict[str, Any]) -> None:
-    torch.set_rng_state(state["cpu"])
-    if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])

@@ -40,6 +40,10 @@ class Task(ABC):
 
     wants_images = True
 
+    @classmethod  # noqa: B027 - most tasks want no more than images
+    def check(cls, data: Data) -> None:
+        """Raise ``DataError`` if this task cannot learn from ``data``."""
+
     @abstractmethod
     def items(self, store: FeatureStore | None) -> Items:
         """What an epoch goes through."""

@@ -12,7 +12,7 @@ from captioner.errors import DataError
 from captioner.models.captioner import Captioner
 from captioner.training.batches import Batch, TextItems, batches
 from captioner.training.features import FeatureStore
-from captioner.training.tasks.base import Task, plain_nll, weighted_cross_entropy
+from captioner.training.tasks.base import Data, Task, plain_nll, weighted_cross_entropy
 
 
 class LanguageModel(Task):
@@ -20,9 +20,12 @@ class LanguageModel(Task):
 
     wants_images = False
 
-    def items(self, store: FeatureStore | None) -> TextItems:
-        if not self.data.text:
+    @classmethod
+    def check(cls, data: Data) -> None:
+        if not data.text or not data.validation_text:
             raise DataError("the stage language_model learns from text: give files of one caption a line with --text")
+
+    def items(self, store: FeatureStore | None) -> TextItems:
         return self._items(self.data.text)
 
     def _items(self, lines: Sequence[str]) -> TextItems:

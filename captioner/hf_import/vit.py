@@ -1,0 +1,124 @@
+"""ViT and DeiT as vision encoders: their settings, their weights, their preprocessing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from captioner.config import PreprocessConfig, VisionConfig, from_dict
+from captioner.errors import CheckpointError, ConfigError
+from captioner.hf_import.files import rename, require
+
+BACKBONES = {"vit": "vit_base_patch16_224", "deit": "deit_base_distilled_patch16_224"}  # by Hugging Face's model_type
+_AROUND = {
+    "embeddings.cls_token": "cls_token",
+    "embeddings.distillation_token": "dist_token",
+    "embeddings.position_embeddings": "pos_embed",
+    "embeddings.patch_embeddings.projection.weight": "patch_embed.proj.weight",
+    "embeddings.patch_embeddings.projection.bias": "patch_embed.proj.bias",
+    "layernorm.weight": "norm.weight",
+    "layernorm.bias": "norm.bias",
+}
+_LAYER = {
+    "layernorm_before": "norm1",
+    "attention.attention.qkv": "attn.qkv",
+    "attention.output.dense": "attn.proj",
+    "layernorm_after": "norm2",
+    "intermediate.dense": "mlp.fc1",
+    "output.dense": "mlp.fc2",
+}
+_UNUSED = re.compile(r"pooler\..*|embeddings\.mask_token")  # of classification and of pre-training
+_FILTERS: dict[object, Literal["bilinear", "bicubic"]] = {2: "bilinear", 3: "bicubic"}  # PIL's numbers
+
+
+def vision_config(values: Mapping[str, Any], *, project: bool, source: object) -> VisionConfig:
+    """The encoder that computes what a ViT or DeiT of these settings computes, its own final norm included.
+
+    Raises ``CheckpointError`` for a setting that changes the result and has no counterpart here.
+    """
+    require(values, {"hidden_act": ("gelu",), "num_channels": (3,)}, source)
+    width, hidden = values.get("hidden_size", 768), values.get("intermediate_size", 3072)
+    ratio = hidden / width
+    if int(width * ratio) != hidden:  # timm rounds the product down
+        ratio = (hidden + 0.5) / width
+    return VisionConfig(
+        backbone=BACKBONES[values["model_type"]],
+        backbone_args={
+            "img_size": _side(values.get("image_size", 224), "image_size", source),
+            "patch_size": _side(values.get("patch_size", 16), "patch_size", source),
+            "embed_dim": width,
+            "depth": values.get("num_hidden_layers", 12),
+            "num_heads": values.get("num_attention_heads", 12),
+            "mlp_ratio": ratio,
+            "qkv_bias": values.get("qkv_bias", True),
+        },
+        norm=False,
+        positions=False,
+        project=project,
+        norm_eps=float(values.get("layer_norm_eps", 1e-12)),
+    )
+
+
+def encoder_weights(state: Mapping[str, Tensor], layers: int, source: object) -> dict[str, Tensor]:
+    """The encoder's tensors under timm's names; queries, keys and values are fused as timm has them.
+
+    Raises ``CheckpointError`` for tensors that are not ViT's.
+    """
+    fused, names = dict(state), dict(_AROUND)
+    for i in range(layers):
+        for kind in ("weight", "bias"):
+            attention = f"encoder.layer.{i}.attention.attention"
+            parts = [fused.pop(f"{attention}.{part}.{kind}", None) for part in ("query", "key", "value")]
+            present = [part for part in parts if part is not None]
+            if len(present) == 3:
+                fused[f"{attention}.qkv.{kind}"] = torch.cat(present)  # (3 * width, width) or (3 * width,)
+            names |= {
+                f"encoder.layer.{i}.{theirs}.{kind}": f"blocks.{i}.{ours}.{kind}" for theirs, ours in _LAYER.items()
+            }
+    return rename(fused, names, _UNUSED, source)
+
+
+def preprocess_config(values: Mapping[str, Any], size: int, source: object) -> PreprocessConfig:
+    """What an image processor (preprocessor_config.json) does, for an encoder of ``size`` pixels.
+
+    Where it crops the centre, the crop is taken from the photo at its own aspect: DeiT's processor squashes the photo
+    to a slightly larger square first, which has no counterpart here. Raises ``CheckpointError`` for other deviations.
+    """
+    require(values, {"do_rescale": (True,), "rescale_factor": (1 / 255,)}, source)
+    crop = bool(values.get("do_center_crop", False))
+    name = "crop_size" if crop else "size"
+    side = _side(values.get(name, size), name, source)
+    if side != size:
+        raise CheckpointError(
+            f"{source} prepares images of {side} pixels for an encoder of {size}; correct its preprocessor_config.json"
+        )
+    resample = values.get("resample", 2)
+    if resample not in _FILTERS:
+        raise CheckpointError(f"{source} resizes with filter {resample!r}; only 2 (bilinear) and 3 (bicubic) are known")
+    normalise = values.get("do_normalize", True)
+    try:
+        return from_dict(
+            PreprocessConfig,
+            {
+                "size": size,
+                "aspect": "crop" if crop else "squash",
+                "interpolation": _FILTERS[resample],
+                "mean": values.get("image_mean", [0.5] * 3) if normalise else [0.0] * 3,
+                "std": values.get("image_std", [0.5] * 3) if normalise else [1.0] * 3,
+            },
+        )
+    except ConfigError as error:
+        raise CheckpointError(f"preprocessor_config.json of {source} cannot be used: {error}") from error
+
+
+def _side(value: object, name: str, source: object) -> int:
+    """224, [224, 224], or {"height": 224, "width": 224}: the side of a square."""
+    sides = list(value.values()) if isinstance(value, Mapping) and set(value) == {"height", "width"} else value
+    sides = sides if isinstance(sides, (list, tuple)) else [sides, sides]
+    if len(sides) != 2 or sides[0] != sides[1] or not isinstance(sides[0], int):
+        raise CheckpointError(f"{source} has {name} {value!r}; only square images of a fixed size can be imported")
+    return sides[0]

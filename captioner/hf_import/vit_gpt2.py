@@ -1,0 +1,117 @@
+"""A whole Hugging Face ``VisionEncoderDecoderModel`` (nlpconnect/vit-gpt2-image-captioning and its kin) as a captioner.
+
+The result computes the same logits and finds the same captions. Only settings that are computed alike here are taken;
+any other is an error, never a silently worse caption. Searches end as transformers' ``early_stopping="never"``, which
+is exact; its default may stop before the best caption is found.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from captioner.checkpoint import Checkpoint, load_weights, read_json
+from captioner.config import CaptionerConfig, GenerationConfig, TextConfig, from_dict
+from captioner.errors import CheckpointError, ConfigError
+from captioner.hf_import.files import locate, read_tokenizer, read_weights
+from captioner.hf_import.gpt2 import decoder_config, decoder_weights
+from captioner.hf_import.vit import BACKBONES, encoder_weights, preprocess_config, vision_config
+from captioner.models.captioner import Captioner
+
+# What generate() can do besides, and the value that leaves it out.
+_IGNORED = {
+    "do_sample": False,
+    "min_length": 0,
+    "min_new_tokens": 0,
+    "repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "bad_words_ids": None,
+    "forced_bos_token_id": None,
+    "forced_eos_token_id": None,
+    "suppress_tokens": None,
+    "begin_suppress_tokens": None,
+}
+
+
+def convert(source: str | os.PathLike[str]) -> Checkpoint:
+    """The captioner in a directory or hub repository that holds a ViT or DeiT encoder and a GPT-2 decoder.
+
+    It reads config.json, generation_config.json if there, preprocessor_config.json, the weights and the tokenizer.
+    Generation settings that have no counterpart are named in the result's ``training["generation_ignored"]``. Raises
+    ``CheckpointError`` for a missing or damaged file, another architecture, or a setting that cannot be computed here.
+    """
+    directory = locate(source)
+    values = read_json(directory / "config.json")
+    encoder, decoder = (part if isinstance(part, dict) else {} for part in map(values.get, ("encoder", "decoder")))
+    kinds = [part.get("model_type") for part in (values, encoder, decoder)]
+    if kinds[0] != "vision-encoder-decoder" or kinds[1] not in BACKBONES or kinds[2] != "gpt2":
+        raise CheckpointError(
+            f"{source} is of type {kinds[0]!r} with encoder {kinds[1]!r} and decoder {kinds[2]!r}; only a "
+            "vision-encoder-decoder of vit or deit with gpt2 can be converted"
+        )
+    settings = _settings(directory, values, decoder)
+    state = read_weights(directory)
+    vision = vision_config(encoder, project="enc_to_dec_proj.weight" in state, source=source)
+    gpt2 = decoder_config(decoder, source)
+    preprocess = preprocess_config(
+        read_json(directory / "preprocessor_config.json"), vision.backbone_args["img_size"], source
+    )
+    text = _text(settings, gpt2.vocab_size, source)
+    try:
+        model = Captioner(CaptionerConfig(vision=vision, decoder=gpt2, text=text, preprocess=preprocess))
+    except ConfigError as error:
+        raise CheckpointError(f"config.json of {source} describes no model that can be built: {error}") from error
+    parts = {
+        "vision.backbone.": encoder_weights(_part(state, "encoder."), vision.backbone_args["depth"], source),
+        "vision.proj.": _part(state, "enc_to_dec_proj."),
+        "decoder.": decoder_weights(_part(state, "decoder."), gpt2.layers, source),
+    }
+    load_weights(
+        model, {prefix + name: value for prefix, part in parts.items() for name, value in part.items()}, source
+    )
+    ignored = {name: settings[name] for name, off in _IGNORED.items() if settings.get(name, off) != off}
+    training = {"converted_from": os.fspath(source), "generation_ignored": ignored}
+    return Checkpoint(model.eval(), read_tokenizer(directory, text), _generation(settings, source), training)
+
+
+def _part(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def _settings(directory: Path, values: Mapping[str, Any], decoder: Mapping[str, Any]) -> dict[str, Any]:
+    """What generate() goes by: generation_config.json, then config.json, then its decoder, then GPT-2's own ids."""
+    found: dict[str, Any] = {"bos_token_id": 50256, "eos_token_id": 50256}
+    path = directory / "generation_config.json"
+    for level in (decoder, values, read_json(path) if path.exists() else {}):
+        found |= {name: value for name, value in level.items() if value is not None}
+    return found
+
+
+def _text(settings: Mapping[str, Any], vocab_size: int, source: object) -> TextConfig:
+    start = settings.get("decoder_start_token_id", settings["bos_token_id"])
+    end = settings["eos_token_id"]
+    end = end[0] if isinstance(end, list) and len(end) == 1 else end
+    ids = {"decoder_start_token_id": start, "eos_token_id": end, "pad_token_id": settings.get("pad_token_id", end)}
+    for name, token in ids.items():
+        if not isinstance(token, int) or not 0 <= token < vocab_size:
+            raise CheckpointError(
+                f"{source} has {name} {token!r}, which is no id of its {vocab_size} tokens; correct its config.json"
+            )
+    return TextConfig(bos_id=start, eos_id=end, pad_id=ids["pad_token_id"], lowercase=False)
+
+
+def _generation(settings: Mapping[str, Any], source: object) -> GenerationConfig:
+    most = settings.get("max_new_tokens", settings.get("max_length", 20) - 1)  # max_length counts the start token
+    try:
+        return from_dict(
+            GenerationConfig,
+            {
+                "beams": settings.get("num_beams", 1),
+                "max_tokens": most,
+                "length_penalty": settings.get("length_penalty", 1.0),
+            },
+        )
+    except ConfigError as error:
+        raise CheckpointError(f"{source} has generation settings that cannot be used: {error}") from error

@@ -1,0 +1,84 @@
+"""Items loaded ahead of the loop by worker processes, whose failures arrive as one sentence."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from captioner.data.images import open_image
+from captioner.data.samples import Sample
+from captioner.errors import CaptionerError, ImageError, TrainingError
+
+
+def open_training_image(sample: Sample) -> Image.Image:
+    """The photo of a sample, or an ``ImageError`` that says what a training run needs."""
+    try:
+        return open_image(sample.path)
+    except ImageError as error:
+        raise ImageError(f"{error}; repair it or remove it from the training data") from error
+
+
+class _Kept(Dataset[Any]):
+    """Items, and a ``CaptionerError`` in the place of one that raised it.
+
+    torch hands on a worker's exception with its traceback as the message; an error that travels as an item stays one
+    sentence.
+    """
+
+    def __init__(self, items: Dataset[Any]) -> None:
+        self.items = items
+
+    def __getitem__(self, key: Any) -> Any:
+        try:
+            return self.items[key]
+        except CaptionerError as error:
+            return error
+
+
+class _CollateKept:
+    def __init__(self, collate: Callable[[Sequence[Any]], Any]) -> None:
+        self.collate = collate
+
+    def __call__(self, items: Sequence[Any]) -> Any:
+        return next((item for item in items if isinstance(item, CaptionerError)), None) or self.collate(items)
+
+
+def load_ahead(
+    items: Dataset[Any], keys: Sequence[Sequence[Any]], collate: Callable[[Sequence[Any]], Any], *, workers: int
+) -> Iterator[Any]:
+    """``collate([items[key], ...])`` for each list of ``keys``, in order; ``workers`` 0 loads in this process.
+
+    Raises the ``CaptionerError`` that an item raised, and ``TrainingError`` when a worker dies.
+    """
+    loader: DataLoader[Any] = DataLoader(
+        _Kept(items),
+        batch_sampler=list(keys),  # type: ignore[arg-type]
+        collate_fn=_CollateKept(collate),
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=_ignore_interrupt,
+        generator=torch.Generator(),  # else making a loader draws from the run's random numbers
+    )
+    try:
+        for found in loader:
+            if isinstance(found, CaptionerError):
+                raise found
+            yield found
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise TrainingError(
+            f"a process that loads images has died ({error}), most often for want of memory; use --set workers=0 "
+            "or a smaller batch_size"
+        ) from error
+
+
+def _ignore_interrupt(worker: int) -> None:
+    """Ctrl-C reaches every process of the terminal; the loop decides what follows, and ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,112 @@
+"""The state of a run: where it stands, and the file from which a stopped run goes on bit for bit."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from captioner.config import to_dict
+from captioner.errors import CheckpointError, TrainingError
+from captioner.training.recipe import Recipe
+
+STATE = "state.pt"
+_FREE = ("workers",)  # settings of a recipe that a resumed run may change
+
+
+@dataclass
+class Position:
+    """Where a run stands. ``step`` counts optimizer steps in the epoch, ``total_step`` in the run."""
+
+    stage: int = 0
+    epoch: int = 0
+    step: int = 0
+    total_step: int = 0
+    best_score: float = float("-inf")
+    since_best: int = 0
+
+
+def write_state(state: Mapping[str, Any], directory: Path) -> None:
+    """Save ``state`` in the place of an older one, which survives a failure. Raises ``CheckpointError``."""
+    partial = directory / "state.partial"
+    try:
+        torch.save(state, partial)
+        os.replace(partial, directory / STATE)
+    except (OSError, RuntimeError) as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"cannot save the state of the run in {directory}: {error}; free some space and go on with --resume "
+            "(the state saved before is untouched)"
+        ) from error
+
+
+def read_state(directory: Path) -> dict[str, Any]:
+    """The inverse of ``write_state``, on the CPU. Raises ``TrainingError``."""
+    path = directory / STATE
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return {**state, "position": Position(**state["position"])}
+    except FileNotFoundError:
+        raise TrainingError(f"there is no run to resume in {directory}; start it without --resume") from None
+    except Exception as error:  # a damaged zip, a pickle with code, the state of another program
+        raise TrainingError(f"{path} is damaged ({_first_line(error)}); start again with another --out") from error
+
+
+def run_identity(recipe: Recipe, data: str) -> dict[str, Any]:
+    """What must be the same for a run to go on: all settings, flat (``stages.0.lr``), and ``data``, a fingerprint."""
+    values = {**to_dict(recipe), "decoder": to_dict(recipe.decoder_config(1))}
+    values["vision"]["backbone_args"] = str(values["vision"]["backbone_args"])
+    settings = {name: value for name, value in _flat(values).items() if name not in _FREE}
+    return {"settings": {**settings, "number of stages": len(recipe.stages)}, "data": data}
+
+
+def refuse_another(state: Mapping[str, Any], identity: Mapping[str, Any], directory: Path) -> None:
+    """Raise ``TrainingError`` if ``state`` is of a run with other settings or data than ``identity``."""
+    saved = state.get("identity")
+    if saved is None:  # written before states named their run
+        return
+    old, new = saved["settings"], identity["settings"]
+    for name, value in old.items():
+        if new.get(name, value) != value:  # a setting that only one of them knows is of another version of this package
+            raise TrainingError(
+                f"the run in {directory} was started with {name} = {value!r}, not {new[name]!r}; resume it "
+                "with the recipe it began with, or choose another --out"
+            )
+    if saved["data"] != identity["data"]:
+        raise TrainingError(
+            f"the run in {directory} was started on other data (images, captions or text have changed); resume it with "
+            "the same, or choose another --out"
+        )
+
+
+def random_state() -> dict[str, Any]:
+    """The state of torch's generators: dropout is all that draws from them."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+
+def set_random_state(state: Mapping[str, Any]) -> None:
+    """The inverse of ``random_state``."""
+    torch.set_rng_state(state["cpu"])
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def _flat(values: Any, name: str = "") -> dict[str, Any]:
+    if isinstance(values, Mapping):
+        items = [(str(key), value) for key, value in values.items()]
+    elif isinstance(values, list):
+        items = [(str(index), value) for index, value in enumerate(values)]
+    else:
+        return {name: values}
+    return {key: leaf for part, value in items for key, leaf in _flat(value, f"{name}.{part}".lstrip(".")).items()}
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
