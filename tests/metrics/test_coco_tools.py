@@ -1,0 +1,77 @@
+"""The COCO tools themselves as the judge: pycocoevalcap's scorers, and its Java tokenizer in the slow tests."""
+
+import random
+import shutil
+from types import ModuleType
+
+import pytest
+
+from captioner.metrics.bleu import bleu
+from captioner.metrics.cider import cider_d
+from captioner.metrics.words import words
+
+pytest.importorskip("pycocoevalcap")
+java = pytest.mark.skipif(shutil.which("java") is None, reason="no Java runtime")
+
+
+def random_lines(tools: ModuleType, count: int, *, blanks: float) -> list[str]:
+    """Pieces of our raw text in any order, a part of them with a blank behind.
+
+    None with a soft hyphen: words drop it everywhere, the tool keeps it where it stands in an address.
+    """
+    chance = random.Random(count)
+    pieces = sorted(
+        {piece for group in tools.raw_groups() for line in group for piece in line.split() if "\xad" not in piece}
+    )
+    return [
+        "".join(piece + " " * (chance.random() < blanks) for piece in chance.choices(pieces, k=chance.randint(1, 7)))
+        for _ in range(count)
+    ]
+
+
+def agree(candidates: list[list[str]], references: list[list[list[str]]], tools: ModuleType) -> None:
+    ours, theirs = bleu(candidates, references), tools.tool_scores(candidates, references)
+    for name in ("bleu1", "bleu2", "bleu3", "bleu4"):
+        assert getattr(ours, name) == pytest.approx(theirs[name], abs=0.01)
+    assert cider_d(candidates, references).mean == pytest.approx(theirs["cider"], abs=0.01)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_scores_of_random_captions_of_all_lengths(seed: int, tools: ModuleType) -> None:
+    chance = random.Random(seed)
+
+    def caption(shortest: int) -> list[str]:
+        return [chance.choice("abcdefg") for _ in range(chance.randint(shortest, 12))]
+
+    candidates = [caption(0) for _ in range(60)]
+    references = [[caption(1) for _ in range(chance.randint(1, 5))] for _ in range(60)]
+    agree(candidates, references, tools)
+
+
+@java
+@pytest.mark.slow
+@pytest.mark.parametrize("blanks", [0.0, 0.3, 1.0])
+def test_words_of_random_raw_text_equal_the_tool(blanks: float, tools: ModuleType) -> None:
+    lines = random_lines(tools, 20_000, blanks=blanks)
+    wrong = [
+        (line, theirs, ours)
+        for line, theirs in zip(lines, tools.tool_words(lines), strict=True)
+        if (ours := words(line)) != theirs
+    ]
+    assert wrong == []
+
+
+@java
+@pytest.mark.slow
+def test_our_raw_text_equals_the_tools(tools: ModuleType) -> None:
+    tokenized = tools.split_groups(tools.raw_groups())
+    assert [[words(text) for text in group] for group in tools.raw_groups()] == tokenized
+    agree([group[0] for group in tokenized], [group[1:] for group in tokenized], tools)
+
+
+@java
+@pytest.mark.slow
+def test_dev_captions_equal_the_tools(tools: ModuleType, human_groups: list[list[str]]) -> None:
+    tokenized = tools.split_groups(human_groups)
+    assert [[words(text) for text in group] for group in human_groups] == tokenized
+    agree([group[0] for group in tokenized], [group[1:] for group in tokenized], tools)
