@@ -16,7 +16,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -81,9 +81,10 @@ def save(checkpoint: Checkpoint, directory: str | os.PathLike[str], *, dtype: Li
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        save_file({name: value.contiguous() for name, value in weights.items()}, partial / WEIGHTS)
         for name, text in texts.items():
             (partial / name).write_text(text, encoding="utf-8")
+        save_file({name: value.contiguous() for name, value in weights.items()}, partial / WEIGHTS)
+        (partial / WEIGHTS).chmod((partial / "config.json").stat().st_mode)  # safetensors lets the owner alone read
         _replace(partial, directory)
     except Exception as error:  # safetensors has an exception of its own for a full disk
         with contextlib.suppress(OSError):
@@ -162,7 +163,7 @@ def find(source: str | os.PathLike[str] | None) -> Path:
     return download(name)
 
 
-def download(name: str, files: Sequence[str] | None = None) -> Path:
+def download(name: str, files: list[str] | None = None) -> Path:
     """The local copy of a hub repository, or of its ``files`` (glob patterns): from the cache, else from the net.
 
     Raises ``CheckpointError`` when it cannot be had.

@@ -2,7 +2,7 @@
 
     python scripts/bench_caption.py [--images 200] [--model M] [FOLDER]
 
-FOLDER defaults to datasets/photos, whose photos are then repeated. Each row is the median of three runs after a warm-up.
+FOLDER defaults to datasets/photos, whose photos are then repeated. A row is the median of three runs after a warm-up.
 """
 
 from __future__ import annotations

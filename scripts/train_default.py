@@ -14,6 +14,7 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
+from captioner.card import write_card
 from captioner.checkpoint import SHIPPED, Checkpoint, load, save
 from captioner.cli import main as captioner
 from captioner.config import GenerationConfig
@@ -27,10 +28,10 @@ HELD_OUT = ROOT / "datasets" / "flickr8k" / "held_out.txt"
 CARD_NOTES = """\
 ## What it knows
 
-Trained on 5,591 photos of Flickr8k (people and dogs doing things outdoors) and 1,110 of COCO (cats, food, traffic,
-rooms), all at 224 or 256 pixels, and on the captions of Flickr30k and COCO as text. It describes people and dogs best;
-landscapes, objects alone, documents, art and anything photographed after 2010 it describes in the words of those photos.
-It guesses gender and age from little. 500 photos of Flickr8k's training split were held out to choose its settings.
+Trained on 5,591 photos of Flickr8k (people and dogs, mostly outdoors) and 1,110 of COCO (cats, food, traffic, rooms),
+all at 224 or 256 pixels, and on the captions of Flickr30k and COCO as text. It describes people and dogs best.
+Landscapes, things alone, documents and art it describes in the words of those photos. It guesses gender and age from
+little. 500 photos of Flickr8k's training split were held out to choose its settings.
 
 The backbone started from ImageNet weights (EfficientNet-Lite2). The weights have a licence of their own, apart from the
 code's: see `captioner/weights/LICENSE.md`.
@@ -66,7 +67,7 @@ def main() -> int:
     checkpoint = load(args.out)
     _, held_out = hold_out_named(load_split(args.shared / "flickr8k", "train"), HELD_OUT)
     checkpoint.generation = choose_generation(checkpoint, held_out)
-    checkpoint.card = checkpoint.card.rstrip() + "\n\n" + CARD_NOTES
+    checkpoint.card = write_card(checkpoint.config, checkpoint.training) + "\n" + CARD_NOTES
     print(save(checkpoint, SHIPPED, dtype="fp16"))
     return 0
 

@@ -25,12 +25,12 @@ def run(args: argparse.Namespace) -> int:
     from captioner.errors import ConfigError
     from captioner.training.recipe import load_recipe
 
-    recipe = load_recipe(args.recipe, args.settings)
     for setting in args.settings:
         if setting.startswith(("vision", "decoder", "preprocess", "tokenizer", "generation")):
             raise ConfigError(
                 f"--set {setting}: a fine-tuned model keeps what it is; use `captioner train` for another"
             )
+    recipe = load_recipe(args.recipe, args.settings)
 
     from captioner.checkpoint import load
     from captioner.training.run import train

@@ -110,7 +110,7 @@ class VisionEncoder(nn.Module):
         """The decoder's view of ``features``: norm, projection and positions. (B, S, C) -> (B, S, D)."""
         tokens = self.proj(self.norm(features.values))  # (B, S, D)
         if self.positions is not None:
-            places = self.positions
+            places: Tensor = self.positions
             if places.shape[2:] != features.grid:
                 places = F.interpolate(places, features.grid, mode="bilinear", align_corners=False)
             places = places.flatten(2).transpose(1, 2)  # (1, h * w, D)

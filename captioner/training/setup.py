@@ -108,7 +108,8 @@ def accelerator(recipe: Recipe) -> Accelerator:
     if precision == "fp16" and not torch.cuda.is_available():
         raise ConfigError("precision fp16 needs a GPU; set precision to auto, bf16 or fp32")
     try:
-        return Accelerator(mixed_precision=precision)
+        # Unless it is told, accelerate lets every process of torchrun train alone on a machine without a GPU.
+        return Accelerator(mixed_precision=precision, cpu=not torch.accelerator.is_available())
     except ValueError as error:
         raise ConfigError(f"precision {recipe.precision} does not work here ({error}); set another one") from error
 

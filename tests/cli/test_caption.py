@@ -1,0 +1,148 @@
+"""Photos in, lines out, whatever their names and contents."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from captioner.cli import caption as verb
+from captioner.cli import main
+from captioner.training.tasks import Data
+
+Run = Callable[..., tuple[int, list[bytes], list[str]]]
+
+
+@pytest.fixture
+def run(learnt: Path, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """``run(arguments, stdin=...)``: exit code, lines of stdout, lines of stderr."""
+
+    def call(*arguments: object, stdin: bytes = b"") -> tuple[int, list[bytes], list[str]]:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        capfdbinary.readouterr()
+        code = main([*map(os.fspath, arguments), "--model", str(learnt), "--device", "cpu"])  # type: ignore[call-overload]
+        out, err = capfdbinary.readouterr()
+        return code, out.splitlines(), err.decode().splitlines()
+
+    return call
+
+
+@pytest.fixture
+def photos(data: Data, tmp_path: Path) -> Path:
+    """A folder of four known photos, two of them in a sub-folder."""
+    (tmp_path / "photos" / "more").mkdir(parents=True)
+    for name, sample in zip(("1.png", "2.png", "more/3.png", "more/10.png"), data.train, strict=False):
+        shutil.copy(sample.path, tmp_path / "photos" / name)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def said(data: Data) -> list[str]:
+    return [sample.captions[0] for sample in data.train]
+
+
+def test_a_folder_is_walked(run: Run, photos: Path, said: list[str]) -> None:
+    names = ("1.png", "2.png", "more/3.png", "more/10.png")
+    expected = [f"{photos / name}\t{text}".encode() for name, text in zip(names, said, strict=False)]
+    assert run("caption", photos) == (0, expected, [])
+    assert run(photos) == (0, expected, []), "the verb may be left out"
+    assert run("caption", photos / "1.png", photos / "2.png", "--beams", "2", "--batch-size", "1")[1] == expected[:2]
+    assert run("caption", f"{photos}/**/*.png", photos / "1.png")[1] == expected
+
+
+def test_paths_on_stdin(run: Run, photos: Path, said: list[str]) -> None:
+    given = f"{photos / '2.png'}\r\n\n{photos / 'more'}\n".encode()
+    code, out, err = run("caption", "-", stdin=given)
+    assert (code, [line.split(b"\t")[1].decode() for line in out], err) == (0, said[1:4], [])
+    assert run("caption", "-") == (1, [], ["captioner: no paths on stdin; give a file of one path a line"])
+
+
+def test_json_records(run: Run, photos: Path, said: list[str]) -> None:
+    (photos / "empty.png").touch()
+    code, out, err = run("caption", photos, "--json")
+    records = [json.loads(line) for line in out]
+    assert (code, err) == (1, [])
+    assert [record.keys() for record in records] == [{"path", "caption", "score"}] * 2 + [{"path", "error"}] + [
+        {"path", "caption", "score"}
+    ] * 2
+    assert records[0]["path"] == str(photos / "1.png")
+    assert records[0]["caption"] == said[0]
+    assert -0.4 < records[0]["score"] < 0
+    assert records[2] == {
+        "path": str(photos / "empty.png"),
+        "error": f"cannot read {photos / 'empty.png'}: it is empty",
+    }
+
+
+def test_bad_files_are_one_line_each_and_the_others_go_on(run: Run, photos: Path, said: list[str]) -> None:
+    whole = (photos / "1.png").read_bytes()
+    (photos / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (photos / "empty.jpg").touch()
+    (photos / "text.jpg").write_text("no image")
+    code, out, err = run("caption", photos / "gone.png", photos, f"{photos}/*.gif")
+    assert code == 1
+    assert [line.split(b"\t")[1].decode() for line in out] == said[:4]
+    prefix = f"captioner: cannot read {photos}"
+    assert err == [
+        f"{prefix}/gone.png: there is no such file or folder",
+        f"{prefix}/cut.png: the file is truncated",
+        f"{prefix}/empty.jpg: it is empty",
+        f"{prefix}/text.jpg: it is not an image, or of a format that is not supported",
+        f"{prefix}/*.gif: no image matches this pattern",
+    ]
+
+
+def test_names_keep_one_line_each(run: Run, photos: Path, said: list[str]) -> None:
+    """Escapes in plain output, so that a line has one tab; bytes that are no UTF-8 as they are."""
+    odd = [b"tab\there.png", b"two\nlines\r.png", b"back\\slash.png", "été 犬.png".encode(), b"no-utf8-\xff.png"]
+    folder = os.fsencode(photos)
+    for name in odd:
+        shutil.copy(photos / "1.png", os.path.join(folder, name))
+    paths = [os.fsdecode(os.path.join(folder, name)) for name in odd]
+    code, out, err = run("caption", *paths)
+    assert (code, err) == (0, [])
+    shown = [b"tab\\there.png", b"two\\nlines\\r.png", b"back\\\\slash.png", "été 犬.png".encode(), b"no-utf8-\xff.png"]
+    assert out == [folder + b"/" + name + b"\t" + said[0].encode() for name in shown]
+    code, out, _ = run("caption", *paths, "--json")
+    assert [os.fsencode(json.loads(line)["path"]) for line in out] == [os.path.join(folder, name) for name in odd]
+    assert all(line.decode().isprintable() for line in out)
+    (photos / os.fsdecode(b"bad-\xff\n.png")).touch()
+    assert run("caption", os.fsdecode(folder + b"/bad-\xff\n.png"))[2] == [
+        f"captioner: cannot read {photos}/bad-\\udcff\\n.png: it is empty"
+    ]
+
+
+def test_a_full_disk_behind_stdout(run: Run, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(line: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(verb, "_print", full)
+    code, out, err = run("caption", photos)
+    assert (code, out) == (1, [])
+    assert err == [
+        "captioner: [Errno 28] No space left on device; free some space, or choose another place to write to"
+    ]
+
+
+def test_a_reader_that_leaves_is_no_error(learnt: Path, data: Data, toy: Path) -> None:
+    """``captioner caption - | head -1``: the pipe closes while paths are still coming."""
+    paths = sorted((toy / "images").iterdir())
+    command = [sys.executable, "-m", "captioner", "caption", "-", "--batch-size", "1", "--model", str(learnt)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    root = Path(__file__).resolve().parents[2]
+    with subprocess.Popen([*command, "--device", "cpu"], cwd=root, **pipes) as process:  # type: ignore[call-overload]
+        process.stdin.write("".join(f"{path}\n" for path in paths[:4]).encode())
+        process.stdin.flush()
+        assert process.stdout.readline().startswith(os.fsencode(paths[0]) + b"\t")
+        process.stdout.close()
+        process.stdin.write("".join(f"{path}\n" for path in paths[4:]).encode())
+        process.stdin.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 1

@@ -1,0 +1,94 @@
+"""A few drawn shapes, recipes that train on them in seconds, and a captioner that knows eight of them by heart."""
+
+from __future__ import annotations
+
+import runpy
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from captioner.checkpoint import Checkpoint
+    from captioner.training.recipe import Recipe
+    from captioner.training.tasks import Data
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# The package is imported where it is used: tests that need no torch start without it.
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 pictures with three captions each: 20 train, 2 dev, 2 test."""
+    out = tmp_path_factory.mktemp("toy")
+    runpy.run_path(str(ROOT / "datasets" / "toy" / "prepare.py"))["draw"](out, images=24, seed=5)
+    return out
+
+
+@pytest.fixture(scope="session")
+def data(toy: Path) -> Data:
+    """Eight of the pictures to train on and four others held out, two captions each."""
+    from captioner.training.setup import read_data
+    from captioner.training.tasks import Data
+
+    found = read_data([str(toy)], validation_images=4, report=print)
+    images = [replace(sample, captions=sample.captions[:2]) for sample in [*found.train, *found.validation]]
+    lines = tuple(f"{caption} number {n}" for n, sample in enumerate(images) for caption in sample.captions)
+    return Data(train=tuple(images[:8]), validation=tuple(images[8:12]), text=lines[:-4], validation_text=lines[-4:])
+
+
+@pytest.fixture(scope="session")
+def recipe() -> Callable[..., Recipe]:
+    """Recipes of a captioner so small that a step takes milliseconds: ``recipe(stage settings, ..., name=value)``."""
+    import torch
+
+    from captioner.config import from_dict
+    from captioner.training.recipe import Recipe
+
+    torch.set_num_threads(1)  # tiny tensors gain nothing from more, and sums are then the same on every machine
+
+    def make(*stages: dict[str, Any], **settings: Any) -> Recipe:
+        stage = {"epochs": 2, "batch_size": 4, "lr": 1e-3, "label_smoothing": 0.0}
+        values: dict[str, Any] = {
+            "vision_weights": "random",
+            "precision": "fp32",
+            "workers": 0,
+            "vision": {"backbone": "test_efficientnet"},
+            "preprocess": {"size": 64},
+            "decoder": {"width": 32, "layers": 2, "heads": 2, "context": 32, "dropout": 0.0},
+            "tokenizer": {"vocab_size": 320},
+            "stages": [{**stage, **given} for given in stages or ({},)],
+        }
+        for name, value in settings.items():
+            values[name] = {**values[name], **value} if isinstance(values.get(name), dict) else value
+        return from_dict(Recipe, values)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def learnt(tmp_path_factory: pytest.TempPathFactory, data: Data, recipe: Callable[..., Recipe]) -> Path:
+    """The run of a captioner that has overfitted the eight training pictures, one caption each. Not to be changed."""
+    from captioner.training.run import train
+
+    one = tuple(replace(sample, captions=sample.captions[:1]) for sample in data.train)
+    plan = recipe(
+        {"epochs": 120, "batch_size": 8, "lr": 4e-3, "vision": "all", "vision_lr": 2e-3, "weight_decay": 0.0},
+        decoder={"self_pattern": "M", "cross_pattern": "M"},
+        captions_per_image=1,
+    )
+    plan = replace(plan, stages=(replace(plan.stages[0], validate_every=120),))
+    out = tmp_path_factory.mktemp("learnt") / "run"
+    train(plan, replace(data, train=one, validation=one), out)
+    return out
+
+
+@pytest.fixture
+def checkpoint(learnt: Path) -> Checkpoint:
+    """The overfitted captioner, freshly loaded."""
+    from captioner.checkpoint import load
+
+    return load(learnt)

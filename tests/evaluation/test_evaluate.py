@@ -1,0 +1,114 @@
+"""Figures of a model on a dataset, each against a second way to get it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from captioner.checkpoint import Checkpoint
+from captioner.config import GenerationConfig
+from captioner.data.images import open_image
+from captioner.data.samples import Sample
+from captioner.data.transforms import preprocess
+from captioner.errors import DataError
+from captioner.evaluation.evaluate import constant_floor, evaluate, fingerprint, score
+from captioner.metrics.words import words
+from captioner.training.tasks import Data
+
+
+@pytest.fixture
+def known(data: Data) -> list[Sample]:
+    """The images that the captioner knows by heart, with the caption that it knows."""
+    return [replace(sample, captions=sample.captions[:1]) for sample in data.train]
+
+
+def log_prob(checkpoint: Checkpoint, sample: Sample, caption: str) -> float:
+    """log p(caption, end | image), one token after the other."""
+    ids = checkpoint.config.text
+    pixels = preprocess(open_image(sample.path), checkpoint.config.preprocess)[None]
+    total, past = 0.0, [ids.bos_id]
+    for token in [*checkpoint.tokenizer.encode(caption), ids.eos_id]:
+        with torch.no_grad():
+            logits = checkpoint.model(torch.tensor([[past]]), pixels)[0, 0, -1]
+        total += float(logits.double().log_softmax(-1)[token])
+        past.append(token)
+    return total
+
+
+def test_perplexity_is_per_word_with_the_end_as_one(checkpoint: Checkpoint, data: Data) -> None:
+    samples = [data.train[0], replace(data.validation[0], captions=("A red star, really.", "two dogs", "a"))]
+    total = sum(log_prob(checkpoint, sample, caption) for sample in samples for caption in sample.captions)
+    count = sum(len(words(caption)) + 1 for sample in samples for caption in sample.captions)
+    assert count == sum(len(words(c)) for c in data.train[0].captions) + 2 + 4 + 2 + 1 + 3
+    found = evaluate(checkpoint, samples)
+    assert found.perplexity == pytest.approx(math.exp(-total / count), rel=1e-4)
+    assert (found.images, found.references) == (2, 5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 16])
+def test_what_it_knows_by_heart_it_says(checkpoint: Checkpoint, known: list[Sample], batch_size: int) -> None:
+    seen: list[int] = []
+    found = evaluate(checkpoint, known, batch_size=batch_size, progress=seen.append)
+    assert found.captions == tuple(sample.captions[0] for sample in known)
+    assert found.model.bleu.bleu4 == pytest.approx(100)
+    assert found.model.cider_d == pytest.approx(1000)
+    assert found.distinct == 8
+    assert 1 < found.perplexity < 1.5
+    assert sum(seen) == 8
+
+
+def test_the_floor_and_the_control_are_below_the_model(checkpoint: Checkpoint, known: list[Sample]) -> None:
+    found = evaluate(checkpoint, known)
+    references = [[words(sample.captions[0])] for sample in known]
+    said = [words(caption) for caption in found.captions]
+    assert found.shuffled == score(said[1:] + said[:1], references)
+    best = max((score([caption] * 8, references) for caption in said), key=lambda scores: scores.bleu.bleu4)
+    assert found.floor.bleu == best.bleu
+    assert found.floor.bleu.bleu4 < 100
+    assert found.shuffled.bleu.bleu4 < 100
+    assert found.floor.cider_d < found.model.cider_d / 2
+    assert found.shuffled.cider_d < found.model.cider_d / 2
+
+
+def test_the_floor_is_the_best_constant_caption_not_the_most_frequent() -> None:
+    references = [[["a", "dog", "runs", "fast", str(n)]] for n in range(3)] + [[["x"]]]
+    good = ["a", "dog", "runs", "fast"]
+    assert constant_floor([["y"], ["y"], good, ["z"]], references) == score([good] * 4, references)
+
+
+def test_beams_and_defaults_reach_the_search(checkpoint: Checkpoint, known: list[Sample]) -> None:
+    checkpoint.generation = GenerationConfig(beams=2, max_tokens=3)
+    found = evaluate(checkpoint, known)
+    assert found.generation == GenerationConfig(beams=2, max_tokens=3)
+    assert all(len(checkpoint.tokenizer.encode(caption)) <= 3 for caption in found.captions)
+    assert evaluate(checkpoint, known, GenerationConfig(beams=1)).model.bleu.bleu4 == pytest.approx(100)
+
+
+def test_an_unreadable_image_is_left_out_and_named(checkpoint: Checkpoint, known: list[Sample], tmp_path: Path) -> None:
+    gone = Sample(name="gone.png", path=tmp_path / "gone.png", captions=("a dog",))
+    whole = evaluate(checkpoint, known)
+    found = evaluate(checkpoint, [gone, *known[:3], gone, *known[3:]], batch_size=2)
+    assert found.problems == (f"cannot read {tmp_path / 'gone.png'}: there is no such file",) * 2
+    assert replace(found, problems=(), perplexity=0) == replace(whole, perplexity=0)
+    assert found.perplexity == pytest.approx(whole.perplexity, rel=1e-5)
+    with pytest.raises(DataError, match=r"none of the 2 images can be read; the first reason: .*gone\.png"):
+        evaluate(checkpoint, [gone, gone])
+    with pytest.raises(DataError, match="no images to evaluate on"):
+        evaluate(checkpoint, [])
+
+
+def test_the_fingerprint_is_of_the_content(known: list[Sample]) -> None:
+    own = fingerprint(known)
+    assert fingerprint(known[::-1]) == own
+    assert len(own) == 12
+    moved = [replace(sample, path=Path("/elsewhere") / sample.name) for sample in known]
+    assert fingerprint(moved) == own
+    assert fingerprint(known[1:]) != own
+    assert fingerprint([replace(known[0], name="x"), *known[1:]]) != own
+    assert fingerprint([replace(known[0], captions=("x",)), *known[1:]]) != own
+    assert fingerprint([replace(known[0], captions=("x", "y"))]) != fingerprint([replace(known[0], captions=("xy",))])
+    assert fingerprint([replace(known[0], name="\udcff")])

@@ -1,0 +1,71 @@
+"""Tiny random Hugging Face models, saved as their owners would save them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from captioner.text import train_tokenizer
+
+IMAGE, PATCH, WIDTH, CONTEXT = 16, 8, 24, 16
+
+
+@torch.no_grad()
+def shake(model: Any, seed: int) -> None:
+    """Every weight random and large: no two agree, biases and norms count too, and decisions are clear."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        norm = re.search(r"(ln_|layernorm)\w*\.weight", name)
+        noise = torch.randn(parameter.shape, generator=generator)
+        parameter.copy_(noise * (0.5 if parameter.ndim > 1 else 0.2) + (1.0 if norm else 0.0))
+
+
+@pytest.fixture(scope="session")
+def gpt2_config() -> Callable[..., Any]:
+    def make(**changes: Any) -> Any:
+        from transformers import GPT2Config
+
+        settings = {"vocab_size": 12, "n_positions": CONTEXT, "n_embd": WIDTH, "n_layer": 2, "n_head": 3}
+        return GPT2Config(**{**settings, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1, **changes})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def vit_gpt2(
+    tmp_path_factory: pytest.TempPathFactory, gpt2_config: Callable[..., Any]
+) -> Callable[..., tuple[Any, Path]]:
+    """``make(seed, encoder=..., width=..., decoder=..., ...)``: a VisionEncoderDecoderModel, and where it is saved."""
+
+    def make(
+        seed: int = 0, *, encoder: str = "vit", width: int = WIDTH, decoder: dict[str, Any] | None = None, **vision: Any
+    ) -> tuple[Any, Path]:
+        import transformers
+
+        kind = {"vit": transformers.ViTConfig, "deit": transformers.DeiTConfig}[encoder]
+        settings = {"hidden_size": width, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 40}
+        config = transformers.VisionEncoderDecoderConfig.from_encoder_decoder_configs(
+            kind(**{**settings, "image_size": IMAGE, "patch_size": PATCH, **vision}), gpt2_config(**(decoder or {}))
+        )
+        model = transformers.VisionEncoderDecoderModel(config).eval()
+        shake(model, seed)
+        model.generation_config.decoder_start_token_id = 0
+        directory = tmp_path_factory.mktemp("hf")
+        model.save_pretrained(directory)
+        side = {"height": IMAGE, "width": IMAGE}
+        transformers.ViTImageProcessor(size=side).save_pretrained(directory)
+        tokenizer = train_tokenizer(["a dog on a beach", "two dogs"], 270, lowercase=False)
+        (directory / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
+        return model, directory
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def pixels() -> torch.Tensor:
+    return torch.randn(4, 3, IMAGE, IMAGE, generator=torch.Generator().manual_seed(0))

@@ -1,0 +1,144 @@
+"""Photos in, captions out, from Python."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from itertools import count, islice
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import captioner
+from captioner.checkpoint import Checkpoint
+from captioner.errors import CheckpointError, ImageError, UsageError
+from captioner.pipelines import Caption, CaptionPipeline, choose_device, load
+from captioner.training.tasks import Data
+
+
+@pytest.fixture
+def pipe(checkpoint: Checkpoint) -> CaptionPipeline:
+    return CaptionPipeline(checkpoint)
+
+
+@pytest.fixture
+def photos(data: Data) -> list[Path]:
+    """The eight that the captioner knows by heart, and four that it has never seen."""
+    return [sample.path for sample in (*data.train, *data.validation)]
+
+
+def texts(found: list[Caption]) -> list[str]:
+    return [caption.text for caption in found]
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_order_batch_size_and_company_change_no_caption(pipe: CaptionPipeline, photos: list[Path], beams: int) -> None:
+    together = pipe.caption(photos, beams=beams, batch_size=12)
+    assert len(set(texts(together))) > 6
+    for alone, caption in zip((pipe.caption(photo, beams=beams) for photo in photos), together, strict=True):
+        assert alone.text == caption.text
+        assert alone.score == pytest.approx(caption.score, abs=1e-4)
+    assert texts(pipe.caption(photos[::-1], beams=beams, batch_size=12)) == texts(together)[::-1]
+    for batch_size in (1, 5):
+        assert texts(pipe.caption(photos, beams=beams, batch_size=batch_size)) == texts(together)
+
+
+def test_a_bad_image_is_an_error_at_its_place(pipe: CaptionPipeline, photos: list[Path], tmp_path: Path) -> None:
+    good = texts(pipe.caption(photos[:4]))
+    given = [photos[0], tmp_path / "gone.png", photos[1], b"", photos[2], ImageError("said before"), photos[3]]
+    for batch_size in (1, 2, 16):
+        found = list(pipe.stream(given, batch_size=batch_size))
+        assert [isinstance(item, ImageError) for item in found] == [False, True, False, True, False, True, False]
+        assert [str(item) for item in found[::2]] == good
+        assert str(found[1]) == f"cannot read {tmp_path / 'gone.png'}: there is no such file"
+    with pytest.raises(ImageError, match=r"gone\.png"):
+        pipe.caption(given)
+    assert [str(item) for item in pipe.stream([b"", b"no image"])] == [
+        "cannot read an image of 0 bytes: it is empty",
+        "cannot read an image of 8 bytes: it is not an image, or of a format that is not supported",
+    ]
+
+
+def test_whatever_a_person_calls_an_image(pipe: CaptionPipeline, photos: list[Path]) -> None:
+    path = photos[0]
+    with path.open("rb") as file, Image.open(path) as image:
+        forms = [path, str(path), path.read_bytes(), file, io.BytesIO(path.read_bytes()), image, image.convert("RGBA")]
+        assert set(texts(pipe.caption(forms))) == {pipe.caption(path).text}
+
+
+def test_an_endless_stream_is_read_as_it_is_needed(pipe: CaptionPipeline, photos: list[Path]) -> None:
+    taken = 0
+
+    def endless() -> Iterator[Path]:
+        nonlocal taken
+        for taken in count(1):
+            yield photos[taken % 4]
+
+    stream = pipe.stream(endless(), batch_size=2)
+    assert taken == 0
+    assert len(list(islice(stream, 4))) == 4
+    assert taken <= 8
+
+
+def test_alternatives_are_the_other_beams(pipe: CaptionPipeline, photos: list[Path]) -> None:
+    found = pipe.caption(photos[8], beams=4, count=3)
+    assert len(found.alternatives) == 2
+    assert len({found.text, *texts(list(found.alternatives))}) == 3
+    assert found.alternatives[0].alternatives == ()
+    assert pipe.caption(photos[8], beams=4).alternatives == ()
+    assert str(found) == found.text
+
+
+def test_the_score_is_the_mean_log_probability(pipe: CaptionPipeline, checkpoint: Checkpoint, data: Data) -> None:
+    from captioner.data.images import open_image
+    from captioner.data.transforms import preprocess
+
+    caption = pipe.caption(data.train[0].path)
+    tokens = checkpoint.tokenizer.encode(caption.text)
+    ids = checkpoint.config.text
+    pixels = preprocess(open_image(data.train[0].path), checkpoint.config.preprocess)[None]
+    with torch.no_grad():
+        logits = checkpoint.model(torch.tensor([[[ids.bos_id, *tokens]]]), pixels)[0, 0].log_softmax(-1)
+    log_probs = logits.gather(1, torch.tensor([*tokens, ids.eos_id])[:, None])
+    assert caption.score == pytest.approx(float(log_probs.mean()), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"count": 2, "beams": 1}, "2 captions per image need at least as many beams, not 1"),
+        ({"count": 0}, "0 captions per image"),
+        ({"beams": 0}, "the number of beams must be at least 1, not 0"),
+        ({"batch_size": 0}, "the batch size must be at least 1, not 0"),
+    ],
+)
+def test_contradictions_are_refused_at_the_call(pipe: CaptionPipeline, options: dict[str, int], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        pipe.stream([], **options)
+
+
+def test_load_by_the_one_door(learnt: Path, photos: list[Path], pipe: CaptionPipeline) -> None:
+    opened = captioner.load(learnt, device="cpu")
+    assert isinstance(opened, captioner.CaptionPipeline)
+    assert opened.caption(photos[0]).text == pipe.caption(photos[0]).text
+    assert set(dir(captioner)) == set(captioner.__all__)
+    assert all(getattr(captioner, name) is not None for name in captioner.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'captions'"):
+        _ = captioner.captions
+
+
+@pytest.mark.parametrize("device", ["gpu9", "cuda:99", "meta", ""])
+def test_a_device_that_cannot_be_used(learnt: Path, device: str) -> None:
+    with pytest.raises(UsageError, match=r"^the device '.*' cannot be used \([^\n]+\); name another one, such as cpu$"):
+        load(learnt, device=device)
+
+
+def test_the_device_is_chosen_where_none_is_named() -> None:
+    assert torch.device(choose_device()).type in ("cpu", "cuda", "mps")
+
+
+def test_no_model_of_that_name(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="is no checkpoint directory"):
+        load(tmp_path / "nowhere")

@@ -1,0 +1,53 @@
+"""What the README shows works as it stands."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from captioner.cli import _parser
+from captioner.cli import main as captioner
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def commands() -> list[list[str]]:
+    """Every call of captioner in the README's shell blocks, as arguments."""
+    lines = (line.split("  #")[0] for block in blocks("bash") for line in block.splitlines())
+    calls = [re.search(r"\bcaptioner (.*)", line.split(" > ")[0]) for line in lines]
+    return [shlex.split(call.group(1)) for call in calls if call]
+
+
+@pytest.mark.parametrize("arguments", commands(), ids=" ".join)
+def test_commands_parse(arguments: list[str]) -> None:
+    verb = arguments if arguments[0] in ("caption", "train", "finetune", "evaluate", "convert") else ["caption", *arguments]
+    assert _parser().parse_args(verb).verb
+
+
+def test_python_blocks_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(ROOT)
+    for block in blocks("python"):
+        exec(compile(block, "README.md", "exec"), {"__name__": "__main__"})
+    assert len(capsys.readouterr().out.splitlines()) >= 3
+
+
+def test_the_captions_shown_are_the_captions_made(
+    monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """The table of sample photos is what the first command prints, unedited."""
+    monkeypatch.chdir(ROOT)
+    assert captioner(["caption", "datasets/photos"]) == 0
+    printed = capfdbinary.readouterr().out.decode().splitlines()
+    assert len(printed) == 7
+    for line in printed:
+        path, caption = line.split("\t")
+        assert f"`{Path(path).name}` | {caption} |" in README, f"{line} (on {sys.platform})"

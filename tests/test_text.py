@@ -1,0 +1,115 @@
+"""Captions to ids and back, in any language, and what is never part of a caption."""
+
+from __future__ import annotations
+
+import pytest
+
+from captioner.config import TextConfig
+from captioner.errors import CheckpointError
+from captioner.text import CaptionTokenizer, tidy, train_tokenizer
+
+CAPTIONS = ["a dog runs on the beach", "two dogs play in the snow .", "A man, a plan"] * 5
+ANY = [
+    "a dog runs",
+    "ein Bär läuft über die Straße",
+    "犬が浜辺を走っている",
+    "собака бежит по пляжу",
+    "كلب يجري على الشاطئ",
+    "कुत्ता समुद्र तट पर दौड़ता है",
+    "👩‍👩‍👧 and a 🐕 in 🇫🇷",
+    'half-open, it\'s 3,5 % "quoted" <tag> & #1',
+    "e\u0301 is not \u00e9",
+    "\U00010348 \u200b zero width",
+    "<bos> is a word here: <eos> <pad>s",
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> CaptionTokenizer:
+    return train_tokenizer(CAPTIONS, 320, lowercase=False)
+
+
+@pytest.mark.parametrize("caption", [caption for caption in ANY if "<bos>" not in caption])
+def test_any_language_comes_back(caption: str, tokenizer: CaptionTokenizer) -> None:
+    ids = tokenizer.encode(caption)
+    assert tokenizer.decode(ids) == caption
+    assert all(0 <= token < tokenizer.vocab_size for token in ids)
+    assert not {0, 1, 2} & set(ids)
+
+
+def test_text_that_names_a_special_token_still_decodes(tokenizer: CaptionTokenizer) -> None:
+    """The tokens themselves never end a caption that merely mentions them half-way."""
+    assert "word" in tokenizer.decode(tokenizer.encode("a word before <eos>"))
+
+
+def test_empty_captions(tokenizer: CaptionTokenizer) -> None:
+    for nothing in ("", "   ", "\n\t", "."):
+        assert tokenizer.encode(nothing) == []
+    assert tokenizer.decode([]) == tokenizer.decode([2]) == tokenizer.decode([1, 2, 0, 0]) == ""
+
+
+def test_the_vocabulary_holds_every_byte_and_learns_words(tokenizer: CaptionTokenizer) -> None:
+    small = train_tokenizer(CAPTIONS, 10)
+    assert small.vocab_size == 259
+    assert small.decode(small.encode("ünïcode 🐕")) == "ünïcode 🐕"
+    assert tokenizer.vocab_size <= 320
+    assert len(tokenizer.encode("the dog runs on the beach")) < len(small.encode("the dog runs on the beach"))
+
+
+def test_a_word_has_one_form_everywhere(tokenizer: CaptionTokenizer) -> None:
+    first, second = tokenizer.encode("dog"), tokenizer.encode("two dog")
+    assert second[-len(first) :] == first
+
+
+def test_decoding_stops_at_the_end(tokenizer: CaptionTokenizer) -> None:
+    ids = tokenizer.encode("a dog")
+    end, start, fill = 2, 1, 0
+    for written in ([*ids, end, *ids], [start, *ids, end, fill, fill], [*ids, fill], ids):
+        assert tokenizer.decode(written) == "a dog"
+
+
+def test_one_token_may_start_end_and_fill(tokenizer: CaptionTokenizer) -> None:
+    """GPT-2's way: the first one starts, the next one ends."""
+    one = CaptionTokenizer(tokenizer.model, TextConfig(bos_id=0, eos_id=0, pad_id=0, lowercase=False))
+    ids = one.encode("a dog")
+    assert one.decode([0, *ids, 0, *ids]) == "a dog"
+    assert one.decode([*ids, 0, 0]) == "a dog"
+
+
+@pytest.mark.parametrize(
+    ("raw", "clean"),
+    [
+        ("A dog  runs .", "a dog runs"),
+        (" two dogs , one cat . ", "two dogs, one cat"),
+        ("what ?", "what?"),
+        ("e.g. this...", "e.g. this"),
+        ("line\nbreak\tand tab", "line break and tab"),
+        ("It's 3.5 m.", "it's 3.5 m"),
+    ],
+)
+def test_tidy(raw: str, clean: str) -> None:
+    assert tidy(raw, lowercase=True) == clean
+    assert tidy(clean, lowercase=True) == clean
+    assert tidy(raw, lowercase=False).lower() == clean
+
+
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_case(lowercase: bool) -> None:
+    tokenizer = train_tokenizer(CAPTIONS, 300, lowercase=lowercase)
+    assert tokenizer.config == TextConfig(bos_id=1, eos_id=2, pad_id=0, lowercase=lowercase)
+    assert tokenizer.decode(tokenizer.encode("A Dog in Köln")) == ("a dog in köln" if lowercase else "A Dog in Köln")
+
+
+def test_training_is_reproducible_and_json_keeps_everything(tokenizer: CaptionTokenizer) -> None:
+    again = train_tokenizer(iter(CAPTIONS), 320, lowercase=False)
+    loaded = CaptionTokenizer.from_json(tokenizer.to_json(), tokenizer.config)
+    for caption in ANY:
+        assert loaded.encode(caption) == again.encode(caption) == tokenizer.encode(caption)
+    assert loaded.to_json() == tokenizer.to_json()
+
+
+@pytest.mark.parametrize("text", ["", "{}", "not json", '{"model": {"type": "Riddle"}}'])
+def test_another_file_is_refused_in_one_sentence(text: str, tokenizer: CaptionTokenizer) -> None:
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json is not") as caught:
+        CaptionTokenizer.from_json(text, tokenizer.config)
+    assert "\n" not in str(caught.value)

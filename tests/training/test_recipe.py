@@ -1,0 +1,76 @@
+"""Recipes: defaults, files and --set, and what is refused before anything is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from captioner.errors import ConfigError
+from captioner.training.recipe import RECIPES, Stage, load_recipe
+from captioner.training.tasks import TASKS
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*.toml")))
+def test_every_shipped_recipe_loads(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.stages
+    assert all(stage.task in TASKS for stage in recipe.stages)
+    assert recipe.decoder_config(500).vocab_size == 500
+
+
+def test_settings_go_over_the_file_and_the_file_over_the_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("seed = 3\n[decoder]\nwidth = 64\nheads = 4\n[[stages]]\nlr = 1e-2\n[[stages]]\nepochs = 7\n")
+    given = ["stages.1.lr=3e-4", "decoder.layers=2", "vision.backbone=test_vit", "vision.backbone_args.patch_size=8"]
+    recipe = load_recipe(str(file), [*given, "stages.0.augment=true"])
+    assert (recipe.seed, recipe.decoder_config(9).width, recipe.decoder_config(9).layers) == (3, 64, 2)
+    assert [(stage.lr, stage.epochs, stage.augment) for stage in recipe.stages] == [(1e-2, 10, True), (3e-4, 7, False)]
+    assert recipe.vision.backbone == "test_vit"
+    assert recipe.vision.backbone_args == {"patch_size": 8}
+    assert recipe.workers == 2
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("stages.0.epoch=3", "unknown setting stages[0].epoch; did you mean stages[0].epochs?"),
+        ("sed=3", "unknown setting sed; did you mean seed?"),
+        ("decoder.widht=3", "unknown setting decoder.widht; did you mean decoder.width?"),
+        ("stages.9.lr=1", "--set stages.9.lr: 9 must be a number from 0 to 1"),
+        ("stages.x.lr=1", "--set stages.x.lr: x must be a number from 0 to 1"),
+        ("stages.².lr=1", "--set stages.².lr: ² must be a number from 0 to 1"),
+        ("stages.0.lr.x=1", "--set stages.0.lr.x: lr is a value, not a table"),
+        ("stages.0.lr", "--set 'stages.0.lr' must look like stages.0.lr=3e-4"),
+        ("stages.0.lr=fast", "stages[0].lr must be a float, not 'fast'"),
+        ("stages.0.lr=-1", "stage setting lr must be 0 or more, not -1.0"),
+        ("stages.0.lr=NaN", "stage setting lr must be 0 or more, not nan"),
+        ("stages.0.ema=1.5", "stage setting ema must lie between 0 and 1, not 1.5"),
+        ("stages.1.vision=last:0", "stage setting vision must be frozen, all or last:N, not 'last:0'"),
+        ("stages.1.vision=last:²", "stage setting vision must be frozen, all or last:N, not 'last:²'"),
+        ("stages.0.accumulate=64", "a batch_size of 32 cannot be split into accumulate = 64"),
+        ("precision=int8", "precision must be one of auto, fp32, bf16, fp16, not 'int8'"),
+        ("captions_per_image=0", "captions_per_image and validation_images must be at least 1, and workers at least 0"),
+        ("stages=[]", "a recipe needs at least one [[stages]] table"),
+        ("decoder.heads=5", "decoder.width 384 is not a multiple of decoder.heads 5"),
+    ],
+)
+def test_a_slip_is_one_sentence(setting: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_recipe("default", [setting])
+    assert str(caught.value) == said
+
+
+def test_kept_features_exclude_new_views_and_a_changing_backbone() -> None:
+    assert Stage(cache_features=True)
+    for more in ({"augment": True}, {"vision": "all"}):
+        with pytest.raises(ConfigError, match="cache_features keeps what a frozen backbone says"):
+            Stage(cache_features=True, **more)  # type: ignore[arg-type]
+
+
+def test_a_recipe_that_is_not_there_or_not_toml(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no recipe nope; shipped are default, finetune, flickr8k"):
+        load_recipe("nope")
+    (tmp_path / "bad.toml").write_text("seed = = 3")
+    with pytest.raises(ConfigError, match=r"bad\.toml cannot be read"):
+        load_recipe(str(tmp_path / "bad.toml"))

