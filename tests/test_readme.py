@@ -29,7 +29,11 @@ def commands() -> list[list[str]]:
 
 @pytest.mark.parametrize("arguments", commands(), ids=" ".join)
 def test_commands_parse(arguments: list[str]) -> None:
-    verb = arguments if arguments[0] in ("caption", "train", "finetune", "evaluate", "convert") else ["caption", *arguments]
+    verb = (
+        arguments
+        if arguments[0] in ("caption", "train", "finetune", "evaluate", "convert")
+        else ["caption", *arguments]
+    )
     assert _parser().parse_args(verb).verb
 
 
