@@ -34,6 +34,11 @@ class PreprocessConfig:
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
+    def __post_init__(self) -> None:
+        _at_least_one(self, "preprocess", "size")
+        if min(self.std) <= 0:
+            raise ConfigError(f"preprocess.std must be above 0, not {self.std}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class VisionConfig:
@@ -75,6 +80,10 @@ class DecoderConfig:
     norm_eps: float = 1e-5
 
     def __post_init__(self) -> None:
+        sizes = ("vocab_size", "context", "width", "layers", "heads", "local_words")
+        _at_least_one(self, "decoder", *sizes, *(["mlp_width"] if self.mlp_width is not None else []))
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"decoder.dropout must be at least 0 and below 1, not {self.dropout}")
         if self.width % self.heads:
             raise ConfigError(f"decoder.width {self.width} is not a multiple of decoder.heads {self.heads}")
         for name in ("self_pattern", "cross_pattern"):
@@ -116,8 +125,13 @@ class GenerationConfig:
     length_penalty: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.beams < 1 or self.max_tokens < 1:
-            raise ConfigError("beams and max_tokens must be at least 1")
+        _at_least_one(self, "generation", "beams", "max_tokens")
+
+
+def _at_least_one(config: object, table: str, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) < 1:
+            raise ConfigError(f"{table}.{name} must be at least 1, not {getattr(config, name)}")
 
 
 def to_dict(config: Any) -> dict[str, Any]:

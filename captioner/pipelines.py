@@ -98,9 +98,7 @@ class CaptionPipeline:
         return config
 
     def _caption(self, found: list[Hypothesis]) -> Caption:
-        best, *others = (
-            Caption(self.checkpoint.tokenizer.decode(h.tokens), h.log_prob / (len(h.tokens) + 1)) for h in found
-        )
+        best, *others = (Caption(self.checkpoint.tokenizer.decode(h.tokens), h.log_prob / h.length) for h in found)
         return replace(best, alternatives=tuple(others))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import FrozenInstanceError
 from typing import Any
 
@@ -93,6 +94,25 @@ def test_a_whole_number_is_a_float_and_null_is_nothing() -> None:
 def test_impossible_searches(values: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match="at least 1"):
         from_dict(GenerationConfig, values)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"heads": 0}, "decoder.heads must be at least 1, not 0"),
+        ({"mlp_width": 0}, "decoder.mlp_width must be at least 1, not 0"),
+        ({"dropout": 1.5}, "decoder.dropout must be at least 0 and below 1, not 1.5"),
+    ],
+)
+def test_impossible_decoders(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        from_dict(DecoderConfig, {"vocab_size": 9, **change})
+
+
+@pytest.mark.parametrize("values", [{"size": 0}, {"std": [0.5, 0.5, 0]}])
+def test_impossible_preprocessing(values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"preprocess.{next(iter(values))} must be"):
+        from_dict(PreprocessConfig, values)
 
 
 @pytest.mark.parametrize("values", [None, [], "text", 3])

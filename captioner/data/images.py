@@ -88,7 +88,7 @@ def _reason(error: Exception) -> str:
         return "it has too many pixels"
     if isinstance(error, PermissionError):
         return "permission denied"
-    if "truncated" in text.lower() or isinstance(error, EOFError):
+    if "truncated" in text.lower() or isinstance(error, (EOFError, struct.error)):
         return "the file is truncated"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()

@@ -22,9 +22,13 @@ from captioner.models.decoder import Decoder, ImageMemory
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A caption as tokens, without start and end. ``log_prob`` sums the words and the end; ``score`` ranks."""
+    """A caption as tokens, without start and end. ``log_prob`` sums the words and the end; ``score`` ranks.
+
+    ``length`` counts what ``log_prob`` sums: the end too, unless the caption was cut before it.
+    """
 
     tokens: tuple[int, ...]
+    length: int
     log_prob: float
     score: float
 
@@ -131,4 +135,4 @@ def _next_log_probs(decoder: Decoder, tokens: Tensor, memory: ImageMemory, cache
 
 def _hypothesis(written: list[int], log_prob: float, text: TextConfig, length_penalty: float) -> Hypothesis:
     tokens = tuple(written[:-1] if written[-1] == text.eos_id else written)
-    return Hypothesis(tokens, log_prob, log_prob / len(written) ** length_penalty)
+    return Hypothesis(tokens, len(written), log_prob, log_prob / len(written) ** length_penalty)
