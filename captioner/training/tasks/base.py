@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captioner.data.samples import Sample
@@ -105,11 +104,7 @@ def weighted_cross_entropy(
     return (1 - label_smoothing) * plain + label_smoothing * uniform, plain.detach()
 
 
-def plain_nll(model: Captioner, batch: Batch) -> tuple[float, float]:
-    """(sum of -log p, number of predicted tokens) of a batch."""
-    logits = model(batch.tokens, batch.image)
-    loss = (
-        F.cross_entropy(logits.flatten(0, -2).float(), batch.targets.flatten(), reduction="none")
-        * batch.weights.flatten()
-    )
-    return float(loss.sum()), float(batch.weights.sum())
+def plain_nll(logits: Tensor, batch: Batch) -> tuple[float, float]:
+    """(sum of -log p, number of predicted tokens) of a batch under its ``logits`` (..., V)."""
+    _, nll = weighted_cross_entropy(logits, batch.targets, batch.weights)
+    return float(nll), float(batch.weights.sum())

@@ -48,11 +48,12 @@ class CrossEntropy(Task):
         said: list[list[str]] = []
         for batch in batches(items, keys, self.collate(store), workers=self.recipe.workers if store is None else 0):
             batch = batch.to(device)
-            nll, tokens = plain_nll(model, batch)
-            total, count = total + nll, count + tokens
             image = cast(Tensor | Features, batch.image)
             encoded = model.vision.tokens(image) if isinstance(image, Features) else model.encode_image(image)
-            found = search(model.decoder, model.remember(encoded), self.tokenizer.config, self.recipe.generation)
+            memory = model.remember(encoded)  # once, for the likelihood and the search
+            nll, tokens = plain_nll(model.decoder(batch.tokens.flatten(0, 1), memory), batch)
+            total, count = total + nll, count + tokens
+            found = search(model.decoder, memory, self.tokenizer.config, self.recipe.generation)
             said += [words(self.tokenizer.decode(best[0].tokens)) for best in found]
         references = [[words(caption) for caption in sample.captions] for sample in samples]
         cider, scores = cider_d(said, references), bleu(said, references)

@@ -49,7 +49,8 @@ class LanguageModel(Task):
         keys = [[(i, 0) for i in range(at, min(at + 64, len(items)))] for at in range(0, len(items), 64)]
         total = count = 0.0
         for batch in batches(items, keys, self.collate(), workers=0):
-            nll, tokens = plain_nll(model, batch.to(device))
+            batch = batch.to(device)
+            nll, tokens = plain_nll(model(batch.tokens), batch)
             total, count = total + nll, count + tokens
         words = sum(len(line.split()) + 1 for line in self.data.validation_text)
         return {"score": -total / count, "token_nll": total / count, "word_perplexity": math.exp(total / words)}
