@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from captioner.errors import ConfigError
 
 Aspect = Literal["squash", "crop", "pad"]
 T = TypeVar("T")
+REQUIRING_BEAMS = 5  # the width of a search for words that must appear, where none is asked for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,25 +115,149 @@ class CaptionerConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerationConfig:
-    """Decoding defaults. ``beams`` 1 is greedy; ``max_tokens`` counts the end token, not the start token.
+class SamplingConfig:
+    """Words drawn by chance from the model's distribution, cut to its likelier part.
 
-    A finished caption is ranked by its log-probability over ``length ** length_penalty``, its end token counted
-    (Wu et al. 2016 in Hugging Face's simpler form); 0 ranks by the plain sum.
+    ``temperature`` divides the logits. ``top_k`` keeps the k likeliest words; ``top_p`` the likeliest whose sum reaches
+    p (Holtzman et al. 2020); ``min_p`` those of at least p times the likeliest's probability (Nguyen et al. 2024);
+    ``typical_p`` those whose surprise is nearest to the expected one, up to the sum p (Meister et al. 2023). The draws
+    of an image depend on ``seed`` and its pixels alone.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    typical_p: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < float("inf"):
+            raise ConfigError(f"temperature must be above 0, not {self.temperature:g}; beams 1 is the limit at 0")
+        if self.top_k is not None:
+            _at_least_one(self, "", "top_k")
+        for name in ("top_p", "min_p", "typical_p"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= 1:
+                raise ConfigError(f"{name} must be above 0 and at most 1, not {value:g}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordRules:
+    """What a caption must or may not say.
+
+    ``prefix`` begins every caption. ``require``: words or phrases that appear in it (constrained beam search).
+    ``forbid``: words or phrases that do not. ``bias``: what is added to the log-probability of a word or phrase where
+    it is completed. ``repetition_penalty`` multiplies the log-probability of every token said before (Keskar et al.
+    2019, on log-probabilities); ``no_repeat_ngram`` forbids to say n tokens in a row twice.
+    """
+
+    prefix: str = ""
+    require: tuple[str, ...] = ()
+    forbid: tuple[str, ...] = ()
+    bias: Mapping[str, float] = field(default_factory=dict)
+    repetition_penalty: float = 1.0
+    no_repeat_ngram: int = 0
+
+    def __post_init__(self) -> None:
+        if self.repetition_penalty <= 0:
+            raise ConfigError(f"repetition_penalty must be above 0, not {self.repetition_penalty:g}")
+        if self.no_repeat_ngram < 0:
+            raise ConfigError(f"no_repeat_ngram must be at least 0, not {self.no_repeat_ngram}")
+        for name in ("require", "forbid", "bias"):
+            if any(not _plain_words(phrase) for phrase in getattr(self, name)):
+                raise ConfigError(f"{name} holds an empty word; name words or phrases")
+        for phrase, value in self.bias.items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
+                raise ConfigError(f"the bias of {phrase!r} must be a number, not {value!r}")
+        for phrase in self.forbid:
+            for name, said in (("prefix", [self.prefix]), ("require", self.require), ("bias", self.bias)):
+                if any(f" {_plain_words(phrase)} " in f" {_plain_words(other)} " for other in said):
+                    raise ConfigError(f"{phrase!r} is forbidden and stands in {name} too; take it out of one of them")
+
+
+def _plain_words(phrase: str) -> str:
+    return " ".join(phrase.lower().split())
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationConfig:
+    """How captions are written. ``beams`` 1 is greedy, or drawn where there is ``sampling``.
+
+    ``min_tokens`` and ``max_tokens`` count the end token and a prefix, not the start token. A finished caption is
+    ranked by its log-probability over ``length ** length_penalty``, its end token counted (Wu et al. 2016 in Hugging
+    Face's simpler form); 0 ranks by the plain sum. ``groups`` of beams search one after the other, each held off by
+    ``diversity`` times how often earlier groups chose a word at that place (Vijayakumar et al. 2018, Hamming
+    diversity). ``candidates`` captions of an image compete: the best beams, or as many draws. ``rerank`` says for
+    what: their own ``score``, or ``consensus`` with the others.
     """
 
     beams: int = 1
+    min_tokens: int = 1
     max_tokens: int = 32
     length_penalty: float = 0.0
+    groups: int = 1
+    diversity: float = 0.0
+    sampling: SamplingConfig | None = None
+    rules: WordRules = field(default_factory=WordRules)
+    candidates: int = 1
+    rerank: Literal["score", "consensus"] = "score"
 
     def __post_init__(self) -> None:
-        _at_least_one(self, "generation", "beams", "max_tokens")
+        _at_least_one(self, "generation", "beams", "min_tokens", "max_tokens", "groups", "candidates")
+        if self.min_tokens > self.max_tokens:
+            raise ConfigError(f"min_tokens {self.min_tokens} is more than max_tokens {self.max_tokens}; lower it")
+        if self.sampling is not None and self.beams > 1:
+            raise ConfigError(f"sampling draws words, {self.beams} beams search for them; set beams to 1 or drop it")
+        if self.sampling is None and self.candidates > self.beams:
+            raise ConfigError(
+                f"{self.candidates} captions per image need at least as many beams, not {self.beams}, or sampling"
+            )
+        if self.beams % self.groups:
+            raise ConfigError(f"{self.beams} beams do not make {self.groups} equal groups; choose a divisor")
+        if self.diversity < 0 or (self.diversity > 0) != (self.groups > 1):
+            raise ConfigError("diversity above 0 and groups above 1 belong together; set both or neither")
+        if self.rules.require and (self.beams == 1 or self.groups > 1):
+            raise ConfigError("words that must appear need a beam search without groups; set beams to 2 or more")
+        if self.rerank == "consensus" and self.candidates < 3:
+            raise ConfigError(f"a consensus needs at least 3 candidates, not {self.candidates}; set candidates")
+
+
+def with_options(config: GenerationConfig, options: Mapping[str, Any]) -> GenerationConfig:
+    """``config`` with single settings changed, named as in it, its ``sampling`` or its ``rules``; None changes nothing.
+
+    Asking for sampling turns beams off where these are not asked for too, and the other way round. Where the number of
+    beams is not asked for, there are as many as candidates, groups and words that must appear need. Raises
+    ``ConfigError`` for settings that contradict each other.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    parts: dict[str, dict[str, Any]] = {"": {}, "sampling": {}, "rules": {}}
+    for name, value in given.items():
+        for part, kind in (("", GenerationConfig), ("sampling", SamplingConfig), ("rules", WordRules)):
+            if name in {f.name for f in dataclasses.fields(kind)}:
+                parts[part][name] = value
+                break
+        else:
+            raise ConfigError(f"there is no setting {name!r} of generation")
+    changes = parts[""]
+    if parts["sampling"]:
+        changes["sampling"] = dataclasses.replace(config.sampling or SamplingConfig(), **parts["sampling"])
+        changes = {"beams": 1, "groups": 1, "diversity": 0.0} | changes
+    elif changes.get("beams", 1) > 1:
+        changes.setdefault("sampling", None)
+    if parts["rules"]:
+        changes["rules"] = dataclasses.replace(config.rules, **parts["rules"])
+    if "beams" not in changes and changes.get("sampling", config.sampling) is None:
+        wanted = {**to_dict(config), **changes}
+        beams = max(config.beams, wanted["candidates"], REQUIRING_BEAMS if parts["rules"].get("require") else 1)
+        changes["beams"] = math.ceil(beams / wanted["groups"]) * wanted["groups"] if wanted["groups"] > 0 else beams
+    return dataclasses.replace(config, **changes)
 
 
 def _at_least_one(config: object, table: str, *names: str) -> None:
     for name in names:
         if getattr(config, name) < 1:
-            raise ConfigError(f"{table}.{name} must be at least 1, not {getattr(config, name)}")
+            raise ConfigError(f"{table}.{name}".lstrip(".") + f" must be at least 1, not {getattr(config, name)}")
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from captioner.config import GenerationConfig
 from captioner.data.images import ImageSource
 from captioner.errors import ImageError, UsageError
 from captioner.generation.generate import generate
-from captioner.generation.search import Hypothesis
+from captioner.generation.hypothesis import Hypothesis
 
 S = TypeVar("S", bound=ImageSource)
 

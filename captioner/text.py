@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from captioner.config import TextConfig
@@ -12,6 +13,15 @@ from captioner.errors import CheckpointError
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+
+def _byte_alphabet() -> dict[str, int]:
+    """Byte-level BPE writes every byte as a printable character: itself, or the next free one from U+0100 on."""
+    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in plain]
+    return {chr(b): b for b in plain} | {chr(0x100 + place): b for place, b in enumerate(others)}
+
+
+_BYTES = _byte_alphabet()
 _SPACE_BEFORE_MARK = re.compile(r"\s+([,.;:!?])")
 
 
@@ -49,6 +59,16 @@ class CaptionTokenizer:
             if token not in (config.bos_id, config.eos_id, config.pad_id):
                 kept.append(int(token))
         return str(self.model.decode(kept, skip_special_tokens=True)).strip()
+
+    @cached_property
+    def pieces(self) -> tuple[bytes, ...]:
+        """What each of the V tokens adds to the text, in UTF-8, perhaps part of a character; special ones nothing."""
+        special = (self.config.bos_id, self.config.eos_id, self.config.pad_id)
+        written = [self.model.id_to_token(token) or "" for token in range(self.vocab_size)]
+        return tuple(
+            b"" if token in special else bytes(_BYTES[c] for c in text) if _BYTES.keys() >= set(text) else text.encode()
+            for token, text in enumerate(written)
+        )
 
     def to_json(self) -> str:
         """The content of ``tokenizer.json``."""

@@ -13,7 +13,10 @@ from captioner.config import GenerationConfig
 from captioner.data.images import ImageSource
 from captioner.data.loader import load_pixels
 from captioner.errors import CaptionerError, ImageError
-from captioner.generation.search import Hypothesis, search
+from captioner.generation.hypothesis import Hypothesis
+from captioner.generation.rules import compile_rules
+from captioner.generation.sample import content_seed
+from captioner.generation.search import search
 from captioner.models.decoder import ImageMemory
 
 Result = list[Hypothesis] | ImageError
@@ -51,7 +54,9 @@ def caption_pixels(
     try:
         batch = torch.stack(pixels).to(device)  # (B, 3, size, size)
         memory = model.remember(model.encode_image(batch))
-        return search(model.decoder, memory, checkpoint.config.text, config), memory
+        rules = compile_rules(config, checkpoint.tokenizer)
+        seeds = [content_seed(image, config.sampling.seed) for image in pixels] if config.sampling else None
+        return search(model.decoder, memory, checkpoint.config.text, config, rules=rules, seeds=seeds), memory
     except torch.OutOfMemoryError as error:
         raise CaptionerError(f"{len(pixels)} images at once do not fit the device; lower --batch-size") from error
 

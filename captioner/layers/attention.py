@@ -20,6 +20,8 @@ from torch import Tensor, nn
 
 from captioner.layers.cache import LayerCache
 
+Sight = tuple[Tensor | None, Tensor | None]  # masks of the global and of the local reading; None hides nothing
+
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """Scaled dot-product attention (Vaswani et al. 2017, eq. 1), without dropout.
@@ -51,15 +53,12 @@ def merge_heads(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(2)  # (B, T, D)
 
 
-def causal_mask(queries: int, keys: int, *, window: int | None = None, device: torch.device) -> Tensor:
-    """(queries, keys), True where visible: query i is the word at place keys - queries + i and sees no later word.
-
-    With ``window`` it sees itself and the ``window - 1`` words before it only.
-    """
-    last = torch.arange(keys - queries, keys, device=device)[:, None]
-    key = torch.arange(keys, device=device)[None, :]
-    visible = key <= last
-    return visible & (key > last - window) if window else visible
+def causal_mask(tokens: int, *, window: int | None = None, device: torch.device) -> Tensor:
+    """(T, T), True where visible: a word sees itself and those before it, or the last ``window`` of these words."""
+    query = torch.arange(tokens, device=device)[:, None]
+    key = torch.arange(tokens, device=device)[None, :]
+    visible = key <= query
+    return visible & (key > query - window) if window else visible
 
 
 class MixedRead(nn.Module):
@@ -75,7 +74,7 @@ class MixedRead(nn.Module):
         self, x: Tensor, qkv: tuple[Tensor, Tensor, Tensor], global_mask: Tensor | None, local_mask: Tensor | None
     ) -> Tensor:
         """``x`` (B, Q, D) opens the gate; ``qkv`` as ``attend`` takes them. Returns (B, H, Q, Dh)."""
-        if self.kind == "G":
+        if self.kind == "G" or global_mask is local_mask:  # the past may be no longer than its local window
             return attend(*qkv, global_mask)
         local = attend(*qkv, local_mask)
         if self.kind == "L":
@@ -87,25 +86,24 @@ class MixedRead(nn.Module):
 class SelfAttention(nn.Module):
     """Each word reads the words before it."""
 
-    def __init__(self, width: int, heads: int, kind: str, *, window: int) -> None:
+    def __init__(self, width: int, heads: int, kind: str) -> None:
         super().__init__()
-        self.heads, self.kind, self.window = heads, kind, window
+        self.heads = heads
         self.qkv_proj = nn.Linear(width, 3 * width)  # one product: at few rows it costs what one of three would
         self.read = MixedRead(width, heads, kind)
         self.out_proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
-        """``x`` (N, T, D), the words after those in ``cache``. Returns (N, T, D)."""
-        q, k, v = (split_heads(part, self.heads) for part in self.qkv_proj(x).chunk(3, dim=-1))
+    def forward(self, x: Tensor, sight: Sight, cache: LayerCache | None = None) -> Tensor:
+        """``x`` (N, T, D), the words after those in ``cache``; ``sight`` says what they see. Returns (N, T, D).
+
+        With a cache the captions of an image fold into one axis of queries, as its slots do.
+        """
+        folded = x if cache is None else x.reshape(cache.keys.shape[0], -1, x.shape[-1])  # (B, K * T, D)
+        q, k, v = (split_heads(part, self.heads) for part in self.qkv_proj(folded).chunk(3, dim=-1))
         if cache is not None:
             k, v = cache.append(k, v)
-        queries, keys = q.shape[2], k.shape[2]
-        # A single word sees all of the past: no mask, so that the fused kernel has nothing to add.
-        everything = None if queries == 1 else causal_mask(queries, keys, device=x.device)
-        nearby = None
-        if self.kind != "G":
-            nearby = causal_mask(queries, keys, window=self.window, device=x.device)
-        return self.out_proj(merge_heads(self.read(x, (q, k, v), everything, nearby)))  # (N, T, D)
+        read = self.read(folded, (q, k, v), *sight)
+        return self.out_proj(merge_heads(read)).view(x.shape)  # (N, T, D)
 
 
 class Focus(nn.Module):

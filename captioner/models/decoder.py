@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from captioner.config import DecoderConfig
-from captioner.layers.attention import CrossAttention, SelfAttention
+from captioner.layers.attention import CrossAttention, SelfAttention, Sight, causal_mask
 from captioner.layers.cache import DecoderCache, LayerCache, empty_cache
 from captioner.models.vision import EncodedImage
 
@@ -50,7 +50,7 @@ class Block(nn.Module):
         width, heads, eps = config.width, config.heads, config.norm_eps
         hidden = config.mlp_width or 4 * width
         self.self_norm = nn.LayerNorm(width, eps=eps)
-        self.self_attn = SelfAttention(width, heads, self_kind, window=config.local_words)
+        self.self_attn = SelfAttention(width, heads, self_kind)
         self.cross_norm = nn.LayerNorm(width, eps=eps)
         self.cross_attn = CrossAttention(width, heads, cross_kind)
         self.cross_gate = nn.Parameter(torch.zeros(())) if config.cross_gate else None
@@ -60,9 +60,11 @@ class Block(nn.Module):
         self.fc2 = nn.Linear(hidden, width)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, layer: int, memory: ImageMemory | None, cache: LayerCache | None) -> Tensor:
+    def forward(
+        self, x: Tensor, layer: int, memory: ImageMemory | None, sight: Sight, cache: LayerCache | None
+    ) -> Tensor:
         """``x`` (N, T, D) -> (N, T, D). Without ``memory`` the image half is left out: a language model."""
-        x = x + self.dropout(self.self_attn(self.self_norm(x), cache))
+        x = x + self.dropout(self.self_attn(self.self_norm(x), sight, cache))
         if memory is not None:
             read = self.cross_attn(self.cross_norm(x), memory.layers[layer], memory.centres, memory.prefix)
             if self.cross_gate is not None:
@@ -77,6 +79,7 @@ class Decoder(nn.Module):
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         self.config = config
+        self._reads_locally = {_tiled(config.self_pattern, i) for i in range(config.layers)} != {"G"}
         self.checkpointing = False  # recompute blocks in the backward pass instead of keeping their activations
         self.token_embedding = nn.Embedding(config.vocab_size, config.width)
         self.position_embedding = nn.Embedding(config.context, config.width)
@@ -109,11 +112,11 @@ class Decoder(nn.Module):
         layers = tuple(cast(Block, block).cross_attn.remember(encoded.tokens) for block in self.blocks)
         return ImageMemory(layers, centres, encoded.prefix)
 
-    def new_cache(self, sequences: int, capacity: int) -> DecoderCache:
-        """An empty cache for ``sequences`` captions of at most ``capacity`` tokens."""
+    def new_cache(self, images: int, slots: int) -> DecoderCache:
+        """An empty cache with room for ``slots`` tokens per image, those of all its captions together."""
         config = self.config
         shape = (config.layers, config.heads, config.width // config.heads)
-        return empty_cache(sequences, min(capacity, config.context), shape, self.token_embedding.weight)
+        return empty_cache(images, slots, shape, self.token_embedding.weight)
 
     def forward(
         self,
@@ -127,15 +130,22 @@ class Decoder(nn.Module):
 
         N is a multiple of the images in ``memory``: the captions (or beams) of an image lie next to each other.
         """
-        start = cache.length if cache is not None else 0
-        places = torch.arange(start, start + tokens.shape[1], device=tokens.device)
+        count = tokens.shape[1]
+        start = cache.words if cache is not None else 0
+        window = self.config.local_words if self._reads_locally else None
+        if cache is not None:
+            sight = cache.sight(count, window=window)
+        else:
+            everything = causal_mask(count, window=None, device=tokens.device)
+            sight = everything, causal_mask(count, window=window, device=tokens.device) if window else None
+        places = torch.arange(start, start + count, device=tokens.device)
         x = self.dropout(self.token_embedding(tokens) + self.position_embedding(places))  # (N, T, D)
         for i, block in enumerate(self.blocks):
             layer_cache = cache.layers[i] if cache is not None else None
             if self.checkpointing and self.training:
-                x = checkpoint(block, x, i, memory, layer_cache, use_reentrant=False)
+                x = checkpoint(block, x, i, memory, sight, layer_cache, use_reentrant=False)
             else:
-                x = block(x, i, memory, layer_cache)
+                x = block(x, i, memory, sight, layer_cache)
         if last:
             x = x[:, -1:]  # (N, 1, D)
         return self.lm_head(self.final_norm(x))  # (N, T, V)

@@ -35,7 +35,9 @@ def qkv() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 @pytest.fixture(params=["none", "boolean", "float"])
 def mask(request: pytest.FixtureRequest) -> torch.Tensor | None:
-    return {"none": None, "boolean": causal_mask(5, 7, device=CPU), "float": torch.randn(5, 7)}[request.param]
+    return {"none": None, "boolean": torch.ones(5, 7, dtype=torch.bool).tril(2), "float": torch.randn(5, 7)}[
+        request.param
+    ]
 
 
 def centres(h: int, w: int) -> torch.Tensor:
@@ -68,17 +70,16 @@ def test_heads_split_and_merge() -> None:
 
 
 @pytest.mark.parametrize(
-    ("queries", "keys", "window", "rows"),
+    ("tokens", "window", "rows"),
     [
-        (3, 3, None, ["100", "110", "111"]),
-        (2, 4, None, ["1110", "1111"]),
-        (4, 4, 2, ["1000", "1100", "0110", "0011"]),
-        (1, 4, 3, ["0111"]),
-        (2, 3, 1, ["010", "001"]),
+        (3, None, ["100", "110", "111"]),
+        (4, 2, ["1000", "1100", "0110", "0011"]),
+        (2, 1, ["10", "01"]),
+        (3, 7, ["100", "110", "111"]),
     ],
 )
-def test_causal_mask(queries: int, keys: int, window: int | None, rows: list[str]) -> None:
-    mask = causal_mask(queries, keys, window=window, device=CPU)
+def test_causal_mask(tokens: int, window: int | None, rows: list[str]) -> None:
+    mask = causal_mask(tokens, window=window, device=CPU)
     assert ["".join(str(int(visible)) for visible in row) for row in mask] == rows
 
 
@@ -117,14 +118,22 @@ def test_mixed_read_is_the_gated_sum(qkv: tuple[torch.Tensor, ...]) -> None:
         torch.testing.assert_close(found, slow_attention.attend(*qkv, mask), atol=1e-5, rtol=1e-4)
 
 
+def test_one_mask_for_both_readings_is_read_once() -> None:
+    x, mask = torch.randn(2, 5, WIDTH), torch.ones(5, 5, dtype=torch.bool).tril()
+    qkv = tuple(torch.randn(2, HEADS, 5, 4) for _ in range(3))
+    read = MixedRead(WIDTH, HEADS, "M")
+    torch.testing.assert_close(read(x, qkv, mask, mask), read(x, qkv, mask, mask.clone()), atol=1e-6, rtol=1e-5)
+
+
 @pytest.mark.parametrize(("kind", "reach"), [("G", 5), ("L", 2), ("M", 5)])
 def test_how_far_back_a_word_reads(kind: str, reach: int) -> None:
-    layer = SelfAttention(WIDTH, HEADS, kind, window=2)
+    layer = SelfAttention(WIDTH, HEADS, kind)
+    sight = causal_mask(5, device=CPU), causal_mask(5, window=2, device=CPU)
     x = torch.randn(1, 5, WIDTH)
     for changed in range(5):
         other = x.clone()
         other[:, changed] += 1
-        moved = (layer(x) - layer(other)).abs().amax(dim=(0, 2)) > 1e-6
+        moved = (layer(x, sight) - layer(other, sight)).abs().amax(dim=(0, 2)) > 1e-6
         assert moved.tolist() == [changed <= place < changed + reach for place in range(5)]
 
 

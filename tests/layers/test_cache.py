@@ -1,30 +1,77 @@
-"""The past is kept in order, and rows can be dropped, doubled and reordered."""
+"""The past is kept in order, and captions that go on from others see the right part of it."""
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from captioner.layers.cache import empty_cache
+from captioner.layers.cache import DecoderCache, empty_cache
 
 
 def test_append_returns_past_and_present() -> None:
     cache = empty_cache(2, 5, (1, 3, 4), torch.zeros(0, dtype=torch.float64))
     parts = [torch.randn(2, 3, words, 4, dtype=torch.float64) for words in (1, 3, 1)]
-    seen = 0
-    for part in parts:
-        keys, values = cache.layers[0].append(part, -part)
-        seen += part.shape[2]
-        assert cache.length == seen
-        assert torch.equal(keys, torch.cat(parts, dim=2)[:, :, :seen])
+    for count in range(1, 4):
+        keys, values = cache.layers[0].append(parts[count - 1], -parts[count - 1])
+        assert torch.equal(keys, torch.cat(parts[:count], dim=2))
         assert torch.equal(values, -keys)
 
 
-def test_select_reorders_every_layer() -> None:
-    cache = empty_cache(3, 2, (2, 1, 1), torch.zeros(0))
+def step(cache: DecoderCache, tokens: int, window: int | None = None) -> tuple[torch.Tensor | None, ...]:
+    """The masks of one step, after which its slots are filled."""
+    sight = cache.sight(tokens, window=window)
+    for layer in cache.layers:
+        slots = torch.zeros(cache.images, 1, cache.captions * tokens, 1)
+        layer.append(slots, slots)
+    return sight
+
+
+@pytest.mark.parametrize("window", [None, 2, 3])
+def test_a_caption_sees_its_own_past_and_nothing_else(window: int | None) -> None:
+    """Against a list of slots per caption, kept by hand."""
+    generator = torch.Generator().manual_seed(0)
+    images, slots = 2, 0
+    cache = empty_cache(images, 100, (2, 1, 1), torch.zeros(0))
+    pasts: list[list[list[int]]] = [[[]] for _ in range(images)]
+    for captions, tokens in ((1, 2), (3, 1), (3, 2), (2, 1), (4, 1), (4, 3)):
+        parents = torch.randint(0, len(pasts[0]), (images, captions), generator=generator)
+        cache.fork(parents)
+        pasts = [[list(pasts[b][p]) for p in parents[b].tolist()] for b in range(images)]
+        everything, nearby = step(cache, tokens, window)
+        total = slots + captions * tokens
+        for b in range(images):
+            for k in range(captions):
+                for t in range(tokens):
+                    pasts[b][k].append(slots + k * tokens + t)
+                    for mask, seen in ((everything, pasts[b][k]), (nearby, pasts[b][k][-window:] if window else None)):
+                        if seen is not None:
+                            row = (
+                                torch.ones(total)
+                                if mask is None
+                                else mask.expand(images, 1, -1, -1)[b, 0, k * tokens + t]
+                            )
+                            assert row.nonzero().flatten().tolist() == seen
+        slots = total
+
+
+def test_one_caption_an_image_hides_nothing() -> None:
+    cache = empty_cache(3, 9, (1, 1, 1), torch.zeros(0))
+    step(cache, 4)
+    cache.fork(torch.zeros(3, 1, dtype=torch.long))
+    assert step(cache, 1) == (None, None)
+    assert cache.words == 5
+
+
+def test_images_that_end_leave_every_layer() -> None:
+    cache = empty_cache(3, 4, (2, 1, 1), torch.zeros(0))
+    cache.sight(1)
     for layer in cache.layers:
         layer.append(torch.arange(3.0)[:, None, None, None], -torch.arange(3.0)[:, None, None, None])
-    cache.select(torch.tensor([2, 0, 2, 1]))
+    cache.fork(torch.zeros(3, 2, dtype=torch.long))
+    cache.keep(torch.tensor([2, 0]))
+    assert cache.images == 2
+    assert cache.visible is not None
+    assert cache.visible.shape == (2, 2, 1)
     for layer in cache.layers:
-        keys, values = layer.append(torch.full((4, 1, 1, 1), 9.0), torch.full((4, 1, 1, 1), 9.0))
-        assert keys.flatten(1).tolist() == [[2, 9], [0, 9], [2, 9], [1, 9]]
-        assert values.flatten(1).tolist() == [[-2, 9], [0, 9], [-2, 9], [-1, 9]]
+        assert layer.keys[:, 0, 0, 0].tolist() == [2, 0]
+        assert layer.values[:, 0, 0, 0].tolist() == [-2, 0]

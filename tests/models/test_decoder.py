@@ -48,14 +48,16 @@ def test_cached_steps_are_the_whole_pass_also_after_reordering(
 ) -> None:
     decoder = make_decoder(self_pattern=self_pattern, cross_pattern=cross_pattern)
     memory = decoder.remember(image(2))
-    cache = decoder.new_cache(6, 10)  # three captions of each image
+    cache = decoder.new_cache(2, 30)
+    cache.fork(torch.zeros(2, 3, dtype=torch.long))  # three captions of each image
     tokens = torch.randint(0, 11, (6, 2))
     logits = decoder(tokens, memory, cache)
     for step in range(2, 10):
         torch.testing.assert_close(logits, decoder(tokens, memory)[:, -logits.shape[1] :], atol=1e-5, rtol=1e-5)
-        assert cache.length == step
-        rows = torch.cat([torch.randint(0, 3, (3,)), torch.randint(3, 6, (3,))])  # beams that survive, some twice
-        cache.select(rows)
+        assert cache.words == step
+        parents = torch.randint(0, 3, (2, 3))  # beams that survive, some twice
+        rows = (parents + torch.tensor([[0], [3]])).flatten()
+        cache.fork(parents)
         tokens = torch.cat([tokens[rows], torch.randint(0, 11, (6, 1))], dim=1)
         logits = decoder(tokens[:, -1:], memory, cache)
 
@@ -68,7 +70,7 @@ def test_images_that_end_leave_memory_and_cache_alike(make_decoder: Make) -> Non
     tokens = torch.randint(0, 11, (3, 4))
     decoder(tokens[:, :3], memory, cache)
     rows = torch.tensor([2, 0])
-    cache.select(rows)
+    cache.keep(rows)
     step = decoder(tokens[rows, 3:], memory.select(rows), cache)
     alone = decoder.remember(EncodedImage(encoded.tokens[rows], encoded.grid, encoded.prefix))
     torch.testing.assert_close(step, decoder(tokens[rows], alone)[:, -1:], atol=1e-5, rtol=1e-5)
@@ -120,7 +122,7 @@ def test_a_gate_hides_the_image_until_it_opens(make_decoder: Make) -> None:
 def test_patterns_are_tiled_over_the_depth() -> None:
     config = DecoderConfig(vocab_size=5, width=8, layers=5, heads=2, self_pattern="GM", cross_pattern="LGG")
     blocks = Decoder(config).blocks
-    assert "".join(block.self_attn.kind for block in blocks) == "GMGMG"
+    assert "".join(block.self_attn.read.kind for block in blocks) == "GMGMG"
     assert "".join(block.cross_attn.kind for block in blocks) == "LGGLG"
     assert [hasattr(block.cross_attn, "focus") for block in blocks] == [True, False, False, True, False]
 

@@ -1,0 +1,115 @@
+"""Beam search, in one group or in several that hold each other off.
+
+A caption is ranked by log-probability / length ** length_penalty, the end token counted in both. The search of an
+image ends when no running beam can still overtake the worst of its finished captions; that is Hugging Face's
+``early_stopping="never"`` and exact for any length penalty. Where rules can raise a sum it goes on to the last step.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from captioner.config import GenerationConfig, TextConfig
+from captioner.generation.hypothesis import Hypothesis, finished
+from captioner.generation.step import Writing
+
+
+def beam_search(writing: Writing, text: TextConfig, config: GenerationConfig, steps: int) -> list[list[Hypothesis]]:
+    """The ``config.beams`` captions of each image, best first."""
+    width = config.beams // config.groups
+    device = writing.tokens.device
+    alive = list(range(writing.images))  # row b of the tensors below is image alive[b]
+    groups: list[list[list[Hypothesis]]] = [[[] for _ in alive] for _ in range(config.groups)]
+    sums: Tensor | None = None  # (B, G, K) what running beams are ranked by, K = width
+    for step in range(1, steps + 1):
+        log_probs = writing.next()  # (B, 1 or G * K, V)
+        if sums is None:
+            sums = writing.log_probs.sum(-1).double()[..., None]  # (B, 1, 1): one beginning for all groups
+        taken = torch.zeros_like(log_probs[:, 0]) if config.groups > 1 else None  # (B, V) choices of earlier groups
+        parents, tokens, totals = [], [], []
+        for group in range(config.groups):
+            first = group * width if step > 1 else 0
+            part = log_probs[:, first : first + width]  # (B, 1 or K, V)
+            if taken is not None:
+                part = part - config.diversity * taken[:, None]
+            parent, token, total = best_continuations(part, sums[:, group if step > 1 else 0], 2 * width)  # (B, 2K)
+            ends = token == text.eos_id if step < steps else torch.ones_like(token, dtype=torch.bool)
+            done = ends[:, :width] & (total[:, :width] != -torch.inf)  # one ranked below K competes with better beams
+            for row, rank in done.nonzero().tolist():
+                beam = first + int(parent[row, rank])
+                written, given = writing.with_token(row, beam, int(token[row, rank]))
+                ranked = float(total[row, rank])
+                caption = finished(written, given, text, ranked=ranked, length_penalty=config.length_penalty)
+                insert(groups[group][alive[row]], caption, width)
+            running = total.masked_fill(ends, -torch.inf)
+            best, order = running.topk(min(width, running.shape[1]), dim=1)  # (B, K)
+            best, order = filled(best, width, -math.inf), filled(order, width, 0)
+            parents.append(first + parent.gather(1, order))
+            tokens.append(token.gather(1, order))
+            totals.append(best)
+            if taken is not None:
+                taken = taken.scatter_add(1, tokens[-1], torch.ones_like(best, dtype=taken.dtype))
+        if step == steps:
+            break
+        sums = torch.stack(totals, dim=1)  # (B, G, K)
+        heads = sums[..., 0].tolist()
+        going = [
+            row
+            for row, image in enumerate(alive)
+            if any(
+                may_improve(groups[g][image], heads[row][g], (step, steps), width, config) for g in range(config.groups)
+            )
+        ]
+        if not going:
+            break
+        writing.advance(torch.cat(parents, dim=1), torch.cat(tokens, dim=1))
+        if len(going) < len(alive):
+            keep = torch.tensor(going, device=device)
+            alive, sums = [alive[row] for row in going], sums[keep]
+            writing.keep(keep)
+    return [sorted((h for g in groups for h in g[image]), key=lambda h: -h.score) for image in range(len(groups[0]))]
+
+
+def insert(found: list[Hypothesis], caption: Hypothesis, most: int) -> None:
+    """Put ``caption`` among the ``found`` ones, best first, of which ``most`` are kept."""
+    found.append(caption)
+    found.sort(key=lambda h: -h.score)
+    del found[most:]
+
+
+def may_improve(
+    found: list[Hypothesis], best: float, steps: tuple[int, int], width: int, config: GenerationConfig
+) -> bool:
+    """Whether a running beam of the sum ``best`` could still enter the ``found`` captions of its image.
+
+    ``steps`` are those done and the most there may be.
+    """
+    if best == -math.inf:  # a tiny vocabulary may have no caption left to write
+        return False
+    rules = config.rules
+    if len(found) < width or rules.repetition_penalty < 1 or any(value > 0 for value in rules.bias.values()):
+        return True
+    done, most = steps
+    # Sums only fall; where longer captions are favoured the bound is the longest one.
+    length = most if config.length_penalty > 0 else done + 1
+    return best / length**config.length_penalty > found[-1].score
+
+
+def best_continuations(log_probs: Tensor, sums: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The ``count`` best continuations of each image: parents, tokens and sums, each (B, count), best first.
+
+    At most one continuation of each of K beams ends the caption, so 2K of them always hold K that go on. No beam has
+    more than ``count`` among them, which spares a sort of all B * K * V sums.
+    """
+    each, token = log_probs.topk(min(count, log_probs.shape[-1]), dim=-1)  # (B, K, count)
+    totals, place = (sums[..., None] + each.double()).flatten(1).topk(min(count, each[0].numel()), dim=1)
+    return place // each.shape[-1], token.flatten(1).gather(1, place), totals
+
+
+def filled(values: Tensor, width: int, value: float) -> Tensor:
+    """(B, fewer) -> (B, width): a tiny vocabulary has fewer continuations than there are beams."""
+    return F.pad(values, (0, width - values.shape[1]), value=value)

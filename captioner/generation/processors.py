@@ -1,0 +1,81 @@
+"""Rules on words as pure functions: log-probabilities (N, V) and the tokens (N, T) said so far -> log-probabilities.
+
+They work on log-probabilities in every strategy and do not normalise again. A logit is known up to a constant only, so
+a penalty that multiplies it would depend on that constant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from captioner.text import CaptionTokenizer
+
+Processor = Callable[[Tensor, Tensor], Tensor]
+
+
+def minimum_length(tokens: int, eos_id: int) -> Processor:
+    """No end before ``tokens`` tokens, the end counted."""
+
+    def process(log_probs: Tensor, said: Tensor) -> Tensor:
+        if said.shape[1] + 1 >= tokens:
+            return log_probs
+        return log_probs.index_fill(1, torch.tensor([eos_id], device=log_probs.device), -torch.inf)
+
+    return process
+
+
+def repetition_penalty(factor: float) -> Processor:
+    """The log-probability of each token said before times ``factor`` (Keskar et al. 2019, arXiv 1909.05858, sec. 4)."""
+
+    def process(log_probs: Tensor, said: Tensor) -> Tensor:
+        return log_probs.scatter(1, said, log_probs.gather(1, said) * factor)
+
+    return process
+
+
+def no_repeat_ngram(size: int) -> Processor:
+    """No ``size`` tokens in a row that were said in a row before."""
+
+    def process(log_probs: Tensor, said: Tensor) -> Tensor:
+        if said.shape[1] < size:
+            return log_probs
+        grams = said.unfold(1, size, 1)  # (N, T - size + 1, size)
+        tail = said[:, said.shape[1] - size + 1 :]  # (N, size - 1)
+        again = (grams[..., :-1] == tail[:, None]).all(-1)  # (N, T - size + 1)
+        banned = torch.zeros_like(log_probs, dtype=torch.bool)
+        banned.scatter_reduce_(1, grams[..., -1], again, "amax")
+        return log_probs.masked_fill(banned, -torch.inf)
+
+    return process
+
+
+def phrase_bias(phrases: Mapping[str, float], tokenizer: CaptionTokenizer) -> Processor:
+    """Add a phrase's value to every token that completes it, however the caption spells it; -inf forbids the phrase.
+
+    A phrase counts in any case and from the beginning of a word on. So a longer word that begins with a forbidden one
+    can only be said if no token of it ends where the forbidden word does.
+    """
+    by_text: dict[bytes, list[int]] = {}
+    for token, piece in enumerate(tokenizer.pieces):
+        by_text.setdefault(piece.lower(), []).append(token)
+    endings: list[tuple[bytes, list[int], float]] = []  # after this text, these tokens complete a phrase of this value
+    for phrase, value in phrases.items():
+        wanted = (" " + " ".join(phrase.lower().split())).encode()
+        for cut in range(len(wanted)):
+            if tokens := by_text.get(wanted[cut:]):
+                endings.append((wanted[:cut], tokens, value))
+
+    def process(log_probs: Tensor, said: Tensor) -> Tensor:
+        bias = torch.zeros_like(log_probs)
+        for row, tokens in enumerate(said.tolist()):
+            text = b"".join(tokenizer.pieces[token] for token in tokens).lower()
+            text = text if text.startswith(b" ") else b" " + text
+            for before, completing, value in endings:
+                if text.endswith(before):
+                    bias[row, completing] += value
+        return log_probs + bias
+
+    return process

@@ -1,0 +1,94 @@
+"""The one decoding step: every strategy asks ``Writing`` for the next token and tells it which captions go on.
+
+An image's memory and its slots of the cache exist once however many captions of it are under way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from captioner.config import TextConfig
+from captioner.generation.processors import Processor
+from captioner.models.decoder import Decoder, ImageMemory
+
+
+class Writing:
+    """K captions of each of B images, under way.
+
+    ``tokens`` (B, K, T): what they say so far, without the start token. ``log_probs`` (B, K, T): what the model gave
+    for it. ``next`` and ``advance`` take turns; ``keep`` goes between them.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        memory: ImageMemory,
+        text: TextConfig,
+        *,
+        steps: int,
+        captions: int,
+        processors: Sequence[Processor] = (),
+        prefix: Sequence[int] = (),
+    ) -> None:
+        """At most ``steps`` tokens after the ``prefix`` that every caption begins with, ``captions`` of each image."""
+        self.decoder, self.memory, self.processors = decoder, memory, processors
+        device = memory.centres.device
+        self.cache = decoder.new_cache(memory.images, 1 + len(prefix) + captions * steps)
+        self.tokens = torch.tensor(list(prefix), dtype=torch.long, device=device).expand(memory.images, 1, -1)
+        start = torch.tensor([[text.bos_id]], device=device).expand(memory.images, 1)
+        self._asked = torch.cat([start, self.tokens[:, 0]], dim=1)  # (N, T) tokens that the decoder has not read
+        self.log_probs = torch.zeros(memory.images, 1, 0, dtype=torch.float32, device=device)
+        self._model = torch.empty(0)
+
+    @property
+    def images(self) -> int:
+        """B, of those still under way."""
+        return self.tokens.shape[0]
+
+    @property
+    def captions(self) -> int:
+        """K."""
+        return self.tokens.shape[1]
+
+    def next(self) -> Tensor:
+        """Log-probabilities (B, K, V) of the next token in fp32, as the processors leave them."""
+        first = self.cache.words == 0 and self._asked.shape[1] > 1  # a prefix: all of its probabilities are wanted
+        logits = self.decoder(self._asked, self.memory, self.cache, last=not first)
+        log_probs = logits.float().log_softmax(dim=-1)  # (N, T, V), T is 1 but for a prefix
+        if first:
+            self.log_probs = log_probs[:, None, :-1].gather(-1, self.tokens[..., None]).squeeze(-1)
+        self._model = log_probs[:, -1].unflatten(0, (self.images, self.captions))  # (B, K, V)
+        if not self.processors:
+            return self._model
+        processed = log_probs[:, -1]
+        for process in self.processors:
+            processed = process(processed, self.tokens.flatten(0, 1))
+        return processed.view_as(self._model)
+
+    def advance(self, parents: Tensor, tokens: Tensor) -> None:
+        """Caption k of image b goes on from caption ``parents[b, k]`` with ``tokens[b, k]``; both (B, K')."""
+        said = self._model.flatten(1).gather(1, parents * self._model.shape[-1] + tokens)  # (B, K')
+        self.tokens = torch.cat([_rows(self.tokens, parents), tokens[..., None]], dim=-1)
+        self.log_probs = torch.cat([_rows(self.log_probs, parents), said[..., None]], dim=-1)
+        self.cache.fork(parents)
+        self._asked = tokens.flatten()[:, None]
+
+    def with_token(self, image: int, caption: int, token: int) -> tuple[list[int], list[float]]:
+        """The tokens and log-probabilities of a caption that ends with ``token`` now, before ``advance``."""
+        written = [*self.tokens[image, caption].tolist(), token]
+        return written, [*self.log_probs[image, caption].tolist(), float(self._model[image, caption, token])]
+
+    def keep(self, images: Tensor) -> None:
+        """Go on with the given images (B',) only."""
+        self.memory = self.memory.select(images)
+        self.cache.keep(images)
+        self._asked = self._asked.unflatten(0, (self.images, self.captions))[images].flatten(0, 1)
+        self.tokens, self.log_probs, self._model = self.tokens[images], self.log_probs[images], self._model[images]
+
+
+def _rows(values: Tensor, parents: Tensor) -> Tensor:
+    """(B, K, T) in the order of ``parents`` (B, K')."""
+    return values.gather(1, parents[..., None].expand(-1, -1, values.shape[-1]))

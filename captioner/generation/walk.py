@@ -1,0 +1,79 @@
+"""One token after the other without looking back: the likeliest (greedy), or one drawn by chance (sampling)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from captioner.config import TextConfig
+from captioner.generation.hypothesis import Hypothesis, finished
+from captioner.generation.step import Writing
+
+Choose = Callable[[Tensor, Tensor], Tensor]
+"""Log-probabilities (B, 1 or K, V) and the numbers (B,) of the images -> the next tokens (B, K)."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """After one more token: ``images`` (B,) are the numbers of those still under way, ``ends`` (B, K) where a caption
+    has just ended, ``ranked`` (B, K) the sum of the log-probabilities that the search saw."""
+
+    images: Tensor
+    ends: Tensor
+    ranked: Tensor
+
+
+def likeliest(log_probs: Tensor, images: Tensor) -> Tensor:
+    """The greedy choice."""
+    return log_probs.argmax(dim=-1)
+
+
+def walk(writing: Writing, text: TextConfig, steps: int, choose: Choose) -> Iterator[Step]:
+    """Write up to ``steps`` tokens of each caption into ``writing``; an image leaves when all its captions have ended.
+
+    Captions that ended before their neighbours are filled with end tokens.
+    """
+    images = torch.arange(writing.images, device=writing.tokens.device)
+    over: Tensor | None = None  # captions that have ended
+    ranked: Tensor | None = None
+    for step in range(1, steps + 1):
+        log_probs = writing.next()  # (B, 1 or K, V)
+        tokens = choose(log_probs, images)  # (B, K)
+        if over is None or ranked is None:
+            over, ranked = torch.zeros_like(tokens, dtype=torch.bool), writing.log_probs.sum(-1).double()
+        tokens = tokens.masked_fill(over, text.eos_id)
+        parents = torch.arange(log_probs.shape[1], device=tokens.device).expand(len(tokens), -1)
+        parents = parents.expand_as(tokens)
+        places = parents * log_probs.shape[-1] + tokens
+        ranked = ranked + log_probs.flatten(1).gather(1, places).double()
+        writing.advance(parents, tokens)
+        ends = ~over & ((tokens == text.eos_id) | (step == steps))
+        yield Step(images, ends, ranked)
+        over = over | ends
+        going = (~over).any(dim=1).nonzero().flatten()
+        if not len(going):
+            return
+        if len(going) < len(images):
+            images, over, ranked = images[going], over[going], ranked[going]
+            writing.keep(going)
+
+
+def write(
+    writing: Writing, text: TextConfig, steps: int, choose: Choose, *, length_penalty: float
+) -> list[list[Hypothesis]]:
+    """The captions of each image that ``choose`` leads to, best first."""
+    found: list[list[Hypothesis]] = [[] for _ in range(writing.images)]
+    for step in walk(writing, text, steps, choose):
+        for row, caption in step.ends.nonzero().tolist():
+            hypothesis = finished(
+                writing.tokens[row, caption].tolist(),
+                writing.log_probs[row, caption].tolist(),
+                text,
+                ranked=float(step.ranked[row, caption]),
+                length_penalty=length_penalty,
+            )
+            found[int(step.images[row])].append(hypothesis)
+    return [sorted(of_image, key=lambda h: -h.score) for of_image in found]
