@@ -2,29 +2,73 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar, overload
+from typing import TYPE_CHECKING, TypedDict, TypeVar, overload
 
 from captioner.checkpoint import Checkpoint
 from captioner.checkpoint import load as load_checkpoint
-from captioner.config import GenerationConfig
+from captioner.config import with_options
 from captioner.data.images import ImageSource
 from captioner.errors import ImageError, UsageError
-from captioner.generation.generate import generate
+from captioner.generation.generate import generate, stream_tokens
 from captioner.generation.hypothesis import Hypothesis
+from captioner.generation.words import as_they_come, confidence, word_log_probs
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 S = TypeVar("S", bound=ImageSource)
 
 
+class GenerationOptions(TypedDict, total=False):
+    """What ``CaptionPipeline`` takes by name; ``GenerationConfig`` and its ``sampling`` and ``rules`` explain each."""
+
+    beams: int | None
+    candidates: int | None
+    rerank: str | None
+    length_penalty: float | None
+    min_tokens: int | None
+    max_tokens: int | None
+    groups: int | None
+    diversity: float | None
+    temperature: float | None
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    typical_p: float | None
+    seed: int | None
+    prefix: str | None
+    require: str | Sequence[str] | None
+    forbid: str | Sequence[str] | None
+    bias: Mapping[str, float] | None
+    repetition_penalty: float | None
+    no_repeat_ngram: int | None
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of a caption and the probability, 0 to 1, that the model gave it after the words before it."""
+
+    text: str
+    probability: float
+
+
 @dataclass(frozen=True)
 class Caption:
-    """A caption: its ``text``; ``score``, the mean log-probability of its tokens (nearer to 0 is surer); and the
-    runners-up of a beam search, best first, where more than one caption was asked for."""
+    """A caption and how sure the model is of it.
+
+    ``score`` is the mean log-probability of its tokens (nearer to 0 is surer), ``confidence`` the mean chance, 0 to 1,
+    that a person would have written each of them, as calibrated on held-out photos. ``alternatives`` are the
+    runners-up, best first, where more than one caption was asked for.
+    """
 
     text: str
     score: float
+    confidence: float = 1.0
+    words: tuple[Word, ...] = ()
     alternatives: tuple[Caption, ...] = ()
 
     def __str__(self) -> str:
@@ -42,63 +86,79 @@ class CaptionPipeline:
 
     @overload
     def caption(
-        self, images: ImageSource, *, beams: int | None = None, count: int = 1, batch_size: int = 16
+        self, images: ImageSource, *, count: int = 1, batch_size: int = 16, **options: Unpack[GenerationOptions]
     ) -> Caption: ...
 
     @overload
     def caption(
-        self, images: list[S], *, beams: int | None = None, count: int = 1, batch_size: int = 16
+        self, images: list[S], *, count: int = 1, batch_size: int = 16, **options: Unpack[GenerationOptions]
     ) -> list[Caption]: ...
 
     def caption(
         self,
         images: ImageSource | list[S],
         *,
-        beams: int | None = None,
         count: int = 1,
         batch_size: int = 16,
+        **options: Unpack[GenerationOptions],
     ) -> Caption | list[Caption]:
         """Caption one image, or a list of them in one go.
 
-        ``beams`` defaults to the checkpoint's; ``count`` captions come back per image, the first with the others as its
-        ``alternatives``. Raises ``ImageError`` for an image that cannot be read; ``stream`` goes on instead.
+        ``options`` default to the checkpoint's; ``count`` captions come back per image, the first with the others as
+        its ``alternatives``. Raises ``ImageError`` for an image that cannot be read; ``stream`` goes on instead.
         """
         if isinstance(images, list):
-            return [_raised(found) for found in self.stream(images, beams=beams, count=count, batch_size=batch_size)]
-        return _raised(next(self.stream([images], beams=beams, count=count)))
+            return [_raised(found) for found in self.stream(images, count=count, batch_size=batch_size, **options)]
+        return _raised(next(self.stream([images], count=count, **options)))
 
     def stream(
         self,
         images: Iterable[ImageSource | ImageError],
         *,
-        beams: int | None = None,
         count: int = 1,
         batch_size: int = 16,
+        **options: Unpack[GenerationOptions],
     ) -> Iterator[Caption | ImageError]:
         """One ``Caption`` or ``ImageError`` per image, in order, as soon as its batch is done.
 
-        ``images`` may be endless.
-
-        Raises ``UsageError`` for more captions than beams.
+        ``images`` may be endless. Raises ``ConfigError`` for options that contradict each other.
         """
-        config = self._generation(beams, count)
+        if count < 1:
+            raise UsageError(f"{count} captions per image cannot be; ask for 1 or more")
         if batch_size < 1:
             raise UsageError(f"the batch size must be at least 1, not {batch_size}")
+        config = with_options(self.checkpoint.generation, options)
+        if count > config.candidates:
+            config = with_options(self.checkpoint.generation, {**options, "candidates": count})
         results = generate(self.checkpoint, images, config, batch_size=batch_size)
         return (found if isinstance(found, ImageError) else self._caption(found[:count]) for found in results)
 
-    def _generation(self, beams: int | None, count: int) -> GenerationConfig:
-        config = self.checkpoint.generation
-        if beams is not None:
-            if beams < 1:
-                raise UsageError(f"the number of beams must be at least 1, not {beams}")
-            config = replace(config, beams=beams)
-        if not 1 <= count <= config.beams:
-            raise UsageError(f"{count} captions per image need at least as many beams, not {config.beams}")
-        return config
+    def stream_words(self, image: ImageSource, **options: Unpack[GenerationOptions]) -> Iterator[str]:
+        """The caption of one image in pieces, word by word as they are written; joined they are its text.
+
+        Greedy, or drawn where ``options`` say so: a beam search knows its first word last. Raises ``UsageError`` for
+        options that need one, ``ImageError`` for an image that cannot be read.
+        """
+        own = self.checkpoint.generation
+        one_by_one = replace(own, beams=1, groups=1, diversity=0.0, candidates=1, rerank="score")
+        config = with_options(one_by_one, options)
+        if config.beams > 1 or config.candidates > 1:
+            raise UsageError(
+                "words come one by one only from a greedy or drawn caption; leave out beams and what needs them"
+            )
+        return as_they_come(stream_tokens(self.checkpoint, image, config), self.checkpoint.tokenizer)
 
     def _caption(self, found: list[Hypothesis]) -> Caption:
-        best, *others = (Caption(self.checkpoint.tokenizer.decode(h.tokens), h.log_prob / h.length) for h in found)
+        tokenizer, calibration = self.checkpoint.tokenizer, self.checkpoint.generation.calibration
+        best, *others = (
+            Caption(
+                tokenizer.decode(h.tokens),
+                h.log_prob / h.length,
+                confidence(h, calibration),
+                tuple(Word(text, math.exp(value)) for text, value in word_log_probs(h, tokenizer)),
+            )
+            for h in found
+        )
         return replace(best, alternatives=tuple(others))
 
 

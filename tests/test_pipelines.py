@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +16,8 @@ from PIL import Image
 
 import captioner
 from captioner.checkpoint import Checkpoint
-from captioner.errors import CheckpointError, ImageError, UsageError
+from captioner.config import Calibration
+from captioner.errors import CheckpointError, ConfigError, ImageError, UsageError
 from captioner.pipelines import Caption, CaptionPipeline, choose_device, load
 from captioner.training.tasks import Data
 
@@ -110,13 +114,79 @@ def test_the_score_is_the_mean_log_probability(pipe: CaptionPipeline, checkpoint
     [
         ({"count": 2, "beams": 1}, "2 captions per image need at least as many beams, not 1"),
         ({"count": 0}, "0 captions per image"),
-        ({"beams": 0}, "the number of beams must be at least 1, not 0"),
+        ({"beams": 0}, "beams must be at least 1, not 0"),
         ({"batch_size": 0}, "the batch size must be at least 1, not 0"),
+        ({"beams": 3, "temperature": 0.5}, "sampling draws words, 3 beams search for them"),
+        ({"beam": 3}, "there is no setting 'beam' of generation"),
+        ({"top_p": "much"}, "top_p must be a float"),
     ],
 )
-def test_contradictions_are_refused_at_the_call(pipe: CaptionPipeline, options: dict[str, int], said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_contradictions_are_refused_at_the_call(pipe: CaptionPipeline, options: Any, said: str) -> None:
+    with pytest.raises((UsageError, ConfigError), match=said):
         pipe.stream([], **options)
+
+
+def test_words_come_one_by_one(pipe: CaptionPipeline, photos: list[Path]) -> None:
+    for photo in photos:
+        pieces = list(pipe.stream_words(photo))
+        assert "".join(pieces) == pipe.caption(photo, beams=1).text
+        assert all(len(piece.split()) == 1 for piece in pieces)
+    assert (
+        "".join(pipe.stream_words(photos[8], seed=3, temperature=2.0))
+        == pipe.caption(photos[8], seed=3, temperature=2.0).text
+    )
+
+
+def test_a_stream_of_words_that_is_left_leaves_nothing_behind(pipe: CaptionPipeline, photos: list[Path]) -> None:
+    wanted = "".join(pipe.stream_words(photos[0]))
+    words = pipe.stream_words(photos[0])
+    first = next(words)
+    assert wanted.startswith(first)
+    assert not torch.is_inference_mode_enabled(), "the reader's own code is not in inference mode"
+    assert "".join(pipe.stream_words(photos[0])) == wanted, "another one meanwhile"
+    words.close()  # type: ignore[attr-defined]
+    assert "".join(pipe.stream_words(photos[0])) == wanted
+
+
+def test_only_what_is_known_word_by_word_is_streamed(pipe: CaptionPipeline, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="leave out beams"):
+        pipe.stream_words("never-read.jpg", beams=3)
+    with pytest.raises(ImageError, match="no such file"):
+        pipe.stream_words(tmp_path / "none.jpg")
+
+
+def test_every_word_has_its_probability(pipe: CaptionPipeline, photos: list[Path]) -> None:
+    for photo in photos[6:10]:
+        found = pipe.caption(photo, beams=2, count=2)
+        for caption in (found, *found.alternatives):
+            assert " ".join(word.text for word in caption.words) == caption.text
+            assert all(0 < word.probability <= 1 for word in caption.words)
+            mean = math.exp(caption.score)
+            assert caption.confidence == pytest.approx(mean, abs=1e-4), "not calibrated: the geometric mean itself"
+
+
+def test_calibration_moves_the_confidence_alone(checkpoint: Checkpoint, photos: list[Path]) -> None:
+    plain = CaptionPipeline(checkpoint).caption(photos[9])
+    doubtful = replace(checkpoint.generation, calibration=Calibration(slope=0.5, offset=-1.0))
+    found = CaptionPipeline(replace(checkpoint, generation=doubtful)).caption(photos[9])
+    assert (found.text, found.score) == (plain.text, plain.score)
+    assert found.confidence < plain.confidence
+
+
+def test_a_photo_is_drawn_alike_in_any_company(pipe: CaptionPipeline, photos: list[Path]) -> None:
+    together = texts(pipe.caption(photos, temperature=3.0, seed=1))
+    assert texts([pipe.caption(photo, temperature=3.0, seed=1) for photo in photos]) == together
+    assert texts(pipe.caption(photos[::-1], temperature=3.0, seed=1, batch_size=5))[::-1] == together
+    assert texts(pipe.caption(photos, temperature=3.0, seed=2)) != together
+
+
+def test_rules_in_words(pipe: CaptionPipeline, photos: list[Path]) -> None:
+    known = pipe.caption(photos[0]).text
+    word = known.split()[-1]
+    assert word not in pipe.caption(photos[0], forbid=word).text.split()
+    assert pipe.caption(photos[0], prefix="zebra").text.startswith("zebra")
+    assert "zebra" in pipe.caption(photos[0], require=["zebra"]).text.split()
+    assert isinstance(next(pipe.stream([photos[0]], require="zebra", no_repeat_ngram=3, max_tokens=32)), Caption)
 
 
 def test_load_by_the_one_door(learnt: Path, photos: list[Path], pipe: CaptionPipeline) -> None:

@@ -1,7 +1,8 @@
 """Caption photos: files, folders, patterns, or a list on stdin.
 
 Prints ``path<TAB>caption`` per photo, or a JSON record with ``--json``. A photo that cannot be read is one line on
-stderr (with ``--json`` a record with ``error``); the others go on, and the exit code is 1.
+stderr (with ``--json`` a record with ``error``); the others go on, and the exit code is 1. How captions are written,
+from beams to words that must appear, is the last group of options.
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from captioner.cli.options import add_model
+from captioner.cli.options import add_generation, add_model, generation_options, positive
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from captioner.data.images import Unreadable
+    from captioner.pipelines import Caption, CaptionPipeline
 
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
@@ -26,22 +28,35 @@ _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paths", nargs="+", metavar="PATH", help="file, folder, pattern, or - for paths on stdin")
     parser.add_argument("--json", action="store_true", help="print JSON lines: path, caption, score; or path, error")
+    parser.add_argument(
+        "--details", action="store_true", help="JSON lines with the confidence and the probability of every word too"
+    )
+    parser.add_argument("--count", type=positive, default=1, metavar="N", help="captions per photo, best first")
+    parser.add_argument("--stream", action="store_true", help="print words as they are written, photo by photo")
     add_model(parser)
+    add_generation(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from captioner.data.images import Unreadable, find_images
-    from captioner.errors import ImageError
-    from captioner.pipelines import load
+    from captioner.errors import ImageError, UsageError
 
+    options = generation_options(args)
+    if args.stream and (args.json or args.details or args.count > 1):
+        raise UsageError("--stream prints plain words of one caption; leave out --json, --details and --count")
     found = find_images(_paths(args.paths))
     first = next(found, None)  # nothing to caption is said before seconds go into loading a model
     if first is None:
         print("captioner: no paths on stdin; give a file of one path a line", file=sys.stderr)
         return 1
+
+    from captioner.pipelines import load
+
     pipe = load(args.model, device=args.device)
+    if args.stream:
+        return _stream(pipe, _chain(first, found), options)
     listed: list[Path] = []
     failed = 0
 
@@ -50,21 +65,52 @@ def run(args: argparse.Namespace) -> int:
             listed.append(item.path if isinstance(item, Unreadable) else item)
             yield ImageError(item.reason) if isinstance(item, Unreadable) else item
 
-    results = pipe.stream(images(), beams=args.beams, batch_size=args.batch_size)
+    results = pipe.stream(images(), count=args.count, batch_size=args.batch_size, **options)
     with tqdm(unit=" images", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
         for result in results:
             path = os.fspath(listed.pop(0))
             bar.update()
             if isinstance(result, ImageError):
                 failed += 1
-                if args.json:
+                if args.json or args.details:
                     _print_json({"path": path, "error": str(result)})
                 else:
                     bar.write(f"captioner: {result}", file=sys.stderr)
-            elif args.json:
-                _print_json({"path": path, "caption": result.text, "score": round(result.score, 4)})
+            elif args.json or args.details:
+                _print_json({"path": path, **_record(result, details=args.details)})
             else:
-                _print(f"{path.translate(_ESCAPES)}\t{result.text.translate(_ESCAPES)}")
+                for caption in (result, *result.alternatives):
+                    _print(f"{path.translate(_ESCAPES)}\t{caption.text.translate(_ESCAPES)}")
+    return 1 if failed else 0
+
+
+def _record(caption: Caption, *, details: bool) -> dict[str, object]:
+    record: dict[str, object] = {"caption": caption.text, "score": round(caption.score, 4)}
+    if details:
+        record["confidence"] = round(caption.confidence, 4)
+        record["words"] = [[word.text, round(word.probability, 4)] for word in caption.words]
+    if caption.alternatives:
+        record["alternatives"] = [_record(other, details=details) for other in caption.alternatives]
+    return record
+
+
+def _stream(pipe: CaptionPipeline, found: Iterator[Path | Unreadable], options: dict[str, Any]) -> int:
+    from captioner.data.images import Unreadable
+    from captioner.errors import ImageError
+
+    failed = 0
+    for item in found:
+        try:
+            if isinstance(item, Unreadable):
+                raise ImageError(item.reason)
+            words = pipe.stream_words(item, **options)
+            _print(os.fspath(item).translate(_ESCAPES), end="\t")
+            for word in words:
+                _print(word.translate(_ESCAPES), end="")
+            _print("")
+        except ImageError as error:
+            failed += 1
+            print(f"captioner: {error}", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -90,8 +136,8 @@ def _print_json(record: dict[str, object]) -> None:
     _print(line)
 
 
-def _print(line: str) -> None:
-    """One line in UTF-8 whatever the terminal's encoding; names that are not UTF-8 keep their bytes."""
+def _print(text: str, end: str = "\n") -> None:
+    """In UTF-8 whatever the terminal's encoding; names that are not UTF-8 keep their bytes."""
     sys.stdout.flush()
-    sys.stdout.buffer.write(line.encode("utf-8", "surrogateescape") + b"\n")
+    sys.stdout.buffer.write((text + end).encode("utf-8", "surrogateescape"))
     sys.stdout.buffer.flush()

@@ -7,7 +7,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from captioner.cli.options import add_model
+from captioner.cli.options import add_generation, add_model, generation_options
 
 if TYPE_CHECKING:
     from captioner.evaluation.evaluate import Evaluation, Scores
@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--aspect", choices=("squash", "crop", "pad"), help="try another aspect rule than the model's")
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object")
     add_model(parser)
+    add_generation(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -26,9 +27,11 @@ def run(args: argparse.Namespace) -> int:
 
     from tqdm import tqdm
 
+    from captioner.config import with_options
     from captioner.data.sources import read_splits
     from captioner.errors import UsageError
 
+    options = generation_options(args)
     dataset = read_splits(args.data)
     samples = dataset.split(args.split)
     if not samples:
@@ -44,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     if args.aspect:
         config = checkpoint.model.config
         checkpoint.model.config = replace(config, preprocess=replace(config.preprocess, aspect=args.aspect))
-    generation = replace(checkpoint.generation, beams=args.beams or checkpoint.generation.beams)
+    generation = with_options(checkpoint.generation, options)
     with tqdm(total=len(samples), unit=" images", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
         found = evaluate(checkpoint, samples, generation, batch_size=args.batch_size, progress=bar.update)
     for problem in found.problems:

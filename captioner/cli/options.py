@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from typing import Any
 
 
 def positive(text: str) -> int:
@@ -17,13 +19,85 @@ def positive(text: str) -> int:
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """--model, --device, --beams and --batch-size: what every verb that captions takes."""
+    """--model, --device and --batch-size: what every verb that captions takes."""
     parser.add_argument("--model", metavar="M", help="checkpoint directory or hub id (default: the model that ships)")
     parser.add_argument("--device", help="as torch names it: cpu, cuda, cuda:1, mps (default: the fastest there is)")
-    parser.add_argument(
-        "--beams", type=positive, metavar="N", help="beams of the search, 1 is greedy (default: the model's)"
-    )
     parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="images at once (default: 16)")
+
+
+def add_generation(parser: argparse.ArgumentParser) -> None:
+    """How captions are written."""
+    group = parser.add_argument_group(
+        "how captions are written", "what is not given is the model's own, from its generation.json"
+    )
+    for name, settings in GENERATION.items():
+        group.add_argument("--" + name.replace("_", "-"), **settings)
+
+
+def generation_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What of ``add_generation`` was given, as ``captioner.config.with_options`` takes it.
+
+    Raises ``ConfigError`` for options that contradict each other, before a model is loaded.
+    """
+    from captioner.config import GenerationConfig, with_options
+
+    given = {name: getattr(args, name) for name in GENERATION if getattr(args, name) is not None}
+    if "bias" in given:
+        given["bias"] = dict(given["bias"])
+    with_options(GenerationConfig(max_tokens=sys.maxsize), given)
+    return given
+
+
+def _bias(text: str) -> tuple[str, float]:
+    words, _, value = text.rpartition("=")
+    try:
+        if words:
+            return words, float(value)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text} is not of the form WORDS=NUMBER")
+
+
+# Each option is named as the setting of GenerationConfig, of its sampling or of its rules that it changes.
+GENERATION: dict[str, dict[str, Any]] = {
+    "beams": {"type": positive, "metavar": "N", "help": "beams of the search, 1 is greedy"},
+    "candidates": {"type": positive, "metavar": "N", "help": "captions of a photo that compete: best beams, or draws"},
+    "rerank": {"choices": ("score", "consensus"), "help": "compete by their own score, or by consensus of them all"},
+    "length_penalty": {"type": float, "metavar": "P", "help": "rank by log-probability / length ** P"},
+    "min_tokens": {"type": positive, "metavar": "N", "help": "tokens of a caption at least, its end counted"},
+    "max_tokens": {"type": positive, "metavar": "N", "help": "tokens of a caption at most, its end counted"},
+    "groups": {"type": positive, "metavar": "N", "help": "groups of beams that hold each other off by --diversity"},
+    "diversity": {
+        "type": float,
+        "metavar": "D",
+        "help": "what a word costs for each earlier group that chose it there",
+    },
+    "temperature": {
+        "type": float,
+        "metavar": "T",
+        "help": "draw words by chance; below 1 the likelier ones more often",
+    },
+    "top_k": {"type": positive, "metavar": "K", "help": "draw from the K likeliest words"},
+    "top_p": {"type": float, "metavar": "P", "help": "draw from the likeliest words that make up the share P"},
+    "min_p": {"type": float, "metavar": "P", "help": "draw from words of at least P times the likeliest's probability"},
+    "typical_p": {"type": float, "metavar": "P", "help": "draw from the words of most usual surprise, of the share P"},
+    "seed": {"type": int, "metavar": "N", "help": "draw anew; draws depend on this and on the photo's pixels alone"},
+    "prefix": {"metavar": "TEXT", "help": "every caption begins with TEXT"},
+    "require": {
+        "action": "append",
+        "metavar": "WORDS",
+        "help": "captions say WORDS; 'dog|puppy' is either; repeatable",
+    },
+    "forbid": {"action": "append", "metavar": "WORDS", "help": "captions do not say WORDS; repeatable"},
+    "bias": {
+        "type": _bias,
+        "action": "append",
+        "metavar": "WORDS=B",
+        "help": "add B to the log-probability of WORDS; repeatable",
+    },
+    "repetition_penalty": {"type": float, "metavar": "F", "help": "log-probability of words said before, times F"},
+    "no_repeat_ngram": {"type": positive, "metavar": "N", "help": "no N tokens in a row twice"},
+}
 
 
 def add_training(parser: argparse.ArgumentParser) -> None:

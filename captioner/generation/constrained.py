@@ -61,11 +61,14 @@ class Checklist:
         """Whether the caption may end here."""
         return all(state == (SAID,) or self._complete(i, state) for i, state in enumerate(states))
 
+    def word_is_open(self, states: tuple[Progress, ...]) -> bool:
+        """Whether a phrase is complete but for the end of its last word."""
+        return any(state != (SAID,) and self._complete(i, state) for i, state in enumerate(states))
+
     def bank(self, states: tuple[Progress, ...]) -> int:
-        """How many tokens of the phrases have been said."""
-        return sum(
-            p.length if s == (SAID,) else min(max(s), p.length) for p, s in zip(self.phrases, states, strict=True)
-        )
+        """How many tokens of the phrases have been said; the end of a phrase's last word is one more."""
+        pairs = zip(self.phrases, states, strict=True)
+        return sum(p.length + 1 if state == (SAID,) else min(max(state), p.length) for p, state in pairs)
 
     def wanted(self, states: tuple[Progress, ...]) -> set[int]:
         """The tokens that take a phrase further."""
@@ -174,6 +177,11 @@ def _candidates(
     pairs = set(zip(parents[0].tolist(), tokens[0].tolist(), strict=True))
     pairs |= set(enumerate(log_probs.argmax(dim=-1).tolist()))
     pairs |= {(beam, token) for beam, state in enumerate(states) for token in checklist.wanted(state)}
+    open_words = [beam for beam, state in enumerate(states) if checklist.word_is_open(state)]
+    if open_words:  # a phrase counts when its last word ends: with the best token that ends it
+        boundary = torch.tensor(checklist.phrases[0].boundary, device=log_probs.device)
+        ending = log_probs[open_words].masked_fill(~boundary, -math.inf).argmax(dim=-1)
+        pairs |= set(zip(open_words, ending.tolist(), strict=True))
     rows, columns = zip(*sorted(pairs), strict=True)
     totals = sums[list(rows)] + log_probs[list(rows), list(columns)].double()
     return [

@@ -16,11 +16,12 @@ from captioner.errors import CaptionerError, ImageError
 from captioner.generation.hypothesis import Hypothesis
 from captioner.generation.rules import compile_rules
 from captioner.generation.sample import content_seed
-from captioner.generation.search import search
+from captioner.generation.search import one_by_one, search
 from captioner.models.decoder import ImageMemory
 
 Result = list[Hypothesis] | ImageError
 T = TypeVar("T")
+NOTHING_FITS = "no caption of this image keeps all the rules; take some of them back, or raise the number of beams"
 
 
 def generate(
@@ -38,7 +39,7 @@ def generate(
         if good:
             found = iter(caption_pixels(checkpoint, good, config)[0])
         for pixels in batch:
-            yield pixels if isinstance(pixels, ImageError) else next(found)
+            yield pixels if isinstance(pixels, ImageError) else next(found) or ImageError(NOTHING_FITS)
 
 
 @torch.inference_mode()
@@ -49,16 +50,36 @@ def caption_pixels(
 
     Raises ``CaptionerError`` where the images do not fit the device.
     """
-    model = checkpoint.model
-    device = next(model.parameters()).device
     try:
-        batch = torch.stack(pixels).to(device)  # (B, 3, size, size)
-        memory = model.remember(model.encode_image(batch))
+        memory = _remember(checkpoint, pixels)
         rules = compile_rules(config, checkpoint.tokenizer)
         seeds = [content_seed(image, config.sampling.seed) for image in pixels] if config.sampling else None
-        return search(model.decoder, memory, checkpoint.config.text, config, rules=rules, seeds=seeds), memory
+        return search(
+            checkpoint.model.decoder, memory, checkpoint.config.text, config, rules=rules, seeds=seeds
+        ), memory
     except torch.OutOfMemoryError as error:
         raise CaptionerError(f"{len(pixels)} images at once do not fit the device; lower --batch-size") from error
+
+
+def stream_tokens(checkpoint: Checkpoint, image: ImageSource, config: GenerationConfig) -> Iterator[int]:
+    """The tokens of one image's greedy or drawn caption, as they are written.
+
+    Nothing is left behind when the reader stops in the middle. Raises ``ImageError`` for an image that cannot be read.
+    """
+    pixels = next(load_pixels([image], checkpoint.config.preprocess, ahead=1))
+    if isinstance(pixels, ImageError):
+        raise pixels
+    rules = compile_rules(config, checkpoint.tokenizer)
+    seed = content_seed(pixels, config.sampling.seed) if config.sampling else 0
+    with torch.inference_mode():
+        memory = _remember(checkpoint, [pixels])
+    return one_by_one(checkpoint.model.decoder, memory, checkpoint.config.text, config, rules=rules, seed=seed)
+
+
+def _remember(checkpoint: Checkpoint, pixels: list[Tensor]) -> ImageMemory:
+    model = checkpoint.model
+    batch = torch.stack(pixels).to(next(model.parameters()).device)  # (B, 3, size, size)
+    return model.remember(model.encode_image(batch))
 
 
 def in_batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

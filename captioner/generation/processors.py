@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from captioner.generation.spelling import folded, spellings
 from captioner.text import CaptionTokenizer
 
 Processor = Callable[[Tensor, Tensor], Tensor]
@@ -58,24 +59,22 @@ def phrase_bias(phrases: Mapping[str, float], tokenizer: CaptionTokenizer) -> Pr
     A phrase counts in any case and from the beginning of a word on. So a longer word that begins with a forbidden one
     can only be said if no token of it ends where the forbidden word does.
     """
-    by_text: dict[bytes, list[int]] = {}
-    for token, piece in enumerate(tokenizer.pieces):
-        by_text.setdefault(piece.lower(), []).append(token)
-    endings: list[tuple[bytes, list[int], float]] = []  # after this text, these tokens complete a phrase of this value
-    for phrase, value in phrases.items():
-        wanted = (" " + " ".join(phrase.lower().split())).encode()
-        for cut in range(len(wanted)):
-            if tokens := by_text.get(wanted[cut:]):
-                endings.append((wanted[:cut], tokens, value))
+    spelt = list(zip(spellings(phrases, tokenizer.pieces), phrases.values(), strict=True))
 
     def process(log_probs: Tensor, said: Tensor) -> Tensor:
-        bias = torch.zeros_like(log_probs)
+        rows: list[int] = []
+        columns: list[int] = []
+        values: list[float] = []
         for row, tokens in enumerate(said.tolist()):
-            text = b"".join(tokenizer.pieces[token] for token in tokens).lower()
-            text = text if text.startswith(b" ") else b" " + text
-            for before, completing, value in endings:
-                if text.endswith(before):
-                    bias[row, completing] += value
-        return log_probs + bias
+            text = folded(b"".join(tokenizer.pieces[token] for token in tokens))
+            for spelling, value in spelt:
+                completing = spelling.completing(text)
+                rows += [row] * len(completing)
+                columns += completing
+                values += [value] * len(completing)
+        places = (torch.tensor(rows, dtype=torch.long), torch.tensor(columns, dtype=torch.long))
+        added = torch.tensor(values, dtype=log_probs.dtype)
+        device = log_probs.device
+        return log_probs.index_put([place.to(device) for place in places], added.to(device), accumulate=True)
 
     return process

@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 
 from captioner.config import SamplingConfig
+from captioner.generation.step import wide
 from captioner.generation.walk import Choose
+
+COLDEST = 1e-30  # a temperature that fp32 still divides by
 
 
 def content_seed(pixels: Tensor, seed: int) -> int:
@@ -23,12 +26,12 @@ def draw(config: SamplingConfig, seeds: Sequence[int], count: int) -> Choose:
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     def choose(log_probs: Tensor, images: Tensor) -> Tensor:
-        uniform = torch.stack(
-            [torch.rand(count, 1, generator=generators[image], dtype=torch.float64) for image in images.tolist()]
-        ).to(log_probs.device)  # (B, K, 1)
-        sums = likelier_part(log_probs, config).double().exp().cumsum(dim=-1)  # (B, 1 or K, V)
+        numbers = [torch.rand(count, 1, generator=generators[image], dtype=torch.float64) for image in images.tolist()]
+        uniform = torch.stack(numbers)  # (B, K, 1)
+        sums = wide(likelier_part(log_probs, config)).exp().cumsum(dim=-1)  # (B, 1 or K, V)
         sums = sums.expand(-1, count, -1).contiguous()
-        return torch.searchsorted(sums, uniform * sums[..., -1:], right=True).squeeze(-1)  # (B, K)
+        drawn = torch.searchsorted(sums, uniform * sums[..., -1:], right=True).squeeze(-1)  # (B, K)
+        return drawn.clamp(max=sums.shape[-1] - 1)  # nothing is left where the rules leave no token
 
     return choose
 
@@ -36,9 +39,10 @@ def draw(config: SamplingConfig, seeds: Sequence[int], count: int) -> Choose:
 def likelier_part(log_probs: Tensor, config: SamplingConfig) -> Tensor:
     """Log-probabilities (..., V) at the temperature of ``config``, -inf where its rules leave a token out.
 
-    Each rule sees what the one before it has left, normalised again. One token is left at least.
+    Each rule sees what the one before it has left, normalised again. One token is left at least, where there is one.
     """
-    scores = (log_probs / config.temperature).log_softmax(dim=-1)
+    best = log_probs.max(dim=-1, keepdim=True).values
+    scores = _normal((log_probs - best.nan_to_num(neginf=0.0)) / max(config.temperature, COLDEST))
     if config.top_k is not None and config.top_k < scores.shape[-1]:
         least = scores.topk(config.top_k, dim=-1).values[..., -1:]
         scores = _only(scores, scores >= least)
@@ -62,4 +66,9 @@ def _nucleus(scores: Tensor, rank: Tensor, share: float) -> Tensor:
 
 
 def _only(scores: Tensor, kept: Tensor) -> Tensor:
-    return scores.masked_fill(~kept, -torch.inf).log_softmax(dim=-1)
+    return _normal(scores.masked_fill(~kept, -torch.inf))
+
+
+def _normal(scores: Tensor) -> Tensor:
+    """Log-probabilities from ``scores``; all -inf where these are."""
+    return scores - scores.logsumexp(dim=-1, keepdim=True).nan_to_num(neginf=0.0)

@@ -6,7 +6,7 @@ Greedy and sampling walk (``walk.py``), beams search (``beam.py``), words that m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -18,7 +18,7 @@ from captioner.generation.hypothesis import Hypothesis
 from captioner.generation.rules import NO_RULES, Rules
 from captioner.generation.sample import draw
 from captioner.generation.step import Writing
-from captioner.generation.walk import likeliest, write
+from captioner.generation.walk import likeliest, walk, write
 from captioner.models.decoder import Decoder, ImageMemory
 
 
@@ -37,26 +37,44 @@ def search(
     ``rules`` are those of ``config``, compiled for the checkpoint's tokens. Where ``config`` samples, ``seeds`` has one
     number per image. Raises ``UsageError`` where the decoder's context has no room for the prefix.
     """
-    steps = min(config.max_tokens, decoder.config.context - 1) - len(rules.prefix)
-    if steps < 1:
-        raise UsageError(f"the prefix fills the decoder's {decoder.config.context} places; shorten it")
     captions = config.beams if config.sampling is None else config.candidates
-    writing = Writing(
-        decoder,
-        memory,
-        text,
-        steps=steps,
-        captions=captions,
-        processors=rules.processors,
-        prefix=rules.prefix,
-    )
+    writing, steps = _begin(decoder, memory, text, config, rules, captions)
     if config.sampling is not None:
-        if seeds is None:
-            seeds = [config.sampling.seed] * memory.images
-        choose = draw(config.sampling, seeds, captions)
+        choose = draw(config.sampling, seeds or [config.sampling.seed] * memory.images, captions)
         return write(writing, text, steps, choose, length_penalty=config.length_penalty)
     if rules.require:
         return constrained_search(writing, text, config, steps, rules.require)
     if config.beams == 1:
         return write(writing, text, steps, likeliest, length_penalty=config.length_penalty)
     return beam_search(writing, text, config, steps)
+
+
+@torch.inference_mode()
+def one_by_one(
+    decoder: Decoder,
+    memory: ImageMemory,
+    text: TextConfig,
+    config: GenerationConfig,
+    *,
+    rules: Rules = NO_RULES,
+    seed: int = 0,
+) -> Iterator[int]:
+    """The tokens of one image's greedy or drawn caption as they are written, its end token too."""
+    writing, steps = _begin(decoder, memory, text, config, rules, 1)
+    yield from rules.prefix
+    choose = likeliest if config.sampling is None else draw(config.sampling, [seed], 1)
+    for _ in walk(writing, text, steps, choose):
+        yield int(writing.tokens[0, 0, -1])
+
+
+def _begin(
+    decoder: Decoder, memory: ImageMemory, text: TextConfig, config: GenerationConfig, rules: Rules, captions: int
+) -> tuple[Writing, int]:
+    """Captions under way, and how many tokens each may take on."""
+    steps = min(config.max_tokens, decoder.config.context - 1) - len(rules.prefix)
+    if steps < 1:
+        raise UsageError(f"the prefix fills the decoder's {decoder.config.context} places; shorten it")
+    writing = Writing(
+        decoder, memory, text, steps=steps, captions=captions, processors=rules.processors, prefix=rules.prefix
+    )
+    return writing, steps

@@ -15,6 +15,11 @@ from captioner.generation.processors import Processor
 from captioner.models.decoder import Decoder, ImageMemory
 
 
+def wide(values: Tensor) -> Tensor:
+    """``values`` in the precision of sums over many words: fp64, or fp32 where the device has no fp64 (Apple's)."""
+    return values.float() if values.device.type == "mps" else values.double()
+
+
 class Writing:
     """K captions of each of B images, under way.
 

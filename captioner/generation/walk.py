@@ -10,7 +10,7 @@ from torch import Tensor
 
 from captioner.config import TextConfig
 from captioner.generation.hypothesis import Hypothesis, finished
-from captioner.generation.step import Writing
+from captioner.generation.step import Writing, wide
 
 Choose = Callable[[Tensor, Tensor], Tensor]
 """Log-probabilities (B, 1 or K, V) and the numbers (B,) of the images -> the next tokens (B, K)."""
@@ -19,7 +19,10 @@ Choose = Callable[[Tensor, Tensor], Tensor]
 @dataclass(frozen=True)
 class Step:
     """After one more token: ``images`` (B,) are the numbers of those still under way, ``ends`` (B, K) where a caption
-    has just ended, ``ranked`` (B, K) the sum of the log-probabilities that the search saw."""
+    has just ended, ``ranked`` (B, K) the sum of the log-probabilities that the search saw.
+
+    A caption that the rules leave nothing to say is over without an end.
+    """
 
     images: Tensor
     ends: Tensor
@@ -43,12 +46,14 @@ def walk(writing: Writing, text: TextConfig, steps: int, choose: Choose) -> Iter
         log_probs = writing.next()  # (B, 1 or K, V)
         tokens = choose(log_probs, images)  # (B, K)
         if over is None or ranked is None:
-            over, ranked = torch.zeros_like(tokens, dtype=torch.bool), writing.log_probs.sum(-1).double()
+            over, ranked = torch.zeros_like(tokens, dtype=torch.bool), wide(writing.log_probs.sum(-1))
         tokens = tokens.masked_fill(over, text.eos_id)
         parents = torch.arange(log_probs.shape[1], device=tokens.device).expand(len(tokens), -1)
         parents = parents.expand_as(tokens)
-        places = parents * log_probs.shape[-1] + tokens
-        ranked = ranked + log_probs.flatten(1).gather(1, places).double()
+        chosen = log_probs.flatten(1).gather(1, parents * log_probs.shape[-1] + tokens)  # (B, K)
+        over = over | (chosen == -torch.inf)
+        tokens = tokens.masked_fill(over, text.eos_id)
+        ranked = ranked + wide(chosen)
         writing.advance(parents, tokens)
         ends = ~over & ((tokens == text.eos_id) | (step == steps))
         yield Step(images, ends, ranked)
@@ -64,7 +69,7 @@ def walk(writing: Writing, text: TextConfig, steps: int, choose: Choose) -> Iter
 def write(
     writing: Writing, text: TextConfig, steps: int, choose: Choose, *, length_penalty: float
 ) -> list[list[Hypothesis]]:
-    """The captions of each image that ``choose`` leads to, best first."""
+    """The captions of each image that ``choose`` leads to, best first; none of those that the rules leave unfinished."""
     found: list[list[Hypothesis]] = [[] for _ in range(writing.images)]
     for step in walk(writing, text, steps, choose):
         for row, caption in step.ends.nonzero().tolist():

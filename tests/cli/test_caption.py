@@ -57,6 +57,51 @@ def test_a_folder_is_walked(run: Run, photos: Path, said: list[str]) -> None:
     assert run("caption", f"{photos}/**/*.png", photos / "1.png")[1] == expected
 
 
+def test_details_are_json_with_every_word(run: Run, photos: Path, said: list[str]) -> None:
+    code, out, _ = run("caption", photos / "1.png", "--details", "--beams", "3", "--count", "2")
+    record = json.loads(out[0])
+    assert code == 0
+    assert record["caption"] == said[0]
+    assert " ".join(word for word, _ in record["words"]) == said[0]
+    assert 0 < record["confidence"] < 1
+    assert len(record["alternatives"]) == 1
+    assert record["alternatives"][0].keys() == {"caption", "score", "confidence", "words"}
+
+
+def test_several_captions_are_several_lines(run: Run, photos: Path, said: list[str]) -> None:
+    _, out, _ = run("caption", photos / "1.png", "--count", "3")
+    assert [line.split(b"\t")[0].decode() for line in out] == [str(photos / "1.png")] * 3
+    assert out[0].split(b"\t")[1].decode() == said[0]
+    assert len(set(out)) == 3
+
+
+def test_words_are_streamed_photo_by_photo(run: Run, photos: Path, said: list[str]) -> None:
+    expected = run("caption", photos, "--beams", "1")
+    (photos / "bad.png").write_bytes(b"no image")
+    code, out, err = run("caption", photos, "--stream")
+    assert (code, out) == (1, expected[1])
+    assert len(err) == 1
+    assert "bad.png" in err[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--beams", "3", "--temperature", "0.5"], "sampling draws words, 3 beams search for them"),
+        (["--forbid", "dog", "--require", "a dog"], "'dog' is forbidden and stands in require too"),
+        (["--candidates", "4", "--beams", "2"], "4 captions per image need at least as many beams, not 2"),
+        (["--stream", "--json"], "--stream prints plain words"),
+        (["--groups", "2"], "diversity above 0 and groups above 1 belong together"),
+        (["--top-p", "1.5"], "top_p must be above 0 and at most 1"),
+    ],
+)
+def test_contradictions_are_said_before_the_model_loads(
+    options: list[str], message: str, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["caption", str(photos), "--model", "no-such-model", *options]) == 1
+    assert message in capsys.readouterr().err
+
+
 def test_paths_on_stdin(run: Run, photos: Path, said: list[str]) -> None:
     given = f"{photos / '2.png'}\r\n\n{photos / 'more'}\n".encode()
     code, out, err = run("caption", "-", stdin=given)

@@ -1,0 +1,57 @@
+"""Captions word by word: their texts, how sure the model was, and words as they come."""
+
+from __future__ import annotations
+
+import codecs
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+from captioner.config import Calibration
+from captioner.generation.hypothesis import Hypothesis
+from captioner.text import CaptionTokenizer
+
+
+def word_spans(tokens: Sequence[int], tokenizer: CaptionTokenizer) -> list[tuple[int, int]]:
+    """Where each word begins and ends in ``tokens``; marks belong to the word before them."""
+    starts = [i for i, token in enumerate(tokens) if i == 0 or tokenizer.pieces[token][:1] == b" "]
+    return list(zip(starts, [*starts[1:], len(tokens)], strict=False))
+
+
+def word_log_probs(hypothesis: Hypothesis, tokenizer: CaptionTokenizer) -> list[tuple[str, float]]:
+    """Each word with its log-probability, given the image and the words before it."""
+    return [
+        (tokenizer.decode(hypothesis.tokens[start:end]), sum(hypothesis.log_probs[start:end]))
+        for start, end in word_spans(hypothesis.tokens, tokenizer)
+    ]
+
+
+def calibrated(log_prob: float, calibration: Calibration) -> float:
+    """The probability, 0 to 1, that a token of this log-probability is the one that a person writes."""
+    p = min(max(math.exp(log_prob), 1e-12), 1 - 1e-7)
+    odds = calibration.slope * (math.log(p) - math.log1p(-p)) + calibration.offset
+    return 1 / (1 + math.exp(-odds))
+
+
+def confidence(hypothesis: Hypothesis, calibration: Calibration) -> float:
+    """The geometric mean of the calibrated probabilities of a caption's tokens and its end, 0 to 1."""
+    logs = [math.log(calibrated(value, calibration)) for value in hypothesis.log_probs]
+    return math.exp(sum(logs) / len(logs))
+
+
+def as_they_come(tokens: Iterable[int], tokenizer: CaptionTokenizer) -> Iterator[str]:
+    """The text of ``tokens`` in pieces of whole words, each when the next one begins; joined they are the caption."""
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    waiting = ""
+    begun = False
+    for token in tokens:
+        if token == tokenizer.config.eos_id:
+            break
+        piece = tokenizer.pieces[token]
+        if piece[:1] == b" " and waiting.strip():
+            yield waiting
+            waiting, begun = "", True
+        waiting += decoder.decode(piece)
+        waiting = waiting if begun else waiting.lstrip()
+    waiting = (waiting + decoder.decode(b"", final=True)).rstrip()
+    if waiting:
+        yield waiting

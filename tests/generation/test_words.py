@@ -1,0 +1,69 @@
+"""Tokens become words, probabilities become confidences, and streams are cut at words."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from captioner.config import Calibration
+from captioner.generation.hypothesis import Hypothesis
+from captioner.generation.words import as_they_come, calibrated, confidence, word_log_probs, word_spans
+from captioner.text import CaptionTokenizer, train_tokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> CaptionTokenizer:
+    return train_tokenizer(["a dog runs", "a dog sits, and a cat", "größe 犬 café"], 270)
+
+
+@pytest.mark.parametrize("text", ["a dog runs", "dog", "a dog, and a cat", "größe 犬 café!", ""])
+def test_words_are_those_of_the_text(text: str, tokenizer: CaptionTokenizer) -> None:
+    tokens = tokenizer.encode(text)
+    hypothesis = Hypothesis(tuple(tokens), tuple([-0.5] * (len(tokens) + 1)), 0.0)
+    found = word_log_probs(hypothesis, tokenizer)
+    assert [word for word, _ in found] == text.split()
+    spans = word_spans(tokens, tokenizer)
+    assert [value for _, value in found] == [-0.5 * (end - start) for start, end in spans]
+    assert [place for start, end in spans for place in range(start, end)] == list(range(len(tokens)))
+
+
+@pytest.mark.parametrize("text", ["a dog runs", "dog", "a dog, and a cat", "größe 犬 café!", ""])
+def test_pieces_of_a_stream_are_whole_words_and_join_to_the_text(text: str, tokenizer: CaptionTokenizer) -> None:
+    tokens = tokenizer.encode(text)
+    for ending in ([], [tokenizer.config.eos_id], [tokenizer.config.eos_id, *tokens]):
+        pieces = list(as_they_come([*tokens, *ending], tokenizer))
+        assert "".join(pieces) == text == tokenizer.decode(tokens)
+        assert [piece.strip() for piece in pieces] == text.split()
+
+
+def test_a_word_comes_when_the_next_begins(tokenizer: CaptionTokenizer) -> None:
+    taken = 0
+
+    def tokens() -> object:
+        nonlocal taken
+        for token in tokenizer.encode("a dog runs"):
+            taken += 1
+            yield token
+
+    stream = as_they_come(tokens(), tokenizer)  # type: ignore[arg-type]
+    first_word = len(tokenizer.encode("a"))
+    assert next(stream) == "a"
+    assert taken == first_word + 1
+
+
+def test_calibration_is_a_line_through_the_log_odds() -> None:
+    for p in (0.01, 0.3, 0.5, 0.97):
+        assert calibrated(math.log(p), Calibration()) == pytest.approx(p)
+        odds = 1.5 * math.log(p / (1 - p)) - 0.4
+        wanted = 1 / (1 + math.exp(-odds))
+        assert calibrated(math.log(p), Calibration(slope=1.5, offset=-0.4)) == pytest.approx(wanted)
+    assert 0.999 < calibrated(0.0, Calibration()) < 1
+    assert 0 < calibrated(-1e9, Calibration(slope=2.0)) < 1e-6
+
+
+def test_confidence_is_a_geometric_mean() -> None:
+    hypothesis = Hypothesis((5, 6), (math.log(0.9), math.log(0.4), math.log(0.6)), 0.0)
+    assert confidence(hypothesis, Calibration()) == pytest.approx((0.9 * 0.4 * 0.6) ** (1 / 3))
+    doubt = Calibration(slope=1.0, offset=-1.0)
+    assert confidence(hypothesis, doubt) < confidence(hypothesis, Calibration())
