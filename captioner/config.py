@@ -326,7 +326,8 @@ def from_dict(kind: type[T], values: Mapping[str, Any], *, where: str = "") -> T
     for key in values:
         if key not in fields:
             near = difflib.get_close_matches(str(key), fields, n=1, cutoff=0)
-            raise ConfigError(f"unknown setting {where}{key}; did you mean {where}{near[0]}?")
+            remedy = f"did you mean {where}{near[0]}?" if near else "there are none here"
+            raise ConfigError(f"unknown setting {where}{key}; {remedy}")
     for name, spec in fields.items():
         required = spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING
         if required and name not in values:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -38,7 +38,8 @@ class Batch:
 
     ``tokens`` (B, K, T) start with BOS; ``targets`` (B, K, T) are the same shifted by one and end with EOS;
     ``weights`` (B, K, T) are 0 where nothing is to be predicted. ``image``: pixels (B, 3, size, size), kept features,
-    or None for text alone. ``names`` say which images these are.
+    or None for text alone. ``names`` say which images these are. ``advantages`` (B, K): what a caption's loss is
+    multiplied by, where that is not 1. ``figures`` are sums over the predicted words that a task made on the way.
     """
 
     tokens: Tensor
@@ -46,6 +47,8 @@ class Batch:
     weights: Tensor
     image: Tensor | Features | None
     names: tuple[str, ...]
+    advantages: Tensor | None = None
+    figures: Mapping[str, Tensor] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
@@ -55,7 +58,9 @@ class Batch:
         elif image is not None:
             image = image.to(device, non_blocking=True)
         tokens, targets, weights = (t.to(device) for t in (self.tokens, self.targets, self.weights))
-        return Batch(tokens, targets, weights, image, self.names)
+        advantages = None if self.advantages is None else self.advantages.to(device)
+        figures = {name: value.to(device) for name, value in self.figures.items()}
+        return Batch(tokens, targets, weights, image, self.names, advantages, figures)
 
 
 @dataclass(frozen=True)
@@ -139,23 +144,27 @@ class Collate:
     prefix: int = 0
 
     def __call__(self, items: Sequence[Item]) -> Batch:
-        captions = max(len(item.captions) for item in items)
-        length = 1 + max(len(c) for item in items for c in item.captions)
-        shape = (len(items), captions, length)
-        tokens = torch.full(shape, self.pad_id)  # (B, K, T)
-        targets = torch.full(shape, self.pad_id)
-        weights = torch.zeros(shape)
-        for b, item in enumerate(items):
-            for k, ids in enumerate(item.captions):
-                tokens[b, k, : len(ids) + 1] = torch.tensor((self.bos_id, *ids))
-                targets[b, k, : len(ids) + 1] = torch.tensor((*ids, self.eos_id))
-                weights[b, k, : len(ids) + 1] = 1
+        tokens, targets, weights = self.filled([item.captions for item in items])
         image: Any = None
         if items[0].image is not None:
             image = torch.stack([item.image for item in items if item.image is not None])
             if self.grid is not None:
                 image = Features(image, self.grid, self.prefix)
         return Batch(tokens, targets, weights, image, tuple(item.name for item in items))
+
+    def filled(self, captions: Sequence[Sequence[Sequence[int]]]) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens, targets and weights (B, K, T) of the captions of B images, filled up to the longest."""
+        length = 1 + max(len(ids) for of_image in captions for ids in of_image)
+        shape = (len(captions), max(map(len, captions)), length)
+        tokens = torch.full(shape, self.pad_id)  # (B, K, T)
+        targets = torch.full(shape, self.pad_id)
+        weights = torch.zeros(shape)
+        for b, of_image in enumerate(captions):
+            for k, ids in enumerate(of_image):
+                tokens[b, k, : len(ids) + 1] = torch.tensor((self.bos_id, *ids))
+                targets[b, k, : len(ids) + 1] = torch.tensor((*ids, self.eos_id))
+                weights[b, k, : len(ids) + 1] = 1
+        return tokens, targets, weights
 
 
 @dataclass(frozen=True)
@@ -164,7 +173,8 @@ class Plan:
 
     Every step takes ``batch_size`` items of a permutation drawn from the seed; process r takes every
     ``processes``-th from r on, in ``accumulate`` parts. The odd rest of an epoch waits for another permutation.
-    With ``lengths`` the items of a step are of about one length, so less of a batch is filling.
+    With ``lengths`` the items of a step are of about one length, so less of a batch is filling. With ``most_steps`` an
+    epoch ends early, and the next one draws another permutation.
     """
 
     items: int
@@ -174,6 +184,8 @@ class Plan:
     process: int = 0
     processes: int = 1
     lengths: Sequence[int] | None = None
+
+    most_steps: int = 0
 
     def __post_init__(self) -> None:
         if min(self.items, self.batch_size) < self.accumulate * self.processes:
@@ -185,7 +197,8 @@ class Plan:
     @property
     def steps(self) -> int:
         """Optimizer steps per epoch."""
-        return max(1, self.items // self.batch_size)
+        steps = max(1, self.items // self.batch_size)
+        return min(steps, self.most_steps) if self.most_steps else steps
 
     def keys(self, epoch: int, first_step: int = 0) -> Iterator[list[tuple[int, int]]]:
         """The micro-batches of an epoch from ``first_step`` on, ``accumulate`` of them per step."""
@@ -203,12 +216,11 @@ class Plan:
             lengths, pool = self.lengths, 64 * self.batch_size
             pools = (order[start : start + pool] for start in range(0, self.items, pool))
             order = [place for some in pools for place in sorted(some, key=lengths.__getitem__)]
-        steps = [order[start : start + self.batch_size] for start in range(0, self.items, self.batch_size)][
-            : self.steps
-        ]
+        whole = range(0, max(1, self.items // self.batch_size) * self.batch_size, self.batch_size)
+        steps = [order[start : start + self.batch_size] for start in whole]
         if self.lengths is not None:
             draw.shuffle(steps)
-        return steps
+        return steps[: self.steps]
 
 
 def _seed(*parts: object) -> int:

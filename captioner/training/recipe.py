@@ -34,7 +34,8 @@ class Stage:
     backbone; both warm up over the share ``warmup`` of the steps and fall by a cosine to ``final_lr`` of their peak.
     ``ema``: decay of the weight average that is validated and saved, 0 for none. ``cache_features`` keeps the frozen
     backbone's output (original and mirrored) on disk; ``augment`` draws a new view each time. ``patience``:
-    validations without a better score before the stage ends, 0 for never; ``validate_every``: epochs between them.
+    validations without a better score before the stage ends, 0 for never; ``validate_every``: epochs between them;
+    ``epoch_steps``: steps after which an epoch counts as done, 0 for when its items are; ``options``: the task's own.
     """
 
     task: str = "cross_entropy"
@@ -55,6 +56,8 @@ class Stage:
     patience: int = 0
     validate_every: int = 1
     checkpointing: bool = False
+    epoch_steps: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.cache_features and (self.augment or self.vision != "frozen"):
@@ -69,7 +72,7 @@ class Stage:
             raise ConfigError("epochs, batch_size, accumulate and validate_every must be at least 1")
         if self.batch_size < self.accumulate:
             raise ConfigError(f"a batch_size of {self.batch_size} cannot be split into accumulate = {self.accumulate}")
-        for name in ("lr", "vision_lr", "weight_decay", "clip", "patience"):
+        for name in ("lr", "vision_lr", "weight_decay", "clip", "patience", "epoch_steps"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"stage setting {name} must be 0 or more, not {getattr(self, name)}")
         for name in ("warmup", "final_lr", "label_smoothing", "ema"):

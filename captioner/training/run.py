@@ -50,6 +50,7 @@ def _check(recipe: Recipe, data: Data, out: Path, resume: bool) -> None:
             near = difflib.get_close_matches(stage.task, TASKS, n=1, cutoff=0)
             raise ConfigError(f"there is no task {stage.task!r} for a stage; did you mean {near[0]}?")
         TASKS[stage.task].check(data)
+        TASKS[stage.task].options_of(stage)
     if resume and not (out / STATE).exists():
         raise TrainingError(f"there is no run to resume in {out}; start it without --resume")
     if not resume and (out / STATE).exists():

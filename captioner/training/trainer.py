@@ -116,6 +116,7 @@ class Trainer:
             self.accelerator.process_index,
             self.accelerator.num_processes,
             task.lengths(),
+            stage.epoch_steps,
         )
         set_checkpointing(self.model, stage)
         optimizer = make_optimizer(self.model, stage)
@@ -157,15 +158,17 @@ class Trainer:
         began = time.monotonic()
         while step := [batch.to(device) for batch in islice(parts, stage.accumulate)]:
             rate = set_rate(optimizer, stage, where.epoch * steps + where.step, stage.epochs * steps)
+            with self.accelerator.autocast(), torch.no_grad():
+                step = [task.prepare(self.model, batch) for batch in step]
             # The mean is over the words of the global batch: a part with fewer words must not weigh as much.
             count = self.accelerator.reduce(sum((b.weights.sum() for b in step), torch.zeros((), device=device)))
             scale = self.accelerator.num_processes / count  # DDP averages gradients over processes
             for batch in step:
                 with self.accelerator.autocast():  # accelerate wraps a model's forward for its first stage only
-                    losses = task.loss(wrapped, task.prepare(self.model, batch))
+                    losses = task.loss(wrapped, batch)
                 self._refuse_broken(losses["loss"], batch)
                 self.accelerator.backward(losses["loss"] * scale)
-                for name, value in losses.items():
+                for name, value in {**losses, **batch.figures}.items():
                     sums[name] = sums.get(name, torch.zeros((), device=device)) + value.detach()
                 images += len(batch.names) * self.accelerator.num_processes
             norm = self.accelerator.clip_grad_norm_(

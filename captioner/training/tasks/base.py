@@ -5,10 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from captioner.config import from_dict
 from captioner.data.samples import Sample
 from captioner.models.captioner import Captioner
 from captioner.text import CaptionTokenizer
@@ -27,8 +29,15 @@ class Data:
     validation_text: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class NoOptions:
+    """What most tasks take from ``Stage.options``."""
+
+
 class Task(ABC):
     """One objective of the loop.
+
+    ``Options`` is the dataclass of a task's own settings, those in ``Stage.options``.
 
     ``prepare`` works without gradient on the inner model (sampling, scoring); ``loss`` calls ``wrapped`` once, since a
     loss computed around the wrapper of a distributed run would train without synchronising.
@@ -38,6 +47,12 @@ class Task(ABC):
         self.recipe, self.stage, self.data, self.tokenizer = recipe, stage, data, tokenizer
 
     wants_images = True
+    Options: type[Any] = NoOptions
+
+    @classmethod
+    def options_of(cls, stage: Stage) -> Any:
+        """The task's own settings. Raises ``ConfigError`` for one that it does not know."""
+        return from_dict(cls.Options, stage.options, where="options.")
 
     @classmethod  # noqa: B027 - most tasks want no more than images
     def check(cls, data: Data) -> None:

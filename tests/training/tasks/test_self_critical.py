@@ -1,0 +1,126 @@
+"""Captions that score better than their neighbours become likelier, worse ones less likely."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from captioner.checkpoint import Checkpoint
+from captioner.errors import ConfigError, DataError
+from captioner.metrics.cider import CiderD, DocumentFrequencies
+from captioner.metrics.words import words
+from captioner.training.batches import Batch
+from captioner.training.recipe import Recipe
+from captioner.training.tasks import Data
+from captioner.training.tasks.self_critical import END, SelfCritical, leave_one_out
+
+Make = Callable[..., Recipe]
+
+
+def test_the_baseline_is_the_mean_of_the_others() -> None:
+    rewards = torch.tensor([[1.0, 2.0, 6.0], [4.0, 4.0, 4.0]])
+    assert leave_one_out(rewards).tolist() == [[-3.0, -1.5, 4.5], [0.0, 0.0, 0.0]]
+
+
+def task_of(recipe: Recipe, data: Data, checkpoint: Checkpoint) -> SelfCritical:
+    return SelfCritical(recipe, recipe.stages[0], data, checkpoint.tokenizer)
+
+
+def first_batch(task: SelfCritical, images: int) -> Batch:
+    items = task.items(None)
+    return task.collate()([items[(place, 0)] for place in range(images)])
+
+
+@pytest.mark.parametrize("human", [0.0, 0.5])
+def test_what_a_step_sees(recipe: Make, data: Data, checkpoint: Checkpoint, human: float) -> None:
+    plan = recipe({"task": "self_critical", "options": {"samples": 4, "human": human}})
+    task = task_of(plan, data, checkpoint)
+    torch.manual_seed(0)
+    given = first_batch(task, 3)
+    batch = task.prepare(checkpoint.model.train(), given)
+    assert checkpoint.model.training
+    captions = 4 + (given.tokens.shape[1] if human else 0)
+    assert batch.tokens.shape[:2] == (3, captions)
+    assert batch.advantages is not None
+    assert batch.advantages.shape == (3, captions)
+    torch.testing.assert_close(batch.advantages[:, :4].sum(dim=1), torch.zeros(3), atol=1e-5, rtol=0)
+    if human:
+        assert (batch.advantages[:, 4:] == human).all()
+        kept = batch.weights[:, 4:, : given.weights.shape[2]]
+        assert torch.equal(kept, given.weights)
+        assert torch.equal(batch.targets[:, 4:, : given.targets.shape[2]][kept > 0], given.targets[kept > 0])
+    references = [[[*words(c), END] for c in sample.captions] for sample in data.train]
+    scorer = CiderD(DocumentFrequencies.of(references))
+    ids = checkpoint.tokenizer.config
+    rewards = torch.zeros(3, 4)
+    for b in range(3):
+        for k in range(4):
+            targets = batch.targets[b, k][batch.weights[b, k] > 0].tolist()
+            assert batch.tokens[b, k, 0] == ids.bos_id
+            assert batch.tokens[b, k, 1 : len(targets)].tolist() == targets[:-1]
+            ended = targets[-1] == ids.eos_id
+            said = words(checkpoint.tokenizer.decode(targets))
+            rewards[b, k] = scorer.score_vectors([*said, END] if ended else said, scorer.vectors(references[b]))
+    torch.testing.assert_close(batch.advantages[:, :4], leave_one_out(rewards / 100), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(batch.figures["reward"] / batch.weights.sum(), rewards.mean(), atol=1e-3, rtol=1e-4)
+
+
+def test_the_loss_by_hand(recipe: Make, data: Data, checkpoint: Checkpoint) -> None:
+    plan = recipe({"task": "self_critical", "options": {"human": 0.3}})
+    task = task_of(plan, data, checkpoint)
+    model = checkpoint.model.eval()
+    batch = task.prepare(model, first_batch(task, 2))
+    log_probs = model(batch.tokens, batch.image).log_softmax(-1).detach()
+    wanted = 0.0
+    assert batch.advantages is not None
+    for b, k, t in batch.weights.nonzero().tolist():
+        wanted -= float(batch.advantages[b, k] * log_probs[b, k, t, batch.targets[b, k, t]])
+    assert float(task.loss(model, batch)["loss"]) == pytest.approx(wanted, rel=1e-4, abs=1e-4)
+
+
+def test_steps_raise_the_reward(recipe: Make, data: Data, tmp_path: Path) -> None:
+    """From a captioner that knows the words but few of the pictures."""
+    from captioner.training.run import train
+
+    one = replace(data, validation=data.train)
+    plan = recipe(
+        {"epochs": 25, "batch_size": 8, "lr": 4e-3, "vision": "all", "vision_lr": 2e-3, "validate_every": 25},
+        {
+            "task": "self_critical",
+            "epochs": 30,
+            "batch_size": 8,
+            "lr": 1e-3,
+            "vision": "all",
+            "vision_lr": 1e-3,
+            "validate_every": 30,
+            "options": {"human": 0.0},
+        },
+    )
+    train(plan, one, tmp_path / "run")
+    log = [line for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines() if '"validation"' in line]
+    before, after = (json.loads(line)["cider_d"] for line in log)
+    assert after > 1.1 * before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"samples": 1}, "options.samples must be at least 2"),
+        ({"human": -1}, "options.human must be 0 or more"),
+        ({"sample": 5}, "unknown setting options.sample; did you mean options.samples"),
+    ],
+)
+def test_impossible_options(options: dict[str, Any], message: str, recipe: Make) -> None:
+    with pytest.raises(ConfigError, match=message):
+        SelfCritical.options_of(recipe({"task": "self_critical", "options": options}).stages[0])
+
+
+def test_images_of_one_name_are_refused(data: Data) -> None:
+    with pytest.raises(DataError, match="rename them"):
+        SelfCritical.check(replace(data, train=(*data.train, data.train[0])))
