@@ -99,12 +99,16 @@ class DecoderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TextConfig:
-    """The token ids that start, end and fill a caption, and whether text is put in lower case before encoding."""
+    """The token ids that start, end and fill a caption, and whether text is put in lower case before encoding.
+
+    ``gap_id``, one that no caption holds, stands for words left out where the checkpoint has learnt to fill them in.
+    """
 
     bos_id: int
     eos_id: int
     pad_id: int
     lowercase: bool = True
+    gap_id: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +205,8 @@ def _says(text: str, phrase: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """How often a token of the probability p is the one that a person writes: sigmoid(slope * logit(p) + offset).
+    """How often a word written with the probability p is one that people say of the image too:
+    sigmoid(slope * logit(p) + offset).
 
     Fitted on held-out images (Platt 1999, on the model's own log-odds); as it stands here it changes nothing.
     """
@@ -219,7 +224,8 @@ class GenerationConfig:
     Face's simpler form); 0 ranks by the plain sum. ``groups`` of beams search one after the other, each held off by
     ``diversity`` times how often earlier groups chose a word at that place (Vijayakumar et al. 2018, Hamming
     diversity). ``candidates`` captions of an image compete: the best beams, or as many draws. ``rerank`` says for
-    what: their own ``score``, or ``consensus`` with the others.
+    what: their own ``score``, or ``consensus`` with the others. The best one is rewritten where the model doubts it,
+    in up to ``refine`` rounds.
     """
 
     beams: int = 1
@@ -232,6 +238,7 @@ class GenerationConfig:
     rules: WordRules = field(default_factory=WordRules)
     candidates: int = 1
     rerank: Literal["score", "consensus"] = "score"
+    refine: int = 0
     calibration: Calibration = field(default_factory=Calibration)
 
     def __post_init__(self) -> None:
@@ -257,6 +264,15 @@ class GenerationConfig:
             raise ConfigError("words that must appear need a beam search without groups; set beams to 2 or more")
         if self.rerank == "consensus" and self.candidates < 3:
             raise ConfigError(f"a consensus needs at least 3 candidates, not {self.candidates}; set candidates")
+        if self.refine < 0:
+            raise ConfigError(f"refine must be at least 0, not {self.refine}")
+        if self.refine and self.rules.require:
+            raise ConfigError("refine may rewrite the words that must appear; leave out one of the two")
+        if self.refine and self.rerank == "consensus" and self.sampling is not None:
+            raise ConfigError(
+                "refine changes the drawn captions whose frequencies a consensus counts; leave out one of the two, or "
+                "search with beams"
+            )
 
 
 def with_options(config: GenerationConfig, options: Mapping[str, Any]) -> GenerationConfig:

@@ -60,9 +60,9 @@ class Word:
 class Caption:
     """A caption and how sure the model is of it.
 
-    ``score`` is the mean log-probability of its tokens (nearer to 0 is surer), ``confidence`` the mean chance, 0 to 1,
-    that a person would have written each of them, as calibrated on held-out photos. ``alternatives`` are the
-    runners-up, best first, where more than one caption was asked for.
+    ``score`` is the mean log-probability of its tokens (nearer to 0 is surer), ``confidence`` the share of its words, 0
+    to 1, that people can be expected to say of the image too, as calibrated on held-out photos. ``alternatives`` are
+    the runners-up, best first, where more than one caption was asked for.
     """
 
     text: str
@@ -154,7 +154,7 @@ class CaptionPipeline:
             Caption(
                 tokenizer.decode(h.tokens),
                 h.log_prob / h.length,
-                confidence(h, calibration),
+                confidence(h, tokenizer, calibration),
                 tuple(Word(text, math.exp(value)) for text, value in word_log_probs(h, tokenizer)),
             )
             for h in found

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from captioner.cli.options import add_generation, add_model, generation_options
 
 if TYPE_CHECKING:
+    from captioner.config import GenerationConfig
     from captioner.evaluation.evaluate import Evaluation, Scores
 
 
@@ -69,13 +70,27 @@ def table(found: Evaluation, title: str) -> str:
     generation = found.generation
     lines += [
         "",
-        f"perplexity per word {found.perplexity:.2f}; {found.distinct} distinct captions",
+        f"perplexity per word {found.perplexity:.2f}; confidence: calibration error {found.calibration_error:.1f}, "
+        f"rank correlation with CIDEr-D {found.confidence_rank:.2f}",
+        f"captions: {found.diversity.distinct_captions:.1f} % distinct, {found.diversity.length:.1f} words each of "
+        f"{found.diversity.vocabulary}, {found.diversity.repetitive:.1f} % repeat themselves; "
+        f"{found.images / found.seconds:.1f} images per second",
         f"{found.images} images, {found.references / found.images:.2f} references each, data {found.fingerprint}; "
         f"length ratio {found.model.bleu.length_ratio:.3f}",
-        f"beams {generation.beams}, length penalty {generation.length_penalty:g}, at most {generation.max_tokens} "
-        "tokens; words: lower case, Penn Treebank, no punctuation; no smoothing; scale 0 to 100",
+        f"decoding: {decoding(generation)}",
+        "words: lower case, Penn Treebank, no punctuation; no smoothing; scale 0 to 100",
     ]
     return "\n".join(lines)
+
+
+def decoding(generation: GenerationConfig) -> str:
+    """Every setting that differs from plain greedy, and the length."""
+    from captioner.config import GenerationConfig, to_dict
+
+    plain = to_dict(GenerationConfig())
+    told = {name: value for name, value in to_dict(generation).items() if name != "calibration"}
+    told = {name: value for name, value in told.items() if value != plain[name] or name in ("beams", "max_tokens")}
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in told.items())
 
 
 def figures(found: Evaluation) -> dict[str, Any]:
@@ -88,7 +103,10 @@ def figures(found: Evaluation) -> dict[str, Any]:
         "floor": dict(zip(keys, _row(found.floor), strict=True)),
         "shuffled": dict(zip(keys, _row(found.shuffled), strict=True)),
         "perplexity": found.perplexity,
-        "distinct": found.distinct,
+        "confidence_rank": found.confidence_rank,
+        "calibration_error": found.calibration_error,
+        "diversity": to_dict(found.diversity),
+        "seconds": found.seconds,
         "images": found.images,
         "references": found.references,
         "length_ratio": found.model.bleu.length_ratio,

@@ -26,6 +26,11 @@ class Hypothesis:
         return len(self.log_probs)
 
     @property
+    def ended(self) -> bool:
+        """Whether the caption has come to its end, or was cut before it."""
+        return len(self.log_probs) > len(self.tokens)
+
+    @property
     def log_prob(self) -> float:
         """log p(caption, end | image), natural logarithm."""
         return sum(self.log_probs)

@@ -26,16 +26,16 @@ def word_log_probs(hypothesis: Hypothesis, tokenizer: CaptionTokenizer) -> list[
 
 
 def calibrated(log_prob: float, calibration: Calibration) -> float:
-    """The probability, 0 to 1, that a token of this log-probability is the one that a person writes."""
+    """The chance, 0 to 1, that a word written with this log-probability is one that people say of the image too."""
     p = min(max(math.exp(log_prob), 1e-12), 1 - 1e-7)
     odds = calibration.slope * (math.log(p) - math.log1p(-p)) + calibration.offset
     return 1 / (1 + math.exp(-odds))
 
 
-def confidence(hypothesis: Hypothesis, calibration: Calibration) -> float:
-    """The geometric mean of the calibrated probabilities of a caption's tokens and its end, 0 to 1."""
-    logs = [math.log(calibrated(value, calibration)) for value in hypothesis.log_probs]
-    return math.exp(sum(logs) / len(logs))
+def confidence(hypothesis: Hypothesis, tokenizer: CaptionTokenizer, calibration: Calibration) -> float:
+    """The share of a caption's words, 0 to 1, that people can be expected to say of the image too; 0 without words."""
+    chances = [calibrated(value, calibration) for _, value in word_log_probs(hypothesis, tokenizer)]
+    return sum(chances) / len(chances) if chances else 0.0
 
 
 def as_they_come(tokens: Iterable[int], tokenizer: CaptionTokenizer) -> Iterator[str]:

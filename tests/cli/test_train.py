@@ -107,8 +107,9 @@ def test_the_report_names_all_that_the_scores_depend_on(
     assert lines[4].startswith("| captions of other images (control) | ")
     assert [line.count("|") for line in lines[:5]] == [7] * 5
     assert "perplexity per word" in lines[6]
-    assert lines[7].startswith("20 images, 3.00 references each, data ")
-    assert lines[8].startswith("beams 2, length penalty 0, at most 32 tokens")
+    assert lines[7].startswith("captions: ")
+    assert lines[8].startswith("20 images, 3.00 references each, data ")
+    assert lines[9] == "decoding: beams 2, max tokens 32"
 
 
 def test_an_unreadable_image_does_not_stop_a_report(

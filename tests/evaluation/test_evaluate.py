@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from captioner.checkpoint import Checkpoint
-from captioner.config import GenerationConfig
+from captioner.config import Calibration, GenerationConfig
 from captioner.data.images import open_image
 from captioner.data.samples import Sample
 from captioner.data.transforms import preprocess
 from captioner.errors import DataError
-from captioner.evaluation.evaluate import constant_floor, evaluate, fingerprint, score
+from captioner.evaluation.evaluate import constant_floor, evaluate, fingerprint, score, word_chances
+from captioner.generation.hypothesis import Hypothesis
 from captioner.metrics.words import words
 from captioner.training.tasks import Data
 
@@ -56,7 +57,8 @@ def test_what_it_knows_by_heart_it_says(checkpoint: Checkpoint, known: list[Samp
     assert found.captions == tuple(sample.captions[0] for sample in known)
     assert found.model.bleu.bleu4 == pytest.approx(100)
     assert found.model.cider_d == pytest.approx(1000)
-    assert found.distinct == 8
+    assert found.diversity.distinct_captions == 100
+    assert found.seconds > 0
     assert 1 < found.perplexity < 1.5
     assert sum(seen) == 8
 
@@ -93,7 +95,9 @@ def test_an_unreadable_image_is_left_out_and_named(checkpoint: Checkpoint, known
     whole = evaluate(checkpoint, known)
     found = evaluate(checkpoint, [gone, *known[:3], gone, *known[3:]], batch_size=2)
     assert found.problems == (f"cannot read {tmp_path / 'gone.png'}: there is no such file",) * 2
-    assert replace(found, problems=(), perplexity=0) == replace(whole, perplexity=0)
+    unequal = {"perplexity": 0.0, "calibration_error": 0.0, "word_chances": (), "seconds": 0.0}
+    assert replace(found, problems=(), **unequal) == replace(whole, **unequal)
+    assert found.calibration_error == pytest.approx(whole.calibration_error, abs=1e-3)
     assert found.perplexity == pytest.approx(whole.perplexity, rel=1e-5)
     with pytest.raises(DataError, match=r"none of the 2 images can be read; the first reason: .*gone\.png"):
         evaluate(checkpoint, [gone, gone])
@@ -112,3 +116,15 @@ def test_the_fingerprint_is_of_the_content(known: list[Sample]) -> None:
     assert fingerprint([replace(known[0], captions=("x",)), *known[1:]]) != own
     assert fingerprint([replace(known[0], captions=("x", "y"))]) != fingerprint([replace(known[0], captions=("xy",))])
     assert fingerprint([replace(known[0], name="\udcff")])
+
+
+def test_words_are_backed_by_what_people_say(checkpoint: Checkpoint, known: list[Sample]) -> None:
+    tokenizer = checkpoint.tokenizer
+    tokens = tuple(tokenizer.encode("a zebra"))
+    hypothesis = Hypothesis(tokens, (-0.5,) * (len(tokens) + 1), 0.0)
+    sample = replace(known[0], captions=("A cat.", "one zebra, perhaps"))
+    found = word_chances(hypothesis, sample, tokenizer, Calibration())
+    first = len(tokenizer.encode("a"))
+    assert [right for _, right in found] == [True, True]
+    assert [p for p, _ in found] == pytest.approx([math.exp(-0.5 * first), math.exp(-0.5 * (len(tokens) - first))])
+    assert not word_chances(hypothesis, replace(sample, captions=("cat",)), tokenizer, Calibration())[1][1]

@@ -62,8 +62,13 @@ def test_calibration_is_a_line_through_the_log_odds() -> None:
     assert 0 < calibrated(-1e9, Calibration(slope=2.0)) < 1e-6
 
 
-def test_confidence_is_a_geometric_mean() -> None:
-    hypothesis = Hypothesis((5, 6), (math.log(0.9), math.log(0.4), math.log(0.6)), 0.0)
-    assert confidence(hypothesis, Calibration()) == pytest.approx((0.9 * 0.4 * 0.6) ** (1 / 3))
+def test_confidence_is_the_share_of_words_that_people_say_too(tokenizer: CaptionTokenizer) -> None:
+    tokens = [*tokenizer.encode("a"), *tokenizer.encode("dog")]
+    assert len(word_spans(tokens, tokenizer)) == 2
+    first = len(tokenizer.encode("a"))
+    log_probs = [math.log(0.9) / first] * first + [math.log(0.4) / (len(tokens) - first)] * (len(tokens) - first)
+    hypothesis = Hypothesis(tuple(tokens), (*log_probs, math.log(0.1)), 0.0)
+    assert confidence(hypothesis, tokenizer, Calibration()) == pytest.approx((0.9 + 0.4) / 2)
     doubt = Calibration(slope=1.0, offset=-1.0)
-    assert confidence(hypothesis, doubt) < confidence(hypothesis, Calibration())
+    assert confidence(hypothesis, tokenizer, doubt) < confidence(hypothesis, tokenizer, Calibration())
+    assert confidence(Hypothesis((), (-0.1,), 0.0), tokenizer, Calibration()) == 0

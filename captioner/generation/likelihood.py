@@ -1,0 +1,78 @@
+"""How probable a model finds any captions of any images: whole, and token by token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from captioner.config import GenerationConfig, TextConfig
+from captioner.generation.hypothesis import Hypothesis, finished
+from captioner.generation.rules import NO_RULES, Rules
+from captioner.models.decoder import Decoder, ImageMemory
+
+LOGITS_AT_ONCE = 1 << 27  # half a gigabyte in fp32
+
+
+@torch.inference_mode()
+def score_captions(
+    decoder: Decoder,
+    memory: ImageMemory,
+    captions: Sequence[Sequence[Sequence[int]]],
+    text: TextConfig,
+    config: GenerationConfig | None = None,
+    *,
+    rules: Rules = NO_RULES,
+) -> list[list[Hypothesis]]:
+    """log p(caption, end | image), by token, of every caption of every image in ``memory``; natural logarithm.
+
+    Captions are token ids without start and end. ``score`` is that sum, or with ``config`` (and its compiled ``rules``)
+    what its search would rank the caption by: -inf for one that breaks a rule. A caption longer than the decoder's
+    context, or than ``config`` lets one be, is judged on its beginning, without an end: ``Hypothesis.ended`` is False.
+    """
+    most = decoder.config.context
+    if config is not None:
+        most = min(config.max_tokens, most - 1)
+    written = [
+        [tuple(ids[:most]) if len(ids) >= most else (*ids, text.eos_id) for ids in of_image] for of_image in captions
+    ]
+    count = max(map(len, written))
+    if not count:
+        return [[] for _ in written]
+    length = max(len(ids) for of_image in written for ids in of_image)
+    device = memory.centres.device
+    tokens = torch.full((len(written), count, length + 1), text.pad_id)  # (B, K, 1 + T), filled at the ends only
+    tokens[..., 0] = text.bos_id
+    for b, of_image in enumerate(written):
+        for k, ids in enumerate(of_image):
+            tokens[b, k, 1 : len(ids) + 1] = torch.tensor(ids)
+    tokens = tokens.to(device)
+    at_once = max(1, LOGITS_AT_ONCE // (len(written) * length * decoder.config.vocab_size))
+    parts = [_judged(decoder, memory, part, rules) for part in tokens.split(at_once, dim=1)]
+    given, ranked = (torch.cat(values, dim=1).tolist() for values in zip(*parts, strict=True))
+    penalty = config.length_penalty if config is not None else 0.0
+    return [
+        [
+            finished(ids, given[b][k][: len(ids)], text, ranked=sum(ranked[b][k][: len(ids)]), length_penalty=penalty)
+            for k, ids in enumerate(of_image)
+        ]
+        for b, of_image in enumerate(written)
+    ]
+
+
+def _judged(decoder: Decoder, memory: ImageMemory, tokens: Tensor, rules: Rules) -> tuple[Tensor, Tensor]:
+    """Log-probabilities (B, K, T) of ``tokens`` (B, K, 1 + T) behind the start: the model's, and as the rules leave
+    them."""
+    flat = tokens.flatten(0, 1)  # (N, 1 + T)
+    log_probs = decoder(flat[:, :-1], memory).float().log_softmax(-1)  # (N, T, V)
+    said = flat[:, 1:]  # (N, T)
+    given = log_probs.gather(-1, said[..., None]).squeeze(-1)  # (N, T)
+    ranked = given.clone()
+    if rules.processors:
+        for place in range(len(rules.prefix), said.shape[1]):
+            processed = log_probs[:, place]
+            for process in rules.processors:
+                processed = process(processed, said[:, :place])
+            ranked[:, place] = processed.gather(1, said[:, place, None]).squeeze(1)
+    return given.view(*tokens.shape[:2], -1), ranked.view(*tokens.shape[:2], -1)
