@@ -13,7 +13,7 @@ from captioner.checkpoint import load as load_checkpoint
 from captioner.config import with_options
 from captioner.data.images import ImageSource
 from captioner.errors import ImageError, UsageError
-from captioner.generation.generate import generate, stream_tokens
+from captioner.generation.generate import generate, likelihoods, stream_tokens
 from captioner.generation.hypothesis import Hypothesis
 from captioner.generation.words import as_they_come, confidence, word_log_probs
 
@@ -147,6 +147,39 @@ class CaptionPipeline:
                 "words come one by one only from a greedy or drawn caption; leave out beams and what needs them"
             )
         return as_they_come(stream_tokens(self.checkpoint, image, config), self.checkpoint.tokenizer)
+
+    @overload
+    def score(self, images: ImageSource, captions: str, *, batch_size: int = 16) -> float: ...
+
+    @overload
+    def score(self, images: ImageSource, captions: list[str], *, batch_size: int = 16) -> list[float]: ...
+
+    @overload
+    def score(self, images: list[S], captions: str, *, batch_size: int = 16) -> list[float]: ...
+
+    @overload
+    def score(self, images: list[S], captions: list[str], *, batch_size: int = 16) -> list[list[float]]: ...
+
+    def score(
+        self, images: ImageSource | list[S], captions: str | list[str], *, batch_size: int = 16
+    ) -> float | list[float] | list[list[float]]:
+        """log p(caption and its end | image), natural logarithm, of every caption under every image.
+
+        A list of images gives a list of what one image gives, a list of captions likewise. Raises ``ImageError`` for an
+        image that cannot be read, ``UsageError`` for a caption that is longer than the model's context.
+        """
+        sources: list[ImageSource] = list(images) if isinstance(images, list) else [images]
+        texts = captions if isinstance(captions, list) else [captions]
+        ids = [self.checkpoint.tokenizer.encode(text) for text in texts]
+        most = self.checkpoint.config.decoder.context - 1
+        for text, tokens in zip(texts, ids, strict=True):
+            if len(tokens) > most:
+                raise UsageError(
+                    f"the caption {text[:40]!r}... has {len(tokens)} tokens, the model reads {most}; cut it"
+                )
+        rows = [row for batch in likelihoods(self.checkpoint, sources, ids, batch_size=batch_size) for row in batch]
+        table = rows if isinstance(captions, list) else [row[0] for row in rows]
+        return table if isinstance(images, list) else table[0]
 
     def _caption(self, found: list[Hypothesis]) -> Caption:
         tokenizer, calibration = self.checkpoint.tokenizer, self.checkpoint.generation.calibration

@@ -164,6 +164,26 @@ def test_every_word_has_its_probability(pipe: CaptionPipeline, photos: list[Path
             assert caption.confidence == pytest.approx(mean, abs=1e-4), "not calibrated: the mean itself"
 
 
+def test_every_caption_is_scored_under_every_image(pipe: CaptionPipeline, photos: list[Path]) -> None:
+    said = pipe.caption(photos[:3])
+    captions = [caption.text for caption in said]
+    table = pipe.score(photos[:3], captions, batch_size=2)
+    for i, photo in enumerate(photos[:3]):
+        assert pipe.score(photo, captions) == pytest.approx(table[i], abs=1e-4)
+        assert pipe.score(photo, captions[0]) == pytest.approx(table[i][0], abs=1e-4)
+        assert max(table[i]) == table[i][i], "it knows these photos by heart"
+    assert pipe.score(photos[:3], captions[1]) == pytest.approx([row[1] for row in table], abs=1e-4)
+    length = len(pipe.checkpoint.tokenizer.encode(captions[0])) + 1
+    assert table[0][0] / length == pytest.approx(said[0].score, abs=1e-4)
+
+
+def test_what_cannot_be_scored(pipe: CaptionPipeline, photos: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="the model reads 31"):
+        pipe.score(photos[0], "very " * 60)
+    with pytest.raises(ImageError, match="no such file"):
+        pipe.score([photos[0], tmp_path / "none.jpg"], "a dog")
+
+
 def test_calibration_moves_the_confidence_alone(checkpoint: Checkpoint, photos: list[Path]) -> None:
     plain = CaptionPipeline(checkpoint).caption(photos[9])
     doubtful = replace(checkpoint.generation, calibration=Calibration(slope=0.5, offset=-1.0))

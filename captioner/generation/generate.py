@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import torch
@@ -14,6 +14,7 @@ from captioner.data.images import ImageSource
 from captioner.data.loader import load_pixels
 from captioner.errors import CaptionerError, ImageError
 from captioner.generation.hypothesis import Hypothesis
+from captioner.generation.likelihood import score_captions
 from captioner.generation.rules import compile_rules
 from captioner.generation.sample import content_seed
 from captioner.generation.search import one_by_one, search
@@ -66,14 +67,33 @@ def stream_tokens(checkpoint: Checkpoint, image: ImageSource, config: Generation
 
     Nothing is left behind when the reader stops in the middle. Raises ``ImageError`` for an image that cannot be read.
     """
-    pixels = next(load_pixels([image], checkpoint.config.preprocess, ahead=1))
-    if isinstance(pixels, ImageError):
-        raise pixels
+    pixels = _readable(next(load_pixels([image], checkpoint.config.preprocess, ahead=1)))
     rules = compile_rules(config, checkpoint.tokenizer)
     seed = content_seed(pixels, config.sampling.seed) if config.sampling else 0
     with torch.inference_mode():
         memory = _remember(checkpoint, [pixels])
     return one_by_one(checkpoint.model.decoder, memory, checkpoint.config.text, config, rules=rules, seed=seed)
+
+
+def likelihoods(
+    checkpoint: Checkpoint, images: Iterable[ImageSource], captions: Sequence[Sequence[int]], *, batch_size: int = 16
+) -> Iterator[list[list[float]]]:
+    """log p(caption, end | image) of every caption, as token ids, under every image of a batch: B rows of values.
+
+    Raises ``ImageError`` for an image that cannot be read.
+    """
+    for batch in in_batches(load_pixels(images, checkpoint.config.preprocess, ahead=2 * batch_size), batch_size):
+        with torch.inference_mode():
+            memory = _remember(checkpoint, [_readable(pixels) for pixels in batch])
+            each = [captions] * len(batch)
+            found = score_captions(checkpoint.model.decoder, memory, each, checkpoint.config.text)
+        yield [[hypothesis.log_prob for hypothesis in row] for row in found]
+
+
+def _readable(pixels: Tensor | ImageError) -> Tensor:
+    if isinstance(pixels, ImageError):
+        raise pixels
+    return pixels
 
 
 def _remember(checkpoint: Checkpoint, pixels: list[Tensor]) -> ImageMemory:
