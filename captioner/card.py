@@ -8,8 +8,11 @@ from typing import Any
 from captioner.config import CaptionerConfig
 
 
-def write_card(config: CaptionerConfig, training: Mapping[str, Any]) -> str:
-    """Markdown: how to use the checkpoint, what it is, what it learnt from, how it did on held-out images."""
+def write_card(config: CaptionerConfig, training: Mapping[str, Any], *, adapter: str = "") -> str:
+    """Markdown: how to use the checkpoint, what it is, what it learnt from, how it did on held-out images.
+
+    ``adapter`` says what was trained alone, and on top of what.
+    """
     decoder, preprocess = config.decoder, config.preprocess
     lines = [
         "# Image captioner",
@@ -29,6 +32,8 @@ def write_card(config: CaptionerConfig, training: Mapping[str, Any]) -> str:
         f"| attention | words `{decoder.self_pattern}`, image `{decoder.cross_pattern}` "
         "(G global, L local, M mixed by a gate) |",
     ]
+    if adapter:
+        lines.append(f"| adapter | {adapter} |")
     if "images" in training:
         lines.append(
             f"| trained on | {training['images']} images, {training.get('text_lines', 0)} lines of text; "

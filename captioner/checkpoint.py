@@ -8,44 +8,64 @@
     generation.json     decoding defaults
     training.json       where the weights come from: recipe, data fingerprint, metrics
     README.md           the model card
+    adapter/            in place of model.safetensors where an adapter alone was trained; config.json names its base
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from captioner.card import write_card
-from captioner.config import CaptionerConfig, GenerationConfig, from_dict, to_dict
+from captioner.config import AdapterConfig, CaptionerConfig, GenerationConfig, from_dict, to_dict
 from captioner.errors import CheckpointError, ConfigError
+from captioner.files import SHIPPED_NAME, WEIGHTS, find, fingerprint, read_json, read_text, read_weights
 from captioner.text import CaptionTokenizer
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from captioner.models.captioner import Captioner
 
 FORMAT = 1
-WEIGHTS = "model.safetensors"
-SHIPPED = Path(__file__).parent / "weights" / "default"
+ADAPTER_WEIGHTS = {
+    "lora": "adapter/adapter_model.safetensors",  # peft's names
+    "adalora": "adapter/adapter_model.safetensors",
+    "prefix": "adapter/prefix.safetensors",
+}
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """What an adapter was trained on: a path, a hub id or ``shipped``, and the SHA-256 of the weights there."""
+
+    source: str
+    fingerprint: str
 
 
 @dataclass
 class Checkpoint:
-    """A captioner in memory: the model in eval mode and all that belongs to it."""
+    """A captioner in memory: the model in eval mode and all that belongs to it.
+
+    ``source`` names what it was loaded from, as ``Base`` does. ``base`` is set where the model carries an adapter that
+    is to be saved without it.
+    """
 
     model: Captioner
     tokenizer: CaptionTokenizer
     generation: GenerationConfig = field(default_factory=GenerationConfig)
     training: Mapping[str, Any] = field(default_factory=dict)
     card: str = ""
+    source: str = ""
+    base: Base | None = None
 
     @property
     def config(self) -> CaptionerConfig:
@@ -56,35 +76,40 @@ class Checkpoint:
 def save(checkpoint: Checkpoint, directory: str | os.PathLike[str], *, dtype: Literal["fp32", "fp16"] = "fp32") -> Path:
     """Write a checkpoint directory; an older one of that name is replaced only after the new one is complete.
 
-    Raises ``CheckpointError`` when it cannot be written (no space, no permission) or when something else than a
-    checkpoint of this package bears the name; what was there stays as it was.
+    Raises ``CheckpointError`` when it cannot be written (no space, no permission), when something else than a
+    checkpoint of this package bears the name, and for a model prepared for inference; what was there stays as it was.
     """
     import torch
     from safetensors.torch import save_file
 
+    if checkpoint.model.precision is not None:
+        raise CheckpointError(
+            f"the model is prepared for inference in {checkpoint.model.precision} and no longer holds the weights that "
+            "a checkpoint is made of; load it without a precision"
+        )
     directory = Path(directory)
     if directory.exists() and not _replaceable(directory):
         raise CheckpointError(f"{directory} holds other files than a checkpoint of captioner; choose another --out")
     partial = directory.with_name(directory.name + ".partial")
+    place, found, more = _parts(checkpoint)
     weights = {
         name: value.detach().to("cpu", torch.float16 if dtype == "fp16" and value.is_floating_point() else value.dtype)
-        for name, value in checkpoint.model.state_dict().items()
-        if name != "decoder.lm_head.weight"  # tied to the token embedding; restored by building the model
+        for name, value in found.items()
     }
     texts = {
-        "config.json": _json({"format": FORMAT, **to_dict(checkpoint.config)}),
+        "config.json": _json({"format": FORMAT, **to_dict(checkpoint.config), **_adapter_settings(checkpoint)}),
         "tokenizer.json": checkpoint.tokenizer.to_json(),
         "generation.json": _json(to_dict(checkpoint.generation)),
         "training.json": _json(checkpoint.training),
-        "README.md": checkpoint.card or write_card(checkpoint.config, checkpoint.training),
+        "README.md": checkpoint.card or _card(checkpoint),
     }
     try:
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        for name, text in texts.items():
+        (partial / place).parent.mkdir(parents=True)
+        for name, text in {**texts, **more}.items():
             (partial / name).write_text(text, encoding="utf-8")
-        save_file({name: value.contiguous() for name, value in weights.items()}, partial / WEIGHTS)
-        (partial / WEIGHTS).chmod((partial / "config.json").stat().st_mode)  # safetensors lets the owner alone read
+        save_file({name: value.contiguous() for name, value in weights.items()}, partial / place)
+        (partial / place).chmod((partial / "config.json").stat().st_mode)  # safetensors lets the owner alone read
         _replace(partial, directory)
     except Exception as error:  # safetensors has an exception of its own for a full disk
         with contextlib.suppress(OSError):
@@ -101,9 +126,6 @@ def load(source: str | os.PathLike[str] | None = None, *, device: str = "cpu") -
 
     Raises ``CheckpointError`` when it is missing, incomplete, of another format, or its weights are damaged.
     """
-    import safetensors
-    from safetensors.torch import load_file
-
     from captioner.models.captioner import Captioner
 
     directory = find(source)
@@ -114,21 +136,109 @@ def load(source: str | os.PathLike[str] | None = None, *, device: str = "cpu") -
             f"{directory} is no captioner checkpoint of format {FORMAT} (it says {found!r}); "
             "use `captioner convert` for a Hugging Face model, or update captioner"
         )
+    adapter_values = {key: config_values.pop(key) for key in ("adapter", "base") if key in config_values}
     config = _checked(CaptionerConfig, config_values, directory / "config.json")
     generation = _checked(GenerationConfig, read_json(directory / "generation.json"), directory / "generation.json")
-    tokenizer = CaptionTokenizer.from_json(_read(directory / "tokenizer.json"), config.text)
-    model = Captioner(config)
-    try:
-        weights = load_file(directory / WEIGHTS)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise CheckpointError(
-            f"{directory / WEIGHTS} is missing or damaged ({error}); fetch or save it again"
-        ) from error
-    load_weights(model, weights, directory / WEIGHTS)
+    tokenizer = CaptionTokenizer.from_json(read_text(directory / "tokenizer.json"), config.text)
+    base: Base | None = None
+    if adapter_values:
+        adapter = _checked(AdapterConfig, adapter_values.get("adapter", {}), directory / "config.json")
+        base = _checked(Base, adapter_values.get("base", {}), directory / "config.json")
+        model = _with_adapter(config, adapter, base, directory)
+    else:
+        model = Captioner(config)
+        load_weights(model, read_weights(directory / WEIGHTS), directory / WEIGHTS)
     model = model.to(device).eval()
     training = read_json(directory / "training.json") if (directory / "training.json").exists() else {}
-    card = _read(directory / "README.md") if (directory / "README.md").exists() else ""
-    return Checkpoint(model, tokenizer, generation, training, card)
+    card = read_text(directory / "README.md") if (directory / "README.md").exists() else ""
+    name = SHIPPED_NAME if source is None else str(directory.resolve()) if Path(source).is_dir() else os.fspath(source)
+    return Checkpoint(model, tokenizer, generation, training, card, name, base)
+
+
+def base_of(checkpoint: Checkpoint) -> Base:
+    """How an adapter on top of ``checkpoint`` names it. Raises ``CheckpointError`` where it could not be found again.
+
+    One that was made in memory could not, nor could an adapter, which is no whole captioner.
+    """
+    if checkpoint.model.adapter is not None:
+        name = checkpoint.source or "OUT"
+        raise CheckpointError(
+            f"{name} is an adapter itself; merge it into its base first: captioner convert {name} MERGED --merge"
+        )
+    if not checkpoint.source:
+        raise CheckpointError("an adapter needs a base that lies in a directory; save the captioner and load it again")
+    return Base(source=checkpoint.source, fingerprint=fingerprint(_locate(checkpoint.source) / WEIGHTS))
+
+
+def merged(checkpoint: Checkpoint) -> Checkpoint:
+    """The same captioner with its adapter, if there is one, as part of its weights; it needs no base."""
+    if checkpoint.model.adapter is None:
+        return checkpoint
+    from captioner.models.adapters import merge
+
+    model = copy.deepcopy(checkpoint.model)
+    merge(model)
+    return replace(checkpoint, model=model, card="", source="", base=None)
+
+
+def _with_adapter(config: CaptionerConfig, adapter: AdapterConfig, base: Base, directory: Path) -> Captioner:
+    """The model of ``base``, which must be the one that the adapter in ``directory`` was trained on, with it on top."""
+    from captioner.models import adapters
+    from captioner.models.captioner import Captioner
+
+    try:
+        path = _locate(base.source) / WEIGHTS
+        found = fingerprint(path)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{directory} is an adapter whose base {base.source} is not to be had ({error}); put it back, or write "
+            "where it is as the source of the base in config.json"
+        ) from error
+    if found != base.fingerprint:
+        raise CheckpointError(
+            f"{directory} is an adapter for other weights than {base.source} now holds; bring back those it was "
+            f"trained on (SHA-256 {base.fingerprint[:12]}...), or train it again on these"
+        )
+    if adapter.method == "prefix":
+        config = replace(config, decoder=replace(config.decoder, prefix=0))
+    model = Captioner(config)
+    load_weights(model, read_weights(path), path)
+    adapters.insert(model, adapter)
+    place = directory / ADAPTER_WEIGHTS[adapter.method]
+    adapters.fill(model, read_weights(place), place)
+    return model
+
+
+def _parts(checkpoint: Checkpoint) -> tuple[str, dict[str, Tensor], dict[str, str]]:
+    """The file of a checkpoint's weights, these weights, and further texts that belong to them."""
+    model = checkpoint.model
+    if model.adapter is None:
+        tied = "decoder.lm_head.weight"  # to the token embedding; restored by building the model
+        return WEIGHTS, {name: value for name, value in model.state_dict().items() if name != tied}, {}
+    from captioner.models.adapters import peft_file, weights_of
+
+    settings = peft_file(model)
+    texts = {} if settings is None else {"adapter/adapter_config.json": settings}
+    return ADAPTER_WEIGHTS[model.adapter.method], weights_of(model), texts
+
+
+def _adapter_settings(checkpoint: Checkpoint) -> dict[str, Any]:
+    if checkpoint.model.adapter is None:
+        return {}
+    if checkpoint.base is None:
+        raise CheckpointError("an adapter is saved beside the name of its base, and this one has none; merge it first")
+    return {"adapter": to_dict(checkpoint.model.adapter), "base": to_dict(checkpoint.base)}
+
+
+def _card(checkpoint: Checkpoint) -> str:
+    adapter, base = checkpoint.model.adapter, checkpoint.base
+    on = f"{adapter.method} on top of `{base.source}`, which it needs" if adapter and base else ""
+    return write_card(checkpoint.config, checkpoint.training, adapter=on)
+
+
+def _locate(source: str) -> Path:
+    """The directory of a checkpoint by its name in ``Base``."""
+    return find(None if source == SHIPPED_NAME else source)
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Any], where: object) -> None:
@@ -147,61 +257,11 @@ def load_weights(model: nn.Module, weights: Mapping[str, Any], where: object) ->
     model.load_state_dict(dict(weights), strict=False)
 
 
-def find(source: str | os.PathLike[str] | None) -> Path:
-    """The local directory of a checkpoint; a hub id is downloaded (or taken from the cache) first."""
-    if source is None:
-        if not (SHIPPED / "config.json").exists():
-            raise CheckpointError("this installation holds no model; install captioner again or name one with --model")
-        return SHIPPED
-    directory = Path(source)
-    if directory.is_dir():
-        best = directory / "best"  # what `captioner train` leaves in its --out
-        return best if not (directory / "config.json").exists() and best.is_dir() else directory
-    name = os.fspath(source)
-    if directory.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise CheckpointError(f"{name} is no checkpoint directory; name a directory that `captioner train` wrote")
-    return download(name)
-
-
-def download(name: str, files: list[str] | None = None) -> Path:
-    """The local copy of a hub repository, or of its ``files`` (glob patterns): from the cache, else from the net.
-
-    Raises ``CheckpointError`` when it cannot be had.
-    """
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=files))
-    except Exception as error:  # the hub's client raises a dozen kinds, offline ones among them
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(
-            f"{name} is neither a directory nor to be had from the Hugging Face hub ({reason}); check the name"
-        ) from error
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a checkpoint. Raises ``CheckpointError`` when it is missing or no JSON object."""
-    try:
-        values = json.loads(_read(path))
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not valid JSON ({error}); fetch or save the checkpoint again") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path} must hold a JSON object; fetch or save the checkpoint again")
-    return values
-
-
 def _checked(kind: type[T], values: Mapping[str, Any], path: Path) -> T:
     try:
         return from_dict(kind, values)
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error}") from error
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); name a complete checkpoint directory") from error
 
 
 def _json(values: Mapping[str, Any]) -> str:

@@ -68,7 +68,8 @@ class DecoderConfig:
 
     ``self_pattern`` and ``cross_pattern`` are tiled over the layers: G reads globally, L locally, M mixes both by a
     learned gate. ``local_words`` is the width of the local window in tokens, the current one included. ``cross_gate``
-    multiplies the cross block by tanh of a scalar that starts at zero (Alayrac et al. 2022, Flamingo).
+    multiplies the cross block by tanh of a scalar that starts at zero (Alayrac et al. 2022, Flamingo). ``prefix`` is
+    the number of learned keys and values that every word reads before its own past (Li and Liang 2021).
     """
 
     vocab_size: int
@@ -83,10 +84,13 @@ class DecoderConfig:
     local_words: int = 4
     cross_gate: bool = False
     norm_eps: float = 1e-5
+    prefix: int = 0
 
     def __post_init__(self) -> None:
         sizes = ("vocab_size", "context", "width", "layers", "heads", "local_words")
         _at_least_one(self, "decoder", *sizes, *(["mlp_width"] if self.mlp_width is not None else []))
+        if self.prefix < 0:
+            raise ConfigError(f"decoder.prefix must be at least 0, not {self.prefix}")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"decoder.dropout must be at least 0 and below 1, not {self.dropout}")
         if self.width % self.heads:
@@ -119,6 +123,28 @@ class CaptionerConfig:
     decoder: DecoderConfig
     text: TextConfig
     preprocess: PreprocessConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterConfig:
+    """A few weights that are trained on top of a captioner that stays as it is.
+
+    ``lora`` (Hu et al. 2022) adds ``alpha`` / ``rank`` times a product of two thin matrices to the ``targets``: linear
+    layers of the decoder, by name or by the end of their path (``cross_attn.out_proj``). ``adalora`` (Zhang et al.
+    2023) starts each at one and a half times ``rank`` and keeps ``rank`` on average, where it matters most. ``prefix``
+    (Li and Liang 2021) learns ``length`` keys and values in every layer, which words read before their own past.
+    """
+
+    method: Literal["lora", "adalora", "prefix"]
+    rank: int = 8
+    alpha: int = 16
+    targets: tuple[str, ...] = ("q_proj", "qkv_proj", "kv_proj", "out_proj", "fc1", "fc2")
+    length: int = 16
+
+    def __post_init__(self) -> None:
+        _at_least_one(self, "adapter", "rank", "alpha", "length")
+        if not self.targets or not all(self.targets):
+            raise ConfigError("adapter.targets must name linear layers of the decoder, such as q_proj")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,6 +29,7 @@ class GenerationOptions(TypedDict, total=False):
     beams: int | None
     candidates: int | None
     rerank: str | None
+    refine: int | None
     length_penalty: float | None
     min_tokens: int | None
     max_tokens: int | None
@@ -140,9 +141,9 @@ class CaptionPipeline:
         options that need one, ``ImageError`` for an image that cannot be read.
         """
         own = self.checkpoint.generation
-        one_by_one = replace(own, beams=1, groups=1, diversity=0.0, candidates=1, rerank="score")
+        one_by_one = replace(own, beams=1, groups=1, diversity=0.0, candidates=1, rerank="score", refine=0)
         config = with_options(one_by_one, options)
-        if config.beams > 1 or config.candidates > 1:
+        if config.beams > 1 or config.candidates > 1 or config.refine:
             raise UsageError(
                 "words come one by one only from a greedy or drawn caption; leave out beams and what needs them"
             )

@@ -63,7 +63,8 @@ class CaptionTokenizer:
     @cached_property
     def pieces(self) -> tuple[bytes, ...]:
         """What each of the V tokens adds to the text, in UTF-8, perhaps part of a character; special ones nothing."""
-        special = (self.config.bos_id, self.config.eos_id, self.config.pad_id)
+        special = {self.config.bos_id, self.config.eos_id, self.config.pad_id}
+        special |= {token for token, added in self.model.get_added_tokens_decoder().items() if added.special}
         written = [self.model.id_to_token(token) or "" for token in range(self.vocab_size)]
         return tuple(
             b"" if token in special else bytes(_BYTES[c] for c in text) if _BYTES.keys() >= set(text) else text.encode()

@@ -22,7 +22,7 @@ HOUSE = ROOT / "captioner"
 FLOORS = {
     "errors": 0,
     **dict.fromkeys(("config", "version"), 1),
-    **dict.fromkeys(("layers", "data", "metrics", "text", "card"), 2),
+    **dict.fromkeys(("layers", "data", "metrics", "text", "card", "files"), 2),
     "models": 3,
     "checkpoint": 4,
     **dict.fromkeys(("hf_import", "generation"), 5),
@@ -33,8 +33,8 @@ FLOORS = {
     "cli": 10,
     **dict.fromkeys(("__init__", "__main__"), 11),
 }
-OPTIONAL = ("pyarrow", "tensorboard", "torch.utils.tensorboard", "transformers", "pycocoevalcap")
-HEAVY = ("torch", "torchvision", "timm", "transformers", "accelerate", "tensorboard", "pyarrow")
+OPTIONAL = ("pyarrow", "tensorboard", "torch.utils.tensorboard", "transformers", "pycocoevalcap", "peft")
+HEAVY = ("torch", "torchvision", "timm", "transformers", "accelerate", "tensorboard", "pyarrow", "peft")
 
 
 def module_name(path: Path) -> str:

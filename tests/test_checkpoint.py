@@ -18,8 +18,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from captioner import checkpoint as module
-from captioner.checkpoint import Checkpoint, find, load, save
+from captioner import files
+from captioner.checkpoint import Checkpoint, load, save
 from captioner.config import (
     CaptionerConfig,
     DecoderConfig,
@@ -29,6 +29,7 @@ from captioner.config import (
     VisionConfig,
 )
 from captioner.errors import CheckpointError
+from captioner.files import find
 from captioner.models.captioner import Captioner
 from captioner.text import CaptionTokenizer, train_tokenizer
 
@@ -284,9 +285,9 @@ def test_a_hub_that_fails(error: Exception, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_model_that_ships(monkeypatch: pytest.MonkeyPatch, saved: Path, tmp_path: Path) -> None:
-    monkeypatch.setattr(module, "SHIPPED", saved)
+    monkeypatch.setattr(files, "SHIPPED", saved)
     assert load().config == load(saved).config
-    monkeypatch.setattr(module, "SHIPPED", tmp_path / "nothing")
+    monkeypatch.setattr(files, "SHIPPED", tmp_path / "nothing")
     sentence(load, "holds no model")
 
 

@@ -14,10 +14,13 @@ from captioner.config import (
     DecoderConfig,
     GenerationConfig,
     PreprocessConfig,
+    SamplingConfig,
     TextConfig,
     VisionConfig,
+    WordRules,
     from_dict,
     to_dict,
+    with_options,
 )
 from captioner.errors import CaptionerError, ConfigError
 
@@ -119,3 +122,147 @@ def test_impossible_preprocessing(values: dict[str, Any]) -> None:
 def test_a_config_that_is_no_table(values: Any) -> None:
     with pytest.raises(ConfigError, match="GenerationConfig must be a table of settings"):
         from_dict(GenerationConfig, values)
+
+
+def test_rules_and_sampling_go_through_json() -> None:
+    rules = WordRules(prefix="a", require=("dog|cat", "hot dog"), forbid=("b",), bias={"x y": -1.5}, no_repeat_ngram=2)
+    for config in (
+        GenerationConfig(beams=4, rules=rules, length_penalty=0.5),
+        GenerationConfig(sampling=SamplingConfig(temperature=0.7, top_p=0.9, seed=-3), candidates=3, rerank="consensus"),
+        GenerationConfig(beams=6, groups=3, diversity=0.4),
+    ):
+        assert from_dict(GenerationConfig, json.loads(json.dumps(to_dict(config)))) == config
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"min_tokens": 9, "max_tokens": 8}, "min_tokens 9 is more than max_tokens 8; lower it"),
+        ({"beams": 2, "sampling": {}}, "sampling draws words, 2 beams search for them; set beams to 1 or drop it"),
+        ({"beams": 2, "candidates": 3}, "3 captions per image need at least as many beams, not 2, or sampling"),
+        ({"beams": 5, "groups": 2, "diversity": 1}, "5 beams do not make 2 equal groups; choose a divisor"),
+        ({"beams": 4, "groups": 2}, "diversity above 0 and groups above 1 belong together"),
+        ({"beams": 4, "diversity": 0.5}, "diversity above 0 and groups above 1 belong together"),
+        ({"beams": 4, "groups": 2, "diversity": -1}, "diversity must be at least 0 and at most 1000, not -1"),
+        ({"beams": 4, "groups": 2, "diversity": float("inf")}, "diversity must be"),
+        ({"diversity": float("nan")}, "diversity must be"),
+        ({"length_penalty": float("nan")}, "length_penalty must be from -100 to 100, not nan"),
+        ({"length_penalty": 1e6}, "length_penalty must be"),
+        ({"rules": {"require": ["dog"]}}, "words that must appear need a beam search without groups"),
+        ({"rules": {"require": ["dog"]}, "sampling": {}}, "words that must appear need a beam search"),
+        ({"rules": {"require": ["dog"]}, "beams": 4, "groups": 2, "diversity": 1}, "words that must appear need"),
+        ({"beams": 2, "candidates": 2, "rerank": "consensus"}, "a consensus needs at least 3 candidates, not 2"),
+        ({"rerank": "loudness"}, "rerank must be one of score, consensus, not 'loudness'"),
+        ({"sampling": {"temperature": 0}}, "temperature must be above 0, not 0; beams 1 is the limit at 0"),
+        ({"sampling": {"temperature": float("nan")}}, "temperature must be above 0"),
+        ({"sampling": {"temperature": float("inf")}}, "temperature must be above 0"),
+        ({"sampling": {"top_k": 0}}, "top_k must be at least 1, not 0"),
+        ({"sampling": {"top_p": 0}}, "top_p must be above 0 and at most 1, not 0"),
+        ({"sampling": {"min_p": 1.1}}, "min_p must be above 0 and at most 1, not 1.1"),
+        ({"sampling": {"typical_p": float("nan")}}, "typical_p must be above 0 and at most 1"),
+        ({"rules": {"repetition_penalty": 0}}, "repetition_penalty must be above 0 and at most 1000, not 0"),
+        ({"rules": {"repetition_penalty": float("inf")}}, "repetition_penalty must be"),
+        ({"rules": {"repetition_penalty": float("nan")}}, "repetition_penalty must be"),
+        ({"rules": {"no_repeat_ngram": -1}}, "no_repeat_ngram must be at least 0, not -1"),
+        ({"rules": {"require": ["dog", " "]}}, "require holds an empty word"),
+        ({"rules": {"require": ["dog|"]}}, "require holds an empty word"),
+        ({"rules": {"forbid": [""]}}, "forbid holds an empty word"),
+        ({"rules": {"bias": {"": 1}}}, "bias holds an empty word"),
+        ({"rules": {"bias": {3: 1}}}, "bias must name words or phrases, not 3"),
+        ({"rules": {"bias": {"dog": float("inf")}}}, "the bias of 'dog' must be a number from -1000 to 1000, not inf"),
+        ({"rules": {"bias": {"dog": float("-inf")}}}, "the bias of 'dog' must be .*; forbid what must not be said"),
+        ({"rules": {"bias": {"dog": float("nan")}}}, "the bias of 'dog' must be"),
+        ({"rules": {"bias": {"dog": True}}}, "the bias of 'dog' must be"),
+        ({"rules": {"bias": {"dog": "much"}}}, "the bias of 'dog' must be"),
+        ({"rules": {"prefix": "a photo of a Dog,", "forbid": ["dog"]}}, "'dog' is forbidden and stands in prefix too"),
+        ({"beams": 2, "rules": {"require": ["hot dog"], "forbid": ["dog"]}}, "'dog' is forbidden and stands in require"),
+        ({"beams": 2, "rules": {"require": ["dog|hot dog"], "forbid": ["DOG"]}}, "'DOG' is forbidden and stands in"),
+        ({"rules": {"bias": {"hot  dog": 1}, "forbid": ["hot dog"]}}, "'hot dog' is forbidden and stands in bias too"),
+    ],
+)
+def test_contradictions_are_one_sentence(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        from_dict(GenerationConfig, values)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"require": ["dog|puppy"], "forbid": ["dog"]},  # puppy will do
+        {"require": ["dogs"], "forbid": ["dog"]},
+        {"require": ["hot dog"], "forbid": ["dog hot"]},
+        {"prefix": "a hot", "forbid": ["hot dog"]},
+        {"bias": {"dog": -3, "cat": 2.5}, "forbid": ["c++ (draft)"]},
+    ],
+)
+def test_what_only_looks_like_a_contradiction(rules: dict[str, Any]) -> None:
+    from_dict(GenerationConfig, {"beams": 2, "rules": rules})
+
+
+SAMPLING = GenerationConfig(sampling=SamplingConfig(temperature=0.7, seed=3), candidates=2)
+BEAMS = GenerationConfig(beams=5, length_penalty=1.0, rules=WordRules(no_repeat_ngram=3))
+
+
+@pytest.mark.parametrize(
+    ("config", "options", "wanted"),
+    [
+        (BEAMS, {}, {}),
+        (BEAMS, {"beams": None, "temperature": None, "prefix": None}, {}),
+        (BEAMS, {"beams": 2, "max_tokens": 9}, {"beams": 2, "max_tokens": 9}),
+        (BEAMS, {"prefix": "a"}, {"rules": WordRules(prefix="a", no_repeat_ngram=3)}),
+        (BEAMS, {"forbid": "dog"}, {"rules": WordRules(forbid=("dog",), no_repeat_ngram=3)}),
+        (BEAMS, {"forbid": ["dog", "cat"]}, {"rules": WordRules(forbid=("dog", "cat"), no_repeat_ngram=3)}),
+        (BEAMS, {"temperature": 1}, {"beams": 1, "sampling": SamplingConfig(temperature=1.0)}),
+        (BEAMS, {"seed": 7, "candidates": 9}, {"beams": 1, "candidates": 9, "sampling": SamplingConfig(seed=7)}),
+        (BEAMS, {"sampling": SamplingConfig(top_k=3)}, {"beams": 1, "sampling": SamplingConfig(top_k=3)}),
+        (BEAMS, {"candidates": 4}, {"candidates": 4}),
+        (BEAMS, {"candidates": 8}, {"candidates": 8, "beams": 8}),
+        (BEAMS, {"groups": 2, "diversity": 1}, {"beams": 6, "groups": 2, "diversity": 1.0}),
+        (BEAMS, {"groups": 3, "diversity": 1, "candidates": 7}, {"beams": 9, "groups": 3, "candidates": 7}),
+        (GenerationConfig(), {"groups": 3, "diversity": 0.5}, {"beams": 3, "groups": 3, "diversity": 0.5}),
+        (GenerationConfig(), {"require": "dog"}, {"beams": 5, "rules": WordRules(require=("dog",))}),
+        (GenerationConfig(beams=2), {"require": ["a"], "beams": 3}, {"beams": 3}),
+        (GenerationConfig(beams=7), {"require": ["a"]}, {"beams": 7}),
+        (GenerationConfig(beams=2, rules=WordRules(require=("a",))), {"max_tokens": 9}, {"beams": 2, "max_tokens": 9}),
+        (GenerationConfig(beams=2, rules=WordRules(require=("a",))), {"require": []}, {"rules": WordRules()}),
+        (SAMPLING, {"top_p": 0.9}, {"sampling": SamplingConfig(temperature=0.7, seed=3, top_p=0.9), "candidates": 2}),
+        (SAMPLING, {"beams": 3}, {"sampling": None, "beams": 3}),
+        (SAMPLING, {"beams": 1, "max_tokens": 4}, {"max_tokens": 4}),
+        (SAMPLING, {"require": "dog"}, {"sampling": None, "beams": 5}),
+        (SAMPLING, {"groups": 2, "diversity": 1}, {"sampling": None, "beams": 2, "groups": 2}),
+        (GenerationConfig(beams=4, groups=2, diversity=1.0), {"top_k": 5}, {"beams": 1, "groups": 1, "diversity": 0.0}),
+    ],
+)
+def test_options(config: GenerationConfig, options: dict[str, Any], wanted: dict[str, Any]) -> None:
+    found = with_options(config, options)
+    assert {name: getattr(found, name) for name in wanted} == wanted
+    untouched = set(to_dict(config)) - {*wanted, *options, "rules", "sampling", "beams"}
+    assert {name: getattr(found, name) for name in untouched} == {name: getattr(config, name) for name in untouched}
+    if not wanted:
+        assert found == config
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"loudness": 3}, "there is no setting 'loudness' of generation"),
+        ({"beams": 3, "temperature": 0.5}, "sampling draws words, 3 beams search for them"),
+        ({"beams": 2, "candidates": 3}, "3 captions per image need at least as many beams, not 2"),
+        ({"require": "dog", "forbid": "dog"}, "'dog' is forbidden and stands in require too"),
+        ({"require": "dog", "beams": 1}, "words that must appear need a beam search"),
+        ({"require": "dog", "top_k": 3}, "words that must appear need a beam search"),
+        ({"groups": 2}, "diversity above 0 and groups above 1 belong together"),
+        ({"groups": 0}, "generation.groups must be at least 1, not 0"),
+        ({"candidates": 0}, "generation.candidates must be at least 1, not 0"),
+        ({"beams": "many"}, "beams must be a int, not 'many'"),
+        ({"beams": 2.5}, "beams must be a int"),
+        ({"forbid": [3]}, r"forbid\[0\] must be a str, not 3"),
+        ({"bias": "dog"}, "bias must be a table of settings"),
+        ({"rerank": "best"}, "rerank must be one of"),
+    ],
+)
+def test_options_that_cannot_be(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        with_options(GenerationConfig(), options)
+    assert "\n" not in str(caught.value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from captioner.config import TextConfig
@@ -113,3 +115,34 @@ def test_another_file_is_refused_in_one_sentence(text: str, tokenizer: CaptionTo
     with pytest.raises(CheckpointError, match=r"tokenizer\.json is not") as caught:
         CaptionTokenizer.from_json(text, tokenizer.config)
     assert "\n" not in str(caught.value)
+
+
+def test_pieces_joined_are_the_text(tokenizer: CaptionTokenizer) -> None:
+    assert len(tokenizer.pieces) == tokenizer.vocab_size
+    for caption in ANY:
+        ids = [token for token in tokenizer.encode(caption) if token not in (0, 1, 2)]
+        assert b"".join(tokenizer.pieces[token] for token in ids).decode().strip() == tokenizer.decode(ids)
+    assert {piece for piece in tokenizer.pieces if len(piece) == 1} == {bytes([byte]) for byte in range(256)}
+
+
+def test_tokens_that_are_no_text_are_empty_pieces(tokenizer: CaptionTokenizer) -> None:
+    """Start, end, fill, and whatever else the tokenizer calls special: ``decode`` leaves them all out."""
+    from tokenizers import AddedToken
+
+    own = CaptionTokenizer.from_json(tokenizer.to_json(), tokenizer.config)
+    own.model.add_special_tokens([AddedToken("<mask>", special=True)])
+    own.model.add_tokens([AddedToken("<smile>", special=False)])
+    mask, smile = own.vocab_size - 2, own.vocab_size - 1
+    assert [own.pieces[token] for token in (0, 1, 2, mask)] == [b""] * 4
+    assert own.pieces[smile] == b"<smile>"
+    for ids in ([*own.encode("a"), mask, *own.encode("dog")], [*own.encode("a"), smile]):
+        assert b"".join(own.pieces[token] for token in ids).decode().strip() == own.decode(ids)
+
+
+def test_any_tokens_in_a_row_are_their_pieces(tokenizer: CaptionTokenizer) -> None:
+    """Also those that no text is made of, with parts of characters."""
+    generator = random.Random(0)
+    for _ in range(300):
+        ids = [generator.randrange(3, tokenizer.vocab_size) for _ in range(8)]
+        joined = b"".join(tokenizer.pieces[token] for token in ids).decode(errors="replace")
+        assert joined.strip() == tokenizer.decode(ids)

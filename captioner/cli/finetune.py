@@ -1,7 +1,8 @@
 """Fine-tune a captioner on your own images.
 
 Starts from ``--model`` and keeps its architecture, tokenizer and preprocessing. The best weights on held-out images are
-kept, those of the start among them.
+kept, those of the start among them. With ``--recipe lora``, or ``--set adapter.method=lora`` (or ``adalora`` or
+``prefix``), a small adapter alone is trained and saved; ``captioner convert DIR OUT --merge`` makes it whole.
 """
 
 from __future__ import annotations

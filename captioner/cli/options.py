@@ -63,6 +63,11 @@ GENERATION: dict[str, dict[str, Any]] = {
     "beams": {"type": positive, "metavar": "N", "help": "beams of the search, 1 is greedy"},
     "candidates": {"type": positive, "metavar": "N", "help": "captions of a photo that compete: best beams, or draws"},
     "rerank": {"choices": ("score", "consensus"), "help": "compete by their own score, or by consensus of them all"},
+    "refine": {
+        "type": positive,
+        "metavar": "N",
+        "help": "rewrite where the model doubts, up to N rounds; keep the better",
+    },
     "length_penalty": {"type": float, "metavar": "P", "help": "rank by log-probability / length ** P"},
     "min_tokens": {"type": positive, "metavar": "N", "help": "tokens of a caption at least, its end counted"},
     "max_tokens": {"type": positive, "metavar": "N", "help": "tokens of a caption at most, its end counted"},

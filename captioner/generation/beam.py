@@ -15,7 +15,7 @@ from torch import Tensor
 
 from captioner.config import GenerationConfig, TextConfig
 from captioner.generation.hypothesis import Hypothesis, finished
-from captioner.generation.step import Writing
+from captioner.generation.step import Writing, wide
 
 
 def beam_search(writing: Writing, text: TextConfig, config: GenerationConfig, steps: int) -> list[list[Hypothesis]]:
@@ -25,10 +25,11 @@ def beam_search(writing: Writing, text: TextConfig, config: GenerationConfig, st
     alive = list(range(writing.images))  # row b of the tensors below is image alive[b]
     groups: list[list[list[Hypothesis]]] = [[[] for _ in alive] for _ in range(config.groups)]
     sums: Tensor | None = None  # (B, G, K) what running beams are ranked by, K = width
+    begun = writing.tokens.shape[2]
     for step in range(1, steps + 1):
         log_probs = writing.next()  # (B, 1 or G * K, V)
         if sums is None:
-            sums = writing.log_probs.sum(-1).double()[..., None]  # (B, 1, 1): one beginning for all groups
+            sums = wide(writing.log_probs.sum(-1))[..., None]  # (B, 1, 1): one beginning for all groups
         taken = torch.zeros_like(log_probs[:, 0]) if config.groups > 1 else None  # (B, V) choices of earlier groups
         parents, tokens, totals = [], [], []
         for group in range(config.groups):
@@ -45,24 +46,23 @@ def beam_search(writing: Writing, text: TextConfig, config: GenerationConfig, st
                 ranked = float(total[row, rank])
                 caption = finished(written, given, text, ranked=ranked, length_penalty=config.length_penalty)
                 insert(groups[group][alive[row]], caption, width)
-            running = total.masked_fill(ends, -torch.inf)
+            running = total.masked_fill(token == text.eos_id, -torch.inf)
             best, order = running.topk(min(width, running.shape[1]), dim=1)  # (B, K)
             best, order = filled(best, width, -math.inf), filled(order, width, 0)
             parents.append(first + parent.gather(1, order))
             tokens.append(token.gather(1, order))
             totals.append(best)
             if taken is not None:
-                taken = taken.scatter_add(1, tokens[-1], torch.ones_like(best, dtype=taken.dtype))
+                taken = taken.scatter_add(1, tokens[-1], (best != -torch.inf).to(taken.dtype))
         if step == steps:
             break
         sums = torch.stack(totals, dim=1)  # (B, G, K)
         heads = sums[..., 0].tolist()
+        lengths = begun + step, begun + steps
         going = [
             row
             for row, image in enumerate(alive)
-            if any(
-                may_improve(groups[g][image], heads[row][g], (step, steps), width, config) for g in range(config.groups)
-            )
+            if any(may_improve(groups[g][image], heads[row][g], lengths, width, config) for g in range(config.groups))
         ]
         if not going:
             break
@@ -82,18 +82,18 @@ def insert(found: list[Hypothesis], caption: Hypothesis, most: int) -> None:
 
 
 def may_improve(
-    found: list[Hypothesis], best: float, steps: tuple[int, int], width: int, config: GenerationConfig
+    found: list[Hypothesis], best: float, lengths: tuple[int, int], width: int, config: GenerationConfig
 ) -> bool:
     """Whether a running beam of the sum ``best`` could still enter the ``found`` captions of its image.
 
-    ``steps`` are those done and the most there may be.
+    ``lengths`` are the running beams' own and the greatest there may be, in tokens, a prefix included.
     """
     if best == -math.inf:  # a tiny vocabulary may have no caption left to write
         return False
     rules = config.rules
     if len(found) < width or rules.repetition_penalty < 1 or any(value > 0 for value in rules.bias.values()):
         return True
-    done, most = steps
+    done, most = lengths
     # Sums only fall; where longer captions are favoured the bound is the longest one.
     length = most if config.length_penalty > 0 else done + 1
     return best / length**config.length_penalty > found[-1].score
@@ -106,7 +106,7 @@ def best_continuations(log_probs: Tensor, sums: Tensor, count: int) -> tuple[Ten
     more than ``count`` among them, which spares a sort of all B * K * V sums.
     """
     each, token = log_probs.topk(min(count, log_probs.shape[-1]), dim=-1)  # (B, K, count)
-    totals, place = (sums[..., None] + each.double()).flatten(1).topk(min(count, each[0].numel()), dim=1)
+    totals, place = (sums[..., None] + wide(each)).flatten(1).topk(min(count, each[0].numel()), dim=1)
     return place // each.shape[-1], token.flatten(1).gather(1, place), totals
 
 

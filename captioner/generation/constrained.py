@@ -17,7 +17,7 @@ from torch import Tensor
 from captioner.config import GenerationConfig, TextConfig
 from captioner.generation.beam import best_continuations, insert, may_improve
 from captioner.generation.hypothesis import Hypothesis, finished
-from captioner.generation.step import Writing
+from captioner.generation.step import Writing, wide
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class Checklist:
 
     def __init__(self, phrases: Sequence[Phrase]) -> None:
         self.phrases = tuple(phrases)
+        self._lengths = [min(map(len, phrase.forms)) for phrase in phrases]  # where the beginning has passed
         self._falls = [[_borders(form) for form in phrase.forms] for phrase in phrases]
 
     def start(self) -> tuple[Progress, ...]:
@@ -66,9 +67,14 @@ class Checklist:
         return any(state != (SAID,) and self._complete(i, state) for i, state in enumerate(states))
 
     def bank(self, states: tuple[Progress, ...]) -> int:
-        """How many tokens of the phrases have been said; the end of a phrase's last word is one more."""
-        pairs = zip(self.phrases, states, strict=True)
-        return sum(p.length + 1 if state == (SAID,) else min(max(state), p.length) for p, state in pairs)
+        """Twice the tokens of the phrases that are said and of the one that is nearest to it, less one where its last
+        word is open.
+
+        Of two phrases that are under way at once only one counts: what goes on with one may be the end of the other. So
+        there is always a token that leads to a fuller bank, and no detour leads to a bank as full as the direct way.
+        """
+        said = sum(2 * length for length, state in zip(self._lengths, states, strict=True) if state == (SAID,))
+        return said + max((self._begun(i, state) for i, state in enumerate(states) if state != (SAID,)), default=0)
 
     def wanted(self, states: tuple[Progress, ...]) -> set[int]:
         """The tokens that take a phrase further."""
@@ -78,6 +84,13 @@ class Checklist:
                 tokens |= {form[done] for form, done in zip(phrase.forms, state, strict=False)}
                 tokens |= {f[d] for f, d in zip(phrase.initial, state[len(phrase.forms) :], strict=True) if d >= 0}
         return tokens
+
+    def _begun(self, index: int, state: Progress) -> int:
+        """What a phrase that is not said yet gives to the bank."""
+        phrase = self.phrases[index]
+        forms = (*phrase.forms, *phrase.initial)
+        missing = min(len(form) - done for form, done in zip(forms, state, strict=True) if done != LOST)
+        return max(2 * (self._lengths[index] - missing), 0) - (missing == 0)
 
     def _complete(self, index: int, state: Progress) -> bool:
         phrase = self.phrases[index]
@@ -130,13 +143,14 @@ def constrained_search(
     begun = checklist.start()
     for token in writing.tokens[0, 0].tolist():
         begun = checklist.after(begun, token)
+    before = writing.tokens.shape[2]
     alive = list(range(writing.images))
     found: list[list[Hypothesis]] = [[] for _ in alive]
     states = [[begun] for _ in alive]  # of every beam of every image under way
     sums: Tensor | None = None  # (B, K)
     for step in range(1, steps + 1):
         log_probs = writing.next()  # (B, 1 or K, V)
-        sums = writing.log_probs.sum(-1).double() if sums is None else sums
+        sums = wide(writing.log_probs.sum(-1)) if sums is None else sums
         going, chosen = [], []
         for row, image in enumerate(alive):
             running: list[_Candidate] = []
@@ -151,7 +165,8 @@ def constrained_search(
                     )
                     insert(found[image], caption, width)
             beams = _shared_out(running, checklist, width)
-            if beams and may_improve(found[image], max(c.total for c in beams), (step, steps), width, config):
+            lengths = before + step, before + steps
+            if beams and may_improve(found[image], beams[0].total, lengths, width, config):
                 going.append(row)
                 chosen.append(beams)
         if not going:
@@ -164,7 +179,7 @@ def constrained_search(
             torch.tensor([[c.parent for c in beams] for beams in filled], device=device),
             torch.tensor([[c.token for c in beams] for beams in filled], device=device),
         )
-        sums = torch.tensor([[c.total for c in beams] for beams in filled], dtype=torch.float64, device=device)
+        sums = torch.tensor([[c.total for c in beams] for beams in filled], dtype=sums.dtype, device=device)
         states = [[c.states for c in beams] for beams in filled]
     return found
 
@@ -183,7 +198,7 @@ def _candidates(
         ending = log_probs[open_words].masked_fill(~boundary, -math.inf).argmax(dim=-1)
         pairs |= set(zip(open_words, ending.tolist(), strict=True))
     rows, columns = zip(*sorted(pairs), strict=True)
-    totals = sums[list(rows)] + log_probs[list(rows), list(columns)].double()
+    totals = sums[list(rows)] + wide(log_probs[list(rows), list(columns)])
     return [
         _Candidate(total, parent, token, checklist.after(states[parent], token))
         for total, parent, token in zip(totals.tolist(), rows, columns, strict=True)

@@ -15,6 +15,8 @@ from captioner.data.loader import load_pixels
 from captioner.errors import CaptionerError, ImageError
 from captioner.generation.hypothesis import Hypothesis
 from captioner.generation.likelihood import score_captions
+from captioner.generation.refine import refine
+from captioner.generation.rerank import rerank
 from captioner.generation.rules import compile_rules
 from captioner.generation.sample import content_seed
 from captioner.generation.search import one_by_one, search
@@ -55,9 +57,11 @@ def caption_pixels(
         memory = _remember(checkpoint, pixels)
         rules = compile_rules(config, checkpoint.tokenizer)
         seeds = [content_seed(image, config.sampling.seed) for image in pixels] if config.sampling else None
-        return search(
-            checkpoint.model.decoder, memory, checkpoint.config.text, config, rules=rules, seeds=seeds
-        ), memory
+        decoder, tokenizer = checkpoint.model.decoder, checkpoint.tokenizer
+        found = search(decoder, memory, checkpoint.config.text, config, rules=rules, seeds=seeds)
+        if config.refine:
+            found = refine(decoder, memory, found, tokenizer, config, rules=rules)
+        return [rerank(candidates, config, tokenizer) for candidates in found], memory
     except torch.OutOfMemoryError as error:
         raise CaptionerError(f"{len(pixels)} images at once do not fit the device; lower --batch-size") from error
 

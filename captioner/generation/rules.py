@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from captioner.config import GenerationConfig
@@ -14,6 +15,7 @@ from captioner.generation.processors import (
     phrase_bias,
     repetition_penalty,
 )
+from captioner.generation.spelling import folded, one_word
 from captioner.text import CaptionTokenizer
 
 
@@ -30,7 +32,7 @@ NO_RULES = Rules()
 
 
 def compile_rules(config: GenerationConfig, tokenizer: CaptionTokenizer) -> Rules:
-    """The rules of ``config``. Raises ``UsageError`` where the caption may not be long enough for them."""
+    """The rules of ``config``. Raises ``UsageError`` where no caption can keep them."""
     rules = config.rules
     processors: list[Processor] = []
     if rules.repetition_penalty != 1:
@@ -42,15 +44,28 @@ def compile_rules(config: GenerationConfig, tokenizer: CaptionTokenizer) -> Rule
         processors.append(phrase_bias(phrases, tokenizer))
     if config.min_tokens > 1:
         processors.append(minimum_length(config.min_tokens, tokenizer.config.eos_id))
-    prefix = tuple(tokenizer.encode(rules.prefix))
+    prefix = tuple(_encoded(rules.prefix, rules.prefix, tokenizer))
     require = tuple(_phrase(phrase, tokenizer) for phrase in rules.require)
-    needed = len(prefix) + sum(phrase.length for phrase in require) + 1
+    needed = max([len(prefix) + max(1, len(_needed(require) - set(prefix))), *(p.length for p in require)])
     if needed > config.max_tokens:
         raise UsageError(
-            f"the prefix and the words that must appear need {needed} tokens with the end, more than max_tokens "
+            f"the prefix and the words that must appear need {needed} tokens at least, more than max_tokens "
             f"{config.max_tokens}; raise it"
         )
     return Rules(tuple(processors), prefix, require)
+
+
+def _needed(phrases: Sequence[Phrase]) -> set[int]:
+    """The tokens without which the phrases cannot be said."""
+    return {token for p in phrases for token in set(p.forms[0]).intersection(*p.forms, *p.initial)}
+
+
+def _encoded(words: str, named: str, tokenizer: CaptionTokenizer) -> list[int]:
+    """``words`` in tokens; errors call it what the user ``named``."""
+    tokens, config = tokenizer.encode(words), tokenizer.config
+    if {config.bos_id, config.eos_id, config.pad_id} & set(tokens):
+        raise UsageError(f"{named!r} names a special token of the checkpoint, which is no word of a caption; drop it")
+    return tokens
 
 
 def _phrase(words: str, tokenizer: CaptionTokenizer) -> Phrase:
@@ -59,13 +74,22 @@ def _phrase(words: str, tokenizer: CaptionTokenizer) -> Phrase:
     initial: set[tuple[int, ...]] = set()
     before = tokenizer.encode("a")
     for choice in words.split("|"):
-        inside = tuple(tokenizer.encode(f"a {choice}")[len(before) :])
-        forms.add(inside)
-        initial.add(tuple(tokenizer.encode(choice)))
+        inside, beginning = _encoded(f"a {choice}", choice, tokenizer)[len(before) :], tokenizer.encode(choice)
+        if not inside or not beginning:
+            raise UsageError(f"{choice!r} is left out of captions, so it cannot be required; name a word")
+        forms.add(tuple(inside))
+        initial.add(tuple(beginning))
     return Phrase(tuple(sorted(forms)), tuple(sorted(initial - forms)), _boundary(tokenizer))
 
 
 def _boundary(tokenizer: CaptionTokenizer) -> tuple[bool, ...]:
-    """Which tokens cannot go on with a word: those that begin with a space or a mark, and the end."""
-    marks = b' ,.;:!?"()'
-    return tuple(not piece or piece[:1] in marks for piece in tokenizer.pieces)
+    """Which tokens cannot go on with a word: those that begin with a space or a mark, and the end.
+
+    Hyphen and apostrophe go on with it; so may a token that begins inside a character.
+    """
+
+    def ends(first: str) -> bool:
+        return first not in "-'\u2019" and first.isprintable() and not one_word("a", first)
+
+    firsts = [folded(piece)[:1] for piece in tokenizer.pieces]
+    return tuple(token == tokenizer.config.eos_id or ends(first) for token, first in enumerate(firsts))

@@ -27,8 +27,8 @@ def draw(config: SamplingConfig, seeds: Sequence[int], count: int) -> Choose:
 
     def choose(log_probs: Tensor, images: Tensor) -> Tensor:
         numbers = [torch.rand(count, 1, generator=generators[image], dtype=torch.float64) for image in images.tolist()]
-        uniform = torch.stack(numbers)  # (B, K, 1)
         sums = wide(likelier_part(log_probs, config)).exp().cumsum(dim=-1)  # (B, 1 or K, V)
+        uniform = torch.stack(numbers).to(sums)  # (B, K, 1)
         sums = sums.expand(-1, count, -1).contiguous()
         drawn = torch.searchsorted(sums, uniform * sums[..., -1:], right=True).squeeze(-1)  # (B, K)
         return drawn.clamp(max=sums.shape[-1] - 1)  # nothing is left where the rules leave no token

@@ -36,13 +36,17 @@ class Writing:
         steps: int,
         captions: int,
         processors: Sequence[Processor] = (),
-        prefix: Sequence[int] = (),
+        prefix: Sequence[int] | Sequence[Sequence[int]] = (),
     ) -> None:
-        """At most ``steps`` tokens after the ``prefix`` that every caption begins with, ``captions`` of each image."""
+        """At most ``steps`` tokens after the ``prefix``, ``captions`` of each image.
+
+        Every caption begins with the ``prefix``, or those of image b with ``prefix[b]``, all of one length.
+        """
         self.decoder, self.memory, self.processors = decoder, memory, processors
         device = memory.centres.device
-        self.cache = decoder.new_cache(memory.images, 1 + len(prefix) + captions * steps)
-        self.tokens = torch.tensor(list(prefix), dtype=torch.long, device=device).expand(memory.images, 1, -1)
+        begun = torch.tensor(prefix, dtype=torch.long, device=device)  # (T,) or (B, T)
+        self.cache = decoder.new_cache(memory.images, 1 + begun.shape[-1] + captions * steps)
+        self.tokens = (begun if begun.ndim == 1 else begun[:, None]).expand(memory.images, 1, -1)
         start = torch.tensor([[text.bos_id]], device=device).expand(memory.images, 1)
         self._asked = torch.cat([start, self.tokens[:, 0]], dim=1)  # (N, T) tokens that the decoder has not read
         self.log_probs = torch.zeros(memory.images, 1, 0, dtype=torch.float32, device=device)

@@ -69,7 +69,7 @@ def walk(writing: Writing, text: TextConfig, steps: int, choose: Choose) -> Iter
 def write(
     writing: Writing, text: TextConfig, steps: int, choose: Choose, *, length_penalty: float
 ) -> list[list[Hypothesis]]:
-    """The captions of each image that ``choose`` leads to, best first; none of those that the rules leave unfinished."""
+    """The captions of each image that ``choose`` leads to, best first; not those that rules leave unfinished."""
     found: list[list[Hypothesis]] = [[] for _ in range(writing.images)]
     for step in walk(writing, text, steps, choose):
         for row, caption in step.ends.nonzero().tolist():

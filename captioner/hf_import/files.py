@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captioner.checkpoint import download, read_json
 from captioner.config import TextConfig
 from captioner.errors import CheckpointError
+from captioner.files import download, read_json
 from captioner.text import CaptionTokenizer
 
 

@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from captioner.checkpoint import Checkpoint, load_weights, read_json
+from captioner.checkpoint import Checkpoint, load_weights
 from captioner.config import CaptionerConfig, GenerationConfig, TextConfig, from_dict
 from captioner.errors import CheckpointError, ConfigError
+from captioner.files import read_json
 from captioner.hf_import.files import locate, read_tokenizer, read_weights
 from captioner.hf_import.gpt2 import decoder_config, decoder_weights
 from captioner.hf_import.vit import BACKBONES, encoder_weights, preprocess_config, vision_config

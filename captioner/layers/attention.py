@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captioner.layers.cache import LayerCache
+from captioner.layers.prefix import Prefix
 
 Sight = tuple[Tensor | None, Tensor | None]  # masks of the global and of the local reading; None hides nothing
 
@@ -84,24 +85,34 @@ class MixedRead(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Each word reads the words before it."""
+    """Each word reads the words before it, and before those a learned prefix where there is one."""
 
-    def __init__(self, width: int, heads: int, kind: str) -> None:
+    def __init__(self, width: int, heads: int, kind: str, prefix: int = 0) -> None:
         super().__init__()
         self.heads = heads
         self.qkv_proj = nn.Linear(width, 3 * width)  # one product: at few rows it costs what one of three would
         self.read = MixedRead(width, heads, kind)
         self.out_proj = nn.Linear(width, width)
+        self.prefix: Prefix | None = None
+        if prefix:
+            self.add_prefix(prefix)
+
+    def add_prefix(self, length: int) -> None:
+        """Read ``length`` learned keys and values too."""
+        weight = self.qkv_proj.weight
+        self.prefix = Prefix(self.heads, length, weight.shape[1] // self.heads).to(weight)
 
     def forward(self, x: Tensor, sight: Sight, cache: LayerCache | None = None) -> Tensor:
         """``x`` (N, T, D), the words after those in ``cache``; ``sight`` says what they see. Returns (N, T, D).
 
-        With a cache the captions of an image fold into one axis of queries, as its slots do.
+        With a cache the captions of an image fold into one axis of queries, as its slots do; it holds the prefix.
         """
         folded = x if cache is None else x.reshape(cache.keys.shape[0], -1, x.shape[-1])  # (B, K * T, D)
         q, k, v = (split_heads(part, self.heads) for part in self.qkv_proj(folded).chunk(3, dim=-1))
         if cache is not None:
             k, v = cache.append(k, v)
+        elif self.prefix is not None:
+            k, v = self.prefix.before(k, v)
         read = self.read(folded, (q, k, v), *sight)
         return self.out_proj(merge_heads(read)).view(x.shape)  # (N, T, D)
 

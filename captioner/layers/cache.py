@@ -36,7 +36,8 @@ class DecoderCache:
     """One ``LayerCache`` per decoder block, and which slots the K captions of each of the B images see.
 
     ``words``: tokens in each caption so far. ``visible`` (B, K, slots), or None as long as there is one caption per
-    image, which sees all. ``places`` (slots,): the word's place in its caption.
+    image, which sees all. ``places`` (slots,): the word's place in its caption, or -1 for a learned prefix, which all
+    words see, however far they have come.
     """
 
     layers: list[LayerCache]
@@ -75,7 +76,7 @@ class DecoderCache:
         self.words += tokens
         if window is None or self.words <= window:
             return everything, everything
-        near = places > own - window
+        near = (places > own - window) | (places < 0)
         return everything, near if everything is None else everything & near
 
     def fork(self, parents: Tensor) -> None:

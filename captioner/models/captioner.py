@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from captioner.config import CaptionerConfig
+from captioner.config import AdapterConfig, CaptionerConfig
+from captioner.errors import UsageError
+from captioner.layers.linears import Precision
 from captioner.models.decoder import Decoder, ImageMemory
 from captioner.models.vision import EncodedImage, Features, VisionEncoder
 
@@ -21,6 +23,17 @@ class Captioner(nn.Module):
         self.config = config
         self.vision = VisionEncoder(config.vision, config.preprocess, config.decoder.width)
         self.decoder = Decoder(config.decoder)
+        self.adapter: AdapterConfig | None = None  # what alone is trained and saved, where something is
+        self.precision: Precision | None = None  # set by ``for_inference``; such a model only captions
+
+    def train(self, mode: bool = True) -> Captioner:
+        """As ``nn.Module`` has it. Raises ``UsageError`` for a model that was prepared for inference."""
+        if mode and self.precision is not None:
+            raise UsageError(
+                f"the model is prepared for inference in {self.precision} and cannot be trained; load its checkpoint "
+                "without a precision"
+            )
+        return super().train(mode)
 
     def encode_image(self, pixels: Tensor) -> EncodedImage:
         """``pixels`` (B, 3, size, size), normalised -> patch tokens (B, S, D)."""

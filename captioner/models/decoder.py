@@ -6,10 +6,11 @@ With pattern ``G`` everywhere and no gate this is Hugging Face's GPT-2 with ``ad
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -50,7 +51,7 @@ class Block(nn.Module):
         width, heads, eps = config.width, config.heads, config.norm_eps
         hidden = config.mlp_width or 4 * width
         self.self_norm = nn.LayerNorm(width, eps=eps)
-        self.self_attn = SelfAttention(width, heads, self_kind)
+        self.self_attn = SelfAttention(width, heads, self_kind, config.prefix)
         self.cross_norm = nn.LayerNorm(width, eps=eps)
         self.cross_attn = CrossAttention(width, heads, cross_kind)
         self.cross_gate = nn.Parameter(torch.zeros(())) if config.cross_gate else None
@@ -116,7 +117,18 @@ class Decoder(nn.Module):
         """An empty cache with room for ``slots`` tokens per image, those of all its captions together."""
         config = self.config
         shape = (config.layers, config.heads, config.width // config.heads)
-        return empty_cache(images, slots, shape, self.token_embedding.weight)
+        cache = empty_cache(images, config.prefix + slots, shape, self.token_embedding.weight)
+        cache.places[: config.prefix] = -1
+        for layer, block in zip(cache.layers, self.blocks, strict=True):
+            if (prefix := cast(Block, block).self_attn.prefix) is not None:
+                layer.append(*prefix.of(images))
+        return cache
+
+    def add_prefix(self, length: int) -> None:
+        """Let every layer read ``length`` more keys and values, new ones, before the words."""
+        self.config = replace(self.config, prefix=length)
+        for block in self.blocks:
+            cast(Block, block).self_attn.add_prefix(length)
 
     def forward(
         self,
@@ -138,6 +150,8 @@ class Decoder(nn.Module):
         else:
             everything = causal_mask(count, window=None, device=tokens.device)
             sight = everything, causal_mask(count, window=window, device=tokens.device) if window else None
+            if before := self.config.prefix:  # every word sees all of it
+                sight = cast(Sight, tuple(m if m is None else F.pad(m, (before, 0), value=True) for m in sight))
         places = torch.arange(start, start + count, device=tokens.device)
         x = self.dropout(self.token_embedding(tokens) + self.position_embedding(places))  # (N, T, D)
         for i, block in enumerate(self.blocks):

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
 from PIL import ImageOps
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 
 Views = Literal["plain", "mirrored", "augmented"]
+Vary: TypeAlias = Callable[[tuple[int, ...], random.Random], tuple[int, ...]]
+"""What becomes of a caption's tokens each time that it is seen, by chance of the given draws."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ class Item:
 class CaptionItems(Dataset[Item]):
     """Images with captions. A key is (place in the dataset, seed of the draw).
 
-    ``views``: the photo as it is (``plain``), or mirrored by chance (``mirrored``), or drawn by ``augment``.
+    ``views``: the photo as it is (``plain``), or mirrored by chance (``mirrored``), or drawn by ``augment``. ``vary``
+    comes after all other draws of an image.
     """
 
     def __init__(
@@ -88,8 +91,9 @@ class CaptionItems(Dataset[Item]):
         context: int,
         views: Views = "plain",
         store: FeatureStore | None = None,
+        vary: Vary | None = None,
     ) -> None:
-        self.samples, self.preprocess, self.views, self.store = samples, preprocess, views, store
+        self.samples, self.preprocess, self.views, self.store, self.vary = samples, preprocess, views, store, vary
         self.captions_per_image = captions_per_image
         self.encoded = [tuple(tuple(tokenizer.encode(c)[: context - 1]) for c in s.captions) for s in samples]
         self.flips = [may_flip(s.captions) for s in samples]
@@ -103,7 +107,10 @@ class CaptionItems(Dataset[Item]):
         captions = self.encoded[place]
         if len(captions) > self.captions_per_image:
             captions = tuple(draw.sample(captions, self.captions_per_image))
-        return Item(captions, self._image(place, draw), self.samples[place].name)
+        image = self._image(place, draw)
+        if self.vary is not None:
+            captions = tuple(self.vary(ids, draw) for ids in captions)
+        return Item(captions, image, self.samples[place].name)
 
     def _image(self, place: int, draw: random.Random) -> Tensor:
         flip = self.flips[place] and self.views != "plain"

@@ -10,13 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from captioner.errors import ConfigError
+from captioner.models.adapters import is_trained
 from captioner.models.captioner import Captioner
 from captioner.models.vision import VisionEncoder
 from captioner.training.recipe import Stage
 
 
 def choose_trained(model: Captioner, stage: Stage, trained: Callable[[str], bool]) -> None:
-    """Set ``requires_grad``: what the task names, and of the backbone what ``stage.vision`` says."""
+    """Set ``requires_grad``: what the task names, and of the backbone what ``stage.vision`` says.
+
+    Where there is an adapter, nothing else is trained.
+    """
     vision = model.vision
     vision.backbone_frozen = stage.vision == "frozen"
     names: set[str] = set()
@@ -25,7 +29,8 @@ def choose_trained(model: Captioner, stage: Stage, trained: Callable[[str], bool
         names = used if stage.vision == "all" else _last_groups(vision.backbone, stage.vision, used)
     for name, parameter in model.named_parameters():
         inside = name.startswith("vision.backbone.")
-        parameter.requires_grad_(trained(name) and (not inside or name.removeprefix("vision.backbone.") in names))
+        wanted = trained(name) and (not inside or name.removeprefix("vision.backbone.") in names)
+        parameter.requires_grad_(wanted and is_trained(model, name))
 
 
 def _in_use(vision: VisionEncoder, size: int) -> set[str]:

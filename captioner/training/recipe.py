@@ -13,7 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from captioner.config import DecoderConfig, GenerationConfig, PreprocessConfig, VisionConfig, from_dict
+from captioner.config import (
+    AdapterConfig,
+    DecoderConfig,
+    GenerationConfig,
+    PreprocessConfig,
+    VisionConfig,
+    from_dict,
+)
 from captioner.errors import ConfigError
 
 if sys.version_info >= (3, 11):
@@ -101,6 +108,7 @@ class Recipe:
     ``decoder_weights``: ``random``, or the directory or hub id of a GPT-2 that the decoder starts from.
     ``captions_per_image``: K of a step. ``decoder``: ``DecoderConfig`` without its vocabulary. ``precision``: of the
     products under autocast; ``auto`` is bf16 where the hardware multiplies it (CUDA, CPUs with AMX), else fp32.
+    ``adapter``: what alone is trained, on top of a captioner that stays as it is.
     """
 
     seed: int = 0
@@ -115,6 +123,7 @@ class Recipe:
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
     tokenizer: TokenizerRecipe = field(default_factory=TokenizerRecipe)
     generation: GenerationConfig = field(default_factory=GenerationConfig)
+    adapter: AdapterConfig | None = None
     stages: tuple[Stage, ...] = (Stage(),)
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from captioner.checkpoint import Checkpoint
+from captioner.checkpoint import Checkpoint, merged
 from captioner.config import to_dict
 from captioner.errors import ConfigError, TrainingError, UsageError
 from captioner.training.recipe import Recipe
@@ -30,20 +30,29 @@ def train(
     With ``resume`` the run in ``out`` goes on where its last saved state stands; without it a run that lies there is
     never overwritten. Raises a ``CaptionerError`` when the recipe, the data and what lies in ``out`` do not fit.
     """
-    _check(recipe, data, out, resume)
+    _check(recipe, data, out, resume, start)
+    from captioner.training.adapting import with_adapter
     from captioner.training.trainer import Trainer  # accelerate and torch's loaders take seconds to import
 
+    if start is not None and recipe.adapter is None:
+        start = merged(start)
     if start is not None:
         recipe = _as_started(recipe, start)
     checkpoint = start or new_captioner(recipe, data)
+    if recipe.adapter is not None:
+        captions = [sample.captions[0] for sample in data.train[: recipe.adapter.length]]
+        recipe, checkpoint = with_adapter(recipe, checkpoint, recipe.adapter, captions)
     report(
         f"{len(data.train)} images to train on, {len(data.validation)} held out, {len(data.text)} lines of text; "
         f"{sum(p.numel() for p in checkpoint.model.parameters()) / 1e6:.1f}M parameters"
     )
+    if recipe.adapter is not None:
+        count = sum(p.numel() for p in checkpoint.model.parameters() if p.requires_grad)
+        report(f"{recipe.adapter.method}: {count / 1e6:.2f}M of them are trained, the rest stays as it is")
     return Trainer(recipe, data, checkpoint, out).run(resume=resume, judge_start=start is not None)
 
 
-def _check(recipe: Recipe, data: Data, out: Path, resume: bool) -> None:
+def _check(recipe: Recipe, data: Data, out: Path, resume: bool, start: Checkpoint | None) -> None:
     """What would stop the run later, said before hours have gone into it."""
     for stage in recipe.stages:
         if stage.task not in TASKS:
@@ -51,6 +60,8 @@ def _check(recipe: Recipe, data: Data, out: Path, resume: bool) -> None:
             raise ConfigError(f"there is no task {stage.task!r} for a stage; did you mean {near[0]}?")
         TASKS[stage.task].check(data)
         TASKS[stage.task].options_of(stage)
+    if recipe.adapter is not None and start is None:
+        raise UsageError("an adapter is trained on top of a captioner: use `captioner finetune --model M`")
     if resume and not (out / STATE).exists():
         raise TrainingError(f"there is no run to resume in {out}; start it without --resume")
     if not resume and (out / STATE).exists():

@@ -58,12 +58,15 @@ def read_state(directory: Path) -> dict[str, Any]:
         raise TrainingError(f"{path} is damaged ({_first_line(error)}); start again with another --out") from error
 
 
-def run_identity(recipe: Recipe, data: str) -> dict[str, Any]:
-    """What must be the same for a run to go on: all settings, flat (``stages.0.lr``), and ``data``, a fingerprint."""
+def run_identity(recipe: Recipe, data: str, *, base: str = "") -> dict[str, Any]:
+    """What must be the same for a run to go on: all settings, flat (``stages.0.lr``), and ``data``, a fingerprint.
+
+    ``base`` is the fingerprint of the weights that an adapter is trained on.
+    """
     values = {**to_dict(recipe), "decoder": to_dict(recipe.decoder_config(1))}
     values["vision"]["backbone_args"] = str(values["vision"]["backbone_args"])
     settings = {name: value for name, value in _flat(values).items() if name not in _FREE}
-    return {"settings": {**settings, "number of stages": len(recipe.stages)}, "data": data}
+    return {"settings": {**settings, "number of stages": len(recipe.stages), "base weights": base}, "data": data}
 
 
 def refuse_another(state: Mapping[str, Any], identity: Mapping[str, Any], directory: Path) -> None:

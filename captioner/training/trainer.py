@@ -30,6 +30,7 @@ from captioner.checkpoint import Checkpoint, save
 from captioner.config import to_dict
 from captioner.errors import TrainingError
 from captioner.evaluation.evaluate import fingerprint
+from captioner.training.adapting import RankBudget
 from captioner.training.batches import Batch, Plan, batches
 from captioner.training.features import FeatureStore, build_store
 from captioner.training.interrupt import Interrupt
@@ -60,6 +61,7 @@ class Trainer:
         self.accelerator = accelerator(recipe)
         self.model = checkpoint.model.to(self.accelerator.device)
         self.average = copy.deepcopy(self.model)  # what is validated and saved; follows the model where ema is 0
+        self.ranks = RankBudget(self.model, self.average)
         self.best: dict[str, Tensor] = {}
         self.position = Position()
         self.log = RunLog(directory, active=self.accelerator.is_main_process)
@@ -67,7 +69,8 @@ class Trainer:
         self.interrupt = Interrupt()
         captions = fingerprint([*data.train, *data.validation])
         text = [*data.text, *data.validation_text, checkpoint.tokenizer.to_json()]
-        self.identity = run_identity(recipe, captions + hashlib.sha256("\n".join(text).encode()).hexdigest()[:12])
+        learnt = captions + hashlib.sha256("\n".join(text).encode()).hexdigest()[:12]
+        self.identity = run_identity(recipe, learnt, base=checkpoint.base.fingerprint if checkpoint.base else "")
 
     def run(self, *, resume: bool = False, judge_start: bool = False) -> Path:
         """Train to the end and return the directory of the best checkpoint.
@@ -102,9 +105,11 @@ class Trainer:
             if self.best:
                 self.model.load_state_dict(self.best)
             self.average.load_state_dict(self.model.state_dict())
-            if index and TASKS[self.recipe.stages[index - 1].task].wants_images != task.wants_images:
+            if index and TASKS[self.recipe.stages[index - 1].task].yardstick != task.yardstick:
                 where.best_score = float("-inf")
             where.stage, where.epoch, where.step, where.since_best = index, 0, 0, 0
+        for done in self.recipe.stages[: index + 1]:
+            self.model.config = self.average.config = TASKS[done.task].taught(self.model.config)
         choose_trained(self.model, stage, task.trained)
         store = self._store(stage)
         items = task.items(store)
@@ -121,6 +126,7 @@ class Trainer:
         set_checkpointing(self.model, stage)
         optimizer = make_optimizer(self.model, stage)
         wrapped, optimizer = self.accelerator.prepare(self.model, optimizer)
+        self.ranks.begin(stage.epochs * plan.steps, first=index == 0)
         if state is not None:
             optimizer.load_state_dict(state["optimizer"])
             set_random_state(state["random"])
@@ -167,7 +173,7 @@ class Trainer:
                 with self.accelerator.autocast():  # accelerate wraps a model's forward for its first stage only
                     losses = task.loss(wrapped, batch)
                 self._refuse_broken(losses["loss"], batch)
-                self.accelerator.backward(losses["loss"] * scale)
+                self.accelerator.backward(losses["loss"] * scale + self.ranks.penalty() / len(step))
                 for name, value in {**losses, **batch.figures}.items():
                     sums[name] = sums.get(name, torch.zeros((), device=device)) + value.detach()
                 images += len(batch.names) * self.accelerator.num_processes
@@ -175,6 +181,7 @@ class Trainer:
                 [p for p in self.model.parameters() if p.requires_grad], stage.clip or float("inf")
             )
             optimizer.step()
+            self.ranks.step(where.epoch * steps + where.step + 1)
             optimizer.zero_grad(set_to_none=True)
             where.step, where.total_step = where.step + 1, where.total_step + 1
             update_average(self.average, self.model, stage.ema, where.epoch * steps + where.step)
@@ -276,6 +283,7 @@ class Trainer:
                 "best": self.best,
                 "optimizer": optimizer.state_dict(),
                 "random": random_state(),
+                "ranks": self.ranks.state(),
             }
             write_state(state, self.directory)
 
@@ -288,4 +296,5 @@ class Trainer:
         except RuntimeError as error:
             raise TrainingError(f"the run in {self.directory} is of another model; choose another --out") from error
         self.best, self.position = state["best"], state["position"]
+        self.ranks.load(state.get("ranks", {}))
         return state

@@ -62,6 +62,54 @@ def test_cached_steps_are_the_whole_pass_also_after_reordering(
         logits = decoder(tokens[:, -1:], memory, cache)
 
 
+@pytest.mark.parametrize(("self_pattern", "cross_pattern"), [("G", "G"), ("L", "M"), ("M", "G"), ("GM", "LG")])
+@torch.inference_mode()
+def test_cached_steps_are_the_whole_pass_behind_a_prefix(
+    self_pattern: str, cross_pattern: str, make_decoder: Make
+) -> None:
+    decoder = make_decoder(self_pattern=self_pattern, cross_pattern=cross_pattern, prefix=4)
+    memory = decoder.remember(image(2))
+    cache = decoder.new_cache(2, 30)
+    tokens = torch.randint(0, 11, (2, 2))
+    logits = decoder(tokens, memory, cache)  # one caption of each image, then three, then two, and one image less
+    torch.testing.assert_close(logits, decoder(tokens, memory), atol=1e-5, rtol=1e-5)
+    for captions in (3, 3, 2, 2, 3):
+        before = len(tokens) // 2
+        parents = torch.randint(0, before, (2, captions))
+        cache.fork(parents)
+        rows = (parents + torch.tensor([[0], [before]])).flatten()
+        tokens = torch.cat([tokens[rows], torch.randint(0, 11, (len(rows), 1))], dim=1)
+        logits = decoder(tokens[:, -1:], memory, cache)
+        torch.testing.assert_close(logits, decoder(tokens, memory)[:, -1:], atol=1e-5, rtol=1e-5)
+    assert cache.words == 7
+    left = torch.tensor([1])
+    cache.keep(left)
+    memory, tokens = memory.select(left), torch.cat([tokens[3:], torch.randint(0, 11, (3, 1))], dim=1)
+    step = decoder(tokens[:, -1:], memory, cache)
+    torch.testing.assert_close(step, decoder(tokens, memory)[:, -1:], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("self_pattern", ["G", "L", "M"])
+@torch.inference_mode()
+def test_a_prefix_is_read_like_words_that_have_no_place(self_pattern: str, make_decoder: Make) -> None:
+    """Keys and values of real words, put into the cache by hand and taken out of the count, give the same logits."""
+    plain = make_decoder(self_pattern=self_pattern)
+    said, tokens = torch.randint(0, 11, (1, 3)), torch.randint(0, 11, (2, 7))
+    cache = plain.new_cache(2, 20)
+    plain(said.expand(2, -1), None, cache)
+    cache.words = 0
+    cache.places[:3] = -1
+    by_hand = torch.cat([plain(tokens[:, i : i + 1], None, cache) for i in range(7)], dim=1)
+    decoder = make_decoder(self_pattern=self_pattern)
+    decoder.add_prefix(3)
+    for layer, block in zip(cache.layers, decoder.blocks, strict=True):
+        block.self_attn.prefix.keys.copy_(layer.keys[0, :, :3])
+        block.self_attn.prefix.values.copy_(layer.values[0, :, :3])
+    torch.testing.assert_close(decoder(tokens), by_hand, atol=1e-5, rtol=1e-5)
+    assert (decoder(tokens) - plain(tokens)).abs().max() > 1e-2
+    assert decoder.config.prefix == 3
+
+
 @torch.inference_mode()
 def test_images_that_end_leave_memory_and_cache_alike(make_decoder: Make) -> None:
     decoder = make_decoder(cross_pattern="M")

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captioner.config import from_dict
+from captioner.config import CaptionerConfig, from_dict
 from captioner.data.samples import Sample
 from captioner.models.captioner import Captioner
 from captioner.text import CaptionTokenizer
-from captioner.training.batches import Batch, CaptionItems, Collate, Items, Views
+from captioner.training.batches import Batch, CaptionItems, Collate, Items, Vary, Views
 from captioner.training.features import FeatureStore
 from captioner.training.recipe import Recipe, Stage
 
@@ -37,7 +37,8 @@ class NoOptions:
 class Task(ABC):
     """One objective of the loop.
 
-    ``Options`` is the dataclass of a task's own settings, those in ``Stage.options``.
+    ``Options`` is the dataclass of a task's own settings, those in ``Stage.options``. Validation scores of two tasks
+    compare where their ``yardstick`` is the same.
 
     ``prepare`` works without gradient on the inner model (sampling, scoring); ``loss`` calls ``wrapped`` once, since a
     loss computed around the wrapper of a distributed run would train without synchronising.
@@ -47,6 +48,7 @@ class Task(ABC):
         self.recipe, self.stage, self.data, self.tokenizer = recipe, stage, data, tokenizer
 
     wants_images = True
+    yardstick = "captions"
     Options: type[Any] = NoOptions
 
     @classmethod
@@ -57,6 +59,11 @@ class Task(ABC):
     @classmethod  # noqa: B027 - most tasks want no more than images
     def check(cls, data: Data) -> None:
         """Raise ``DataError`` if this task cannot learn from ``data``."""
+
+    @classmethod
+    def taught(cls, config: CaptionerConfig) -> CaptionerConfig:
+        """What a checkpoint of this ``config`` says of itself when this task has trained it."""
+        return config
 
     @abstractmethod
     def items(self, store: FeatureStore | None) -> Items:
@@ -82,7 +89,9 @@ class Task(ABC):
     def validate(self, model: Captioner, store: FeatureStore | None, device: torch.device) -> dict[str, float]:
         """Figures on held-out data; ``score`` among them decides which weights are best (higher is better)."""
 
-    def captions(self, samples: Sequence[Sample], store: FeatureStore | None, *, views: Views) -> CaptionItems:
+    def captions(
+        self, samples: Sequence[Sample], store: FeatureStore | None, *, views: Views, vary: Vary | None = None
+    ) -> CaptionItems:
         """The image items of these samples under the recipe."""
         return CaptionItems(
             samples,
@@ -92,6 +101,7 @@ class Task(ABC):
             context=self.recipe.decoder_config(1).context,
             views=views,
             store=store,
+            vary=vary,
         )
 
     def collate(self, store: FeatureStore | None = None) -> Collate:

@@ -14,8 +14,9 @@ from captioner.metrics.bleu import bleu
 from captioner.metrics.cider import cider_d
 from captioner.metrics.words import words
 from captioner.models.captioner import Captioner
+from captioner.models.decoder import Decoder, ImageMemory
 from captioner.models.vision import Features
-from captioner.training.batches import Batch, CaptionItems, batches
+from captioner.training.batches import Batch, CaptionItems, Vary, Views, batches
 from captioner.training.features import FeatureStore
 from captioner.training.tasks.base import Task, plain_nll, weighted_cross_entropy
 
@@ -23,8 +24,11 @@ from captioner.training.tasks.base import Task, plain_nll, weighted_cross_entrop
 class CrossEntropy(Task):
     """Label-smoothed cross-entropy on all captions of an image under one encoding (Vinyals et al. 2015, eq. 1)."""
 
+    vary: Vary | None = None
+
     def items(self, store: FeatureStore | None) -> CaptionItems:
-        return self.captions(self.data.train, store, views="augmented" if self.stage.augment else "mirrored")
+        views: Views = "augmented" if self.stage.augment else "mirrored"
+        return self.captions(self.data.train, store, views=views, vary=self.vary)
 
     def lengths(self) -> Sequence[int]:
         """By the longest caption: a step is as long as its longest one, and images of short ones need not wait."""
@@ -39,30 +43,36 @@ class CrossEntropy(Task):
         )
         return {"loss": loss, "nll": nll}
 
+    def judge(self, decoder: Decoder, memory: ImageMemory, batch: Batch) -> dict[str, tuple[float, float]]:
+        """(Sum of -log p, number of predicted tokens) of a batch of held-out captions, by what is predicted."""
+        return {"token": plain_nll(decoder(batch.tokens.flatten(0, 1), memory), batch)}
+
     @torch.inference_mode()
     def validate(self, model: Captioner, store: FeatureStore | None, device: torch.device) -> dict[str, float]:
         samples = self.data.validation
         items = self.captions(samples, store, views="plain")
         keys = [[(i, 0) for i in range(at, min(at + 32, len(items)))] for at in range(0, len(items), 32)]
-        total = count = 0.0
+        judged: dict[str, tuple[float, float]] = {}
         said: list[list[str]] = []
         for batch in batches(items, keys, self.collate(store), workers=self.recipe.workers if store is None else 0):
             batch = batch.to(device)
             image = cast(Tensor | Features, batch.image)
             encoded = model.vision.tokens(image) if isinstance(image, Features) else model.encode_image(image)
             memory = model.remember(encoded)  # once, for the likelihood and the search
-            nll, tokens = plain_nll(model.decoder(batch.tokens.flatten(0, 1), memory), batch)
-            total, count = total + nll, count + tokens
+            for name, (nll, tokens) in self.judge(model.decoder, memory, batch).items():
+                total, count = judged.get(name, (0.0, 0.0))
+                judged[name] = total + nll, count + tokens
             found = search(model.decoder, memory, self.tokenizer.config, self.recipe.generation)
             said += [words(self.tokenizer.decode(best[0].tokens)) for best in found]
         references = [[words(caption) for caption in sample.captions] for sample in samples]
         cider, scores = cider_d(said, references), bleu(said, references)
+        mean = {name: total / max(count, 1) for name, (total, count) in judged.items()}
         return {
             # CIDEr-D of very few images is 0 whatever is said of them; then the likelihood decides.
-            "score": cider.mean - 1e-3 * total / count,
+            "score": cider.mean - 1e-3 * mean["token"],
             "cider_d": cider.mean,
             "bleu4": scores.bleu4,
             "distinct": 100 * len({tuple(s) for s in said}) / len(said),
-            "token_nll": total / count,
-            "token_perplexity": math.exp(total / count),
+            **{f"{name}_nll": value for name, value in mean.items()},
+            **{f"{name}_perplexity": math.exp(value) for name, value in mean.items()},
         }

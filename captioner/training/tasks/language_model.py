@@ -19,6 +19,7 @@ class LanguageModel(Task):
     """Next-token prediction on lines of text (Radford et al. 2019), through the decoder without its image half."""
 
     wants_images = False
+    yardstick = "text"
 
     @classmethod
     def check(cls, data: Data) -> None:
