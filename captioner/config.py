@@ -139,7 +139,7 @@ class AdapterConfig:
     rank: int = 8
     alpha: int = 16
     targets: tuple[str, ...] = ("q_proj", "qkv_proj", "kv_proj", "out_proj", "fc1", "fc2")
-    length: int = 16
+    length: int = 8
 
     def __post_init__(self) -> None:
         _at_least_one(self, "adapter", "rank", "alpha", "length")

@@ -20,6 +20,8 @@ from captioner.generation.words import as_they_come, confidence, word_log_probs
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from captioner.layers.linears import Precision
+
 S = TypeVar("S", bound=ImageSource)
 
 
@@ -196,12 +198,20 @@ class CaptionPipeline:
         return replace(best, alternatives=tuple(others))
 
 
-def load(source: str | os.PathLike[str] | None = None, *, device: str | None = None) -> CaptionPipeline:
+def load(
+    source: str | os.PathLike[str] | None = None, *, device: str | None = None, precision: Precision = "fp32"
+) -> CaptionPipeline:
     """A pipeline from a checkpoint directory, a Hugging Face hub id, or with nothing the model that ships.
 
-    ``device``: as torch names it; the first CUDA device, else Apple's, else the CPU, where left out.
+    ``device``: as torch names it; the first CUDA device, else Apple's, else the CPU, where left out. ``precision`` of
+    the weights: less is faster. The model is prepared for captioning alone; ``captioner.checkpoint.load`` gives one
+    that can be trained and saved.
     """
-    return CaptionPipeline(load_checkpoint(source, device=choose_device(device)))
+    from captioner.models.precision import for_inference
+
+    checkpoint = load_checkpoint(source, device=choose_device(device))
+    for_inference(checkpoint.model, precision)
+    return CaptionPipeline(checkpoint)
 
 
 def choose_device(name: str | None = None) -> str:

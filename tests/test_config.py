@@ -128,7 +128,9 @@ def test_rules_and_sampling_go_through_json() -> None:
     rules = WordRules(prefix="a", require=("dog|cat", "hot dog"), forbid=("b",), bias={"x y": -1.5}, no_repeat_ngram=2)
     for config in (
         GenerationConfig(beams=4, rules=rules, length_penalty=0.5),
-        GenerationConfig(sampling=SamplingConfig(temperature=0.7, top_p=0.9, seed=-3), candidates=3, rerank="consensus"),
+        GenerationConfig(
+            sampling=SamplingConfig(temperature=0.7, top_p=0.9, seed=-3), candidates=3, rerank="consensus"
+        ),
         GenerationConfig(beams=6, groups=3, diversity=0.4),
     ):
         assert from_dict(GenerationConfig, json.loads(json.dumps(to_dict(config)))) == config
@@ -175,7 +177,10 @@ def test_rules_and_sampling_go_through_json() -> None:
         ({"rules": {"bias": {"dog": True}}}, "the bias of 'dog' must be"),
         ({"rules": {"bias": {"dog": "much"}}}, "the bias of 'dog' must be"),
         ({"rules": {"prefix": "a photo of a Dog,", "forbid": ["dog"]}}, "'dog' is forbidden and stands in prefix too"),
-        ({"beams": 2, "rules": {"require": ["hot dog"], "forbid": ["dog"]}}, "'dog' is forbidden and stands in require"),
+        (
+            {"beams": 2, "rules": {"require": ["hot dog"], "forbid": ["dog"]}},
+            "'dog' is forbidden and stands in require",
+        ),
         ({"beams": 2, "rules": {"require": ["dog|hot dog"], "forbid": ["DOG"]}}, "'DOG' is forbidden and stands in"),
         ({"rules": {"bias": {"hot  dog": 1}, "forbid": ["hot dog"]}}, "'hot dog' is forbidden and stands in bias too"),
     ],

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
 
     from captioner.pipelines import load
 
-    pipe = load(args.model, device=args.device)
+    pipe = load(args.model, device=args.device, precision=args.precision)
     if args.stream:
         return _stream(pipe, _chain(first, found), options)
     listed: list[Path] = []

@@ -40,11 +40,13 @@ def run(args: argparse.Namespace) -> int:
 
     from captioner.checkpoint import load
     from captioner.evaluation.evaluate import evaluate
+    from captioner.models.precision import for_inference
     from captioner.pipelines import choose_device
 
     for problem in dataset.problems:
         print(f"captioner: {problem}", file=sys.stderr)
     checkpoint = load(args.model, device=choose_device(args.device))
+    for_inference(checkpoint.model, args.precision)
     if args.aspect:
         config = checkpoint.model.config
         checkpoint.model.config = replace(config, preprocess=replace(config.preprocess, aspect=args.aspect))

@@ -18,7 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_training(parser)
     parser.add_argument("--model", metavar="M", help="checkpoint directory or hub id (default: the model that ships)")
     parser.add_argument(
-        "--recipe", default="finetune", metavar="NAME", help="shipped recipe or .toml file (default: finetune)"
+        "--recipe",
+        default="finetune",
+        metavar="NAME",
+        help="shipped recipe or .toml file (default: finetune; lora trains a small adapter alone)",
     )
 
 

@@ -22,6 +22,12 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     """--model, --device and --batch-size: what every verb that captions takes."""
     parser.add_argument("--model", metavar="M", help="checkpoint directory or hub id (default: the model that ships)")
     parser.add_argument("--device", help="as torch names it: cpu, cuda, cuda:1, mps (default: the fastest there is)")
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "bf16", "int8"),
+        default="fp32",
+        help="of the weights; less is faster, and a few captions change (default: fp32)",
+    )
     parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="images at once (default: 16)")
 
 

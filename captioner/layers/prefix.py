@@ -10,8 +10,9 @@ class Prefix(nn.Module):
     """P keys and values of one layer's self-attention (Li and Liang 2021, arXiv 2101.00190, eq. 3).
 
     They are seen by every word and have no place among them: positions count the words alone, and a local window never
-    leaves them behind. The paper found them hard to train from random values and put an MLP in front of them; it found
-    too that activations of real words are the better start, and those need no MLP: see ``models/adapters.py``.
+    leaves them behind. They are learned directly, and begin small and random: sixteen of them cost the shipped model
+    0.15 nats a token before any training. The paper would rather begin with the activations of real words; those of
+    captions cost it 1.7, being read as a caption that is already said.
     """
 
     def __init__(self, heads: int, length: int, head_width: int) -> None:

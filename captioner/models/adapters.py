@@ -18,24 +18,24 @@ from torch import Tensor, nn
 
 from captioner.config import AdapterConfig
 from captioner.errors import CheckpointError, ConfigError, MissingExtraError
-from captioner.layers.cache import DecoderCache
-from captioner.layers.prefix import Prefix
 from captioner.models.captioner import Captioner
-from captioner.models.decoder import Block, Decoder
+from captioner.models.decoder import Decoder
 
 NAME = "default"  # what peft calls an adapter that is not named
 PEFT_ROOT = "base_model.model."  # what peft puts before a model's own names in a file
 
 
-def insert(model: Captioner, config: AdapterConfig, words: Sequence[int] = ()) -> None:
+def insert(model: Captioner, config: AdapterConfig) -> None:
     """Put a fresh adapter into ``model``, in place; all that was there is frozen.
 
-    LoRA and AdaLoRA change no output until they are trained. A prefix does: it begins as ``words``, tokens that the
-    captions begin after, if they are given. Raises ``ConfigError`` for a target that is no linear
-    layer of the decoder, and for a prefix before a prefix; ``MissingExtraError`` where peft is not installed.
+    LoRA and AdaLoRA change no output until they are trained; a prefix draws a little attention to itself at once.
+    Raises ``ConfigError`` for a target that is no linear layer of the decoder, and for a prefix before a prefix;
+    ``MissingExtraError`` where peft is not installed.
     """
     if config.method == "prefix":
-        _add_prefix(model.decoder, config.length, words)
+        if model.config.decoder.prefix:
+            raise ConfigError("the model has a prefix already; train a lora or adalora adapter on top of it")
+        model.decoder.add_prefix(config.length)
         model.config = replace(model.config, decoder=model.decoder.config)
     else:
         peft = import_peft()
@@ -114,31 +114,6 @@ def import_peft() -> Any:
     except ImportError as error:
         raise MissingExtraError("peft", "finetune", "a LoRA or AdaLoRA adapter") from error
     return peft
-
-
-@torch.no_grad()
-def _add_prefix(decoder: Decoder, length: int, words: Sequence[int]) -> None:
-    """A prefix of ``length``, which begins as the keys and values that the decoder makes of ``words``, again and again.
-
-    The paper found activations of real words the better start, above all where data are few; random values take
-    attention away from the words before them. Without ``words`` it begins at random.
-    """
-    if decoder.config.prefix:
-        raise ConfigError("the model has a prefix already; train a lora or adalora adapter on top of it")
-    cache: DecoderCache | None = None
-    if words:
-        said = torch.tensor([words[: min(length, decoder.config.context)]], device=decoder.lm_head.weight.device)
-        cache = decoder.new_cache(1, said.shape[1])
-        training = decoder.training
-        decoder.eval()(said, None, cache)
-        decoder.train(training)
-    decoder.add_prefix(length)
-    if cache is not None:
-        slots = torch.arange(length, device=cache.places.device) % cache.words
-        for layer, block in zip(cache.layers, decoder.blocks, strict=True):
-            prefix = cast(Prefix, cast(Block, block).self_attn.prefix)
-            prefix.keys.copy_(layer.keys[0, :, slots])
-            prefix.values.copy_(layer.values[0, :, slots])
 
 
 def _pattern(decoder: Decoder, targets: Sequence[str]) -> str:

@@ -53,6 +53,7 @@ class VisionEncoder(nn.Module):
             raise ConfigError(f"timm cannot build {config.backbone!r} with these arguments: {error}") from error
         self.backbone = backbone.to(memory_format=torch.channels_last)
         self.backbone_frozen = False
+        self.backbone_dtypes: tuple[torch.dtype, torch.dtype] | None = None  # what goes in and out, where cast
         self._grouped = any(isinstance(module, nn.Conv2d) and module.groups > 1 for module in backbone.modules())
         if config.norm_eps is not None:
             for module in self.backbone.modules():
@@ -64,7 +65,7 @@ class VisionEncoder(nn.Module):
                 f"vision.project is off, but the backbone is {self.channels} wide and the decoder {width}"
             )
         self.norm = nn.LayerNorm(self.channels) if config.norm else nn.Identity()
-        self.proj = nn.Linear(self.channels, width) if config.project else nn.Identity()
+        self.proj: nn.Module = nn.Linear(self.channels, width) if config.project else nn.Identity()
         self.positions: nn.Parameter | None = None
         if config.positions:
             self.eval()  # asking for the grid must not move the statistics of a BatchNorm
@@ -89,8 +90,12 @@ class VisionEncoder(nn.Module):
     def features(self, pixels: Tensor) -> Features:
         """``pixels`` (B, 3, height, width), normalised -> the backbone's last features, before any pooling."""
         pixels = pixels.contiguous(memory_format=torch.channels_last)
+        if self.backbone_dtypes is not None:
+            pixels = pixels.to(self.backbone_dtypes[0])
         with self._precision(pixels.device.type):
             out = self.backbone.forward_features(pixels)
+        if self.backbone_dtypes is not None:
+            out = out.to(self.backbone_dtypes[1])
         if out.ndim == 3:  # a ViT: (B, prefix + h * w, C), its final norm applied
             prefix = int(getattr(self.backbone, "num_prefix_tokens", 0))
             return Features(out, _grid(out.shape[1] - prefix, pixels.shape[2] / pixels.shape[3]), prefix)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -17,18 +17,15 @@ from captioner.models.captioner import Captioner
 from captioner.training.recipe import Recipe
 
 
-def with_adapter(
-    recipe: Recipe, start: Checkpoint, adapter: AdapterConfig, captions: Sequence[str]
-) -> tuple[Recipe, Checkpoint]:
-    """The recipe with a frozen backbone, and ``start`` with a fresh adapter in its model; ``captions`` begin a prefix.
+def with_adapter(recipe: Recipe, start: Checkpoint, adapter: AdapterConfig) -> tuple[Recipe, Checkpoint]:
+    """The recipe with a frozen backbone, and ``start`` with a fresh adapter in its model.
 
     Raises ``CheckpointError`` where ``start`` could not be named as the adapter's base, ``ConfigError`` for an adapter
     that does not fit it.
     """
     base = base_of(start)
     torch.manual_seed(recipe.seed)
-    tokens = [token for caption in captions for token in start.tokenizer.encode(caption)]
-    adapters.insert(start.model, adapter, tokens)
+    adapters.insert(start.model, adapter)
     frozen = replace(recipe, stages=tuple(replace(stage, vision="frozen") for stage in recipe.stages))
     return frozen, replace(start, base=base)
 

@@ -40,8 +40,7 @@ def train(
         recipe = _as_started(recipe, start)
     checkpoint = start or new_captioner(recipe, data)
     if recipe.adapter is not None:
-        captions = [sample.captions[0] for sample in data.train[: recipe.adapter.length]]
-        recipe, checkpoint = with_adapter(recipe, checkpoint, recipe.adapter, captions)
+        recipe, checkpoint = with_adapter(recipe, checkpoint, recipe.adapter)
     report(
         f"{len(data.train)} images to train on, {len(data.validation)} held out, {len(data.text)} lines of text; "
         f"{sum(p.numel() for p in checkpoint.model.parameters()) / 1e6:.1f}M parameters"

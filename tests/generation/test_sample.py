@@ -115,6 +115,16 @@ def test_tokens_are_drawn_as_often_as_the_distribution_says(config: SamplingConf
         assert_drawn(counts[image], dict(enumerate(row)))
 
 
+@pytest.mark.parametrize("number", [0.0, 1 - 2**-53])
+def test_the_least_and_the_greatest_number_draw_what_can_be_drawn(
+    number: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_probs = torch.tensor([[[-torch.inf, -1.0, -torch.inf, -1.0, -torch.inf]]])
+    monkeypatch.setattr(torch, "rand", lambda *shape, **_: torch.full(shape, number, dtype=torch.float64))
+    choose = draw(SamplingConfig(), [0], 2)
+    assert choose(log_probs, torch.arange(1)).tolist() == [[3 if number else 1] * 2]
+
+
 @pytest.mark.parametrize(
     ("config", "rules"),
     [

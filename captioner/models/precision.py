@@ -1,0 +1,153 @@
+"""A loaded model made ready to caption: as fast as its device allows, in one of three precisions.
+
+On a CPU, linear layers are packed (``layers/linears.py``), batch norms fold into the convolutions before them, and a
+convolutional backbone computes in bf16 where less than fp32 is asked for. What flows between the layers stays fp32, as
+do norms, softmax, gates and the Gaussian focus. On a GPU fp32 stays as it is and bf16 is a cast of the whole model, its
+logits and focus apart.
+"""
+
+from __future__ import annotations
+
+from typing import cast, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from captioner.errors import UsageError
+from captioner.layers.attention import Focus, MixedRead
+from captioner.layers.linears import PackedLinear, Precision, has_product
+from captioner.models.adapters import merge
+from captioner.models.captioner import Captioner
+from captioner.models.decoder import Decoder
+from captioner.models.vision import VisionEncoder
+
+__all__ = ["Precision", "for_inference"]
+
+SAME = 1e-3  # of the largest feature: rounding stays two orders below it, folding what does not belong together above
+
+
+@torch.no_grad()
+def for_inference(model: Captioner, precision: Precision) -> Captioner:
+    """``model`` itself, prepared in place on the device where it is; from then on it only captions.
+
+    An adapter is merged first. The weights as they were are let go, so the model can be neither trained nor saved nor
+    moved: load the checkpoint again for that. Raises ``UsageError`` for a model that was prepared before, and for int8
+    on a device other than a CPU.
+    """
+    device = next(model.parameters()).device
+    if precision not in get_args(Precision):
+        raise UsageError(f"there is no precision {precision!r}; choose one of {', '.join(get_args(Precision))}")
+    if model.precision is not None:
+        raise UsageError(f"the model is prepared in {model.precision} already; load its checkpoint again")
+    if precision == "int8" and device.type != "cpu":
+        raise UsageError(f"int8 is for CPUs; on the device {device.type} choose bf16 or fp32")
+    if model.adapter is not None:
+        merge(model)
+    model.eval().requires_grad_(False)
+    used = _fold_norms(model.vision, model.config.preprocess.size)
+    if device.type == "cpu":
+        _prepare_backbone(model.vision, precision, used)
+        _pack_decoder(model.decoder, precision)
+    elif precision == "bf16":
+        _cast(model)
+    model.precision = precision
+    return model
+
+
+def _fold_norms(vision: VisionEncoder, size: int) -> list[str]:
+    """Fold each batch norm of the backbone into the convolution whose output it reads; the names of linear layers used.
+
+    Which belong together one image tells; and whether all that depends on the convolution goes through the norm: the
+    features of the same image must stay the same, or nothing is folded.
+    """
+    backbone = vision.backbone
+    made: dict[int, tuple[str, Tensor]] = {}  # outputs of convolutions, kept so that no other takes their address
+    pairs: list[tuple[str, str]] = []
+    linears: list[str] = []
+    hooks = []
+
+    def watch(name: str, module: nn.Module) -> None:
+        def after(module: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
+            if isinstance(module, nn.Linear):
+                linears.append(name)
+            elif isinstance(module, nn.Conv2d):
+                made[id(out)] = name, out
+            elif given and id(given[0]) in made:
+                pairs.append((made[id(given[0])][0], name))
+
+        hooks.append(module.register_forward_hook(after))
+
+    for name, module in backbone.named_modules():
+        if isinstance(module, (nn.Linear, nn.Conv2d, nn.BatchNorm2d)):
+            watch(name, module)
+    device = next(backbone.parameters()).device
+    pixels = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device)
+    before = vision.features(pixels).values
+    for hook in hooks:
+        hook.remove()
+    names = [name for pair in pairs for name in pair]
+    once = [pair for pair in pairs if names.count(pair[0]) == names.count(pair[1]) == 1]  # shared layers stay
+    old = {name: backbone.get_submodule(name) for pair in once for name in pair}
+    for conv, norm in once:
+        fused = fuse_conv_bn_eval(cast(nn.Conv2d, old[conv]), cast(nn.BatchNorm2d, old[norm]))
+        backbone.set_submodule(conv, fused)
+        # timm's batch norms apply the activation too
+        backbone.set_submodule(norm, cast(nn.Module, getattr(old[norm], "act", nn.Identity())))
+    if once:
+        after = vision.features(pixels).values
+        if not (after - before).abs().max() <= SAME * before.abs().max():
+            for name, module in old.items():
+                backbone.set_submodule(name, module)
+    return sorted(set(linears))
+
+
+def _prepare_backbone(vision: VisionEncoder, precision: Precision, used: list[str]) -> None:
+    """Pack the linear layers that were ``used`` as layers; where most weights are elsewhere, cast all instead.
+
+    Some backbones only read the weights of a linear layer (BEiT's fused projections): those stay.
+    """
+    backbone = vision.backbone
+    layers = [(name, module) for name in used if type(module := backbone.get_submodule(name)) is nn.Linear]
+    linear = sum(module.weight.numel() for _, module in layers)
+    if precision != "fp32" and 2 * linear < sum(p.numel() for p in backbone.parameters()):
+        if has_product("bf16"):
+            backbone.bfloat16()
+            vision.backbone_dtypes = torch.bfloat16, torch.float32
+    else:
+        for name, module in layers:
+            backbone.set_submodule(name, PackedLinear(module, precision))
+    if isinstance(vision.proj, nn.Linear):
+        vision.proj = PackedLinear(vision.proj, precision)
+
+
+def _pack_decoder(decoder: Decoder, precision: Precision) -> None:
+    """Focus and gates are small and decide much: they stay. So do logits in bf16, whose steps of 1/16 around 10 would
+    make many words equal."""
+    deciding = [module for module in decoder.modules() if isinstance(module, (Focus, MixedRead))]
+    small = {id(part) for module in deciding for part in module.modules()}
+    for name, module in list(decoder.named_modules()):
+        if type(module) is nn.Linear and id(module) not in small:
+            own: Precision = "fp32" if name == "lm_head" and precision == "bf16" else precision
+            decoder.set_submodule(name, PackedLinear(module, own))
+
+
+class _Widened(nn.Module):
+    """A layer that computes in fp32 what flows past in less."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer.float()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x.float())
+
+
+def _cast(model: Captioner) -> None:
+    """All of ``model`` to bf16 but its last norm and its logits, which are of fp32 weights."""
+    decoder = model.decoder
+    weight = decoder.lm_head.weight.detach().float().clone()
+    model.bfloat16()  # the table of tokens too, which was one with the weights of the logits
+    decoder.lm_head.weight = nn.Parameter(weight, requires_grad=False)
+    decoder.final_norm = cast(nn.LayerNorm, _Widened(decoder.final_norm))
+    model.vision.backbone_dtypes = torch.bfloat16, torch.bfloat16
