@@ -1,0 +1,72 @@
+"""Fine-tune an adapter, use it, merge it: from the command line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from captioner.checkpoint import load
+from captioner.cli import main
+
+QUICK = ["precision=fp32", "workers=0", "stages.0.epochs=1", "stages.0.batch_size=8", "validation_images=2"]
+
+
+def finetune(toy: Path, base: Path, out: Path, *settings: str) -> list[str]:
+    given = [part for setting in (*QUICK, *settings) for part in ("--set", setting)]
+    return ["finetune", "--data", str(toy), "--model", str(base), "--out", str(out), *given]
+
+
+@pytest.mark.parametrize("method", ["lora", "adalora", "prefix"])
+def test_an_adapter_is_used_like_any_model_and_merged(
+    toy: Path, learnt: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], method: str
+) -> None:
+    mine = tmp_path / "mine"
+    assert main(finetune(toy, learnt, mine, f"adapter.method={method}")) == 0
+    out, err = capsys.readouterr()
+    assert out == f"{mine / 'best'}\n"
+    assert f"{method}: " in err
+    assert "M of them are trained, the rest stays as it is" in err
+
+    photos = sorted(str(path) for path in (toy / "images").iterdir())[:4]
+    assert main(["convert", str(mine), str(tmp_path / "whole"), "--merge"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'whole'}\n"
+    said = []
+    for model in (mine, tmp_path / "whole"):
+        assert main(["caption", *photos, "--model", str(model), "--device", "cpu"]) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1]
+    assert len(said[0].splitlines()) == 4
+    assert main(["evaluate", "--data", str(toy), "--model", str(mine), "--device", "cpu", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 2
+    assert load(tmp_path / "whole").base is None
+
+
+def test_the_shipped_recipe_trains_lora(toy: Path, learnt: Path, tmp_path: Path) -> None:
+    assert main([*finetune(toy, learnt, tmp_path / "mine"), "--recipe", "lora"]) == 0
+    found = json.loads((tmp_path / "mine" / "best" / "adapter" / "adapter_config.json").read_text())
+    assert (found["peft_type"], found["r"], found["lora_alpha"]) == ("LORA", 8, 16)
+
+
+def test_what_cannot_be_is_one_sentence(
+    toy: Path, learnt: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = shutil.copytree(learnt / "best", tmp_path / "base")
+    assert main(["convert", str(base), str(tmp_path / "x"), "--merge"]) == 1
+    said = f"captioner: {base} is no adapter, so there is nothing to merge; leave --merge out\n"
+    assert capsys.readouterr().err == said
+    assert main(finetune(toy, base, tmp_path / "mine", "adapter.rank=2")) == 1
+    assert capsys.readouterr().err == "captioner: setting adapter.method is missing\n"
+    assert main(["train", "--data", str(toy), "--recipe", "lora", "--out", str(tmp_path / "mine")]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "captioner: an adapter is trained on top of a captioner: use `captioner finetune --model M`"
+    )
+    settings = ("adapter.method=lora", 'adapter.targets=["attention"]')
+    assert main(finetune(toy, base, tmp_path / "mine", *settings)) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "captioner: adapter.targets: 'attention' is no linear layer of the decoder; choose among fc1, fc2, gate, "
+        "kv_proj, out_proj, point, q_proj, qkv_proj, spread"
+    )
+    assert not (tmp_path / "mine").exists()
