@@ -38,6 +38,7 @@ class CaptionTokenizer:
     """A Hugging Face ``tokenizers`` model with the ids that start, end and fill a caption."""
 
     def __init__(self, model: Tokenizer, config: TextConfig) -> None:
+        model.encode_special_tokens = True  # a caption that says "<eos>" means these five characters
         self.model, self.config = model, config
 
     @property

@@ -121,5 +121,5 @@ def _byte_level(directory: Path) -> str:
     model.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix_space)
     model.decoder = decoders.ByteLevel()
     model.add_special_tokens([token for token in ("<|endoftext|>",) if token in vocab])
-    model.add_special_tokens(sorted(added, key=lambda token: int(added[token])))  # new ids follow the vocabulary
+    model.add_tokens(sorted(added, key=lambda token: int(added[token])))  # new ids follow the vocabulary
     return str(model.to_str())

@@ -1,0 +1,173 @@
+"""Run the rows of an experiment with every seed, and print its table.
+
+    python scripts/run_experiments.py scripts/experiments/attention.toml --shared ../shared --out runs/attention
+
+An experiment is a TOML file: a recipe, seeds, and rows of settings. Each run is an ordinary ``captioner train`` or
+``finetune`` on Flickr8k with the held-out photos of datasets/flickr8k; its best weights are then judged on dev with 5
+beams. What is done is kept in --out, so the same command goes on after an interruption, and --table prints from what is
+there. Choices are made by the held-out column; dev only reports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from captioner.checkpoint import load
+from captioner.cli import main as captioner
+from captioner.data.sources import load_split
+from captioner.evaluation.evaluate import evaluate
+from captioner.models.decoder import Decoder
+from captioner.training.recipe import Recipe, load_recipe
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parents[1]
+HELD_OUT = ROOT / "datasets" / "flickr8k" / "held_out.txt"
+BEAMS, LENGTH_PENALTY = 5, 1.0
+
+
+def parameters(recipe: Recipe) -> int:
+    """Those of the decoder, counted without making it."""
+    with torch.device("meta"):
+        decoder = Decoder(recipe.decoder_config(recipe.tokenizer.vocab_size))
+    return sum(p.numel() for p in decoder.parameters())
+
+
+def with_equal_parameters(recipe: str, rows: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The rows, each with the feed-forward width that brings it nearest to the largest of them."""
+    built = {name: load_recipe(recipe, settings) for name, settings in rows.items()}
+    goal = max(parameters(made) for made in built.values())
+    fitted = {}
+    for name, settings in rows.items():
+        width = 4 * int(built[name].decoder["width"])
+        sized = {
+            mlp: parameters(replace(built[name], decoder={**built[name].decoder, "mlp_width": mlp}))
+            for mlp in range(width, width + width // 8)
+        }
+        mlp = min(sized, key=lambda mlp: abs(sized[mlp] - goal))
+        if abs(sized[mlp] - goal) > 0.001 * goal:
+            raise SystemExit(f"no feed-forward width of {name} comes within 0.1 % of {goal} parameters")
+        fitted[name] = [*settings, f"decoder.mlp_width={mlp}"]
+    return fitted
+
+
+def run(experiment: dict[str, Any], settings: Sequence[str], shared: Path, out: Path, features: Path) -> None:
+    """Train one row with one seed into ``out``, or go on with it."""
+    features.mkdir(parents=True, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
+    if not (out / "features").is_symlink():  # they are told apart by what they were made from
+        (out / "features").symlink_to(features.resolve(), target_is_directory=True)
+    command = [experiment["command"], "--recipe", experiment["recipe"], "--held-out", str(HELD_OUT), "--out", str(out)]
+    command += ["--data", *(str(shared / name) for name in experiment.get("data", ["flickr8k"]))]
+    command += [part for setting in settings for part in ("--set", setting)]
+    if "model" in experiment:
+        command += ["--model", experiment["model"]]
+    if (out / "state.pt").exists():
+        command.append("--resume")
+    if captioner(command):
+        raise SystemExit(f"the run in {out} failed")
+
+
+def judge(out: Path, shared: Path) -> dict[str, Any]:
+    """What the best weights of a run say of the dev photos, and their figures on the held-out ones."""
+    checkpoint = load(out / "best")
+    samples = load_split(shared / "flickr8k", "dev")
+    config = replace(checkpoint.generation, beams=BEAMS, length_penalty=LENGTH_PENALTY)
+    found = evaluate(checkpoint, samples, config, batch_size=32)
+    records = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    checks = [r for r in records if r["kind"] == "validation" and "cider_d" in r]
+    trained = [r for r in records if r["kind"] == "train"]
+    return {
+        "parameters": sum(p.numel() for p in checkpoint.model.decoder.parameters()),
+        "held_out_cider_d": max(r["cider_d"] for r in checks),
+        "bleu4": found.model.bleu.bleu4,
+        "cider_d": found.model.cider_d,
+        "distinct": found.diversity.distinct_captions,
+        "repetitive": found.diversity.repetitive,
+        "perplexity": found.perplexity,
+        "steps": records[-1]["step"],
+        "images_per_second": statistics.median(r["images_per_second"] for r in trained),
+        "captions": list(found.captions),
+    }
+
+
+def table(results: dict[str, list[dict[str, Any]]]) -> str:
+    """A row each: the mean over the seeds and, where there are several, its 95 % interval by Student's t."""
+    columns = {
+        "held-out CIDEr-D": "held_out_cider_d",
+        "BLEU-4": "bleu4",
+        "CIDEr-D": "cider_d",
+        "distinct captions, %": "distinct",
+        "repeat themselves, %": "repetitive",
+        "perplexity": "perplexity",
+    }
+    lines = [
+        f"| | seeds | parameters | {' | '.join(columns)} | steps | images/s |",
+        "|---" * (len(columns) + 5) + "|",
+    ]
+    for name, runs in results.items():
+        cells = [spread([found[key] for found in runs]) for key in columns.values()]
+        speed = statistics.median(found["images_per_second"] for found in runs)
+        lines.append(
+            f"| {name} | {len(runs)} | {runs[0]['parameters'] / 1e6:.3f}M | {' | '.join(cells)} "
+            f"| {runs[0]['steps']} | {speed:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+STUDENT = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}  # 97.5 % by runs
+
+
+def spread(values: Sequence[float]) -> str:
+    """The mean, and half of its interval."""
+    mean = statistics.fmean(values)
+    if len(values) not in STUDENT:
+        return f"{mean:.1f}"
+    half = STUDENT[len(values)] * statistics.stdev(values) / math.sqrt(len(values))
+    return f"{mean:.1f} ± {half:.1f}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("experiment", type=Path)
+    parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared")
+    parser.add_argument("--out", type=Path, help="default: runs/NAME")
+    parser.add_argument("--features", type=Path, help="where kept features lie, to share them (default: OUT/features)")
+    parser.add_argument("--table", action="store_true", help="run nothing, print what is there")
+    args = parser.parse_args()
+    experiment = tomllib.loads(args.experiment.read_text(encoding="utf-8"))
+    beside = args.experiment.parent / experiment["recipe"]
+    experiment["recipe"] = str(beside) if beside.is_file() else experiment["recipe"]
+    rows: dict[str, list[str]] = experiment["rows"]
+    if experiment.get("equal_parameters"):
+        rows = with_equal_parameters(experiment["recipe"], rows)
+    out = args.out or Path("runs") / args.experiment.stem
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in rows}
+    for seed in experiment["seeds"]:
+        for name, settings in rows.items():
+            place = out / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
+            kept = place / "result.json"
+            if not kept.exists() and not args.table:
+                run(experiment, [*settings, f"seed={seed}"], args.shared, place, args.features or out / "features")
+                kept.write_text(json.dumps(judge(place, args.shared)), encoding="utf-8")
+            if kept.exists():
+                results[name].append(json.loads(kept.read_text(encoding="utf-8")))
+        print(table({name: runs for name, runs in results.items() if runs}), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
