@@ -12,7 +12,7 @@ import stat
 import struct
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, cast
 
 from PIL import Image
@@ -149,7 +149,7 @@ def _identify(stream: BinaryIO) -> Image.Image:
     recognised = None
     for name in _FORMATS:
         factory, accept = Image.OPEN.get(name, (None, None))
-        if factory is None or accept is None or accept(prefix) is not True:
+        if factory is None or accept is None or not _accepted(accept, prefix):
             continue
         stream.seek(0)
         try:
@@ -161,6 +161,13 @@ def _identify(stream: BinaryIO) -> Image.Image:
     if prefix[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypmsf1", b"ftypavif"):
         raise _Refused("it is a HEIC or AVIF photo, which this installation cannot read; convert it to JPEG first")
     raise _Refused("it is not an image, or of a format that is not supported")
+
+
+def _accepted(accept: Callable[[bytes], Any], prefix: bytes) -> bool:
+    try:
+        return accept(prefix) is True
+    except (IndexError, struct.error):  # some look further than a file of a few bytes goes
+        return False
 
 
 def _check_size(image: Image.Image, max_pixels: int) -> None:

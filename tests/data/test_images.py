@@ -250,6 +250,7 @@ def test_cut_off_file_is_refused(kind: str, kept: float, tmp_path: Path) -> None
 def test_refusals_name_the_file_and_the_reason(tmp_path: Path) -> None:
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "notes.jpg").write_text("not a picture at all, but a long enough text")
+    (tmp_path / "note.jpg").write_text("no")
     (tmp_path / "link.jpg").symlink_to(tmp_path / "nowhere.jpg")
     (tmp_path / "circle.jpg").symlink_to(tmp_path / "circle.jpg")
     (tmp_path / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
@@ -257,6 +258,7 @@ def test_refusals_name_the_file_and_the_reason(tmp_path: Path) -> None:
         "gone.jpg": "there is no such file",
         "empty.jpg": "it is empty",
         "notes.jpg": "not an image",
+        "note.jpg": "not an image",
         "link.jpg": "a link to a file that does not exist",
         "circle.jpg": "symbolic links",
         "phone.heic": "convert it to JPEG",
