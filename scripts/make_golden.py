@@ -33,15 +33,31 @@ def tool_words(captions: Sequence[str]) -> list[list[str]]:
 
 
 def tool_scores(candidates: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]) -> dict[str, float]:
-    """BLEU-1 to 4 and CIDEr(-D) of pycocoevalcap, on 0 to 100."""
+    """BLEU-1 to 4, CIDEr(-D) and ROUGE-L of pycocoevalcap, on 0 to 100."""
     from pycocoevalcap.bleu.bleu import Bleu
     from pycocoevalcap.cider.cider import Cider
+    from pycocoevalcap.rouge.rouge import Rouge
 
     truth = {index: [" ".join(reference) for reference in group] for index, group in enumerate(references)}
     results = {index: [" ".join(candidate)] for index, candidate in enumerate(candidates)}
     bleu = Bleu(4).compute_score(truth, results, verbose=0)[0]
     cider = Cider().compute_score(truth, results)[0]
-    return {**{f"bleu{n}": 100 * score for n, score in enumerate(bleu, 1)}, "cider": 100 * float(cider)}
+    rouge = Rouge().compute_score(truth, results)[0]
+    return {
+        **{f"bleu{n}": 100 * score for n, score in enumerate(bleu, 1)},
+        "cider": 100 * float(cider),
+        "rouge_l": 100 * float(rouge),
+    }
+
+
+def tool_meteor(candidates: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]) -> list[float]:
+    """METEOR of the corpus, then of each image, by pycocoevalcap's class, on 0 to 100."""
+    from pycocoevalcap.meteor.meteor import Meteor
+
+    truth = {index: [" ".join(reference) for reference in group] for index, group in enumerate(references)}
+    results = {index: [" ".join(candidate)] for index, candidate in enumerate(candidates)}
+    corpus, images = Meteor().compute_score(truth, results)
+    return [100 * score for score in (corpus, *images)]
 
 
 def raw_groups() -> Groups:
@@ -74,16 +90,20 @@ def main() -> None:
 
     raw, human = raw_groups(), human_groups(dev)
     raw_words, human_words = split_groups(raw), split_groups(human)
+    scores = {}
+    for name, tokenized in (("raw", raw_words), ("human", human_words)):
+        first, others = [group[0] for group in tokenized], [group[1:] for group in tokenized]
+        scores[name] = {**tool_scores(first, others), "meteor": tool_meteor(first, others)[0]}
     golden = {
         "made by": "scripts/make_golden.py, with pycocoevalcap 1.2 and Stanford CoreNLP 3.4.1",
         "raw_text": {
-            "scores": tool_scores([group[0] for group in raw_words], [group[1:] for group in raw_words]),
+            "scores": scores["raw"],
             "words": [[" ".join(words) for words in group] for group in raw_words],
         },
         "flickr8k dev, first caption against the others": {
             "captions_sha256": fingerprint(human),
             "words_sha256": fingerprint(human_words),
-            "scores": tool_scores([group[0] for group in human_words], [group[1:] for group in human_words]),
+            "scores": scores["human"],
         },
     }
     text = json.dumps(golden, indent=1, ensure_ascii=False)

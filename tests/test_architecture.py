@@ -33,7 +33,7 @@ FLOORS = {
     "cli": 10,
     **dict.fromkeys(("__init__", "__main__"), 11),
 }
-OPTIONAL = ("pyarrow", "tensorboard", "torch.utils.tensorboard", "transformers", "pycocoevalcap", "peft")
+OPTIONAL = ("pyarrow", "tensorboard", "torch.utils.tensorboard", "transformers", "pycocoevalcap", "peft", "jieba")
 HEAVY = ("torch", "torchvision", "timm", "transformers", "accelerate", "tensorboard", "pyarrow", "peft")
 
 

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from captioner.metrics.checks import Caption, check_corpus
+import numpy as np
 
-ORDERS = 4
+from captioner.metrics.checks import Caption, check_corpus
+from captioner.metrics.ngrams import ORDERS, Floats, Row, matched
+from captioner.metrics.statistics import divided
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,3 +72,41 @@ def bleu(candidates: Sequence[Caption], references: Sequence[Sequence[Caption]])
         candidate_words=words,
         reference_words=closest,
     )
+
+
+def bleu_counts(row: Row) -> Floats:
+    """What each image adds to BLEU, (N, 10): matches and n-grams for n = 1 to 4, the words said and the closest length.
+
+    The same counts as ``bleu``; a sum over images gives the corpus' score by ``bleu_of``.
+    """
+    references, images = row.references, len(row.candidates)
+    table = references.table
+    pair, ours, theirs = matched(row)
+    image = references.image[pair]
+    # The most often that one reference has an n-gram bounds how often it counts (Papineni et al. 2002, section 2.1).
+    shared, which = np.unique(image * len(table.gram) + ours, return_inverse=True)
+    most = np.zeros(len(shared), dtype=np.int64)
+    np.maximum.at(most, which, table.count[theirs])
+    image, ours = np.divmod(shared, max(1, len(table.gram)))
+    clipped = np.minimum(most, table.count[ours])
+    order = table.order[table.gram[ours]]
+    matches = np.bincount(image * ORDERS + order, weights=clipped, minlength=images * ORDERS)
+    said = table.lengths[row.candidates]
+    totals = np.maximum(0, said[:, None] - np.arange(ORDERS))
+    lengths = table.lengths[references.reference]
+    far = (
+        np.abs(lengths - said[references.image]) * (2 * lengths.max(initial=0) + 2) + lengths
+    )  # the shorter of two as close
+    begins = np.searchsorted(references.image, np.arange(images))
+    closest = np.minimum.reduceat(far, begins) % (2 * lengths.max(initial=0) + 2)
+    return np.concatenate([matches.reshape(images, ORDERS), totals, said[:, None], closest[:, None]], axis=1)
+
+
+def bleu_of(counts: Floats, order: int = ORDERS) -> Floats:
+    """BLEU-``order``, 0 to 100, of counts (..., 10) as ``bleu_counts`` has them; 0 where an n-gram never matches."""
+    precisions = divided(counts[..., :order], counts[..., ORDERS : ORDERS + order])
+    with np.errstate(divide="ignore"):
+        mean = np.exp(np.log(precisions).mean(axis=-1))
+    said, closest = counts[..., 2 * ORDERS], counts[..., 2 * ORDERS + 1]
+    penalty = np.exp(np.minimum(0, 1 - divided(closest, said)))
+    return np.where(said > 0, 100 * mean * penalty, 0.0)

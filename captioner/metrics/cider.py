@@ -8,10 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+import numpy as np
+
 from captioner.errors import DataError
 from captioner.metrics.checks import Caption, check_corpus, check_references
+from captioner.metrics.ngrams import ORDERS, Floats, Row, matched
+from captioner.metrics.statistics import divided
 
-ORDERS = 4
 SIGMA = 6.0  # width of the length penalty, in words
 SCALE = 1000.0  # the paper's factor 10, on 0 to 100
 
@@ -109,6 +112,30 @@ def cider_d(candidates: Sequence[Caption], references: Sequence[Sequence[Caption
     """
     check_corpus(candidates, references)
     return CiderD(DocumentFrequencies.of(references)).score(candidates, references)
+
+
+def cider_d_of(row: Row) -> Floats:
+    """CIDEr-D of each image, (N,), as ``cider_d`` has it: document frequencies of the row's references, all at once."""
+    references, images = row.references, len(row.candidates)
+    table, image, reference = references.table, references.image, references.reference
+    keys = references.shelf[0]  # sorted: a gram counts once an image
+    first = np.diff(keys, prepend=-1) > 0
+    documents = np.bincount(keys[first] % max(1, len(table.order)), minlength=len(table.order))
+    idf = math.log(images) - np.log(np.maximum(1, documents))
+    weight = table.count * idf[table.gram]
+    order = table.order[table.gram]
+    squares = np.bincount(table.caption * ORDERS + order, weights=weight**2, minlength=len(table.lengths) * ORDERS)
+    norms = np.sqrt(squares).reshape(-1, ORDERS)
+
+    pair, ours, theirs = matched(row)
+    products: Floats = np.minimum(weight[ours], weight[theirs]) * weight[theirs]
+    dots = np.bincount(pair * ORDERS + order[ours], weights=products, minlength=len(image) * ORDERS)
+    candidate = row.candidates[image]
+    cosines = divided(dots.reshape(-1, ORDERS), norms[candidate] * norms[reference]).sum(axis=1)
+    gaps = np.maximum(0, table.lengths[candidate] - 1) - np.maximum(0, table.lengths[reference] - 1)
+    similar = cosines * np.exp(-(gaps.astype(np.float64) ** 2) / (2 * SIGMA**2))
+    means = np.bincount(image, weights=similar, minlength=images) / np.bincount(image, minlength=images)
+    return SCALE / ORDERS * means
 
 
 def _ngrams(caption: Caption) -> Counter[Ngram]:

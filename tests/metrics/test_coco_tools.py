@@ -6,9 +6,13 @@ from types import ModuleType
 
 import pytest
 
-from captioner.metrics.bleu import bleu
-from captioner.metrics.cider import cider_d
+from captioner.metrics.bleu import bleu, bleu_counts, bleu_of
+from captioner.metrics.cider import cider_d, cider_d_of
+from captioner.metrics.meteor import Meteor, meteor_of, what_meteor_needs
+from captioner.metrics.rouge import rouge_l
 from captioner.metrics.words import words
+
+from .rows import row
 
 pytest.importorskip("pycocoevalcap")
 java = pytest.mark.skipif(shutil.which("java") is None, reason="no Java runtime")
@@ -34,6 +38,10 @@ def agree(candidates: list[list[str]], references: list[list[list[str]]], tools:
     for name in ("bleu1", "bleu2", "bleu3", "bleu4"):
         assert getattr(ours, name) == pytest.approx(theirs[name], abs=0.01)
     assert cider_d(candidates, references).mean == pytest.approx(theirs["cider"], abs=0.01)
+    assert rouge_l(candidates, references).mean() == pytest.approx(theirs["rouge_l"], abs=0.01)
+    counted = row(candidates, references)
+    assert bleu_of(bleu_counts(counted).sum(axis=0)) == pytest.approx(theirs["bleu4"], abs=0.01)
+    assert cider_d_of(counted).mean() == pytest.approx(theirs["cider"], abs=0.01)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -75,3 +83,23 @@ def test_dev_captions_equal_the_tools(tools: ModuleType, human_groups: list[list
     tokenized = tools.split_groups(human_groups)
     assert [[words(text) for text in group] for group in human_groups] == tokenized
     agree([group[0] for group in tokenized], [group[1:] for group in tokenized], tools)
+
+
+@java
+@pytest.mark.slow
+@pytest.mark.parametrize("key", ["raw_text", "flickr8k dev, first caption against the others"])
+def test_meteor_equals_the_tool_for_every_image_and_the_corpus(key, tools, golden, request) -> None:
+    groups = tools.raw_groups() if key == "raw_text" else request.getfixturevalue("human_groups")
+    tokenized = [[words(text) for text in group] for group in groups]
+    candidates, references = [group[0] for group in tokenized], [group[1:] for group in tokenized]
+    candidates[1], candidates[2] = [], references[2][0]  # nothing said; word for word
+    assert what_meteor_needs() == ""
+    meteor = Meteor()
+    counts = meteor.counts(candidates, references)
+    corpus, *images = tools.tool_meteor(candidates, references)
+    assert meteor_of(counts) == pytest.approx(images, abs=1e-6)
+    assert float(meteor_of(counts.sum(axis=0))) == pytest.approx(corpus, abs=1e-6)
+    candidates = [group[0] for group in tokenized]
+    stored = golden[key]["scores"]["meteor"]
+    assert float(meteor_of(meteor.counts(candidates, references).sum(axis=0))) == pytest.approx(stored, abs=0.01)
+    meteor.close()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from captioner.errors import DataError
-from captioner.metrics.diversity import diversity
+from captioner.metrics.bleu import bleu
+from captioner.metrics.diversity import diversity, self_bleu
 
 
 def test_by_hand() -> None:
@@ -33,3 +36,19 @@ def test_captions_of_one_word_have_no_pairs() -> None:
 def test_nothing_to_compare() -> None:
     with pytest.raises(DataError, match="no captions"):
         diversity([])
+
+
+def test_self_bleu_is_that_of_each_caption_against_all_others() -> None:
+    chance = random.Random(6)
+    captions = [[chance.choice("abcde") for _ in range(chance.randint(0, 9))] for _ in range(60)]
+    captions += captions[:5]  # said twice: as like the others as can be
+    each = [bleu([one], [captions[:n] + captions[n + 1 :]]).bleu4 for n, one in enumerate(captions)]
+    assert self_bleu(captions) == pytest.approx(sum(each) / len(each))
+    assert self_bleu([list("abcd")] * 3) == pytest.approx(100)
+    assert self_bleu([list("abcd")]) == 0
+
+
+def test_novel_captions_are_those_that_training_did_not_have() -> None:
+    captions = [["a", "dog"], ["a", "cat"], ["a", "dog"]]
+    assert diversity(captions).novel is None
+    assert diversity(captions, [["a", "dog"], ["b"]]).novel == pytest.approx(100 / 3)

@@ -1,0 +1,119 @@
+"""METEOR 1.5 (Denkowski and Lavie 2014) by the Java program itself, as pycocoevalcap brings and calls it.
+
+The program aligns; what it counted comes back as numbers, and the score of any choice of images is made of their sums
+by the paper's equations 1 to 4, equal to what the program prints. Nothing else may bear the name: the ``meteor_score``
+of nltk has other weights and no paraphrases.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import shutil
+import subprocess
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from captioner.errors import CaptionerError
+from captioner.metrics.checks import Caption, check_corpus
+from captioner.metrics.ngrams import Floats
+from captioner.metrics.statistics import divided
+
+ALPHA, BETA, GAMMA, DELTA = 0.85, 0.2, 0.6, 0.75  # for English, table 1 of the paper
+MODULES = np.array([1.0, 0.6, 0.8, 0.6])  # exact, stem, synonym, paraphrase
+CHUNKS, SAID, READ = 20, 21, 22  # columns: runs of matched words, matched words of the candidate and of the reference
+
+
+def what_meteor_needs() -> str:
+    """What is missing here for METEOR, in a word or two; nothing if it can be computed."""
+    if shutil.which("java") is None:
+        return "needs Java"
+    return "" if _folder() is not None else "needs pycocoevalcap"
+
+
+class Meteor:
+    """The running program. It reads its tables for seconds: start it before there is anything to score."""
+
+    def __init__(self) -> None:
+        folder = _folder()
+        if folder is None or shutil.which("java") is None:
+            raise CaptionerError(f"METEOR {what_meteor_needs()}: install a Java runtime and 'captioner[coco]'")
+        self.process = subprocess.Popen(
+            ["java", "-Xmx2G", "-jar", "meteor-1.5.jar", "-", "-", "-stdio", "-l", "en", "-norm"],
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def counts(self, candidates: Sequence[Caption], references: Sequence[Sequence[Caption]]) -> Floats:
+        """What each image adds to METEOR, (N, 23), for ``meteor_of``; of several references the best one counts.
+
+        Raises ``CaptionerError`` when the program has died.
+        """
+        check_corpus(candidates, references)
+        lines = [
+            " ||| ".join(["SCORE", *(" ".join(reference) for reference in group), " ".join(candidate)])
+            for candidate, group in zip(candidates, references, strict=True)
+        ]
+        writer = threading.Thread(target=self._write, args=(lines,), daemon=True)  # or both sides wait on full pipes
+        writer.start()
+        assert self.process.stdout is not None
+        answers = [self.process.stdout.readline().split() for _ in lines]
+        writer.join()
+        if any(len(answer) <= READ for answer in answers):
+            raise CaptionerError("METEOR stopped without an answer; it needs 2 GiB of free memory")
+        counts = np.array([[float(value) for value in answer[: READ + 1]] for answer in answers])
+        # A caption that matches word for word from its beginning to its end is in no pieces.
+        whole = (counts[:, CHUNKS] == 1) & (counts[:, SAID] == counts[:, 0]) & (counts[:, READ] == counts[:, 1])
+        counts[whole, CHUNKS] = 0
+        return counts
+
+    def close(self) -> None:
+        """End the program."""
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+    def _write(self, lines: Sequence[str]) -> None:
+        assert self.process.stdin is not None
+        with contextlib.suppress(OSError):  # that the program died is seen by who reads its answers
+            for line in lines:
+                self.process.stdin.write(f"{line}\n".encode())
+            self.process.stdin.flush()
+
+
+def meteor_of(counts: Floats) -> Floats:
+    """METEOR, 0 to 100, of counts (..., 23)."""
+    said, read, said_function, read_function = (counts[..., column] for column in range(4))
+    by_module = counts[..., 4:CHUNKS].reshape(*counts.shape[:-1], len(MODULES), 4)
+    matched = by_module * MODULES[:, None]
+    content_said, content_read, function_said, function_read = matched.sum(axis=-2).transpose(
+        -1, *range(counts.ndim - 1)
+    )
+    precision = divided(
+        DELTA * content_said + (1 - DELTA) * function_said,
+        DELTA * (said - said_function) + (1 - DELTA) * said_function,
+    )
+    recall = divided(
+        DELTA * content_read + (1 - DELTA) * function_read,
+        DELTA * (read - read_function) + (1 - DELTA) * read_function,
+    )
+    mean = divided(precision * recall, ALPHA * precision + (1 - ALPHA) * recall)
+    pieces = divided(counts[..., CHUNKS], (counts[..., SAID] + counts[..., READ]) / 2)
+    return 100 * mean * (1 - GAMMA * pieces**BETA)
+
+
+def _folder() -> Path | None:
+    """Where pycocoevalcap keeps the program."""
+    if importlib.util.find_spec("pycocoevalcap") is None:
+        return None
+    found = importlib.util.find_spec("pycocoevalcap.meteor.meteor")
+    folder = Path(found.origin).parent if found is not None and found.origin else None
+    return folder if folder is not None and (folder / "meteor-1.5.jar").exists() else None

@@ -1,0 +1,143 @@
+"""All n-grams of many captions as numbers, counted once: what makes scoring an evaluation's many rows quick.
+
+An evaluation scores the same captions over and over: against their own references, against those of another image, one
+reference against the others. So words and n-grams become whole numbers once, and a row is a choice of captions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captioner.errors import DataError
+from captioner.metrics.checks import Caption
+
+ORDERS = 4
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ngrams:
+    """The n-grams of captions, n = 1 to 4.
+
+    One entry per caption and different n-gram in it, sorted by caption: ``caption``, ``gram``, ``count``; the order of
+    a gram is ``order[gram]`` (0 for single words). ``starts``: where each caption's entries begin, and the end of all.
+    ``lengths``: words of each caption.
+    """
+
+    captions: Sequence[Caption] = field(repr=False)
+    lengths: Ints
+    caption: Ints
+    gram: Ints
+    count: Ints
+    order: Ints
+    starts: Ints
+
+    @classmethod
+    def of(cls, captions: Sequence[Caption]) -> Ngrams:
+        """Count the n-grams of captions that are split into words."""
+        lengths = np.array([len(caption) for caption in captions], dtype=np.int64)
+        names: dict[str, int] = {}
+        flat = np.array([names.setdefault(word, len(names)) for c in captions for word in c], dtype=np.int64)
+        owner = np.repeat(np.arange(len(captions)), lengths)
+        left = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(flat))  # words from here to the caption's end
+        keys: list[Ints] = []
+        owners: list[Ints] = []
+        orders: list[Ints] = []
+        grams = flat
+        total = 0
+        for n in range(ORDERS):
+            places = np.flatnonzero(left > n)
+            if n:  # an n-gram is the (n - 1)-gram at its place and one more word
+                grams = np.full(len(flat), -1) if not len(places) else _extended(grams, flat, places, n, len(names))
+            size = int(grams[places].max()) + 1 if len(places) else 0
+            keys.append(grams[places] + total)
+            owners.append(owner[places])
+            orders.append(np.full(size, n))
+            total += size
+        pairs = np.concatenate(owners) * max(total, 1) + np.concatenate(keys)
+        different, count = np.unique(pairs, return_counts=True)
+        caption, gram = np.divmod(different, max(total, 1))
+        starts = np.searchsorted(caption, np.arange(len(captions) + 1))
+        return cls(
+            captions=captions,
+            lengths=lengths,
+            caption=caption,
+            gram=gram,
+            count=count,
+            order=np.concatenate(orders),
+            starts=starts,
+        )
+
+    def entries(self, captions: Ints) -> tuple[Ints, Ints]:
+        """The entries of chosen captions: the place of each one's caption in the choice, and the entry."""
+        sizes = self.starts[captions + 1] - self.starts[captions]
+        place = np.repeat(np.arange(len(captions)), sizes)
+        ends = np.cumsum(sizes)
+        inside = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - sizes, sizes)
+        return place, np.repeat(self.starts[captions], sizes) + inside
+
+
+@dataclass(frozen=True, kw_only=True)
+class References:
+    """What candidates are compared with: the caption ``reference[p]`` of ``image[p]``, sorted by image."""
+
+    table: Ngrams
+    image: Ints
+    reference: Ints
+
+    @cached_property
+    def images(self) -> int:
+        """N: how many images there are, every one with a reference."""
+        return len(np.unique(self.image))
+
+    @cached_property
+    def shelf(self) -> tuple[Ints, Ints, Ints]:
+        """Their n-grams by (image, gram): these two as one sorted number, the index of the pair, the entry."""
+        at, entries = self.table.entries(self.reference)
+        keys = self.image[at] * len(self.table.order) + self.table.gram[entries]
+        sorting = np.argsort(keys, kind="stable")
+        return keys[sorting], at[sorting], entries[sorting]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One candidate for each image: the caption ``candidates[i]`` of ``references.table``."""
+
+    references: References
+    candidates: Ints
+
+    def __post_init__(self) -> None:
+        if not len(self.candidates):
+            raise DataError("there is nothing to score; give at least one candidate and its references")
+        if self.references.images != len(self.candidates):
+            raise DataError("an image has no references; give each image one reference caption or more")
+
+
+def matched(row: Row) -> tuple[Ints, Ints, Ints]:
+    """Every n-gram that a candidate shares with one of its references.
+
+    As (index of the pair in ``References``, candidate's entry, reference's entry), one triple per shared n-gram.
+    """
+    table = row.references.table
+    keys, pair, theirs = row.references.shelf
+    image, ours = table.entries(row.candidates)
+    wanted = image * len(table.order) + table.gram[ours]
+    low, high = np.searchsorted(keys, wanted, "left"), np.searchsorted(keys, wanted, "right")
+    sizes = high - low
+    ends = np.cumsum(sizes)
+    found = np.repeat(low, sizes) + np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - sizes, sizes)
+    return pair[found], np.repeat(ours, sizes), theirs[found]
+
+
+def _extended(grams: Ints, words: Ints, places: Ints, n: int, vocabulary: int) -> Ints:
+    """Numbers for the n-grams that begin at ``places``, dense from 0; -1 elsewhere."""
+    keys = grams[places] * vocabulary + words[places + n]
+    numbers = np.full(len(grams), -1)
+    numbers[places] = np.unique(keys, return_inverse=True)[1]
+    return numbers

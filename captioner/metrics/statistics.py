@@ -1,0 +1,61 @@
+"""A metric as sums over images: the form in which it can be computed for any choice of images, and so be resampled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captioner.metrics.ngrams import Floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistic:
+    """``values`` (N, k): what each of N images adds; ``score`` makes metrics (...) of sums (..., k).
+
+    BLEU adds counts and divides at the end, CIDEr-D adds scores and ones: both have this form, and nothing is lost by
+    resampling the rows of ``values``.
+    """
+
+    values: Floats
+    score: Callable[[Floats], Floats] = field(repr=False)
+
+    @property
+    def value(self) -> float:
+        """The metric over all images."""
+        return float(self.score(self.values.sum(axis=0)))
+
+    @property
+    def per_image(self) -> Floats:
+        """The metric of each image alone, (N,)."""
+        return self.score(self.values)
+
+
+def mean_of(scores: Sequence[float] | Floats) -> Statistic:
+    """A metric that is the mean of the images' own scores."""
+    return ratio_of(scores, np.ones(len(scores)))
+
+
+def ratio_of(above: Sequence[float] | Floats, below: Sequence[float] | Floats, *, scale: float = 1.0) -> Statistic:
+    """A metric that is one sum over another one, times ``scale``; 0 where the lower sum is 0."""
+    values = np.stack([np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64)], axis=1)
+    return Statistic(values=values, score=lambda sums: scale * divided(sums[..., 0], sums[..., 1]))
+
+
+def averaged(parts: Sequence[Statistic]) -> Statistic:
+    """The mean of several metrics of the same images: of one caption against the others, over all ways to choose it."""
+    widths = np.cumsum([0, *(part.values.shape[1] for part in parts)])
+
+    def score(sums: Floats) -> Floats:
+        found = [part.score(sums[..., a:b]) for part, a, b in zip(parts, widths[:-1], widths[1:], strict=True)]
+        return np.asarray(np.mean(found, axis=0))
+
+    return Statistic(values=np.concatenate([part.values for part in parts], axis=1), score=score)
+
+
+def divided(above: NDArray[Any], below: NDArray[Any]) -> Floats:
+    """Elementwise ratio, 0 where ``below`` is 0."""
+    return np.divide(above, below, out=np.zeros(np.broadcast(above, below).shape), where=below != 0)
