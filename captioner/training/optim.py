@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -65,23 +65,27 @@ def set_checkpointing(model: Captioner, stage: Stage) -> None:
         switch(stage.checkpointing and stage.vision != "frozen")
 
 
-def make_optimizer(model: Captioner, stage: Stage) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter 2019); no decay on norms and biases. Each group keeps its peak rate as ``peak``."""
+def make_optimizer(modules: Sequence[nn.Module], stage: Stage, *, lr: float | None = None) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter 2019); no decay on norms and biases. Each group keeps its peak rate as ``peak``.
+
+    ``lr`` in place of the stage's is for a task's own modules.
+    """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
+    for name, parameter in (named for module in modules for named in module.named_parameters()):
         if parameter.requires_grad:
             groups.setdefault((name.startswith("vision.backbone."), parameter.ndim > 1), []).append(parameter)
     if not groups:
         raise ConfigError("this stage trains no parameter; check its vision setting")
+    lr = stage.lr if lr is None else lr
     settings = [
         {
             "params": parameters,
-            "peak": stage.vision_lr if backbone else stage.lr,
+            "peak": stage.vision_lr if backbone else lr,
             "weight_decay": stage.weight_decay if decays else 0.0,
         }
         for (backbone, decays), parameters in groups.items()
     ]
-    return torch.optim.AdamW(settings, lr=stage.lr, betas=(0.9, 0.98), fused=True)
+    return torch.optim.AdamW(settings, lr=lr, betas=(0.9, 0.98), fused=True)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, stage: Stage, step: int, steps: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +14,10 @@ import torch
 
 from captioner.config import to_dict
 from captioner.errors import CheckpointError, TrainingError
+from captioner.evaluation.evaluate import fingerprint
+from captioner.text import CaptionTokenizer
 from captioner.training.recipe import Recipe
+from captioner.training.tasks import Data
 
 STATE = "state.pt"
 _FREE = ("workers",)  # settings of a recipe that a resumed run may change
@@ -21,7 +25,10 @@ _FREE = ("workers",)  # settings of a recipe that a resumed run may change
 
 @dataclass
 class Position:
-    """Where a run stands. ``step`` counts optimizer steps in the epoch, ``total_step`` in the run."""
+    """Where a run stands. ``step`` counts optimizer steps in the epoch, ``total_step`` in the run.
+
+    ``over`` says why the stage ends before its last epoch, once its task has asked for it.
+    """
 
     stage: int = 0
     epoch: int = 0
@@ -29,6 +36,7 @@ class Position:
     total_step: int = 0
     best_score: float = float("-inf")
     since_best: int = 0
+    over: str = ""
 
 
 def write_state(state: Mapping[str, Any], directory: Path) -> None:
@@ -67,6 +75,13 @@ def run_identity(recipe: Recipe, data: str, *, base: str = "") -> dict[str, Any]
     values["vision"]["backbone_args"] = str(values["vision"]["backbone_args"])
     settings = {name: value for name, value in _flat(values).items() if name not in _FREE}
     return {"settings": {**settings, "number of stages": len(recipe.stages), "base weights": base}, "data": data}
+
+
+def data_fingerprint(data: Data, tokenizer: CaptionTokenizer) -> str:
+    """Of all captions and texts that a run learns from and is judged on, and of the tokens that they are made of."""
+    captions = fingerprint([*data.train, *data.validation])
+    text = [*data.text, *data.validation_text, tokenizer.to_json()]
+    return captions + hashlib.sha256("\n".join(text).encode()).hexdigest()[:12]
 
 
 def refuse_another(state: Mapping[str, Any], identity: Mapping[str, Any], directory: Path) -> None:

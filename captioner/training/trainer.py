@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import hashlib
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -35,11 +34,12 @@ from captioner.training.batches import Batch, Plan, batches
 from captioner.training.features import FeatureStore, build_store
 from captioner.training.interrupt import Interrupt
 from captioner.training.log import RunLog
-from captioner.training.optim import choose_trained, make_optimizer, set_checkpointing, set_rate, update_average
+from captioner.training.optim import choose_trained, set_checkpointing, update_average
 from captioner.training.recipe import Recipe, Stage
 from captioner.training.setup import accelerator
 from captioner.training.state import (
     Position,
+    data_fingerprint,
     random_state,
     read_state,
     refuse_another,
@@ -47,6 +47,7 @@ from captioner.training.state import (
     set_random_state,
     write_state,
 )
+from captioner.training.step import Stepper, Sums, mean
 from captioner.training.tasks import TASKS, Data, Task
 
 SAVE_SECONDS = 600  # a state is saved at every validation, and this often between them
@@ -67,10 +68,12 @@ class Trainer:
         self.log = RunLog(directory, active=self.accelerator.is_main_process)
         self.last_save = time.monotonic()
         self.interrupt = Interrupt()
-        captions = fingerprint([*data.train, *data.validation])
-        text = [*data.text, *data.validation_text, checkpoint.tokenizer.to_json()]
-        learnt = captions + hashlib.sha256("\n".join(text).encode()).hexdigest()[:12]
-        self.identity = run_identity(recipe, learnt, base=checkpoint.base.fingerprint if checkpoint.base else "")
+        self.identity = run_identity(
+            recipe,
+            data_fingerprint(data, checkpoint.tokenizer),
+            base=checkpoint.base.fingerprint if checkpoint.base else "",
+        )
+        self.tasks = [TASKS[stage.task](recipe, stage, data, checkpoint.tokenizer) for stage in recipe.stages]
 
     def run(self, *, resume: bool = False, judge_start: bool = False) -> Path:
         """Train to the end and return the directory of the best checkpoint.
@@ -82,8 +85,8 @@ class Trainer:
         state = self._read_state() if resume else None
         first = self.position.stage
         if judge_start and not resume:
-            stage = self.recipe.stages[0]
-            self._validate(TASKS[stage.task](self.recipe, stage, self.data, self.checkpoint.tokenizer), None)
+            self._begin(self.tasks[0])
+            self._validate(self.tasks[0], None)
         for index in range(first, len(self.recipe.stages)):
             self._stage(index, state if index == first else None)
             state = None
@@ -97,17 +100,15 @@ class Trainer:
         return best
 
     def _stage(self, index: int, state: dict[str, Any] | None) -> None:
-        stage = self.recipe.stages[index]
-        task = TASKS[stage.task](self.recipe, stage, self.data, self.checkpoint.tokenizer)
-        where = self.position
+        stage, task, where = self.recipe.stages[index], self.tasks[index], self.position
         if state is None:
             # A new stage starts from the best weights so far, and from an average that equals them.
             if self.best:
                 self.model.load_state_dict(self.best)
             self.average.load_state_dict(self.model.state_dict())
-            if index and TASKS[self.recipe.stages[index - 1].task].yardstick != task.yardstick:
+            if index and self.tasks[index - 1].yardstick != task.yardstick:
                 where.best_score = float("-inf")
-            where.stage, where.epoch, where.step, where.since_best = index, 0, 0, 0
+            where.stage, where.epoch, where.step, where.since_best, where.over = index, 0, 0, 0, ""
         for done in self.recipe.stages[: index + 1]:
             self.model.config = self.average.config = TASKS[done.task].taught(self.model.config)
         choose_trained(self.model, stage, task.trained)
@@ -124,14 +125,14 @@ class Trainer:
             stage.epoch_steps,
         )
         set_checkpointing(self.model, stage)
-        optimizer = make_optimizer(self.model, stage)
-        wrapped, optimizer = self.accelerator.prepare(self.model, optimizer)
+        self._begin(task)
+        stepper = Stepper(self.accelerator, task, self.model, ranks=self.ranks, directory=self.directory)
         self.ranks.begin(stage.epochs * plan.steps, first=index == 0)
         if state is not None:
-            optimizer.load_state_dict(state["optimizer"])
+            stepper.load(state)
             set_random_state(state["random"])
         else:
-            self._save_state(optimizer)
+            self._save_state(stepper)
         self.log.say(
             f"stage {index + 1} of {len(self.recipe.stages)}: {stage.task}, {stage.epochs} epochs of "
             f"{plan.steps} steps, {len(items)} items"
@@ -143,79 +144,56 @@ class Trainer:
                 keys = list(plan.keys(where.epoch, where.step))
                 workers = self.recipe.workers if task.wants_images and store is None else 0
                 parts = batches(items, keys, task.collate(store), workers=workers)
-                self._epoch(task, wrapped, optimizer, parts, plan.steps)
+                self._epoch(stepper, parts, plan.steps)
                 where.epoch, where.step = where.epoch + 1, 0
-                if where.epoch % stage.validate_every == 0 or where.epoch == stage.epochs:
+                if where.over or where.epoch % stage.validate_every == 0 or where.epoch == stage.epochs:
                     self._validate(task, store)
-                    over = bool(stage.patience) and where.since_best >= stage.patience
-                    if over:
-                        self.log.say(f"no better score in {where.since_best} validations: the stage ends early")
+                    if stage.patience and where.since_best >= stage.patience:
+                        where.over = where.over or f"no better score in {where.since_best} validations"
+                    if where.over:
+                        self.log.record("end", total_step=where.total_step, stage=where.stage, reason=where.over)
                         where.epoch = stage.epochs
-                    self._save_state(optimizer)
+                    self._save_state(stepper)
                     self._stop_if_asked()
-        self.accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
-        self.accelerator.free_memory()
+        stepper.release()
 
-    def _epoch(self, task: Task, wrapped: Any, optimizer: Any, parts: Iterator[Batch], steps: int) -> None:
-        stage, where, device = task.stage, self.position, self.accelerator.device
-        wrapped.train()
-        sums: dict[str, Tensor] = {}
-        words = images = 0.0
+    def _begin(self, task: Task) -> None:
+        task.own = {}
+        task.begin(self.model, self.average)
+        for module in task.own.values():
+            module.to(self.accelerator.device)
+
+    def _epoch(self, stepper: Stepper, parts: Iterator[Batch], steps: int) -> None:
+        task, where, device = stepper.task, self.position, self.accelerator.device
+        stage = task.stage
+        stepper.train()
+        told: list[Sums] = []
+        images = 0
         began = time.monotonic()
-        while step := [batch.to(device) for batch in islice(parts, stage.accumulate)]:
-            rate = set_rate(optimizer, stage, where.epoch * steps + where.step, stage.epochs * steps)
-            with self.accelerator.autocast(), torch.no_grad():
-                step = [task.prepare(self.model, batch) for batch in step]
-            # The mean is over the words of the global batch: a part with fewer words must not weigh as much.
-            count = self.accelerator.reduce(sum((b.weights.sum() for b in step), torch.zeros((), device=device)))
-            scale = self.accelerator.num_processes / count  # DDP averages gradients over processes
-            for batch in step:
-                with self.accelerator.autocast():  # accelerate wraps a model's forward for its first stage only
-                    losses = task.loss(wrapped, batch)
-                self._refuse_broken(losses["loss"], batch)
-                self.accelerator.backward(losses["loss"] * scale + self.ranks.penalty() / len(step))
-                for name, value in {**losses, **batch.figures}.items():
-                    sums[name] = sums.get(name, torch.zeros((), device=device)) + value.detach()
-                images += len(batch.names) * self.accelerator.num_processes
-            norm = self.accelerator.clip_grad_norm_(
-                [p for p in self.model.parameters() if p.requires_grad], stage.clip or float("inf")
-            )
-            optimizer.step()
-            self.ranks.step(where.epoch * steps + where.step + 1)
-            optimizer.zero_grad(set_to_none=True)
+        while not where.over and (step := [batch.to(device) for batch in islice(parts, stage.accumulate)]):
+            at = where.epoch * steps + where.step
+            told.append(stepper.step(step, at=at, of=stage.epochs * steps, total=where.total_step))
+            images += sum(len(part.names) for part in step) * self.accelerator.num_processes
             where.step, where.total_step = where.step + 1, where.total_step + 1
-            update_average(self.average, self.model, stage.ema, where.epoch * steps + where.step)
-            words += float(count)
+            update_average(self.average, self.model, stage.ema, at + 1)
+            where.over = task.watch(mean(told[-1:]))
             if where.total_step % self.log_every == 0:
-                seconds = time.monotonic() - began
-                figures = {name: float(self.accelerator.reduce(value)) / words for name, value in sums.items()}
                 self.log.record(
                     "train",
                     total_step=where.total_step,
                     stage=where.stage,
                     epoch=where.epoch,
-                    **figures,
-                    lr=rate,
-                    gradient_norm=float(norm),
-                    images_per_second=images / seconds,
+                    **mean(told),
+                    images_per_second=images / (time.monotonic() - began),
                 )
-                sums, words, images, began = {}, 0.0, 0.0, time.monotonic()
+                told, images, began = [], 0, time.monotonic()
             if self.interrupt.asked or time.monotonic() - self.last_save > SAVE_SECONDS:
-                self._save_state(optimizer)
+                self._save_state(stepper)
                 self._stop_if_asked()
 
     def _stop_if_asked(self) -> None:
         if self.interrupt.asked:
             raise KeyboardInterrupt(f"stopped after step {self.position.total_step}; go on with --resume")
-
-    def _refuse_broken(self, loss: Tensor, batch: Batch) -> None:
-        if not torch.isfinite(loss):
-            good = self.directory / "best"
-            raise TrainingError(
-                f"the loss became {float(loss.detach())} at step {self.position.total_step} (first images of the "
-                f"batch: {', '.join(batch.names[:4])}); lower the rate with --set, "
-                + (f"the last good checkpoint is {good}" if good.exists() else "nothing was saved yet")
-            )
 
     def _validate(self, task: Task, store: FeatureStore | None) -> None:
         where, accelerator = self.position, self.accelerator
@@ -271,7 +249,7 @@ class Trainer:
                 report=self.log.say,
             )
 
-    def _save_state(self, optimizer: Any) -> None:
+    def _save_state(self, stepper: Stepper) -> None:
         self.last_save = time.monotonic()
         if self.accelerator.is_main_process:
             state = {
@@ -281,9 +259,9 @@ class Trainer:
                 "model": self.model.state_dict(),
                 "average": self.average.state_dict(),
                 "best": self.best,
-                "optimizer": optimizer.state_dict(),
                 "random": random_state(),
                 "ranks": self.ranks.state(),
+                **stepper.state(),
             }
             write_state(state, self.directory)
 

@@ -75,7 +75,7 @@ def test_a_frozen_backbone_says_the_same_after_training(build: Callable[..., Cap
     pixels = torch.randn(4, 3, 64, 64)
     before = model.vision.eval().features(pixels).values
     choose_trained(model, Stage(), everything)
-    optimizer = make_optimizer(model, Stage(weight_decay=0.5))
+    optimizer = make_optimizer([model], Stage(weight_decay=0.5))
     for _ in range(3):
         gradients(model)
         optimizer.step()
@@ -96,7 +96,7 @@ def test_norms_and_biases_do_not_decay_and_the_backbone_has_its_rate(build: Call
     model = build()
     stage = Stage(vision="all", lr=1e-3, vision_lr=1e-5, weight_decay=0.1)
     choose_trained(model, stage, everything)
-    optimizer = make_optimizer(model, stage)
+    optimizer = make_optimizer([model], stage)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     seen = 0
     for group in optimizer.param_groups:

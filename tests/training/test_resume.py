@@ -16,6 +16,7 @@ from captioner import checkpoint as checkpoints
 from captioner.checkpoint import load
 from captioner.errors import CheckpointError, TrainingError
 from captioner.training import state as states
+from captioner.training import step as steps
 from captioner.training import trainer
 from captioner.training.interrupt import Interrupt
 from captioner.training.recipe import Recipe
@@ -107,7 +108,7 @@ def test_a_finished_run_resumes_to_its_end(plan: Recipe, data: Data, unbroken: P
 
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, times: int = 1) -> None:
     """Ctrl-C in the middle of this step (counted from 0)."""
-    rate, turns = trainer.set_rate, iter(range(99))
+    rate, turns = steps.set_rate, iter(range(99))
 
     def set_rate(*args: Any) -> float:
         if next(turns) == step:
@@ -115,7 +116,7 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, times: int = 1) -> 
                 signal.raise_signal(signal.SIGINT)
         return rate(*args)
 
-    monkeypatch.setattr(trainer, "set_rate", set_rate)
+    monkeypatch.setattr(steps, "set_rate", set_rate)
 
 
 @pytest.mark.parametrize("step", [1, 6])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,34 @@ class NoOptions:
     """What most tasks take from ``Stage.options``."""
 
 
+MODEL = "model"  # the captioner among the modules of a stage
+
+
+def predicted_words(batch: Batch) -> Tensor:
+    """What the losses of most phases are sums over."""
+    return batch.weights.sum()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A part of every step that has an optimizer of its own.
+
+    It ``trains`` the captioner (``MODEL``) or some of the task's ``own`` modules, by name, and no others. ``loss`` gets
+    the first of them as the loop has wrapped it, and the prepared batch; its sums are over what ``counts`` counts.
+    ``lr`` stands in for the stage's rate. The phase's figures carry its ``name`` in the log.
+    """
+
+    loss: Callable[[nn.Module, Batch], dict[str, Tensor]]
+    trains: tuple[str, ...] = (MODEL,)
+    counts: Callable[[Batch], Tensor] = predicted_words
+    lr: float | None = None
+    name: str = ""
+
+    def label(self, figure: str) -> str:
+        """A figure of this phase as the log names it."""
+        return f"{self.name}_{figure}" if self.name else figure
+
+
 class Task(ABC):
     """One objective of the loop.
 
@@ -42,10 +70,16 @@ class Task(ABC):
 
     ``prepare`` works without gradient on the inner model (sampling, scoring); ``loss`` calls ``wrapped`` once, since a
     loss computed around the wrapper of a distributed run would train without synchronising.
+
+    Most tasks need no more. One that trains modules beside the captioner (a discriminator, a head) makes them in
+    ``begin`` and puts them into ``own``; the loop moves, wraps, trains, saves and restores them. During a stage ``own``
+    holds the wrapped ones. They are not averaged, and a checkpoint does not hold them.
     """
 
     def __init__(self, recipe: Recipe, stage: Stage, data: Data, tokenizer: CaptionTokenizer) -> None:
+        """All tasks of a run are made before it begins: what cannot work is to be refused here."""
         self.recipe, self.stage, self.data, self.tokenizer = recipe, stage, data, tokenizer
+        self.own: dict[str, nn.Module] = {}
 
     wants_images = True
     yardstick = "captions"
@@ -77,6 +111,13 @@ class Task(ABC):
         """Whether the parameter of this name takes part (a parameter without gradient would stall DDP)."""
         return True
 
+    def begin(self, model: Captioner, average: Captioner) -> None:  # noqa: B027 - most tasks own nothing
+        """Before a stage: make ``own`` modules. ``average`` follows the weights of ``model`` as ``stage.ema`` says."""
+
+    def phases(self) -> tuple[Phase, ...]:
+        """What a step does, in order: by default it trains the captioner and all ``own`` modules by ``loss``."""
+        return (Phase(loss=self.loss, trains=(MODEL, *self.own)),)
+
     def prepare(self, model: Captioner, batch: Batch) -> Batch:
         """The batch with all that is made without gradient."""
         return batch
@@ -84,6 +125,17 @@ class Task(ABC):
     @abstractmethod
     def loss(self, wrapped: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Named sums over the batch's predicted words; ``loss`` is what is minimised, the others are logged."""
+
+    def watch(self, figures: Mapping[str, float]) -> str:
+        """After each step, with its figures over all processes: a sentence where the stage has to end now, and why."""
+        return ""
+
+    def state(self) -> dict[str, Any]:
+        """What ``watch`` and ``prepare`` have to know again when a stopped run goes on; ``own`` modules apart."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - most tasks remember nothing
+        """The inverse of ``state``."""
 
     @abstractmethod
     def validate(self, model: Captioner, store: FeatureStore | None, device: torch.device) -> dict[str, float]:

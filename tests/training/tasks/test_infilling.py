@@ -22,7 +22,7 @@ from captioner.generation.words import word_spans
 from captioner.models.captioner import Captioner
 from captioner.text import CaptionTokenizer, train_tokenizer
 from captioner.training import state as states
-from captioner.training import trainer
+from captioner.training import step, trainer
 from captioner.training.batches import Batch
 from captioner.training.recipe import Recipe
 from captioner.training.run import train
@@ -235,7 +235,7 @@ def test_a_start_that_cannot_fill_gaps_does_not_claim_to(
         raise Stop
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(trainer, "set_rate", stop)
+        patched.setattr(step, "set_rate", stop)
         with pytest.raises(Stop):
             train(plan, data, tmp_path / "run", start=load(learnt))
     assert load(tmp_path / "run").config.text.gap_id is None

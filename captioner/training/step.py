@@ -1,0 +1,142 @@
+"""One step of a stage: the phases of its task, each with its own optimizer.
+
+::
+
+    prepare every part of the batch, without gradient
+    for each phase:  loss and backward of every part;  clip;  the phase's optimizer;  empty gradients
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from captioner.errors import TrainingError
+from captioner.models.captioner import Captioner
+from captioner.training.adapting import RankBudget
+from captioner.training.batches import Batch
+from captioner.training.optim import make_optimizer, set_rate
+from captioner.training.tasks.base import MODEL, Phase, Task
+
+EXPLODED = 1000.0  # of a loss per word: that of a guess among 50,000 words is 11
+
+Sums: TypeAlias = dict[str, tuple[float, float]]
+"""Of each figure: its sum over all processes, and the number of words (or what its phase counts) that it is over."""
+
+
+class Stepper:
+    """What a stage trains: the model and its task's own modules, wrapped for all processes, and the optimizers."""
+
+    def __init__(
+        self, accelerator: Accelerator, task: Task, model: Captioner, *, ranks: RankBudget, directory: Path
+    ) -> None:
+        self.accelerator, self.task, self.model, self.ranks, self.directory = accelerator, task, model, ranks, directory
+        self.modules: dict[str, nn.Module] = {MODEL: model, **task.own}
+        self.phases = task.phases()
+        optimizers = [
+            make_optimizer([self.modules[name] for name in phase.trains], task.stage, lr=phase.lr)
+            for phase in self.phases
+        ]
+        prepared = accelerator.prepare(*self.modules.values(), *optimizers)
+        self.wrapped = dict(zip(self.modules, prepared, strict=False))
+        self.optimizers: list[Any] = list(prepared[len(self.modules) :])
+        task.own = {name: self.wrapped[name] for name in task.own}
+
+    def step(self, parts: Sequence[Batch], *, at: int, of: int, total: int) -> Sums:
+        """Train on the parts of one step, the one number ``at`` of the stage's ``of`` and number ``total`` of the run.
+
+        Raises ``TrainingError`` for a loss or gradient that is not finite, or has exploded, before it reaches a weight.
+        """
+        stage = self.task.stage
+        with self.accelerator.autocast(), torch.no_grad():
+            parts = [self.task.prepare(self.model, part) for part in parts]
+        sums: Sums = {}
+        for phase, optimizer in zip(self.phases, self.optimizers, strict=True):
+            rate = set_rate(optimizer, stage, at, of)
+            figures, count = self._backward(phase, parts, total)
+            trained = [p for group in optimizer.param_groups for p in group["params"]]
+            norm = float(self.accelerator.clip_grad_norm_(trained, stage.clip or math.inf))
+            # A scaler of half precision meets infinite gradients on its way to a scale, and leaves out the step.
+            if not math.isfinite(norm) and self.accelerator.scaler is None:
+                raise self._broken(f"the gradient became {norm}", parts, total)
+            optimizer.step()
+            if MODEL in phase.trains:
+                self.ranks.step(at + 1)
+            optimizer.zero_grad(set_to_none=True)
+            sums |= {phase.label(name): (value, count) for name, value in figures.items()}
+            sums |= {phase.label(name): (value, 1.0) for name, value in (("lr", rate), ("gradient_norm", norm))}
+        return sums
+
+    def _backward(self, phase: Phase, parts: Sequence[Batch], total: int) -> tuple[dict[str, float], float]:
+        """Gradients of a phase; the sums of its figures over all processes, and what they are over."""
+        zero = torch.zeros((), device=self.accelerator.device)
+        # The mean is over the words of the global batch: a part with fewer words must not weigh as much.
+        count = self.accelerator.reduce(sum((phase.counts(part) for part in parts), zero))
+        scale = self.accelerator.num_processes / count  # DDP averages gradients over processes
+        sums: dict[str, Tensor] = {}
+        for part in parts:
+            with self.accelerator.autocast():  # accelerate wraps a model's forward for its first stage only
+                losses = phase.loss(self.wrapped[phase.trains[0]], part)
+            loss = losses["loss"]
+            height = float(loss.detach()) / max(1.0, float(phase.counts(part)))
+            if not abs(height) < EXPLODED:
+                raise self._broken(f"the {phase.label('loss')} became {height:g}", [part], total)
+            penalty = self.ranks.penalty() / len(parts) if MODEL in phase.trains else 0.0
+            self.accelerator.backward(loss * scale + penalty)
+            for name, value in {**losses, **(part.figures if phase is self.phases[0] else {})}.items():
+                sums[name] = sums.get(name, zero) + value.detach()
+        reduced = self.accelerator.reduce(torch.stack(list(sums.values())))
+        return dict(zip(sums, reduced.tolist(), strict=True)), float(count)
+
+    def _broken(self, what: str, parts: Sequence[Batch], total: int) -> TrainingError:
+        good = self.directory / "best"
+        names = [name for part in parts for name in part.names]
+        return TrainingError(
+            f"{what} at step {total} (first images of the batch: {', '.join(names[:4])}); lower the rate with --set, "
+            + (f"the last good checkpoint is {good}" if good.exists() else "nothing was saved yet")
+        )
+
+    def train(self) -> None:
+        """Put everything that is trained in training mode."""
+        for wrapped in self.wrapped.values():
+            wrapped.train()
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs besides the model."""
+        return {
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "own": {name: module.state_dict() for name, module in self.modules.items() if name != MODEL},
+            "task": self.task.state(),
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """The inverse of ``state``."""
+        optimizers = state.get("optimizers") or [state["optimizer"]]  # there was one before tasks had phases
+        for optimizer, saved in zip(self.optimizers, optimizers, strict=True):
+            optimizer.load_state_dict(saved)
+        for name, saved in state.get("own", {}).items():
+            self.modules[name].load_state_dict(saved)
+        self.task.load_state(state.get("task", {}))
+
+    def release(self) -> None:
+        """Unwrap everything, so that another stage can wrap it."""
+        for wrapped in self.wrapped.values():
+            self.accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
+        self.task.own = {name: self.modules[name] for name in self.task.own}
+        self.accelerator.free_memory()
+
+
+def mean(sums: Sequence[Sums]) -> dict[str, float]:
+    """Each figure over the given steps."""
+    names = dict.fromkeys(name for step in sums for name in step)
+    totals = {name: [step[name] for step in sums if name in step] for name in names}
+    return {
+        name: sum(value for value, _ in found) / max(sum(count for _, count in found), 1e-9)
+        for name, found in totals.items()
+    }
