@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from captioner.training.recipe import Recipe
 
 
 def positive(text: str) -> int:
@@ -125,3 +129,29 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", metavar="DIR", help="where the run goes (default: runs/NAME)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+
+
+def fitted(args: argparse.Namespace, images: int) -> Recipe:
+    """The recipe that the options of ``add_training`` name, for so many training images; tells what that changes."""
+    from captioner.training.recipe import load_recipe
+
+    plain, recipe = (load_recipe(args.recipe, args.settings, images=known) for known in (None, images))
+    for number, (stage, before) in enumerate(zip(recipe.stages, plain.stages, strict=True)):
+        if stage != before:
+            complain(
+                f"a set of {images} images: epochs {stage.epochs}, batch_size {stage.batch_size}, lr {stage.lr:g}, "
+                f"patience {stage.patience} (the recipe's table of sizes; --set stages.{number}.epochs=N and the like "
+                "go over it)"
+            )
+    return recipe
+
+
+def leads() -> bool:
+    """Whether this process is the one of a distributed run that speaks (torchrun and accelerate set the rank)."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def complain(text: str) -> None:
+    """One line on stderr, once in a distributed run."""
+    if leads():
+        print(text, file=sys.stderr, flush=True)

@@ -7,10 +7,9 @@ the state to resume from.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from captioner.cli.options import add_training
+from captioner.cli.options import add_training, complain, fitted, leads
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,9 +27,11 @@ def run(args: argparse.Namespace) -> int:
 
     recipe = load_recipe(args.recipe, args.settings)  # a slip in a setting is said before torch is imported
 
-    from captioner.training.run import train
+    from captioner.training.run import check_out, train
     from captioner.training.setup import read_data
 
+    out = Path(args.out or f"runs/{Path(args.recipe).stem}")
+    check_out(out, resume=args.resume)
     data = read_data(
         args.data,
         text=args.text,
@@ -38,11 +39,7 @@ def run(args: argparse.Namespace) -> int:
         validation_images=recipe.validation_images,
         report=complain,
     )
-    out = Path(args.out or f"runs/{Path(args.recipe).stem}")
-    print(train(recipe, data, out, resume=args.resume, report=complain))
+    best = train(fitted(args, len(data.train)), data, out, resume=args.resume, report=complain)
+    if leads():
+        print(best)
     return 0
-
-
-def complain(text: str) -> None:
-    """One line on stderr."""
-    print(text, file=sys.stderr, flush=True)

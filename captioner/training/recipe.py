@@ -88,6 +88,18 @@ class Stage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Size:
+    """A row of a recipe's ``[[sizes]]``: stage settings that suit a set of ``images`` training images or more.
+
+    Of several rows that apply the one with the most images holds. It goes over the settings of every stage, and
+    ``--set`` goes over it: how long to train and how fast depends on how much there is to learn from.
+    """
+
+    images: int
+    stage: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
 class TokenizerRecipe:
     """Byte-level BPE of at most ``vocab_size`` entries, learnt on the captions and the text of the run.
 
@@ -138,8 +150,11 @@ class Recipe:
         return from_dict(DecoderConfig, {**self.decoder, "vocab_size": vocab_size}, where="decoder.")
 
 
-def load_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
-    """A recipe by the name of a shipped one or the path of a TOML file, with ``key=value`` settings applied."""
+def load_recipe(name: str, settings: Sequence[str] = (), *, images: int | None = None) -> Recipe:
+    """A recipe by the name of a shipped one or the path of a TOML file, with ``key=value`` settings applied.
+
+    ``images``: how many there are to train on, where that is known; the recipe's row for such a set then applies.
+    """
     path = Path(name) if name.endswith(".toml") else RECIPES / f"{name}.toml"
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -148,9 +163,21 @@ def load_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
         raise ConfigError(f"there is no recipe {name}; shipped are {known}, or name a .toml file") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"the recipe {path} cannot be read: {error}") from error
+    if row := _row(values, images):
+        values["stages"] = [{**stage, **row.stage} for stage in values.get("stages", [{}])]
     for setting in settings:
         _apply(values, setting)
     return from_dict(Recipe, values)
+
+
+def _row(values: dict[str, Any], images: int | None) -> Size | None:
+    """Take the rows of sizes out of a recipe's values; the one for a set of ``images``, if there is one."""
+    found = values.pop("sizes", [])
+    rows = [from_dict(Size, row, where=f"sizes[{n}].") for n, row in enumerate(found)]
+    for n, row in enumerate(rows):
+        from_dict(Stage, row.stage, where=f"sizes[{n}].stage.")
+    fitting = [row for row in rows if images is not None and row.images <= images]
+    return max(fitting, key=lambda row: row.images, default=None)
 
 
 def _apply(values: dict[str, Any], setting: str) -> None:

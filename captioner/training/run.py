@@ -30,7 +30,8 @@ def train(
     With ``resume`` the run in ``out`` goes on where its last saved state stands; without it a run that lies there is
     never overwritten. Raises a ``CaptionerError`` when the recipe, the data and what lies in ``out`` do not fit.
     """
-    _check(recipe, data, out, resume, start)
+    check_out(out, resume=resume)
+    _check(recipe, data, start)
     from captioner.training.adapting import with_adapter
     from captioner.training.trainer import Trainer  # accelerate and torch's loaders take seconds to import
 
@@ -51,7 +52,7 @@ def train(
     return Trainer(recipe, data, checkpoint, out).run(resume=resume, judge_start=start is not None)
 
 
-def _check(recipe: Recipe, data: Data, out: Path, resume: bool, start: Checkpoint | None) -> None:
+def _check(recipe: Recipe, data: Data, start: Checkpoint | None) -> None:
     """What would stop the run later, said before hours have gone into it."""
     for stage in recipe.stages:
         if stage.task not in TASKS:
@@ -61,6 +62,10 @@ def _check(recipe: Recipe, data: Data, out: Path, resume: bool, start: Checkpoin
         TASKS[stage.task].options_of(stage)
     if recipe.adapter is not None and start is None:
         raise UsageError("an adapter is trained on top of a captioner: use `captioner finetune --model M`")
+
+
+def check_out(out: Path, *, resume: bool) -> None:
+    """Refuse to resume where there is no run, and to begin where there is one."""
     if resume and not (out / STATE).exists():
         raise TrainingError(f"there is no run to resume in {out}; start it without --resume")
     if not resume and (out / STATE).exists():

@@ -10,6 +10,7 @@ import pytest
 
 from captioner.checkpoint import load
 from captioner.cli import main
+from captioner.errors import DataError
 
 QUICK = ["precision=fp32", "workers=0", "stages.0.epochs=1", "stages.0.batch_size=8", "validation_images=2"]
 
@@ -42,6 +43,36 @@ def test_an_adapter_is_used_like_any_model_and_merged(
     assert main(["evaluate", "--data", str(toy), "--model", str(mine), "--device", "cpu", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["images"] == 2
     assert load(tmp_path / "whole").base is None
+
+
+def test_before_and_after_are_told_and_only_the_path_is_printed(
+    toy: Path, learnt: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "mine"
+    assert main(finetune(toy, learnt, mine, "stages.0.lr=5e-3", "stages.0.vision=all")) == 0
+    out, err = capsys.readouterr()
+    assert out == f"{mine / 'best'}\n"
+    assert err.count("warning: only 2 images are held out, and scores of fewer than 30 say little") == 2  # and at last
+    images = json.loads((mine / "best" / "training.json").read_text())["images"]
+    assert (
+        f"a set of {images} images: epochs 1, batch_size 8, lr 0.005, patience 6 (the recipe's table of sizes; " in err
+    )
+    report = (mine / "report.md").read_text()
+    assert report in err
+    assert report.count("    reference  ") == report.count("    after      ") == 2
+    rows = {line.split(" | ")[0]: line for line in report.splitlines() if line.startswith("| ")}
+    assert rows.keys() == {"| 2 held-out images", "| before", "| after"}
+    assert rows["| before"] != rows["| after"].replace("after", "before")
+
+
+def test_a_model_that_is_gone_costs_the_report_alone(
+    toy: Path, learnt: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("captioner.training.report.evaluate", lambda *_, **__: (_ for _ in ()).throw(DataError("why")))
+    assert main(finetune(toy, learnt, tmp_path / "mine")) == 0
+    out, err = capsys.readouterr()
+    assert out == f"{tmp_path / 'mine' / 'best'}\n"
+    assert err.splitlines()[-1] == "no report: why"
 
 
 def test_the_shipped_recipe_trains_lora(toy: Path, learnt: Path, tmp_path: Path) -> None:

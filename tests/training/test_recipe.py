@@ -77,3 +77,62 @@ def test_a_recipe_that_is_not_there_or_not_toml(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("seed = = 3")
     with pytest.raises(ConfigError, match=r"bad\.toml cannot be read"):
         load_recipe(str(tmp_path / "bad.toml"))
+
+
+SIZED = """\
+[[stages]]
+epochs = 9
+lr = 1e-2
+[[stages]]
+epochs = 8
+[[sizes]]
+images = 1000
+stage = { epochs = 3 }
+[[sizes]]
+images = 100
+stage = { epochs = 5, batch_size = 7 }
+"""
+
+
+@pytest.mark.parametrize(
+    ("images", "epochs", "batch_size"), [(None, [9, 8], 16), (99, [9, 8], 16), (100, [5, 5], 7), (1000, [3, 3], 16)]
+)
+def test_the_size_of_the_set_chooses_a_row(
+    tmp_path: Path, images: int | None, epochs: list[int], batch_size: int
+) -> None:
+    (tmp_path / "sized.toml").write_text(SIZED)
+    stages = load_recipe(str(tmp_path / "sized.toml"), images=images).stages
+    assert [stage.epochs for stage in stages] == epochs
+    assert [stage.batch_size for stage in stages] == [batch_size] * 2
+    assert [stage.lr for stage in stages] == [1e-2, 5e-4]
+
+
+def test_settings_go_over_the_row(tmp_path: Path) -> None:
+    (tmp_path / "sized.toml").write_text(SIZED)
+    stages = load_recipe(str(tmp_path / "sized.toml"), ["stages.1.epochs=2"], images=500).stages
+    assert [(stage.epochs, stage.batch_size) for stage in stages] == [(5, 7), (2, 7)]
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("images = 5", "setting sizes[0].stage is missing"),
+        ("images = 5\nstage = { epoch = 3 }", "unknown setting sizes[0].stage.epoch; did you mean"),
+        ("image = 5\nstage = { epochs = 3 }", "unknown setting sizes[0].image; did you mean sizes[0].images?"),
+        ("images = 5\nstage = { epochs = 0 }", "epochs, batch_size, accumulate and validate_every must be at least 1"),
+    ],
+)
+def test_a_row_that_cannot_be_used_is_refused_whatever_the_set(tmp_path: Path, row: str, said: str) -> None:
+    (tmp_path / "sized.toml").write_text(f"[[sizes]]\n{row}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(str(tmp_path / "sized.toml"))
+    assert str(caught.value).startswith(said)
+
+
+@pytest.mark.parametrize(("name", "rows"), [("finetune", (20, 200, 2000)), ("lora", (20, 200, 2000))])
+def test_the_shipped_recipes_give_every_set_enough_steps(name: str, rows: tuple[int, ...]) -> None:
+    """Fewer images, more rounds: below some hundred steps nothing is learnt, above some thousand it takes an hour."""
+    for images in rows:
+        (stage,) = load_recipe(name, images=images).stages
+        assert 100 <= stage.epochs * (images // stage.batch_size) <= 1000
+        assert stage.patience
