@@ -13,6 +13,8 @@ from captioner.checkpoint import load as load_checkpoint
 from captioner.config import with_options
 from captioner.data.images import ImageSource
 from captioner.errors import ImageError, UsageError
+from captioner.explain.explain import explain
+from captioner.explain.explanation import Explanation
 from captioner.generation.generate import generate, likelihoods, stream_tokens
 from captioner.generation.hypothesis import Hypothesis
 from captioner.generation.words import as_they_come, confidence, word_log_probs
@@ -183,6 +185,18 @@ class CaptionPipeline:
         rows = [row for batch in likelihoods(self.checkpoint, sources, ids, batch_size=batch_size) for row in batch]
         table = rows if isinstance(captions, list) else [row[0] for row in rows]
         return table if isinstance(images, list) else table[0]
+
+    def explain(
+        self, image: ImageSource, caption: str | None = None, **options: Unpack[GenerationOptions]
+    ) -> Explanation:
+        """Where the model looked for each word of its caption of an image, or of any other ``caption``.
+
+        ``options`` are those of ``caption`` and choose the caption. Raises ``ImageError`` for an image that cannot be
+        read, ``UsageError`` for a caption that is empty or too long, or given together with options.
+        """
+        if caption is not None and options:
+            raise UsageError(f"the caption to explain is given, so {', '.join(options)} would change nothing; drop it")
+        return explain(self.checkpoint, image, with_options(self.checkpoint.generation, options), caption=caption)
 
     def _caption(self, found: list[Hypothesis]) -> Caption:
         tokenizer, calibration = self.checkpoint.tokenizer, self.checkpoint.generation.calibration

@@ -11,11 +11,18 @@ import os
 import sys
 from collections.abc import Sequence
 
-from captioner.cli import caption, convert, evaluate, finetune, train
+from captioner.cli import caption, convert, evaluate, explain, finetune, train
 from captioner.errors import CaptionerError
 from captioner.version import __version__
 
-VERBS = {"caption": caption, "train": train, "finetune": finetune, "evaluate": evaluate, "convert": convert}
+VERBS = {
+    "caption": caption,
+    "explain": explain,
+    "train": train,
+    "finetune": finetune,
+    "evaluate": evaluate,
+    "convert": convert,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -22,8 +22,8 @@ def positive(text: str) -> int:
     return value
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """--model, --device and --batch-size: what every verb that captions takes."""
+def add_model(parser: argparse.ArgumentParser, *, batches: bool = True) -> None:
+    """--model, --device, --precision and, where photos go in ``batches``, --batch-size: of every verb that captions."""
     parser.add_argument("--model", metavar="M", help="checkpoint directory or hub id (default: the model that ships)")
     parser.add_argument("--device", help="as torch names it: cpu, cuda, cuda:1, mps (default: the fastest there is)")
     parser.add_argument(
@@ -32,7 +32,8 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         default="fp32",
         help="of the weights; less is faster, and a few captions change (default: fp32)",
     )
-    parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="images at once (default: 16)")
+    if batches:
+        parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="images at once (default: 16)")
 
 
 def add_generation(parser: argparse.ArgumentParser) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from PIL import Image
@@ -37,6 +38,34 @@ def fit(image: Image.Image, config: PreprocessConfig) -> Image.Image:
     scaled = image.resize((width, height), resample, reducing_gap=3.0)
     canvas.paste(scaled, ((size - width) // 2, (size - height) // 2))
     return canvas
+
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """Which part of a photo lies where in the square that the model sees.
+
+    Each is (left, top, right, bottom), from 0 to 1 over the photo and over the square.
+    """
+
+    photo: Box
+    square: Box
+
+
+def view(size: tuple[int, int], config: PreprocessConfig) -> View:
+    """What ``fit`` keeps of a photo of this size (width, height), and where it puts it."""
+    width, height = size
+    whole = (0.0, 0.0, 1.0, 1.0)
+    if config.aspect == "squash":
+        return View(photo=whole, square=whole)
+    side = min(size) if config.aspect == "crop" else max(size)
+    x, y = (1 - side / width) / 2, (1 - side / height) / 2  # of the photo, cut off on each side
+    if config.aspect == "crop":
+        return View(photo=(x, y, 1 - x, 1 - y), square=whole)
+    x, y = (1 - width / side) / 2, (1 - height / side) / 2  # of the square, filled on each side
+    return View(photo=whole, square=(x, y, 1 - x, 1 - y))
 
 
 def augment(image: Image.Image, config: PreprocessConfig, *, flip: bool, seed: int) -> Tensor:

@@ -13,6 +13,7 @@ softmax): it is soft, so the point gets a gradient from everywhere.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -38,10 +39,15 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tenso
 
 def attend_explicitly(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """``attend`` as its formula reads: softmax(q k^T / sqrt(Dh) + mask) v."""
+    return attention_weights(q, k, mask) @ v
+
+
+def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
+    """What ``attend`` multiplies the values with: softmax(q k^T / sqrt(Dh) + mask), (B, H, Q, S)."""
     logits = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5  # (B, H, Q, S)
     if mask is not None:
         logits = logits.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else logits + mask
-    return logits.softmax(dim=-1) @ v
+    return logits.softmax(dim=-1)
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -62,6 +68,21 @@ def causal_mask(tokens: int, *, window: int | None = None, device: torch.device)
     return visible & (key > query - window) if window else visible
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImageRead:
+    """Where one layer looked, written down while it read: for Q queries of B images, H heads, S patches.
+
+    The layer read ``gate * global_weights + (1 - gate) * local_weights`` of its values. What a layer does not have is
+    None: only M has all of it, G has ``global_weights`` alone.
+    """
+
+    global_weights: Tensor | None  # (B, H, Q, S), each row sums to 1
+    local_weights: Tensor | None  # (B, H, Q, S), each row sums to 1
+    gate: Tensor | None  # (B, H, Q), the share of the global reading
+    point: Tensor | None  # (B, H, Q, 2), where the local reading was aimed: (row, column) from 0 to 1
+    spread: Tensor | None  # (B, H, Q), its standard deviation, in sides of the image
+
+
 class MixedRead(nn.Module):
     """Read under a global mask (G), a local one (L), or both mixed by a gate per word and head (M)."""
 
@@ -80,8 +101,11 @@ class MixedRead(nn.Module):
         local = attend(*qkv, local_mask)
         if self.kind == "L":
             return local
-        gate = torch.sigmoid(self.gate(x)).transpose(1, 2)[..., None]  # (B, H, Q, 1)
-        return local + gate * (attend(*qkv, global_mask) - local)
+        return local + self.opening(x) * (attend(*qkv, global_mask) - local)
+
+    def opening(self, x: Tensor) -> Tensor:
+        """How far the gate lets the global reading in, 0 to 1: (B, H, Q, 1)."""
+        return torch.sigmoid(self.gate(x)).transpose(1, 2)[..., None]  # (B, H, Q, 1)
 
 
 class SelfAttention(nn.Module):
@@ -165,15 +189,35 @@ class CrossAttention(nn.Module):
         k, v = (split_heads(part, self.heads) for part in self.kv_proj(tokens).chunk(2, dim=-1))
         return k, v
 
-    def forward(self, x: Tensor, memory: tuple[Tensor, Tensor], centres: Tensor, prefix: int) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        memory: tuple[Tensor, Tensor],
+        centres: Tensor,
+        prefix: int,
+        *,
+        reads: list[ImageRead] | None = None,
+    ) -> Tensor:
         """``x`` (N, T, D) with N a multiple of the B images in ``memory``. Returns (N, T, D).
 
         Words do not see each other here, so all captions of an image fold into one axis of queries and the memory is
-        never copied: (N, T, D) is read as (B, K * T, D).
+        never copied: (N, T, D) is read as (B, K * T, D). Where this layer looked is appended to ``reads``.
         """
         k, v = memory
         folded = x.reshape(k.shape[0], -1, x.shape[-1])  # (B, K * T, D)
         q = split_heads(self.q_proj(folded), self.heads)  # (B, H, K * T, Dh)
         near = self.focus(folded, centres, prefix) if self.kind != "G" else None
+        if reads is not None:
+            reads.append(self._written_down(folded, q, k, near))
         read = self.read(folded, (q, k, v), None, near)  # (B, H, K * T, Dh)
         return self.out_proj(merge_heads(read)).view(x.shape)  # (N, T, D)
+
+    def _written_down(self, x: Tensor, q: Tensor, k: Tensor, near: Tensor | None) -> ImageRead:
+        point, spread = self.focus.locate(x) if near is not None else (None, None)
+        return ImageRead(
+            global_weights=attention_weights(q, k) if self.kind != "L" else None,
+            local_weights=attention_weights(q, k, near) if near is not None else None,
+            gate=self.read.opening(x).squeeze(-1) if self.kind == "M" else None,
+            point=point,
+            spread=spread.squeeze(-1) if spread is not None else None,
+        )

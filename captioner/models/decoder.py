@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from captioner.config import DecoderConfig
-from captioner.layers.attention import CrossAttention, SelfAttention, Sight, causal_mask
+from captioner.layers.attention import CrossAttention, ImageRead, SelfAttention, Sight, causal_mask
 from captioner.layers.cache import DecoderCache, LayerCache, empty_cache
 from captioner.models.vision import EncodedImage
 
@@ -62,12 +62,20 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, x: Tensor, layer: int, memory: ImageMemory | None, sight: Sight, cache: LayerCache | None
+        self,
+        x: Tensor,
+        layer: int,
+        memory: ImageMemory | None,
+        sight: Sight,
+        cache: LayerCache | None,
+        *,
+        reads: list[ImageRead] | None = None,
     ) -> Tensor:
         """``x`` (N, T, D) -> (N, T, D). Without ``memory`` the image half is left out: a language model."""
         x = x + self.dropout(self.self_attn(self.self_norm(x), sight, cache))
         if memory is not None:
-            read = self.cross_attn(self.cross_norm(x), memory.layers[layer], memory.centres, memory.prefix)
+            image = memory.layers[layer]
+            read = self.cross_attn(self.cross_norm(x), image, memory.centres, memory.prefix, reads=reads)
             if self.cross_gate is not None:
                 read = torch.tanh(self.cross_gate) * read
             x = x + self.dropout(read)
@@ -137,10 +145,12 @@ class Decoder(nn.Module):
         cache: DecoderCache | None = None,
         *,
         last: bool = False,
+        reads: list[ImageRead] | None = None,
     ) -> Tensor:
         """``tokens`` (N, T), those after the cached ones -> logits (N, T, V), or (N, 1, V) with ``last``.
 
-        N is a multiple of the images in ``memory``: the captions (or beams) of an image lie next to each other.
+        N is a multiple of the images in ``memory``: the captions (or beams) of an image lie next to each other. Where
+        each layer looked in the image is appended to ``reads``, if there is such a list.
         """
         count = tokens.shape[1]
         start = cache.words if cache is not None else 0
@@ -159,7 +169,7 @@ class Decoder(nn.Module):
             if self.checkpointing and self.training:
                 x = checkpoint(block, x, i, memory, sight, layer_cache, use_reentrant=False)
             else:
-                x = block(x, i, memory, sight, layer_cache)
+                x = block(x, i, memory, sight, layer_cache, reads=reads)
         if last:
             x = x[:, -1:]  # (N, 1, D)
         return self.lm_head(self.final_norm(x))  # (N, T, V)

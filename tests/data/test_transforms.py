@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from captioner.config import PreprocessConfig
-from captioner.data.transforms import augment, fit, may_flip, preprocess
+from captioner.data.transforms import augment, fit, may_flip, preprocess, view
 
 
 def config(**settings: Any) -> PreprocessConfig:
@@ -85,3 +85,13 @@ def test_augmented_views_differ_and_keep_off_the_runs_random_numbers() -> None:
 )
 def test_sides_forbid_the_mirror(caption: str, allowed: bool) -> None:
     assert may_flip(["a dog", caption]) is allowed
+
+
+@pytest.mark.parametrize(("aspect", "photo", "square"), [("squash", 1, 1), ("crop", 1 / 3, 1), ("pad", 1, 1 / 3)])
+def test_the_view_is_what_fit_keeps(aspect: Any, photo: float, square: float) -> None:
+    found = view((60, 20), config(aspect=aspect))
+    assert found.photo == pytest.approx(((1 - photo) / 2, 0, (1 + photo) / 2, 1))
+    assert found.square == pytest.approx((0, (1 - square) / 2, 1, (1 + square) / 2))
+    turned = view((20, 60), config(aspect=aspect))
+    assert turned.photo == pytest.approx((0, (1 - photo) / 2, 1, (1 + photo) / 2))
+    assert turned.square == pytest.approx(((1 - square) / 2, 0, (1 + square) / 2, 1))

@@ -8,10 +8,12 @@ import torch
 from captioner.layers.attention import (
     CrossAttention,
     Focus,
+    ImageRead,
     MixedRead,
     SelfAttention,
     attend,
     attend_explicitly,
+    attention_weights,
     causal_mask,
     merge_heads,
     split_heads,
@@ -162,3 +164,32 @@ def test_prefix_tokens_are_visible_to_every_read(kind: str) -> None:
     tokens[:, 0] += 3
     after = layer(x, layer.remember(tokens), centres(2, 2), 2)
     assert (before - after).abs().amax(dim=-1).min() > 1e-4
+
+
+@pytest.mark.parametrize("kind", ["G", "L", "M"])
+def test_what_is_written_down_is_what_was_read(kind: str) -> None:
+    """The fused products give what the written weights give, to 1e-6, in an order of captions that folds."""
+    layer = CrossAttention(WIDTH, HEADS, kind).eval()
+    x, places, prefix = torch.randn(6, 4, WIDTH), centres(2, 3), 1
+    reads: list[ImageRead] = []
+    with torch.no_grad():
+        memory = layer.remember(torch.randn(2, prefix + 6, WIDTH))
+        fused = layer(x, memory, places, prefix, reads=reads)
+        assert torch.equal(fused, layer(x, memory, places, prefix))
+        [read] = reads
+        near = layer.focus(x.reshape(2, 12, WIDTH), places, prefix) if kind != "G" else None
+        weights = {"G": read.global_weights, "L": read.local_weights}.get(kind)
+        if kind == "M":
+            assert read.gate is not None
+            gate = read.gate[..., None]  # (B, H, K * T, 1)
+            weights = gate * read.global_weights + (1 - gate) * read.local_weights
+        explicit = layer.out_proj(merge_heads(weights @ memory[1])).view(x.shape)
+    torch.testing.assert_close(fused, explicit, atol=1e-6, rtol=0)
+    for found, mask in ((read.global_weights, None), (read.local_weights, near)):
+        if found is not None:
+            assert found.shape == (2, HEADS, 12, 7)
+            torch.testing.assert_close(found.sum(-1), torch.ones(2, HEADS, 12), atol=1e-6, rtol=0)
+            q = split_heads(layer.q_proj(x.reshape(2, 12, WIDTH)), HEADS)
+            assert torch.equal(found, attention_weights(q, memory[0], mask))
+    assert (read.global_weights is None, read.local_weights is None) == (kind == "L", kind == "G")
+    assert (read.gate is None, read.point is None, read.spread is None) == (kind != "M", kind == "G", kind == "G")

@@ -1,0 +1,148 @@
+"""From a photo to an explanation: find or take its caption, read it once more, write down where each layer looks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from captioner.checkpoint import Checkpoint
+from captioner.config import GenerationConfig
+from captioner.data.images import ImageSource, open_image
+from captioner.data.transforms import preprocess, view
+from captioner.errors import ImageError, UsageError
+from captioner.explain.explanation import Array, Explanation, LayerReads
+from captioner.generation.generate import NOTHING_FITS, caption_pixels
+from captioner.generation.words import word_spans
+from captioner.layers.attention import ImageRead
+from captioner.models.decoder import Decoder, ImageMemory
+
+
+@torch.inference_mode()
+def explain(
+    checkpoint: Checkpoint, image: ImageSource, config: GenerationConfig | None = None, *, caption: str | None = None
+) -> Explanation:
+    """Explain the caption that the model writes under ``image`` (by ``config``), or any other ``caption``.
+
+    Raises ``ImageError`` for an image that cannot be read, ``UsageError`` for a caption that is empty or longer than
+    the model's context.
+    """
+    settings, tokenizer = checkpoint.config.preprocess, checkpoint.tokenizer
+    photo = open_image(image, min_side=2 * settings.size)  # as the caption's own reader opens it
+    pixels = preprocess(photo, settings)
+    tokens = _given(checkpoint, caption) if caption is not None else ()
+    if caption is None:
+        [found], memory = caption_pixels(checkpoint, [pixels], config or checkpoint.generation)
+        if not found:
+            raise ImageError(NOTHING_FITS)
+        tokens = found[0].tokens
+        if not tokens:
+            raise ImageError("the model finds no words for this image, so there is nothing to explain; give a caption")
+    else:
+        model = checkpoint.model
+        memory = model.remember(model.encode_image(pixels[None].to(next(model.parameters()).device)))
+    log_probs, layers = read_again(checkpoint.model.decoder, memory, tokens, checkpoint.config.text.bos_id)
+    spans = word_spans(tokens, tokenizer)
+    grid = _grid(memory)
+    maps, off_grid = _maps([layer.weights for layer in layers], spans, memory.prefix, grid)
+    global_maps = _maps([w for layer in layers if (w := layer.global_weights) is not None], spans, memory.prefix, grid)
+    local_maps = _maps([w for layer in layers if (w := layer.local_weights) is not None], spans, memory.prefix, grid)
+    gates = [layer.gate for layer in layers if layer.gate is not None]
+    centres, spreads = _aims(layers, spans)
+    return Explanation(
+        photo=np.asarray(photo),
+        view=view(photo.size, settings),
+        caption=tokenizer.decode(tokens),
+        words=tuple(tokenizer.decode(tokens[start:end]) for start, end in spans),
+        probabilities=np.exp([log_probs[start:end].sum() for start, end in spans]),
+        maps=maps,
+        global_maps=global_maps[0] if len(global_maps[0]) else None,
+        local_maps=local_maps[0] if len(local_maps[0]) else None,
+        gates=_by_word(np.concatenate(gates).mean(0), spans) if gates else None,
+        centres=centres,
+        spreads=spreads,
+        off_grid=off_grid,
+        entropies=entropies(maps),
+        tokens=tuple(tokens),
+        spans=tuple(spans),
+        layers=tuple(layers),
+    )
+
+
+def read_again(
+    decoder: Decoder, memory: ImageMemory, tokens: Sequence[int], bos_id: int
+) -> tuple[Array, list[LayerReads]]:
+    """Log-probabilities (T,) of a caption's tokens under the one image in ``memory``, and what each layer read."""
+    device = memory.centres.device
+    written = torch.tensor([[bos_id, *tokens[:-1]]], device=device)  # (1, T)
+    reads: list[ImageRead] = []
+    logits = decoder(written, memory, reads=reads)[0].float()  # (T, V)
+    said = torch.tensor([*tokens], device=device)[:, None]
+    return logits.log_softmax(-1).gather(1, said)[:, 0].double().cpu().numpy(), [_arrays(read) for read in reads]
+
+
+def entropies(maps: Array) -> Array:
+    """Of each map of (W, h, w), in bits."""
+    flat = maps.reshape(len(maps), -1)
+    return -(flat * np.log2(np.maximum(flat, 1e-30))).sum(-1)  # (W,)
+
+
+def _given(checkpoint: Checkpoint, caption: str) -> tuple[int, ...]:
+    tokens = tuple(checkpoint.tokenizer.encode(caption))
+    most = checkpoint.config.decoder.context
+    if not tokens:
+        raise UsageError(
+            "the caption to explain is empty; write some words, or leave it out to explain the model's own"
+        )
+    if len(tokens) > most:
+        raise UsageError(f"the caption {caption[:40]!r}... has {len(tokens)} tokens, the model reads {most}; cut it")
+    return tokens
+
+
+def _grid(memory: ImageMemory) -> tuple[int, int]:
+    h = len(memory.centres[:, 0].unique())
+    return h, len(memory.centres) // h
+
+
+def _arrays(read: ImageRead) -> LayerReads:
+    def array(value: torch.Tensor | None) -> Array | None:
+        return None if value is None else value[0].float().cpu().numpy()
+
+    return LayerReads(
+        global_weights=array(read.global_weights),
+        local_weights=array(read.local_weights),
+        gate=array(read.gate),
+        point=array(read.point),
+        spread=array(read.spread),
+    )
+
+
+def _by_word(values: Array, spans: Sequence[tuple[int, int]]) -> Array:
+    """Means over the tokens of each word: (T, ...) -> (W, ...)."""
+    return np.stack([values[start:end].mean(0) for start, end in spans])
+
+
+def _maps(
+    weights: Sequence[Array], spans: Sequence[tuple[int, int]], prefix: int, grid: tuple[int, int]
+) -> tuple[Array, Array]:
+    """The mean of the layers' (H, T, S) by word on the grid, (W, h, w), and the share beside it (W,)."""
+    if not weights:
+        return np.empty(0), np.empty(0)
+    read = _by_word(np.concatenate(weights).astype(np.float64).mean(0), spans)  # (W, S)
+    off = read[:, :prefix].sum(1)  # (W,)
+    on = read[:, prefix:]
+    return (on / on.sum(1, keepdims=True)).reshape(-1, *grid), off
+
+
+def _aims(layers: Sequence[LayerReads], spans: Sequence[tuple[int, int]]) -> tuple[Array | None, Array | None]:
+    """Mean and standard deviation per axis of the equal mixture of all heads' Gaussians (and of a word's tokens)."""
+    points = [layer.point for layer in layers if layer.point is not None]
+    widths = [layer.spread for layer in layers if layer.spread is not None]
+    if not points:
+        return None, None
+    point = np.concatenate(points).astype(np.float64)  # (layers * H, T, 2)
+    width = np.concatenate(widths).astype(np.float64)  # (layers * H, T)
+    centre = _by_word(point.mean(0), spans)  # (W, 2)
+    second = _by_word((width**2 + (point**2).sum(-1) / 2).mean(0), spans)  # (W,), E[x^2] per axis
+    return centre, np.sqrt(second - (centre**2).sum(-1) / 2)

@@ -1,0 +1,74 @@
+"""An explanation as one picture: the photo, then the photo once a word, lit where the model looked."""
+
+from __future__ import annotations
+
+import io
+import math
+
+from PIL import Image, ImageDraw, ImageFont
+
+from captioner.explain.explanation import Explanation
+from captioner.explain.overlay import light, lit, on_photo, over_photo, reach
+
+TILE = 240  # pixels of a tile's longer side
+A_ROW = 6  # tiles side by side
+GAP, LABEL = 8, 40
+INK, PAPER, MARK = (30, 30, 30), (255, 255, 255), (255, 210, 0)
+
+
+def strip(found: Explanation) -> Image.Image:
+    """The picture. A ring marks centre and spread of the local reads, where there are any."""
+    photo = Image.fromarray(found.photo)
+    photo.thumbnail((TILE, TILE), Image.Resampling.LANCZOS)
+    tiles = [(photo, "", "")]
+    for i, word in enumerate(found.words):
+        tile = _tile(found, i, photo)
+        figures = f"p {found.probabilities[i]:.2f}"
+        if found.gates is not None:
+            figures += f"   global {found.gates[i]:.0%}"
+        tiles.append((tile, word, figures))
+    across = min(A_ROW, len(tiles))
+    step_x, step_y = photo.width + GAP, photo.height + LABEL + GAP
+    sheet = Image.new("RGB", (GAP + across * step_x, GAP + math.ceil(len(tiles) / across) * step_y), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    fonts = ImageFont.load_default(17), ImageFont.load_default(12)
+    for i, (tile, word, figures) in enumerate(tiles):
+        x, y = GAP + i % across * step_x, GAP + i // across * step_y
+        sheet.paste(tile, (x, y))
+        draw.text((x, y + tile.height + 1), _cut(word, fonts[0], photo.width), INK, fonts[0])
+        draw.text((x, y + tile.height + 22), _cut(figures, fonts[1], photo.width), INK, fonts[1])
+    return sheet
+
+
+def png(found: Explanation) -> bytes:
+    """``strip`` as the bytes of a PNG file; the caption is in its metadata."""
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add_itxt("Description", found.caption)
+    out = io.BytesIO()
+    strip(found).save(out, "PNG", pnginfo=info)
+    return out.getvalue()
+
+
+def _tile(found: Explanation, i: int, photo: Image.Image) -> Image.Image:
+    import numpy as np
+
+    brightness = light(over_photo(found.maps[i], found.view, photo.size))
+    tile = Image.fromarray(lit(np.asarray(photo), brightness))
+    if found.centres is not None and found.spreads is not None:
+        (x, y), (rx, ry) = on_photo(found.centres[i], found.view), reach(float(found.spreads[i]), found.view)
+        x, rx, y, ry = x * photo.width, rx * photo.width, y * photo.height, ry * photo.height
+        draw = ImageDraw.Draw(tile)
+        draw.ellipse((x - rx, y - ry, x + rx, y + ry), outline=MARK)
+        draw.ellipse((x - 2, y - 2, x + 2, y + 2), fill=MARK)
+    return tile
+
+
+def _cut(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    """The text, or its beginning with an ellipsis, in ``width`` pixels."""
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "…") > width:
+        text = text[:-1]
+    return text + "…"
