@@ -23,7 +23,7 @@ FLOORS = {
     "errors": 0,
     **dict.fromkeys(("config", "version"), 1),
     **dict.fromkeys(("layers", "data", "metrics", "text", "card", "files"), 2),
-    "models": 3,
+    **dict.fromkeys(("models", "inspection"), 3),
     "checkpoint": 4,
     **dict.fromkeys(("hf_import", "generation"), 5),
     **dict.fromkeys(("evaluation", "explain"), 6),

@@ -11,13 +11,14 @@ import os
 import sys
 from collections.abc import Sequence
 
-from captioner.cli import caption, convert, evaluate, explain, finetune, train
+from captioner.cli import caption, convert, evaluate, explain, finetune, inspect, train
 from captioner.errors import CaptionerError
 from captioner.version import __version__
 
 VERBS = {
     "caption": caption,
     "explain": explain,
+    "inspect": inspect,
     "train": train,
     "finetune": finetune,
     "evaluate": evaluate,

@@ -18,10 +18,10 @@ from typing import Any, BinaryIO, cast
 from PIL import Image
 
 from captioner.data.paths import IMAGE_SUFFIXES, Unreadable, find_images, shown
-from captioner.data.rgb import to_rgb
+from captioner.data.rgb import to_rgb, upright_size
 from captioner.errors import ImageError
 
-__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "ImageSource", "Unreadable", "find_images", "open_image"]
+__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "ImageSource", "Unreadable", "find_images", "image_size", "open_image"]
 
 ImageSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image
 
@@ -68,6 +68,23 @@ def open_image(source: ImageSource, *, min_side: int | None = None, max_pixels: 
         except _Refused as refusal:
             raise ImageError(f"cannot read {_name(source)}: {refusal}") from None
         except Exception as error:  # Pillow's plugins raise nearly anything on a damaged file
+            raise ImageError(f"cannot read {_name(source)}: {_reason(error)}") from error
+
+
+def image_size(source: ImageSource) -> tuple[int, int]:
+    """(width, height) of the upright image, from the header alone where there is one.
+
+    Raises ``ImageError`` as ``open_image`` does, but not for what is damaged behind the header.
+    """
+    with _quiet_pillow():
+        try:
+            if isinstance(source, Image.Image):
+                return upright_size(source)
+            with _binary(source) as stream:
+                return upright_size(_identify(stream))
+        except _Refused as refusal:
+            raise ImageError(f"cannot read {_name(source)}: {refusal}") from None
+        except Exception as error:
             raise ImageError(f"cannot read {_name(source)}: {_reason(error)}") from error
 
 

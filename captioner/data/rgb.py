@@ -29,12 +29,23 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return rgb
 
 
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """(width, height) as ``to_rgb`` will have it; reads no pixels."""
+    return image.size[::-1] if _orientation(image) >= 5 else image.size
+
+
 def _upright(image: Image.Image) -> Image.Image:
-    try:
-        transpose = _TO_UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:  # damaged metadata is no reason to refuse the picture
-        return image
+    transpose = _TO_UPRIGHT.get(_orientation(image))
     return image if transpose is None else image.transpose(transpose)
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 to 8; 5 and above lie on their side."""
+    try:
+        value = image.getexif().get(_ORIENTATION_TAG, 1)
+        return int(value) if value in _TO_UPRIGHT else 1
+    except Exception:  # damaged metadata is no reason to refuse the picture
+        return 1
 
 
 def _opaque(image: Image.Image) -> Image.Image:

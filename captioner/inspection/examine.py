@@ -1,0 +1,177 @@
+"""A dataset looked through: its counts, its captions, its images, and what should be put right before training."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from captioner.data.samples import Sample
+from captioner.data.splits import ALL, Dataset, some
+from captioner.errors import ImageError
+from captioner.inspection.duplicates import exact_groups, near_groups
+from captioner.inspection.pictures import look_at_all
+from captioner.metrics.words import words
+
+LONG, SHORT = 50, 3  # words of a caption that is hardly one
+SMALL_SIDE = 64  # pixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One image of one split."""
+
+    split: str
+    name: str
+    path: Path
+
+    def __str__(self) -> str:
+        return self.name if self.split == ALL else f"{self.name} ({self.split})"
+
+
+Group = tuple[Entry, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """What a dataset holds. ``problems`` should be put right before training; ``notes`` are worth knowing.
+
+    Histograms map a value to how often it occurs. ``same_bytes`` and ``look_alike`` are groups of images; ``leaks`` are
+    those of them that stand in more than one split. ``shared_captions``: captions that several images have, with the
+    number of these images, most frequent first.
+    """
+
+    images: Mapping[str, int]
+    captions: Mapping[str, int]
+    captions_per_image: Mapping[int, int]
+    caption_words: Mapping[int, int]
+    vocabulary: int
+    said_once: int
+    frequent: tuple[tuple[str, int], ...]
+    shared_captions: tuple[tuple[str, int], ...]
+    shared_across_splits: int
+    sizes: Mapping[tuple[int, int], int]
+    unreadable: tuple[tuple[Entry, str], ...]
+    same_bytes: tuple[Group, ...]
+    look_alike: tuple[Group, ...]
+    leaks: tuple[Group, ...]
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def examine(datasets: Sequence[Dataset], *, progress: Callable[[int], object] = lambda images: None) -> Inspection:
+    """Look through all images and captions of one or more datasets; those of one split belong together."""
+    entries: list[Entry] = []
+    samples: list[Sample] = []
+    for dataset in datasets:
+        for split, group in dataset.splits.items():
+            entries += [Entry(split=split, name=sample.name, path=sample.path) for sample in group]
+            samples += group
+    paths = list(dict.fromkeys(entry.path for entry in entries))
+    found = {}
+    for path, picture in zip(paths, look_at_all(paths), strict=True):
+        found[path] = picture
+        progress(1)
+    pictures = [None if isinstance(found[e.path], ImageError) else found[e.path] for e in entries]
+    good = [None if isinstance(picture, ImageError) else picture for picture in pictures]
+    unreadable = tuple((e, str(p)) for e in entries if isinstance(p := found[e.path], ImageError))
+    same = _groups(exact_groups(good), entries)
+    alike = _groups(near_groups(good), entries)
+    leaks = tuple(group for group in (*same, *alike) if len({entry.split for entry in group}) > 1)
+    splits = [entry.split for entry in entries]
+    counted = _Captions(samples, splits)
+    sizes = Counter(picture.size for picture in good if picture is not None)
+    problems = [problem for dataset in datasets for problem in dataset.problems]
+    if unreadable:
+        problems.append(f"{len(unreadable)} images cannot be read; replace or remove them: {_some(unreadable)}")
+    if leaks:
+        problems.append(
+            f"{len(leaks)} images stand in more than one split, by their bytes or by their looks, which makes scores "
+            f"too good; keep each in one: {_first(leaks)}"
+        )
+    inside = [group for group in same if group not in leaks]
+    if inside:
+        problems.append(f"{len(inside)} images are there twice or more, byte for byte; keep one: {_first(inside)}")
+    return Inspection(
+        images=Counter(splits),
+        captions=counted.by_split,
+        captions_per_image=Counter(len(sample.captions) for sample in samples),
+        caption_words=counted.lengths,
+        vocabulary=len(counted.vocabulary),
+        said_once=sum(count == 1 for count in counted.vocabulary.values()),
+        frequent=tuple(counted.vocabulary.most_common(20)),
+        shared_captions=counted.shared,
+        shared_across_splits=counted.across,
+        sizes=sizes,
+        unreadable=unreadable,
+        same_bytes=same,
+        look_alike=alike,
+        leaks=leaks,
+        problems=tuple(problems),
+        notes=tuple(_notes(counted, sizes, [group for group in alike if group not in leaks], set(splits) == {ALL})),
+    )
+
+
+class _Captions:
+    """Counts over all captions."""
+
+    def __init__(self, samples: Sequence[Sample], splits: Sequence[str]) -> None:
+        self.by_split: Counter[str] = Counter()
+        self.lengths: Counter[int] = Counter()
+        self.vocabulary: Counter[str] = Counter()
+        self.repeated = 0  # images that have the same caption twice
+        places: dict[str, list[int]] = defaultdict(list)
+        for place, (sample, split) in enumerate(zip(samples, splits, strict=True)):
+            self.by_split[split] += len(sample.captions)
+            said = [words(caption) for caption in sample.captions]
+            for caption in said:
+                self.lengths[len(caption)] += 1
+                self.vocabulary.update(caption)
+            texts = [" ".join(caption) for caption in said]
+            self.repeated += len(set(texts)) < len(texts)
+            for text in dict.fromkeys(texts):
+                places[text].append(place)
+        several = sorted(((text, group) for text, group in places.items() if len(group) > 1), key=lambda x: -len(x[1]))
+        self.shared = tuple((text, len(group)) for text, group in several)
+        self.across = sum(len({splits[place] for place in group}) > 1 for _, group in several)
+
+
+def _notes(counted: _Captions, sizes: Counter[tuple[int, int]], alike: Sequence[Group], unsplit: bool) -> list[str]:
+    notes = []
+    if alike:
+        beware = "; no split is named, so some may be held out while the others train" if unsplit else ""
+        notes.append(f"{len(alike)} groups of images look the same{beware}: {_first(alike)}")
+    if counted.shared:
+        count = sum(images for _, images in counted.shared)
+        notes.append(
+            f"{len(counted.shared)} captions are said of several images ({count} in all), {counted.across} of them "
+            "across splits"
+        )
+    if counted.repeated:
+        notes.append(f"{counted.repeated} images have the same caption twice")
+    short = sum(count for length, count in counted.lengths.items() if length < SHORT)
+    long = sum(count for length, count in counted.lengths.items() if length > LONG)
+    if short:
+        notes.append(f"{short} captions have fewer than {SHORT} words")
+    if long:
+        notes.append(f"{long} captions have more than {LONG} words; a model with a short context cuts them")
+    tiny = sum(count for size, count in sizes.items() if min(size) < SMALL_SIDE)
+    if tiny:
+        notes.append(f"{tiny} images have a side of fewer than {SMALL_SIDE} pixels")
+    if len(sizes) == 1 and next(iter(sizes.values())) > 1:
+        width, height = next(iter(sizes))
+        notes.append(f"all images are {width} x {height}: if they were squashed to it, train with aspect squash")
+    return notes
+
+
+def _groups(places: Sequence[Sequence[int]], entries: Sequence[Entry]) -> tuple[Group, ...]:
+    return tuple(tuple(entries[place] for place in group) for group in places)
+
+
+def _some(unreadable: Sequence[tuple[Entry, str]]) -> str:
+    return some([str(entry) for entry, _ in unreadable])
+
+
+def _first(groups: Sequence[Group]) -> str:
+    return some([" = ".join(map(str, group[:3])) for group in groups])

@@ -1,0 +1,179 @@
+"""A dataset looked through: every count against one made by hand, every trap told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from captioner.cli import main
+from captioner.data.sources import read_splits
+from captioner.inspection.examine import Inspection, examine
+from captioner.inspection.page import histogram, page
+
+from .test_duplicates import scene
+
+Lines = dict[str, list[tuple[str, list[str]]]]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[Lines], Path]:
+    """A folder of split files; the images they name are drawn by the digits of their names, unless they exist."""
+
+    def make(splits: Lines) -> Path:
+        for split, lines in splits.items():
+            with (tmp_path / f"{split}.jsonl").open("w") as file:
+                for name, captions in lines:
+                    file.write(json.dumps({"file_name": name, "captions": captions}) + "\n")
+                    path = tmp_path / name
+                    if not path.exists() and not path.is_symlink():
+                        path.parent.mkdir(exist_ok=True)
+                        scene(int("".join(filter(str.isdigit, name)) or 0)).save(path)
+        return tmp_path
+
+    return make
+
+
+@pytest.fixture
+def hostile(write: Callable[[Lines], Path], tmp_path: Path) -> Path:
+    """One of everything that goes wrong."""
+    (tmp_path / "text.png").write_text("not an image")
+    scene(1).save(tmp_path / "copy-of-1.png")
+    scene(2).transpose(Image.Transpose.FLIP_LEFT_RIGHT).resize((80, 60)).save(tmp_path / "like-2.png")
+    scene(5).resize((60, 45)).save(tmp_path / "small-5.png")
+    evil = "<script>alert(1)</script> & 'x'"
+    return write(
+        {
+            "train": [
+                ("1.png", ["A dog runs.", "a dog runs"]),
+                ("2.png", ["A cat sits on the mat."]),
+                ("3.png", [evil, "hm"]),
+                ("text.png", ["a text"]),
+                ("copy-of-1.png", ["A dog runs .", "the dog"]),
+                ("5.png", ["word " * 60]),
+                ("small-5.png", ["five"]),
+            ],
+            "dev": [("like-2.png", ["a dog runs"]), ("9.png", ["two boats at sea"])],
+        }
+    )
+
+
+@pytest.fixture
+def found(hostile: Path) -> Inspection:
+    return examine([read_splits(hostile)])
+
+
+def names(groups: object) -> list[list[str]]:
+    return [[entry.name for entry in group] for group in groups]  # type: ignore[attr-defined]
+
+
+def test_counts(found: Inspection) -> None:
+    assert dict(found.images) == {"train": 7, "dev": 2}
+    assert dict(found.captions) == {"train": 10, "dev": 2}
+    assert dict(found.captions_per_image) == {1: 6, 2: 3}
+    assert found.caption_words[60] == 1
+    assert sum(found.caption_words.values()) == 12
+    assert dict(found.frequent)["word"] == 60
+    assert dict(found.frequent)["dog"] == 5
+    assert found.vocabulary > found.said_once > 5
+    assert dict(found.sizes) == {(120, 90): 6, (80, 60): 1, (60, 45): 1}
+
+
+def test_doubles_and_leaks(found: Inspection) -> None:
+    assert names(found.same_bytes) == [["1.png", "copy-of-1.png"]]
+    assert names(found.look_alike) == [["2.png", "like-2.png"], ["5.png", "small-5.png"]]
+    assert names(found.leaks) == [["2.png", "like-2.png"]]
+    assert found.shared_captions == (("a dog runs", 3),)
+    assert found.shared_across_splits == 1
+
+
+def test_what_is_said_of_it(found: Inspection) -> None:
+    unreadable, leak, double = found.problems
+    assert unreadable == "1 images cannot be read; replace or remove them: text.png (train)"
+    assert "1 images stand in more than one split" in leak
+    assert leak.endswith("keep each in one: 2.png (train) = like-2.png (dev)")
+    assert double.endswith("keep one: 1.png (train) = copy-of-1.png (train)")
+    notes = " | ".join(found.notes)
+    assert "1 groups of images look the same: 5.png (train) = small-5.png (train)" in notes
+    assert "1 captions are said of several images (3 in all), 1 of them across splits" in notes
+    assert "1 images have the same caption twice" in notes
+    assert "4 captions have fewer than 3 words" in notes
+    assert "1 captions have more than 50 words" in notes
+    assert "2 images have a side of fewer than 64 pixels" in notes
+
+
+def test_one_file_in_two_splits_is_a_leak(write: Callable[[Lines], Path]) -> None:
+    found = examine([read_splits(write({"train": [("1.png", ["a"]), ("2.png", ["b"])], "dev": [("1.png", ["c"])]}))])
+    assert names(found.leaks) == [["1.png", "1.png"]]
+    assert len(found.problems) == 2  # the reader says so too
+
+
+def test_a_set_without_splits_is_warned_of_its_doubles(write: Callable[[Lines], Path], tmp_path: Path) -> None:
+    scene(1).resize((60, 45)).save(tmp_path / "other.png")
+    found = examine([read_splits(write({"captions": [("1.png", ["a"]), ("other.png", ["b"])]}))])
+    assert found.problems == ()
+    assert any("no split is named" in note and "1.png = other.png" in note for note in found.notes)
+
+
+class Page(HTMLParser):
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.text: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def test_the_page_holds_it_all_and_runs_nothing(found: Inspection) -> None:
+    seen = Page(page(found, "Inspection of <b>"))
+    assert seen.tags.count("svg") == 4
+    assert seen.tags.count("img") == 6  # three groups of two
+    assert "script" not in seen.tags
+    assert "b" not in seen.tags
+    for sentence in (*found.problems, *found.notes):
+        assert sentence in seen.text
+
+
+def test_many_values_share_bins_and_lose_none() -> None:
+    svg = histogram("n", dict.fromkeys(range(7, 207), 2), most=30)
+    assert svg.count("<rect") == 29  # bins of 7 values
+    assert "7–13: 14" in svg
+    assert "203–209: 8" in svg
+    assert histogram("n", {}) == ""
+    assert "a &amp; b: 3" in histogram("n", {"a & b": 3})
+
+
+def test_the_verb(hostile: Path, write: Callable[[Lines], Path], capfd: pytest.CaptureFixture[str]) -> None:
+    report = hostile / "deep" / "report.html"
+    assert main(["inspect", str(hostile), "--report", str(report)]) == 1
+    out, err = capfd.readouterr()
+    assert err == ""
+    assert "| train | 7 | 10 | 1.43 |" in out
+    assert out.count("\nproblem: ") == 3
+    assert report.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert main(["inspect", str(hostile), "--json"]) == 1
+    told = json.loads(capfd.readouterr().out)
+    assert told["leaks"][0][1] == {"split": "dev", "name": "like-2.png", "path": str(hostile / "like-2.png")}
+    write({"train": [("11.png", ["a dog"]), ("12.png", ["a cat"])], "dev": [("13.png", ["a cow"])]})
+    assert main(["inspect", str(hostile)]) == 0
+    assert "no problems were found" in capfd.readouterr().out
+    assert main(["inspect", str(hostile / "nothing")]) == 1
+    assert "does not exist" in capfd.readouterr().err
+
+
+def test_two_sets_are_seen_as_one(write: Callable[[Lines], Path], tmp_path: Path) -> None:
+    first = write({"train": [("1.png", ["a"])]})
+    (tmp_path / "second").mkdir()
+    scene(1).save(tmp_path / "second" / "x.png")
+    (tmp_path / "second" / "dev.jsonl").write_text(json.dumps({"file_name": "x.png", "captions": ["b"]}))
+    found = examine([read_splits(first), read_splits(tmp_path / "second")])
+    assert names(found.leaks) == [["1.png", "x.png"]]
