@@ -41,7 +41,8 @@ class Batch:
     ``tokens`` (B, K, T) start with BOS; ``targets`` (B, K, T) are the same shifted by one and end with EOS;
     ``weights`` (B, K, T) are 0 where nothing is to be predicted. ``image``: pixels (B, 3, size, size), kept features,
     or None for text alone. ``names`` say which images these are. ``advantages`` (B, K): what a caption's loss is
-    multiplied by, where that is not 1. ``figures`` are sums over the predicted words that a task made on the way.
+    multiplied by, where that is not 1. ``figures`` are sums over the images that a task made on the way;
+    ``extra`` is what else its loss needs.
     """
 
     tokens: Tensor
@@ -51,6 +52,7 @@ class Batch:
     names: tuple[str, ...]
     advantages: Tensor | None = None
     figures: Mapping[str, Tensor] = field(default_factory=dict)
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
@@ -61,8 +63,8 @@ class Batch:
             image = image.to(device, non_blocking=True)
         tokens, targets, weights = (t.to(device) for t in (self.tokens, self.targets, self.weights))
         advantages = None if self.advantages is None else self.advantages.to(device)
-        figures = {name: value.to(device) for name, value in self.figures.items()}
-        return Batch(tokens, targets, weights, image, self.names, advantages, figures)
+        figures, extra = ({n: v.to(device) for n, v in part.items()} for part in (self.figures, self.extra))
+        return Batch(tokens, targets, weights, image, self.names, advantages, figures, extra)
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ class Stepper:
         stage = self.task.stage
         with self.accelerator.autocast(), torch.no_grad():
             parts = [self.task.prepare(self.model, part) for part in parts]
-        sums: Sums = {}
+        sums = self._figures(parts)
         for phase, optimizer in zip(self.phases, self.optimizers, strict=True):
             rate = set_rate(optimizer, stage, at, of)
             figures, count = self._backward(phase, parts, total)
@@ -89,10 +89,24 @@ class Stepper:
                 raise self._broken(f"the {phase.label('loss')} became {height:g}", [part], total)
             penalty = self.ranks.penalty() / len(parts) if MODEL in phase.trains else 0.0
             self.accelerator.backward(loss * scale + penalty)
-            for name, value in {**losses, **(part.figures if phase is self.phases[0] else {})}.items():
+            for name, value in losses.items():
                 sums[name] = sums.get(name, zero) + value.detach()
+        return self._over_processes(sums), float(count)
+
+    def _figures(self, parts: Sequence[Batch]) -> Sums:
+        """What ``prepare`` found on the way, over all images of the step."""
+        found: dict[str, Tensor] = {}
+        for part in parts:
+            for name, value in part.figures.items():
+                found[name] = found.get(name, torch.zeros_like(value)) + value
+        images = self.accelerator.num_processes * float(sum(len(part.names) for part in parts))
+        return {name: (value, images) for name, value in self._over_processes(found).items()}
+
+    def _over_processes(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
+        if not sums:
+            return {}
         reduced = self.accelerator.reduce(torch.stack(list(sums.values())))
-        return dict(zip(sums, reduced.tolist(), strict=True)), float(count)
+        return dict(zip(sums, reduced.tolist(), strict=True))
 
     def _broken(self, what: str, parts: Sequence[Batch], total: int) -> TrainingError:
         good = self.directory / "best"

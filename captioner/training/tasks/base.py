@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from captioner.config import CaptionerConfig, from_dict
 from captioner.data.samples import Sample
 from captioner.models.captioner import Captioner
+from captioner.models.vision import Features
 from captioner.text import CaptionTokenizer
 from captioner.training.batches import Batch, CaptionItems, Collate, Items, Vary, Views
 from captioner.training.features import FeatureStore
@@ -179,6 +180,12 @@ def weighted_cross_entropy(
         return plain, plain
     uniform = (weight * -log_probs.mean(-1)).sum()
     return (1 - label_smoothing) * plain + label_smoothing * uniform, plain.detach()
+
+
+def features_of(model: Captioner, batch: Batch) -> Features:
+    """What the backbone says of the batch's images, kept or computed."""
+    image = cast(Tensor | Features, batch.image)
+    return image if isinstance(image, Features) else model.vision.features(image)
 
 
 def plain_nll(logits: Tensor, batch: Batch) -> tuple[float, float]:

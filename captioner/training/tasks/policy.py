@@ -1,0 +1,185 @@
+"""Policy gradient on captions that the model draws itself: what its objectives have in common.
+
+REINFORCE (Williams 1992) with the mean reward of an image's other draws as baseline (Luo 2020, arXiv 2003.09971) is one
+weighted caption loss: each drawn caption's cross-entropy times its advantage.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from captioner.config import GenerationConfig, SamplingConfig
+from captioner.data.samples import Sample
+from captioner.errors import ConfigError, DataError
+from captioner.generation.hypothesis import Hypothesis
+from captioner.generation.search import search
+from captioner.metrics.cider import CiderD, DocumentFrequencies
+from captioner.metrics.words import words
+from captioner.models.captioner import Captioner
+from captioner.models.vision import Features
+from captioner.text import CaptionTokenizer
+from captioner.training.batches import Batch
+from captioner.training.recipe import Recipe, Stage
+from captioner.training.tasks.base import Data, features_of, weighted_cross_entropy
+from captioner.training.tasks.cross_entropy import CrossEntropy
+
+END = "<eos>"  # a word of the reward: without it a caption gains by breaking off
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyOptions:
+    """``samples`` captions are drawn of each image. ``human``: weight of the cross-entropy of the human captions beside
+    them, which keeps the language from narrowing to what pays."""
+
+    samples: int = 5
+    human: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.samples < 2:
+            raise ConfigError(
+                f"options.samples must be at least 2, each being judged by the others, not {self.samples}"
+            )
+        if self.human < 0:
+            raise ConfigError(f"options.human must be 0 or more, not {self.human}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """K captions that the model drew of each of B images, with ``tokens``, ``targets`` and ``weights`` (B, K, T).
+
+    ``seed`` is that of the step; draws and all that is chosen for an image depend on it and the image's name alone.
+    """
+
+    captions: list[list[Hypothesis]]
+    tokens: Tensor
+    targets: Tensor
+    weights: Tensor
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """``rewards`` (B, K) of the drawn captions; ``figures`` to log, each a mean; ``extra`` for the loss."""
+
+    rewards: Tensor
+    figures: Mapping[str, Tensor] = field(default_factory=dict)
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class PolicyGradient(CrossEntropy):
+    """Captions that score better than the image's others become likelier, worse ones less likely."""
+
+    Options = PolicyOptions
+
+    def __init__(self, recipe: Recipe, stage: Stage, data: Data, tokenizer: CaptionTokenizer) -> None:
+        super().__init__(recipe, stage, data, tokenizer)
+        self.policy: PolicyOptions = self.options_of(stage)
+
+    @classmethod
+    def check(cls, data: Data) -> None:
+        names = [sample.name for sample in data.train]
+        if len(set(names)) < len(names):
+            raise DataError("rewards know an image by its name, and training images share some; rename them")
+
+    @abstractmethod
+    def rewards(self, drawn: Drawn, features: Features, batch: Batch) -> Judged:
+        """Judge the captions drawn of the images of ``batch``, whose backbone says ``features``; without gradient."""
+
+    def prepare(self, model: Captioner, batch: Batch) -> Batch:
+        """Drawn captions with their advantages, and behind them the human ones with their weight."""
+        training = model.training
+        features = features_of(model.eval(), batch)
+        drawn = self._draw(model, features, batch.names)
+        judged = self.rewards(drawn, features, batch)
+        model.train(training)
+        advantages = leave_one_out(judged.rewards.float().cpu())
+        tokens, targets, weights = drawn.tokens, drawn.targets, drawn.weights
+        words_drawn = weights.sum()
+        if self.policy.human:
+            length = max(tokens.shape[2], batch.tokens.shape[2])
+            human = torch.full(batch.tokens.shape[:2], self.policy.human)
+            pad = self.tokenizer.config.pad_id
+            pairs = ((tokens, batch.tokens, pad), (targets, batch.targets, pad), (weights, batch.weights, 0))
+            tokens, targets, weights = (
+                torch.cat(
+                    [F.pad(part, (0, length - part.shape[2]), value=fill) for part in (ours, theirs.cpu())], dim=1
+                )
+                for ours, theirs, fill in pairs
+            )
+            advantages = torch.cat([advantages, human], dim=1)
+        different = len({caption.tokens for of_image in drawn.captions for caption in of_image})
+        figures = {
+            **judged.figures,
+            "drawn_tokens": words_drawn / judged.rewards.numel(),
+            "distinct": torch.tensor(100 * different / judged.rewards.numel()),
+        }
+        return replace(
+            batch,
+            image=features if self.stage.vision == "frozen" else batch.image,  # no need to compute them again
+            tokens=tokens,
+            targets=targets,
+            weights=weights,
+            advantages=advantages,
+            figures={name: value.cpu() * len(batch.names) for name, value in figures.items()},
+            extra=judged.extra,
+        ).to(batch.tokens.device)
+
+    def _draw(self, model: Captioner, features: Features, names: Sequence[str]) -> Drawn:
+        seed = int(torch.randint(2**62, ()))  # of the generator that a saved state restores
+        config = GenerationConfig(
+            sampling=SamplingConfig(), candidates=self.policy.samples, max_tokens=self.recipe.generation.max_tokens
+        )
+        memory = model.remember(model.vision.tokens(features))
+        seeds = [seed_of(seed, name) for name in names]
+        captions = search(model.decoder, memory, self.tokenizer.config, config, seeds=seeds)
+        tokens, targets, weights = self.collate().filled([[h.tokens for h in of_image] for of_image in captions])
+        for b, of_image in enumerate(captions):
+            for k, caption in enumerate(of_image):
+                weights[b, k, caption.length :] = 0  # a caption that was cut has not chosen its end
+        return Drawn(captions=captions, tokens=tokens, targets=targets, weights=weights, seed=seed)
+
+    def loss(self, wrapped: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        advantages = cast(Tensor, batch.advantages)
+        loss, _ = weighted_cross_entropy(
+            wrapped(batch.tokens, batch.image), batch.targets, batch.weights * advantages[..., None]
+        )
+        return {"loss": loss}
+
+
+class CiderReward:
+    """CIDEr-D / 100 of drawn captions against the human ones of their image, by the words of the training split."""
+
+    def __init__(self, samples: Sequence[Sample], tokenizer: CaptionTokenizer) -> None:
+        references = {sample.name: [[*words(c), END] for c in sample.captions] for sample in samples}
+        self.tokenizer = tokenizer
+        self.scorer = CiderD(DocumentFrequencies.of(list(references.values())))
+        self.references = {name: self.scorer.vectors(group) for name, group in references.items()}
+
+    def __call__(self, captions: Sequence[Sequence[Hypothesis]], names: Sequence[str]) -> Tensor:
+        """(B, K), from 0 to 10."""
+        return torch.tensor(
+            [[self._one(caption, name) for caption in of_image] for name, of_image in zip(names, captions, strict=True)]
+        )
+
+    def _one(self, caption: Hypothesis, name: str) -> float:
+        said = words(self.tokenizer.decode(caption.tokens))
+        return self.scorer.score_vectors([*said, END] if caption.ended else said, self.references[name]) / 100
+
+
+def leave_one_out(rewards: Tensor) -> Tensor:
+    """Each reward less the mean of the others of its image. ``rewards`` (B, K), K at least 2, -> (B, K)."""
+    others = rewards.shape[1] - 1
+    return rewards - (rewards.sum(dim=1, keepdim=True) - rewards) / others
+
+
+def seed_of(step: int, name: str) -> int:
+    """A seed for what is drawn of an image in a step, whatever other images are in the batch or on the process."""
+    return int.from_bytes(hashlib.sha256(f"{step} {name}".encode(errors="surrogateescape")).digest()[:8], "big") >> 2
