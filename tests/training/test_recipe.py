@@ -72,7 +72,7 @@ def test_kept_features_exclude_new_views_and_a_changing_backbone() -> None:
 
 
 def test_a_recipe_that_is_not_there_or_not_toml(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no recipe nope; shipped are default, finetune, flickr8k"):
+    with pytest.raises(ConfigError, match=r"no recipe nope; shipped are .*default, .*finetune, flickr8k"):
         load_recipe("nope")
     (tmp_path / "bad.toml").write_text("seed = = 3")
     with pytest.raises(ConfigError, match=r"bad\.toml cannot be read"):

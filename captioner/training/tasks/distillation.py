@@ -1,0 +1,172 @@
+"""Distillation: human captions, and at each of their words all that a teacher thinks could have stood there."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from captioner.checkpoint import load
+from captioner.errors import ConfigError, TrainingError
+from captioner.files import SHIPPED_NAME
+from captioner.models.captioner import Captioner
+from captioner.text import CaptionTokenizer
+from captioner.training.batches import Batch
+from captioner.training.recipe import Recipe, Stage
+from captioner.training.tasks.base import Data, features_of, weighted_cross_entropy
+from captioner.training.tasks.cross_entropy import CrossEntropy
+
+AVERAGE = "average"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """``teacher``: ``average`` (the loop's own weight average, whose decay is the stage's ``ema``), or a checkpoint by
+    directory, hub id or as ``shipped``. ``share`` of the loss that is the teacher's, the rest is that of the human
+    captions. ``temperature`` of both distributions. ``top``: how many of the teacher's likeliest words are kept apart
+    at each place, the others being one; 0 keeps all.
+    """
+
+    teacher: str = AVERAGE
+    share: float = 0.5
+    temperature: float = 2.0
+    top: int = 64
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise ConfigError(f"options.share must lie between 0 and 1, not {self.share:g}")
+        if not 0 < self.temperature < float("inf"):
+            raise ConfigError(f"options.temperature must be above 0, not {self.temperature:g}")
+        if self.top < 0:
+            raise ConfigError(f"options.top must be 0 or more, not {self.top}")
+
+
+class Distillation(CrossEntropy):
+    """Cross-entropy mixed with the Kullback-Leibler divergence from a teacher (Hinton et al. 2015, arXiv 1503.02531,
+    section 2), by default the mean teacher (Tarvainen and Valpola 2017, arXiv 1703.01780; for captions Barraco et al.
+    2022, arXiv 2202.10492).
+
+    The teacher reads the same view of a photo as the student, without dropout: of another crop it would describe
+    another picture (Beyer et al. 2022, arXiv 2106.05237), and a second view would have to be loaded.
+    """
+
+    Options = Options
+
+    def __init__(self, recipe: Recipe, stage: Stage, data: Data, tokenizer: CaptionTokenizer) -> None:
+        super().__init__(recipe, stage, data, tokenizer)
+        self.options: Options = self.options_of(stage)
+        self.teacher: Captioner | None = None
+        if self.options.teacher != AVERAGE:
+            self.teacher = _teacher(self.options.teacher, recipe, tokenizer)
+
+    @classmethod
+    def options_of(cls, stage: Stage) -> Any:
+        options: Options = super().options_of(stage)
+        if options.teacher == AVERAGE and not stage.ema:
+            raise ConfigError(
+                "distillation from the weight average needs one: set ema = 0.998, or name a checkpoint as "
+                "options.teacher"
+            )
+        if options.teacher != AVERAGE and stage.cache_features:
+            raise ConfigError("a teacher looks at the photos with its own backbone: set cache_features = false")
+        return options
+
+    def begin(self, model: Captioner, average: Captioner) -> None:
+        if self.options.teacher == AVERAGE:
+            self.teacher = average
+        assert self.teacher is not None
+        self.teacher.to(next(model.parameters()).device).eval()
+
+    def prepare(self, model: Captioner, batch: Batch) -> Batch:
+        """What the teacher thinks at every place where a word is predicted: ids and log-probabilities (P, top)."""
+        assert self.teacher is not None
+        if self.teacher.training:
+            self.teacher.eval()
+        if self.options.teacher == AVERAGE and self.stage.vision == "frozen":
+            batch = replace(batch, image=features_of(model, batch))  # both have the same backbone
+        logits = at_places(self.teacher(batch.tokens, batch.image), batch.weights)
+        log_probs = (logits / self.options.temperature).log_softmax(-1)  # (P, V)
+        likeliest = log_probs.topk(min(self.options.top or log_probs.shape[-1], log_probs.shape[-1]))
+        return replace(batch, extra={"ids": likeliest.indices, "log_probs": likeliest.values})
+
+    def loss(self, wrapped: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        logits, options = wrapped(batch.tokens, batch.image), self.options
+        human, nll = weighted_cross_entropy(
+            logits, batch.targets, batch.weights, label_smoothing=self.stage.label_smoothing
+        )
+        chosen = at_places(logits, batch.weights)  # (P, V)
+        kl = divergence(
+            batch.extra["log_probs"],
+            (chosen / options.temperature).log_softmax(-1).gather(1, batch.extra["ids"]),
+            whole=batch.extra["ids"].shape[1] == chosen.shape[1],
+        ).sum()
+        agreed = (chosen.argmax(-1) == batch.extra["ids"][:, 0]).sum()
+        # A gradient at temperature T is 1 / T^2 as large (Hinton et al. 2015, section 2).
+        loss = (1 - options.share) * human + options.share * options.temperature**2 * kl
+        return {"loss": loss, "nll": nll, "kl": kl.detach(), "agreement": 100.0 * agreed}
+
+    def state(self) -> dict[str, Any]:
+        return {"teacher": self._fingerprint()}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        if state["teacher"] != self._fingerprint():
+            raise TrainingError(
+                f"the teacher {self.options.teacher} is another one than when the run began; bring back the weights it "
+                "had, or start again with another --out"
+            )
+
+    def _fingerprint(self) -> str:
+        """Of a checkpoint as teacher; the average is part of the run."""
+        digest = hashlib.sha256()
+        if self.options.teacher != AVERAGE and self.teacher is not None:
+            for value in self.teacher.state_dict().values():
+                digest.update(value.detach().float().cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+def at_places(logits: Tensor, weights: Tensor) -> Tensor:
+    """Of ``logits`` (B, K, T, V) those where a word is predicted, (P, V), fp32."""
+    return logits.flatten(0, -2)[weights.flatten().nonzero().flatten()].float()
+
+
+def divergence(teacher: Tensor, student: Tensor, *, whole: bool) -> Tensor:
+    """KL(teacher || student) (P,) of log-probabilities (P, k) of the same words.
+
+    Unless these are the ``whole`` vocabulary, all other words count as one, with what is left of either.
+    """
+    kl = (teacher.exp() * (teacher - student)).sum(-1)
+    if whole:
+        return kl
+    rest_teacher, rest_student = _rest(teacher), _rest(student)
+    return kl + rest_teacher.exp() * (rest_teacher - rest_student)
+
+
+def _rest(log_probs: Tensor) -> Tensor:
+    """log(1 - sum of the probabilities), (P,)."""
+    return torch.log1p(-log_probs.exp().sum(-1).clamp(max=1 - 1e-6))
+
+
+def _teacher(source: str, recipe: Recipe, tokenizer: CaptionTokenizer) -> Captioner:
+    """The model of a checkpoint whose word distributions and view of a photo are those of the run."""
+    found = load(None if source == SHIPPED_NAME else source)
+    ids = [(one.to_json(), replace(one.config, gap_id=None)) for one in (found.tokenizer, tokenizer)]
+    if ids[0] != ids[1]:
+        raise ConfigError(
+            f"the teacher {source} has another tokenizer, so its word distributions are of other words; choose a "
+            "checkpoint with the same one, such as the one this run goes on from"
+        )
+    if found.config.preprocess != recipe.preprocess:
+        raise ConfigError(
+            f"the teacher {source} was trained on photos prepared in another way ({found.config.preprocess.size} "
+            f"pixels, this run {recipe.preprocess.size}); choose a checkpoint with the same [preprocess]"
+        )
+    if found.config.decoder.context < recipe.decoder_config(1).context:
+        raise ConfigError(
+            f"the teacher {source} reads captions of {found.config.decoder.context} tokens at most, this run's are "
+            f"up to {recipe.decoder_config(1).context}; choose another teacher, or lower decoder.context"
+        )
+    return found.model.requires_grad_(False)
