@@ -3,14 +3,18 @@
 May import what the training room may. Start reading at ``base.py``.
 """
 
+from captioner.training.tasks.adversarial import Adversarial
 from captioner.training.tasks.base import Data, Task
 from captioner.training.tasks.cross_entropy import CrossEntropy
+from captioner.training.tasks.distillation import Distillation
 from captioner.training.tasks.infilling import Infilling
 from captioner.training.tasks.language_model import LanguageModel
 from captioner.training.tasks.self_critical import SelfCritical
 
 TASKS: dict[str, type[Task]] = {
+    "adversarial": Adversarial,
     "cross_entropy": CrossEntropy,
+    "distillation": Distillation,
     "infilling": Infilling,
     "language_model": LanguageModel,
     "self_critical": SelfCritical,

@@ -1,0 +1,184 @@
+"""Adversarial training: captions that a discriminator takes for human ones of this very image."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from captioner.errors import ConfigError, DataError
+from captioner.models.captioner import Captioner
+from captioner.models.discriminator import Discriminator, whole_captions
+from captioner.models.vision import Features
+from captioner.text import CaptionTokenizer
+from captioner.training.batches import Batch
+from captioner.training.recipe import Recipe, Stage
+from captioner.training.tasks.base import Data, Phase
+from captioner.training.tasks.collapse import Collapse
+from captioner.training.tasks.policy import CiderReward, Drawn, Judged, PolicyGradient, PolicyOptions, seed_of
+
+KINDS = {"human": 0.5, "drawn": 0.25, "other": 0.25}  # weights in the discriminator's loss: as much true as false
+LEAST_LOG = -7.0  # of a probability as reward: below a thousandth nothing is worse than hopeless
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(PolicyOptions):
+    """``cider`` and ``adversary``: what CIDEr-D / 100 and the log-probability of being human count in the reward.
+
+    The latter's weight grows from nothing over the first ``head_start`` steps, in which the discriminator learns.
+    ``discriminator_lr``: its rate. ``window``: steps over which a collapse has to last to end the stage.
+    """
+
+    cider: float = 1.0
+    adversary: float = 0.2
+    head_start: int = 100
+    discriminator_lr: float = 1e-4
+    window: int = 50
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("cider", "adversary", "head_start", "discriminator_lr"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ConfigError(f"options.{name} must be 0 or more, not {getattr(self, name)}")
+        if not self.cider and not self.adversary:
+            raise ConfigError("options.cider and options.adversary are both 0, so nothing is rewarded; raise one")
+        if self.window < 1:
+            raise ConfigError(f"options.window must be at least 1, not {self.window}")
+
+
+class Adversarial(PolicyGradient):
+    """Policy gradient on a discriminator's verdict (Dai et al. 2017, arXiv 1703.06029), CIDEr-D and human captions.
+
+    Their reward at each word comes from rollouts; here a caption has one reward, and the image's other draws are its
+    baseline. The discriminator tells human captions of an image from drawn ones and from human captions of other
+    images, in a phase of its own. It reads what the captioner's backbone says, so it sees what the captioner
+    sees.
+    """
+
+    Options = Options
+
+    def __init__(self, recipe: Recipe, stage: Stage, data: Data, tokenizer: CaptionTokenizer) -> None:
+        super().__init__(recipe, stage, data, tokenizer)
+        self.options: Options = self.options_of(stage)
+        self.cider = CiderReward(data.train, tokenizer)
+        self.context = recipe.decoder_config(1).context
+        self.steps = 0
+        self.collapse = Collapse(self.options.samples, self.options.window)
+
+    @classmethod
+    def check(cls, data: Data) -> None:
+        super().check(data)
+        if len(data.train) < 2:
+            raise DataError("adversarial tells captions of one image from those of others; give at least two images")
+
+    def begin(self, model: Captioner, average: Captioner) -> None:
+        self.steps = 0
+        self.collapse = Collapse(self.options.samples, self.options.window)
+        self.discriminator = Discriminator(model)
+        self.own["discriminator"] = self.discriminator
+
+    def phases(self) -> tuple[Phase, ...]:
+        return (
+            Phase(loss=self.loss),
+            Phase(
+                name="discriminator",
+                trains=("discriminator",),
+                loss=self.discriminate,
+                counts=lambda batch: torch.tensor(float(len(batch.names)), device=batch.tokens.device),
+                lr=self.options.discriminator_lr,
+            ),
+        )
+
+    def rewards(self, drawn: Drawn, features: Features, batch: Batch) -> Judged:
+        """CIDEr-D and the discriminator's verdict as it stands; what it will learn from travels along."""
+        device, options = features.values.device, self.options
+        shown = self._shown(drawn, batch)
+        shown = {name: value.to(device) for name, value in shown.items()}
+        extra = {"values": features.values, "place": torch.tensor([*features.grid, features.prefix]), **shown}
+        training = self.discriminator.training
+        drawn_only = shown["kinds"][0] == list(KINDS).index("drawn")
+        log_odds = self.discriminator.eval()(
+            features.values,
+            features.grid,
+            features.prefix,
+            shown["captions"][:, drawn_only],
+            shown["ends"][:, drawn_only],
+        )
+        self.discriminator.train(training)
+        believed = F.logsigmoid(log_odds).cpu()  # (B, K)
+        cider = self.cider(drawn.captions, batch.names)
+        grown = min(1.0, self.steps / options.head_start) if options.head_start else 1.0
+        rewards = options.cider * cider + options.adversary * grown * believed.clamp(min=LEAST_LOG)
+        figures = {
+            "reward": 100 * rewards.mean(),
+            "cider_d": 100 * cider.mean(),
+            "believed": 100 * believed.exp().mean(),
+            "spread": rewards.std(dim=1).mean(),
+        }
+        return Judged(rewards=rewards, figures=figures, extra=extra)
+
+    def _shown(self, drawn: Drawn, batch: Batch) -> dict[str, Tensor]:
+        """The captions (B, K, T) that the discriminator is to tell apart, where they end, and their kinds.
+
+        The kind of a caption is its place in ``KINDS``, or -1 for one that only fills up.
+        """
+        others = [self._of_other_images(name, batch.tokens.shape[1], drawn.seed) for name in batch.names]
+        groups = [
+            whole_captions(tokens.cpu(), targets.cpu(), weights.cpu(), self.context)
+            for tokens, targets, weights in (
+                (batch.tokens, batch.targets, batch.weights),
+                (drawn.tokens, drawn.targets, drawn.weights),
+                self.collate().filled(others),
+            )
+        ]
+        length = max(captions.shape[-1] for captions, _ in groups)
+        pad = self.tokenizer.config.pad_id
+        captions = [F.pad(captions, (0, length - captions.shape[-1]), value=pad) for captions, _ in groups]
+        kinds = [torch.where(ends > 0, kind, -1) for kind, (_, ends) in enumerate(groups)]
+        kinds[1].fill_(1)  # a draw counts, even one that was cut before its first word
+        return {
+            "captions": torch.cat(captions, dim=1),
+            "ends": torch.cat([ends for _, ends in groups], dim=1),
+            "kinds": torch.cat(kinds, dim=1),
+        }
+
+    def _of_other_images(self, name: str, count: int, seed: int) -> Sequence[Sequence[int]]:
+        """Tokens of human captions of any images but this one."""
+        draw = random.Random(seed_of(seed, name))
+        found: list[Sequence[int]] = []
+        while len(found) < count:
+            sample = draw.choice(self.data.train)
+            if sample.name != name:
+                found.append(self.tokenizer.encode(draw.choice(sample.captions))[: self.context - 1])
+        return found
+
+    def discriminate(self, wrapped: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Binary cross-entropy of the discriminator, and its accuracy on each kind in percent; sums over images."""
+        extra = batch.extra
+        h, w, prefix = extra["place"].tolist()
+        log_odds = wrapped(extra["values"], (h, w), prefix, extra["captions"], extra["ends"]).float()  # (B, K)
+        losses: dict[str, Tensor] = {"loss": log_odds.new_zeros(())}
+        for kind, (name, weight) in enumerate(KINDS.items()):
+            human = kind == 0
+            real = (extra["kinds"] == kind).float()  # (B, K)
+            share = real / real.sum(dim=1, keepdim=True).clamp(min=1)
+            loss = F.binary_cross_entropy_with_logits(log_odds, torch.full_like(log_odds, human), reduction="none")
+            losses["loss"] = losses["loss"] + weight * (share * loss).sum()
+            losses[name] = 100 * (share * ((log_odds > 0) == human)).sum()
+        return losses
+
+    def watch(self, figures: Mapping[str, float]) -> str:
+        self.steps += 1
+        return self.collapse.watch(figures)
+
+    def state(self) -> dict[str, Any]:
+        return {"steps": self.steps, "seen": self.collapse.seen, "first": self.collapse.first}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self.steps = state["steps"]
+        self.collapse.seen, self.collapse.first = state["seen"], state["first"]
