@@ -1,0 +1,184 @@
+"""How stable a captioner is under changes that a person would not mind, and how much it presumes about people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from PIL import Image, ImageEnhance
+
+from captioner.checkpoint import Checkpoint
+from captioner.config import GenerationConfig
+from captioner.data.images import open_image
+from captioner.data.samples import Sample
+from captioner.errors import DataError, ImageError
+from captioner.evaluation.people import WORDS, Presumption, presumption
+from captioner.generation.generate import generate
+from captioner.generation.hypothesis import Hypothesis
+from captioner.generation.words import calibrated, word_log_probs
+from captioner.metrics.bootstrap import Interval, paired_differences
+from captioner.metrics.cider import cider_d
+from captioner.metrics.statistics import mean_of
+from captioner.metrics.words import words
+
+
+def _cropped(image: Image.Image) -> Image.Image:
+    x, y = image.width // 10, image.height // 10
+    return image.crop((x, y, image.width - x, image.height - y))
+
+
+VIEWS: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "mirrored": lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+    "half as bright": lambda image: ImageEnhance.Brightness(image).enhance(0.5),
+    "a tenth cut off each side": _cropped,
+}
+_FUNCTION_WORDS = """
+a an the this that these those some another other it its he she they his her their him them is are was be being been
+has have and or while as with without in on at of to from by for into onto over under through up down out off near
+next there which who
+"""
+FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steadiness:
+    """What a change of the photo does to captions. Shares and CIDEr-D from 0 to 100.
+
+    ``changed``: captions that are no longer the same. ``content``: captions that name other things, that is, whose
+    words other than function words differ as a set. ``lost``: content words that are gone. ``cider_d`` of the changed
+    photos, its ``difference`` from that of the photos as they are, and the 95 % bootstrap ``interval`` of that.
+    """
+
+    view: str
+    changed: float
+    content: float
+    lost: float
+    cider_d: float
+    difference: float
+    interval: Interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """What ``captioner evaluate --probe`` adds; the images that could not be read are left out and in ``problems``."""
+
+    images: int
+    cider_d: float
+    steadiness: tuple[Steadiness, ...]
+    people: tuple[Presumption, ...]
+    problems: tuple[str, ...]
+
+
+def probe(
+    checkpoint: Checkpoint,
+    samples: Sequence[Sample],
+    generation: GenerationConfig | None = None,
+    *,
+    batch_size: int = 16,
+    progress: Callable[[int], object] = lambda images: None,
+) -> Probe:
+    """Caption every image as it is and in each of ``VIEWS``. Raises ``DataError`` when none can be read."""
+    generation = generation or checkpoint.generation
+    tokenizer, calibration = checkpoint.tokenizer, generation.calibration
+    every = 1 + len(VIEWS)
+    results = generate(checkpoint, _views(samples), generation, batch_size=batch_size)
+    captions: list[list[list[str]]] = []  # of each image, of each view, the words
+    chances: list[list[tuple[str, float]]] = []
+    judged: list[Sample] = []
+    problems: list[str] = []
+    for sample in samples:
+        found = [next(results) for _ in range(every)]
+        progress(1)
+        errors = [str(result) for result in found if isinstance(result, ImageError)]
+        if errors:
+            problems.append(errors[0])
+            continue
+        best: list[Hypothesis] = [result[0] for result in found if not isinstance(result, ImageError)]
+        judged.append(sample)
+        captions.append([words(tokenizer.decode(hypothesis.tokens)) for hypothesis in best])
+        told = ((words(text), calibrated(value, calibration)) for text, value in word_log_probs(best[0], tokenizer))
+        chances.append([(word, chance) for several, chance in told for word in several])
+    if not judged:
+        raise DataError(f"none of the {len(samples)} images can be probed; the first reason: {' '.join(problems[:1])}")
+    references = [[words(caption) for caption in sample.captions] for sample in judged]
+    whole = [of_image[0] for of_image in captions]
+    scores = cider_d(whole, references)
+    steadiness = tuple(
+        _steadiness(name, whole, [of_image[1 + n] for of_image in captions], references, scores.per_image)
+        for n, name in enumerate(VIEWS)
+    )
+    return Probe(
+        images=len(judged),
+        cider_d=scores.mean,
+        steadiness=steadiness,
+        people=tuple(presumption(kind, chances, references) for kind in WORDS),
+        problems=tuple(problems),
+    )
+
+
+def content(caption: Sequence[str]) -> set[str]:
+    """The words of a caption that name something, or what it is like or does."""
+    return set(caption) - FUNCTION_WORDS
+
+
+def markdown(found: Probe) -> str:
+    """Two tables, as they stand in a model card."""
+    lines = [
+        f"The same {found.images} photos, changed. Of their captions (CIDEr-D {found.cider_d:.1f}):",
+        "",
+        "| the photo is | captions that change | that name other things | content words lost | CIDEr-D | difference |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {s.view} | {s.changed:.0f} % | {s.content:.0f} % | {s.lost:.0f} % | {s.cider_d:.1f} | "
+        f"{s.difference:+.1f} ({s.interval.low:+.1f} to {s.interval.high:+.1f}) |"
+        for s in found.steadiness
+    ]
+    lines += [
+        "",
+        "What captions say of people, beside the photo's references:",
+        "",
+        "| said | captions | confidence | a reference says it | half of them do | only the opposite | nothing |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {p.kind} | {p.captions} | {p.confidence:.0f} % | {p.agree:.0f} % | {p.most:.0f} % | "
+        f"{p.contradict:.0f} % | {p.presumed:.0f} % |"
+        for p in found.people
+        if p.captions
+    ]
+    return "\n".join(lines)
+
+
+def _views(samples: Sequence[Sample]) -> Iterator[Image.Image | ImageError]:
+    """Each image as it is, then in every view; an error in the place of each where it cannot be read."""
+    for sample in samples:
+        try:
+            image = open_image(sample.path)
+        except ImageError as error:
+            yield from [error] * (1 + len(VIEWS))
+            continue
+        yield image
+        yield from (change(image) for change in VIEWS.values())
+
+
+def _steadiness(
+    view: str,
+    whole: Sequence[list[str]],
+    changed: Sequence[list[str]],
+    references: Sequence[Sequence[list[str]]],
+    before: Sequence[float],
+) -> Steadiness:
+    pairs = list(zip(whole, changed, strict=True))
+    scores = cider_d(changed, references)
+    gap = paired_differences({"cider_d": mean_of(before)}, {"cider_d": mean_of(scores.per_image)})["cider_d"]
+    named = sum(len(content(caption)) for caption in whole)
+    return Steadiness(
+        view=view,
+        changed=100 * sum(a != b for a, b in pairs) / len(pairs),
+        content=100 * sum(content(a) != content(b) for a, b in pairs) / len(pairs),
+        lost=100 * sum(len(content(a) - content(b)) for a, b in pairs) / max(named, 1),
+        cider_d=scores.mean,
+        difference=gap.value,
+        interval=gap.interval,
+    )
