@@ -8,7 +8,7 @@ from PIL import Image
 from captioner.data.transforms import View
 from captioner.explain.explanation import Array
 
-DARKEST = 0.2  # of its brightness a photo keeps where nothing was read
+DARKEST = 0.25  # of its brightness a photo keeps where nothing was read
 
 
 def over_photo(values: Array, view: View, size: tuple[int, int]) -> Array:
@@ -28,9 +28,12 @@ def over_photo(values: Array, view: View, size: tuple[int, int]) -> Array:
 
 
 def light(values: Array) -> Array:
-    """A map as light, stretched from 0 at its lowest place to 1 at its highest; an even map is light everywhere."""
+    """A map as light: 0 at its lowest place, 1 at its highest, and the root of the way between.
+
+    Without the root one patch that stands out leaves the rest in the dark. An even map is light everywhere.
+    """
     lowest, highest = values.min(), values.max()
-    return (values - lowest) / (highest - lowest) if highest > lowest else np.ones_like(values)
+    return np.sqrt((values - lowest) / (highest - lowest)) if highest > lowest else np.ones_like(values)
 
 
 def lit(photo: Array, brightness: Array) -> Array:

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from captioner.explain.explanation import Array, Explanation
-from captioner.explain.overlay import light, on_photo, over_photo, reach
+from captioner.explain.overlay import DARKEST, light, on_photo, over_photo, reach
 
 PHOTO, VEIL = 1024, 64  # longest sides, in pixels, of the photo and of what is laid over it; the browser smooths
 READS = {"maps": "all that was read", "global_maps": "global read", "local_maps": "local read"}
@@ -35,6 +35,7 @@ def page(found: Explanation) -> str:
     parts = {
         "caption": escape(found.caption),
         "photo": _photo(found),
+        "ratio": f"{found.photo.shape[1] / found.photo.shape[0]:.4f}",
         "words": "\n".join(_word(found, i) for i in range(len(found.words))),
         "reads": _choice(kinds),
         "head": "".join(f"<th scope='col'>{name}</th>" for name in _columns(found)),
@@ -63,7 +64,7 @@ def _veil(values: Array, found: Explanation) -> str:
     height, width = found.photo.shape[:2]
     scale = min(1.0, VEIL / max(width, height))
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    alpha = np.rint(208 * (1 - light(over_photo(values, found.view, size)))).astype(np.uint8)
+    alpha = np.rint(255 * (1 - DARKEST) * (1 - light(over_photo(values, found.view, size)))).astype(np.uint8)
     black = np.zeros_like(alpha)
     return _data_uri(Image.fromarray(np.stack([black, alpha], -1), "LA"), "PNG")
 
@@ -82,6 +83,8 @@ def _data_uri(image: Image.Image, form: str) -> str:
 
 def _word(found: Explanation, i: int) -> str:
     said = f"looked {where(found.maps[i])}; probability {found.probabilities[i]:.0%}"
+    if found.gates is not None:
+        said += f"; {found.gates[i]:.0%} of the read was global"
     gauge = f"<i style='width:{found.probabilities[i]:.0%}'></i>"
     return (
         f"<li><button type='button' data-word='{i}' aria-pressed='false' aria-describedby='said{i}'>"

@@ -83,7 +83,7 @@ def histogram(name: str, values: Histogram, most: int = 30) -> str:
     if not bars:
         return ""
     width, height, foot = 320, 150, 34
-    step = width / len(bars)
+    step = min(width / len(bars), 40.0)
     top = max(count for _, count in bars)
     every = -(-len(bars) // 8)
     parts = []

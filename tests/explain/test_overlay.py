@@ -61,7 +61,7 @@ def test_points_and_lengths_move_with_the_view() -> None:
 
 
 def test_light_is_full_at_the_highest_place() -> None:
-    assert light(np.array([[1.0, 2.0], [3.0, 5.0]])).tolist() == [[0, 0.25], [0.5, 1]]
+    assert light(np.array([[1.0, 2.0], [5.0, 17.0]])).tolist() == [[0, 0.25], [0.5, 1]]
     assert light(np.full((2, 2), 0.25)).tolist() == [[1, 1], [1, 1]]
     photo = np.full((1, 2, 3), 100, np.uint8)
     assert lit(photo, np.array([[0.0, 1.0]])).tolist() == [[[round(100 * DARKEST)] * 3, [100] * 3]]

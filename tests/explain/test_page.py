@@ -117,7 +117,7 @@ def test_the_strip_has_a_picture_a_word(found: Explanation) -> None:
         top, left = 8 + i // 6 * height, 8 + i % 6 * width
         tile = sheet[top : top + 160, left : left + 240]
         assert tile[10, 10].min() > 190
-        assert tile[150, 230].tolist() == [40] * 3
+        assert tile[150, 230].max() < 60
     assert (sheet[8 : 8 + 160, 8 : 8 + 240] == 200).all()  # the photo itself
     assert (sheet[8 + height + 160 :, 8 + 2 * width :] == 255).all()  # nothing after the last word
 
