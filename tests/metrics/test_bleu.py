@@ -4,7 +4,7 @@ import warnings
 import pytest
 
 from captioner.errors import DataError
-from captioner.metrics.bleu import bleu
+from captioner.metrics.bleu import bleu, smoothed_bleu
 from captioner.metrics.words import words
 
 
@@ -41,6 +41,15 @@ def test_a_candidate_too_short_for_an_n_gram_adds_none() -> None:
     whole = bleu([list("abcdx")], [[list("abcde")]])
     with_short = bleu([list("abcdx"), list("ab")], [[list("abcde")], [list("ab")]])
     assert with_short.precisions[2:] == whole.precisions[2:] == (pytest.approx(100 * 2 / 3), 50)
+
+
+def test_a_single_caption_is_smoothed() -> None:
+    """By hand: 3 of 4 words, 1 of 3 pairs, no longer n-gram; the last three with 1 added above and below."""
+    found = smoothed_bleu(["a", "dog", "ran", "there"], [["a", "dog", "is", "there", "now"], ["cat"]])
+    precisions = [3 / 4, (1 + 1) / (3 + 1), 1 / (2 + 1), 1 / (1 + 1)]
+    assert found == pytest.approx(100 * math.prod(precisions) ** 0.25 * math.exp(1 - 5 / 4))
+    assert smoothed_bleu(list("abcd"), [list("abcd")]) == pytest.approx(100)
+    assert smoothed_bleu([], [["a", "dog"]]) == 0
 
 
 def test_no_match_is_zero_and_silent() -> None:

@@ -13,6 +13,7 @@ import torch
 
 from captioner.checkpoint import Checkpoint
 from captioner.errors import ConfigError, DataError
+from captioner.metrics.bleu import smoothed_bleu
 from captioner.metrics.cider import CiderD, DocumentFrequencies
 from captioner.metrics.words import words
 from captioner.training.batches import Batch
@@ -31,6 +32,29 @@ def task_of(recipe: Recipe, data: Data, checkpoint: Checkpoint) -> SelfCritical:
 def first_batch(task: SelfCritical, images: int) -> Batch:
     items = task.items(None)
     return task.collate()([items[(place, 0)] for place in range(images)])
+
+
+def test_bleu_is_added_to_the_reward(recipe: Make, data: Data, checkpoint: Checkpoint) -> None:
+    def step(**options: float) -> Batch:
+        torch.manual_seed(0)
+        task = task_of(recipe({"task": "self_critical", "options": {"human": 0.0, **options}}), data, checkpoint)
+        return task.prepare(checkpoint.model, first_batch(task, 3))
+
+    plain, mixed, twice = step(), step(bleu=1.0), step(bleu=2.0)
+    assert torch.equal(plain.tokens, mixed.tokens)
+    assert plain.advantages is not None
+    assert mixed.advantages is not None
+    assert twice.advantages is not None
+    added = mixed.advantages - plain.advantages
+    assert added.abs().max() > 1e-3
+    torch.testing.assert_close(twice.advantages - mixed.advantages, added)
+    rewards = [
+        smoothed_bleu(words(checkpoint.tokenizer.decode(targets[weights > 0].tolist())), references) / 100
+        for targets, weights, references in zip(
+            plain.targets[0], plain.weights[0], [[words(c) for c in data.train[0].captions]] * 5, strict=True
+        )
+    ]
+    torch.testing.assert_close(added[0], leave_one_out(torch.tensor([rewards]))[0], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("human", [0.0, 0.5])
@@ -109,6 +133,7 @@ def test_steps_raise_the_reward(recipe: Make, data: Data, tmp_path: Path) -> Non
     [
         ({"samples": 1}, "options.samples must be at least 2"),
         ({"human": -1}, "options.human must be 0 or more"),
+        ({"bleu": -1}, "options.bleu must be 0 or more"),
         ({"sample": 5}, "unknown setting options.sample; did you mean options.samples"),
     ],
 )
