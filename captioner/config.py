@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeVar
 from captioner.errors import ConfigError
 
 Aspect = Literal["squash", "crop", "pad"]
+Words = Literal["ptb", "characters", "jieba"]
 T = TypeVar("T")
 REQUIRING_BEAMS = 5  # the width of a search for words that must appear, where none is asked for
 STEEPEST_LENGTH_PENALTY = 100.0  # beyond it lengths to its power leave the range of numbers
@@ -105,6 +106,7 @@ class DecoderConfig:
 class TextConfig:
     """The token ids that start, end and fill a caption, and whether text is put in lower case before encoding.
 
+    ``words``: what counts as a word where captions are scored (``captioner.metrics.words``).
     ``gap_id``, one that no caption holds, stands for words left out where the checkpoint has learnt to fill them in.
     """
 
@@ -112,6 +114,7 @@ class TextConfig:
     eos_id: int
     pad_id: int
     lowercase: bool = True
+    words: Words = "ptb"
     gap_id: int | None = None
 
 

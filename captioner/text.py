@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from captioner.config import TextConfig
+from captioner.config import TextConfig, Words
 from captioner.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def tidy(caption: str, *, lowercase: bool) -> str:
 
     Datasets disagree about these; the words are left alone.
     """
-    caption = _SPACE_BEFORE_MARK.sub(r"\1", " ".join(caption.split())).rstrip(". ")
+    caption = _SPACE_BEFORE_MARK.sub(r"\1", " ".join(caption.split())).rstrip(".。 ")
     return caption.lower() if lowercase else caption
 
 
@@ -87,15 +87,22 @@ class CaptionTokenizer:
             raise CheckpointError(f"tokenizer.json is not a Hugging Face tokenizers file: {error}") from error
 
 
-def train_tokenizer(captions: Iterable[str], vocab_size: int, *, lowercase: bool = True) -> CaptionTokenizer:
+def train_tokenizer(
+    captions: Iterable[str], vocab_size: int, *, lowercase: bool = True, words: Words = "ptb"
+) -> CaptionTokenizer:
     """Byte-level BPE (Sennrich et al. 2016 on bytes) over the captions; a word has one form at every place.
+
+    Where ``words`` is not ``ptb`` the language parts none, and whole captions would become single tokens: there a
+    token is at most one character.
 
     The vocabulary holds the 256 bytes and three special tokens at least, whatever ``vocab_size`` says.
     """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
     model = Tokenizer(models.BPE())
-    model.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    in_bytes = pre_tokenizers.ByteLevel(add_prefix_space=words == "ptb")
+    apart = pre_tokenizers.Split(Regex("[\u00e0-\u00ef]..|\u00f0..."), "isolated")  # 3 or 4 bytes: beyond U+07FF
+    model.pre_tokenizer = in_bytes if words == "ptb" else pre_tokenizers.Sequence([in_bytes, apart])
     model.decoder = decoders.ByteLevel()
     special = ["<pad>", "<bos>", "<eos>"]
     trainer = trainers.BpeTrainer(
@@ -105,4 +112,4 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int, *, lowercase: bool
         show_progress=False,
     )
     model.train_from_iterator((tidy(caption, lowercase=lowercase) for caption in captions), trainer)
-    return CaptionTokenizer(model, TextConfig(pad_id=0, bos_id=1, eos_id=2, lowercase=lowercase))
+    return CaptionTokenizer(model, TextConfig(pad_id=0, bos_id=1, eos_id=2, lowercase=lowercase, words=words))

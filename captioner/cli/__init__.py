@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from captioner.cli import caption, convert, evaluate, explain, finetune, inspect, train
+from captioner.cli import caption, compare, convert, evaluate, explain, finetune, inspect, train
 from captioner.errors import CaptionerError
 from captioner.version import __version__
 
@@ -22,6 +22,7 @@ VERBS = {
     "train": train,
     "finetune": finetune,
     "evaluate": evaluate,
+    "compare": compare,
     "convert": convert,
 }
 

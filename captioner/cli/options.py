@@ -22,9 +22,12 @@ def positive(text: str) -> int:
     return value
 
 
-def add_model(parser: argparse.ArgumentParser, *, batches: bool = True) -> None:
-    """--model, --device, --precision and, where photos go in ``batches``, --batch-size: of every verb that captions."""
-    parser.add_argument("--model", metavar="M", help="checkpoint directory or hub id (default: the model that ships)")
+def add_model(parser: argparse.ArgumentParser, *, batches: bool = True, choose: bool = True) -> None:
+    """--device, --precision, and --model and --batch-size unless the verb names its own or takes one photo a time."""
+    if choose:
+        parser.add_argument(
+            "--model", metavar="M", help="checkpoint directory or hub id (default: the model that ships)"
+        )
     parser.add_argument("--device", help="as torch names it: cpu, cuda, cuda:1, mps (default: the fastest there is)")
     parser.add_argument(
         "--precision",

@@ -10,9 +10,11 @@ from pathlib import Path
 class Sample:
     """One image with all its captions, in the dataset's order.
 
-    ``name`` identifies the image inside its dataset (the file name as the annotation wrote it) and decides splits.
+    ``name`` identifies the image inside its dataset (the file name as the annotation wrote it) and decides splits;
+    ``id`` is the number that the annotation gives it, which files of results know it by.
     """
 
     name: str
     path: Path
     captions: tuple[str, ...]
+    id: str = ""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from captioner.config import GenerationConfig
 from captioner.generation.hypothesis import Hypothesis
 from captioner.metrics.cider import CiderD, DocumentFrequencies
-from captioner.metrics.words import words
+from captioner.metrics.words import splitter
 from captioner.text import CaptionTokenizer
 
 Utility = Callable[[Sequence[str], Sequence[str]], float]
@@ -22,6 +22,7 @@ def rerank(candidates: Sequence[Hypothesis], config: GenerationConfig, tokenizer
     """The candidates of one image as ``config.rerank`` orders them, best first."""
     if config.rerank == "score" or not candidates:
         return ordered(candidates, [h.score for h in candidates])
+    words = splitter(tokenizer.config.words)
     captions = [words(tokenizer.decode(h.tokens)) for h in candidates]
     return ordered(candidates, consensus(captions, beliefs(candidates, drawn=config.sampling is not None), likeness()))
 

@@ -13,8 +13,13 @@ from captioner.text import CaptionTokenizer
 
 def word_spans(tokens: Sequence[int], tokenizer: CaptionTokenizer) -> list[tuple[int, int]]:
     """Where each word begins and ends in ``tokens``; marks belong to the word before them."""
-    starts = [i for i, token in enumerate(tokens) if i == 0 or tokenizer.pieces[token][:1] == b" "]
+    starts = [i for i, token in enumerate(tokens) if i == 0 or begins_word(tokenizer.pieces[token], tokenizer)]
     return list(zip(starts, [*starts[1:], len(tokens)], strict=False))
+
+
+def begins_word(piece: bytes, tokenizer: CaptionTokenizer) -> bool:
+    """Whether a token's bytes begin a word: after a blank, or with a character of a script that writes none."""
+    return piece[:1] == b" " or (tokenizer.config.words != "ptb" and piece[:1] >= b"\xe0")
 
 
 def word_log_probs(hypothesis: Hypothesis, tokenizer: CaptionTokenizer) -> list[tuple[str, float]]:
@@ -47,7 +52,7 @@ def as_they_come(tokens: Iterable[int], tokenizer: CaptionTokenizer) -> Iterator
         if token == tokenizer.config.eos_id:
             break
         piece = tokenizer.pieces[token]
-        if piece[:1] == b" " and waiting.strip():
+        if begins_word(piece, tokenizer) and waiting.strip():
             yield waiting
             waiting, begun = "", True
         waiting += decoder.decode(piece)

@@ -19,7 +19,7 @@ import numpy as np
 
 from captioner.errors import CaptionerError
 from captioner.metrics.checks import Caption, check_corpus
-from captioner.metrics.ngrams import Floats
+from captioner.metrics.ngrams import Floats, Ints
 from captioner.metrics.statistics import divided
 
 ALPHA, BETA, GAMMA, DELTA = 0.85, 0.2, 0.6, 0.75  # for English, table 1 of the paper
@@ -72,6 +72,10 @@ class Meteor:
         counts[whole, CHUNKS] = 0
         return counts
 
+    def pairs(self, candidates: Sequence[Caption], references: Sequence[Caption]) -> Floats:
+        """What each pair of a candidate and one reference counts, (P, 23); ``best_of`` chooses among an image's."""
+        return self.counts(candidates, [[reference] for reference in references]) if candidates else np.zeros((0, 23))
+
     def close(self) -> None:
         """End the program."""
         self.process.kill()
@@ -108,6 +112,12 @@ def meteor_of(counts: Floats) -> Floats:
     mean = divided(precision * recall, ALPHA * precision + (1 - ALPHA) * recall)
     pieces = divided(counts[..., CHUNKS], (counts[..., SAID] + counts[..., READ]) / 2)
     return 100 * mean * (1 - GAMMA * pieces**BETA)
+
+
+def best_of(pairs: Floats, image: Ints) -> Floats:
+    """Of each image's pairs (P, 23), sorted by ``image``, the one that scores best, the first of equals: (N, 23)."""
+    by_score = np.lexsort((np.arange(len(pairs)), -meteor_of(pairs), image))
+    return pairs[by_score[np.unique(image[by_score], return_index=True)[1]]]
 
 
 def _folder() -> Path | None:

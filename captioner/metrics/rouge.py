@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from captioner.metrics.checks import Caption, check_corpus
-from captioner.metrics.ngrams import Floats
+from captioner.metrics.ngrams import Floats, Ints
 from captioner.metrics.statistics import divided
 
 BETA = 1.2
@@ -24,12 +24,20 @@ def rouge_l(candidates: Sequence[Caption], references: Sequence[Sequence[Caption
     without references.
     """
     check_corpus(candidates, references)
-    best = np.zeros((len(candidates), 2))  # precision, recall
-    for place, (candidate, group) in enumerate(zip(candidates, references, strict=True)):
-        common = [common_subsequence(candidate, reference) for reference in group]
-        recalls = [found / max(1, len(reference)) for found, reference in zip(common, group, strict=True)]
-        best[place] = max(common) / max(1, len(candidate)), max(recalls)
-    precision, recall = best.T
+    image = np.repeat(np.arange(len(candidates)), [len(group) for group in references])
+    flat = [reference for group in references for reference in group]
+    said = [candidate for candidate, group in zip(candidates, references, strict=True) for _ in group]
+    common = np.array([common_subsequence(ours, theirs) for ours, theirs in zip(said, flat, strict=True)])
+    lengths = [np.array([len(caption) for caption in captions]) for captions in (said, flat)]
+    return rouge_l_of(image, common, *lengths)
+
+
+def rouge_l_of(image: Ints, common: Ints, said: Ints, read: Ints) -> Floats:
+    """ROUGE-L of each image, (N,), from its pairs (P,), sorted by ``image``: the words of the longest common
+    subsequence, of the candidate and of the reference."""
+    begins = np.searchsorted(image, np.arange(int(image[-1]) + 1))
+    precision = np.maximum.reduceat(divided(common, said), begins)
+    recall = np.maximum.reduceat(divided(common, read), begins)
     return 100 * divided((1 + BETA**2) * precision * recall, recall + BETA**2 * precision)
 
 

@@ -19,6 +19,7 @@ from captioner.config import (
     GenerationConfig,
     PreprocessConfig,
     VisionConfig,
+    Words,
     from_dict,
 )
 from captioner.errors import ConfigError
@@ -103,12 +104,14 @@ class Size:
 class TokenizerRecipe:
     """Byte-level BPE of at most ``vocab_size`` entries, learnt on the captions and the text of the run.
 
-    ``source``: the directory or hub id of a GPT-2 whose tokenizer is taken instead.
+    ``source``: the directory or hub id of a GPT-2 whose tokenizer is taken instead. ``words``: what counts as a word
+    where captions are scored; not ``ptb`` for languages without blanks, whose characters are then kept apart too.
     """
 
     source: str | None = None
     vocab_size: int = 6000
     lowercase: bool = True
+    words: Words = "ptb"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -96,9 +97,12 @@ def new_captioner(recipe: Recipe, data: Data) -> Checkpoint:
 def _tokenizer(recipe: Recipe, data: Data) -> CaptionTokenizer:
     settings = recipe.tokenizer
     if settings.source is not None:
-        return gpt2_tokenizer(settings.source, lowercase=settings.lowercase)
+        found = gpt2_tokenizer(settings.source, lowercase=settings.lowercase)
+        return CaptionTokenizer(found.model, replace(found.config, words=settings.words))
     captions = [caption for sample in data.train for caption in sample.captions]
-    return train_tokenizer([*captions, *data.text], settings.vocab_size, lowercase=settings.lowercase)
+    return train_tokenizer(
+        [*captions, *data.text], settings.vocab_size, lowercase=settings.lowercase, words=settings.words
+    )
 
 
 def accelerator(recipe: Recipe) -> Accelerator:

@@ -28,7 +28,7 @@ from torch import Tensor
 from captioner.checkpoint import Checkpoint, save
 from captioner.config import to_dict
 from captioner.errors import TrainingError
-from captioner.evaluation.evaluate import fingerprint
+from captioner.evaluation.judge import fingerprint
 from captioner.training.adapting import RankBudget
 from captioner.training.batches import Batch, Plan, batches
 from captioner.training.features import FeatureStore, build_store

@@ -31,6 +31,7 @@ def rows(document: Mapping[str, Any], path: Path) -> Iterator[Row]:
             image=posixpath.join(folder, name),
             captions=tuple(_raw(sentence, where) for sentence in sentences),
             split=named_split(image.get("split"), where),
+            id=str(image.get("cocoid", image.get("imgid", ""))),
         )
 
 

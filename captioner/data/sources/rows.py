@@ -33,11 +33,12 @@ class NotThisForm(DataError):
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One entry of an annotation file: an image's name, its captions (perhaps none), its split if the file knows."""
+    """One entry of an annotation file: an image's name, its captions (perhaps none), split and id if it has them."""
 
     image: str
     captions: tuple[str, ...]
     split: str = ALL
+    id: str = ""
 
 
 class ImageFinder:
@@ -100,6 +101,7 @@ def gather(rows: Iterable[Row], source: Path, finder: ImageFinder | None = None)
     """
     finder = finder or ImageFinder(source.parent)
     names: dict[tuple[str, str], str] = {}
+    ids: dict[tuple[str, str], str] = {}
     captions: dict[tuple[str, str], list[str]] = {}
     paths: dict[str, Path | None] = {}
     empty = 0
@@ -108,6 +110,7 @@ def gather(rows: Iterable[Row], source: Path, finder: ImageFinder | None = None)
             paths[row.image] = finder.find(row.image)
         key = (row.split, str(paths[row.image] or row.image))
         names.setdefault(key, row.image)
+        ids.setdefault(key, row.id)
         texts = [text for text in map(clean, row.captions) if text]
         empty += len(row.captions) - len(texts)
         captions.setdefault(key, []).extend(texts)
@@ -128,6 +131,6 @@ def gather(rows: Iterable[Row], source: Path, finder: ImageFinder | None = None)
     splits: dict[str, list[Sample]] = {}
     for key, name in names.items():
         if key not in left_out:
-            sample = Sample(name=name, path=Path(key[1]), captions=tuple(captions[key]))
+            sample = Sample(name=name, path=Path(key[1]), captions=tuple(captions[key]), id=ids[key])
             splits.setdefault(key[0], []).append(sample)
     return Dataset(splits={split: tuple(samples) for split, samples in splits.items()}, problems=tuple(problems))

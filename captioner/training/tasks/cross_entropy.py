@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from captioner.generation.search import search
 from captioner.metrics.bleu import bleu
 from captioner.metrics.cider import cider_d
-from captioner.metrics.words import words
+from captioner.metrics.words import splitter
 from captioner.models.captioner import Captioner
 from captioner.models.decoder import Decoder, ImageMemory
 from captioner.models.vision import Features
@@ -54,6 +54,7 @@ class CrossEntropy(Task):
         keys = [[(i, 0) for i in range(at, min(at + 32, len(items)))] for at in range(0, len(items), 32)]
         judged: dict[str, tuple[float, float]] = {}
         said: list[list[str]] = []
+        split = splitter(self.tokenizer.config.words)
         for batch in batches(items, keys, self.collate(store), workers=self.recipe.workers if store is None else 0):
             batch = batch.to(device)
             image = cast(Tensor | Features, batch.image)
@@ -63,8 +64,8 @@ class CrossEntropy(Task):
                 total, count = judged.get(name, (0.0, 0.0))
                 judged[name] = total + nll, count + tokens
             found = search(model.decoder, memory, self.tokenizer.config, self.recipe.generation)
-            said += [words(self.tokenizer.decode(best[0].tokens)) for best in found]
-        references = [[words(caption) for caption in sample.captions] for sample in samples]
+            said += [split(self.tokenizer.decode(best[0].tokens)) for best in found]
+        references = [[split(caption) for caption in sample.captions] for sample in samples]
         cider, scores = cider_d(said, references), bleu(said, references)
         mean = {name: total / max(count, 1) for name, (total, count) in judged.items()}
         return {

@@ -22,7 +22,7 @@ from captioner.errors import ConfigError, DataError
 from captioner.generation.hypothesis import Hypothesis
 from captioner.generation.search import search
 from captioner.metrics.cider import CiderD, DocumentFrequencies
-from captioner.metrics.words import words
+from captioner.metrics.words import splitter
 from captioner.models.captioner import Captioner
 from captioner.models.vision import Features
 from captioner.text import CaptionTokenizer
@@ -158,7 +158,8 @@ class CiderReward:
     """CIDEr-D / 100 of drawn captions against the human ones of their image, by the words of the training split."""
 
     def __init__(self, samples: Sequence[Sample], tokenizer: CaptionTokenizer) -> None:
-        references = {sample.name: [[*words(c), END] for c in sample.captions] for sample in samples}
+        self.words = splitter(tokenizer.config.words)
+        references = {sample.name: [[*self.words(c), END] for c in sample.captions] for sample in samples}
         self.tokenizer = tokenizer
         self.scorer = CiderD(DocumentFrequencies.of(list(references.values())))
         self.references = {name: self.scorer.vectors(group) for name, group in references.items()}
@@ -170,7 +171,7 @@ class CiderReward:
         )
 
     def _one(self, caption: Hypothesis, name: str) -> float:
-        said = words(self.tokenizer.decode(caption.tokens))
+        said = self.words(self.tokenizer.decode(caption.tokens))
         return self.scorer.score_vectors([*said, END] if caption.ended else said, self.references[name]) / 100
 
 

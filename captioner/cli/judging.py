@@ -1,0 +1,157 @@
+"""What evaluate and compare share: the options of a judgement, its images, and a judged model or file of captions."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from captioner.config import Words
+    from captioner.data.samples import Sample
+    from captioner.evaluation.evaluate import Evaluation
+
+
+def add_judging(parser: argparse.ArgumentParser) -> None:
+    """--data, --split and how captions are judged."""
+    parser.add_argument("--data", required=True, metavar="DATA", help="folder or file of captioned images")
+    parser.add_argument("--split", default="dev", help="train, dev, test or all (default: dev)")
+    parser.add_argument(
+        "--words",
+        choices=("ptb", "characters", "jieba"),
+        help="what a word is: as the COCO tools say, or for languages without blanks (default: as the model has it)",
+    )
+    parser.add_argument("--no-java", action="store_true", help="leave out METEOR, which a Java program computes")
+    parser.add_argument("--spice", action="store_true", help="SPICE too: needs Java, downloads a parser, not verified")
+    parser.add_argument("--drop-leaks", action="store_true", help="leave out images that are training images too")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """The images to judge on, those to train on, and all others of the data."""
+
+    judged: tuple[Sample, ...]
+    training: tuple[Sample, ...] | None
+    others: tuple[Sample, ...]
+    notes: tuple[str, ...]
+
+
+def images_of(args: argparse.Namespace) -> Images:
+    """Read the data. Raises ``DataError`` for an empty split, and for one that holds training images."""
+    from captioner.data.sources import read_splits
+    from captioner.data.splits import ALL, SPLIT_NAMES, some
+    from captioner.errors import DataError, UsageError
+    from captioner.evaluation.leaks import leaked
+
+    dataset = read_splits(args.data)
+    samples = dataset.split(args.split)
+    if not samples:
+        raise UsageError(f"the split {args.split} of {args.data} is empty; choose another one with --split")
+    for problem in dataset.problems:
+        print(f"captioner: {problem}", file=sys.stderr)
+    everything = dataset.split(ALL)
+    notes: list[str] = []
+    training: list[Sample] | None = None
+    if dataset.splits.keys() & {"train", ALL}:
+        training = dataset.split("train")
+        if SPLIT_NAMES.get(args.split) == "train" or args.split == ALL:
+            notes.append("these are training images of this data: no score of unseen images")
+        elif bad := leaked(samples, training):
+            if not args.drop_leaks:
+                raise DataError(
+                    f"{len(bad)} of the {len(samples)} images of {args.split} are training images too, which makes "
+                    f"scores too good: {some(bad, 10)}; remove them from one of the splits, or leave them out with "
+                    "--drop-leaks"
+                )
+            notes.append(f"{len(bad)} images were left out because they are training images too")
+            samples = [sample for sample in samples if sample.name not in set(bad)]
+            if not samples:
+                raise DataError(f"every image of {args.split} is a training image too; judge on other images")
+    chosen = {sample.path for sample in samples}
+    return Images(
+        judged=tuple(samples),
+        training=None if training is None else tuple(training),
+        others=tuple(sample for sample in everything if sample.path not in chosen),
+        notes=tuple(notes),
+    )
+
+
+def judge_file(path: str, images: Images, args: argparse.Namespace) -> Evaluation:
+    """Judge the predictions in a file."""
+    from captioner.evaluation.evaluate import judge_captions
+    from captioner.evaluation.predictions import matched_captions, read_predictions
+
+    words: Words = args.words or "ptb"
+    _hint(words, images)
+    found = judge_captions(
+        matched_captions(read_predictions(path), images.judged, images.others),
+        images.judged,
+        words=words,
+        training=images.training,
+        java=not args.no_java,
+        spice=args.spice,
+    )
+    return replace(found, notes=images.notes)
+
+
+def judge_model(source: str | None, images: Images, args: argparse.Namespace) -> Evaluation:
+    """Caption the images with a model and judge what it says."""
+    from captioner.cli.options import generation_options
+    from captioner.config import with_options
+
+    options = generation_options(args)
+
+    from tqdm import tqdm
+
+    from captioner.checkpoint import load
+    from captioner.errors import DataError
+    from captioner.evaluation.evaluate import evaluate
+    from captioner.evaluation.judge import fingerprint
+    from captioner.models.precision import for_inference
+    from captioner.pipelines import choose_device
+
+    checkpoint = load(source, device=choose_device(args.device))
+    if args.split != "train" and checkpoint.training.get("data") == fingerprint(images.judged):
+        raise DataError(
+            f"the model was trained on the very images of {args.data} (fingerprint {checkpoint.training['data']}); "
+            "judge it on others, or say --split train to see what it remembers"
+        )
+    for_inference(checkpoint.model, args.precision)
+    if getattr(args, "aspect", None):
+        config = checkpoint.model.config
+        checkpoint.model.config = replace(config, preprocess=replace(config.preprocess, aspect=args.aspect))
+    words: Words = args.words or checkpoint.config.text.words
+    _hint(words, images)
+    with tqdm(total=len(images.judged), unit=" images", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
+        found = evaluate(
+            checkpoint,
+            images.judged,
+            with_options(checkpoint.generation, options),
+            batch_size=args.batch_size,
+            words=words,
+            training=images.training,
+            java=not args.no_java,
+            spice=args.spice,
+            progress=bar.update,
+        )
+    for problem in found.problems:
+        print(f"captioner: {problem}", file=sys.stderr)
+    return replace(found, notes=images.notes)
+
+
+def is_predictions(name: str) -> bool:
+    """Whether this names a file, where a checkpoint would be a directory or a hub id."""
+    return Path(name).is_file()
+
+
+def _hint(words: Words, images: Images) -> None:
+    from captioner.metrics.words import unspaced
+
+    if words == "ptb" and unspaced(caption for sample in images.judged for caption in sample.captions):
+        print(
+            "captioner: these captions have no blanks between words, so a clause counts as one word; "
+            "judge them with --words characters",
+            file=sys.stderr,
+        )

@@ -1,0 +1,47 @@
+"""Images that a score is made of and that were trained on too."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from captioner.data.samples import Sample
+
+
+def leaked(samples: Sequence[Sample], training: Sequence[Sample]) -> list[str]:
+    """Names of the samples whose image is a training image: the same file, or another file of the same bytes.
+
+    A name alone says nothing: ``train/1.jpg`` and ``test/1.jpg`` are two photos. A photo that was saved again has other
+    bytes and is not found; ``captioner inspect`` looks for such ones.
+    """
+    known = {sample.path.resolve() for sample in training}
+    sizes: dict[int, list[Path]] = {}
+    for path in known:
+        sizes.setdefault(_size(path), []).append(path)
+    contents: dict[int, set[bytes]] = {}
+    found = []
+    for sample in samples:
+        size = _size(sample.path)
+        if sample.path.resolve() in known:
+            found.append(sample.name)
+        elif size in sizes and size >= 0:
+            if size not in contents:
+                contents[size] = {_content(path) for path in sizes[size]}
+            if _content(sample.path) in contents[size]:
+                found.append(sample.name)
+    return found
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return hashlib.sha256(path.read_bytes()).digest()
+    except OSError:
+        return str(path).encode("utf-8", "surrogateescape")

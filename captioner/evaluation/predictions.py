@@ -1,0 +1,147 @@
+"""Captions that were made elsewhere, from a file, put to the images that they are captions of.
+
+A caption that is missing, there twice, empty, or of an image that the data does not have changes a score in silence:
+all of these are refused, with the images' names.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from captioner.data.paths import read_text, shown
+from captioner.data.samples import Sample
+from captioner.data.sources import records
+from captioner.data.sources.records import CAPTION_KEYS, IMAGE_KEYS
+from captioner.data.splits import some
+from captioner.errors import DataError
+
+ID_KEYS = ("image_id", "id", "cocoid", "imgid", *IMAGE_KEYS)
+SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv")
+SHOWN = 10  # names in a message
+
+
+def read_predictions(path: str | Path) -> list[tuple[str, str]]:
+    """(Image, caption) of every prediction in a file.
+
+    COCO's results (a JSON list of ``image_id`` and ``caption``), JSON lines (what ``captioner caption --json`` prints
+    too), or CSV and TSV with a header. Raises ``DataError`` that names the place.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise DataError(f"{shown(path)} is no file of predictions; give one of {', '.join(SUFFIXES)}")
+    found = [_pair(record, where) for where, record in _records(path)]
+    if not found:
+        raise DataError(f"{shown(path)} holds no predictions; check the file")
+    return found
+
+
+def matched_captions(
+    predictions: Sequence[tuple[str, str]], samples: Sequence[Sample], others: Sequence[Sample] = ()
+) -> list[str]:
+    """The caption of each sample, in their order.
+
+    A prediction names its image by the annotation's id, by its name, by its path, or by the last part of these, with or
+    without the suffix, where only one image has it. ``others``: images of the data that are not to be judged, of which
+    predictions may not be either. Raises ``DataError`` for anything but one caption with words for each sample.
+    """
+    known = _Names(samples)
+    captions: dict[int, list[str]] = {}
+    unknown: list[str] = []
+    several: list[str] = []
+    for image, caption in predictions:
+        places = known.find(image)
+        if len(places) > 1:
+            several.append(image)
+        elif not places:
+            unknown.append(image)
+        else:
+            captions.setdefault(next(iter(places)), []).append(caption)
+    elsewhere = _Names(others)
+    outside = [image for image in unknown if elsewhere.find(image)]
+    strange = [image for image in unknown if not elsewhere.find(image)]
+    problems = {
+        "predictions name several images each; write their folders too": several,
+        "predictions are of images in another split; choose it with --split, or leave them out": outside,
+        "predictions are of images that the data does not have": strange,
+        "images have no prediction": [s.name for place, s in enumerate(samples) if place not in captions],
+        "images have more than one prediction": [samples[place].name for place, all_ in captions.items() if all_[1:]],
+        "predictions are empty": [samples[place].name for place, all_ in captions.items() if not all_[0].strip()],
+    }
+    told = [f"{len(names)} {what}: {some(names, SHOWN)}" for what, names in problems.items() if names]
+    if told:
+        raise DataError("the predictions cannot be judged: " + "; ".join(told))
+    return [captions[place][0] for place in range(len(samples))]
+
+
+class _Names:
+    """What predictions may call each sample."""
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self.tables: list[dict[str, set[int]]] = [{} for _ in range(4)]
+        for place, sample in enumerate(samples):
+            last = _last(sample.name)
+            spelled = ([sample.id], [sample.name, os.fspath(sample.path)], [last], [os.path.splitext(last)[0]])
+            for table, names in zip(self.tables, spelled, strict=True):
+                for name in filter(None, names):
+                    table.setdefault(name, set()).add(place)
+
+    def find(self, image: str) -> set[int]:
+        """The samples of that name: by the surest of the tables that has it."""
+        last = _last(image)
+        for table, name in zip(self.tables, (image, image, last, os.path.splitext(last)[0]), strict=True):
+            if name in table:
+                return table[name]
+        return set()
+
+
+def _records(path: Path) -> Iterator[tuple[str, Any]]:
+    if path.suffix.lower() in (".csv", ".tsv"):
+        yield from _rows(path)
+        return
+    if path.suffix.lower() == ".json":
+        document = records.parse(read_text(path), shown(path))
+        entries = document.get("annotations", [document]) if isinstance(document, Mapping) else document
+        if not isinstance(entries, list):
+            raise DataError(f"{shown(path)} must hold a list of predictions; check the file")
+        yield from ((f"{shown(path)}: [{index}]", entry) for index, entry in enumerate(entries))
+        return
+    yield from records.lines(path)
+
+
+def _rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    lines = read_text(path).split("\n")
+    reader = csv.DictReader(lines, delimiter="\t" if path.suffix.lower() == ".tsv" or "\t" in lines[0] else ",")
+    try:
+        for row in reader:
+            yield f"{shown(path)}:{reader.line_num}", {(k or "").strip().lower(): v or "" for k, v in row.items() if k}
+    except csv.Error as error:
+        raise DataError(f"{shown(path)}: after line {reader.line_num}: {error}; correct the file") from None
+
+
+def _pair(record: Any, where: str) -> tuple[str, str]:
+    if not isinstance(record, Mapping):
+        raise DataError(f"{where} is not an object with an image and a caption; check the file")
+    image, caption = records.pick(record, ID_KEYS), records.pick(record, CAPTION_KEYS)
+    if image is not None and caption is None and record.get("error"):
+        raise DataError(
+            f"{where}: {shown(str(record[image]))} has an error in place of a caption; caption it, or leave it out"
+        )
+    if image is None or caption is None:
+        raise DataError(
+            f"{where} lacks "
+            + (f"an image ({', '.join(ID_KEYS)})" if image is None else f"a caption ({', '.join(CAPTION_KEYS)})")
+        )
+    text = record[caption]
+    if isinstance(text, list) and len(text) == 1:
+        text = text[0]
+    if not isinstance(text, str) or not isinstance(record[image], (str, int)):
+        raise DataError(f"{where} must have one text as {caption} and a name or number as {image}; correct it")
+    return str(record[image]), text
+
+
+def _last(name: str) -> str:
+    return name.replace("\\", "/").rpartition("/")[2]

@@ -1,0 +1,149 @@
+"""An evaluation as a Markdown table for people and as plain values for machines, with all that the scores depend on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from captioner.config import GenerationConfig, Words, to_dict
+from captioner.evaluation.evaluate import Evaluation
+from captioner.evaluation.judge import Judgement, Scores
+
+TITLES = {
+    "bleu1": "BLEU-1",
+    "bleu2": "BLEU-2",
+    "bleu3": "BLEU-3",
+    "bleu4": "BLEU-4",
+    "meteor": "METEOR",
+    "rouge_l": "ROUGE-L",
+    "cider_d": "CIDEr-D",
+    "spice": "SPICE (not verified)",
+}
+WORDS: dict[Words, str] = {
+    "ptb": "words: lower case, Penn Treebank, no punctuation",
+    "characters": "words: single characters of unspaced scripts, else Penn Treebank, no punctuation",
+    "jieba": "words: by jieba, no punctuation; not comparable with scores by other cutters",
+}
+
+
+def rows(judgement: Judgement, title: str) -> dict[str, Scores]:
+    """The rows of the table by their names: the captions first, then what they are to be seen beside."""
+    fewer = min(len(sample.captions) for sample in judgement.samples) - 1
+    found = {
+        title: judgement.model,
+        "one caption for all images (floor)": judgement.floor,
+        "captions of other images (control)": judgement.shuffled,
+    }
+    if judgement.human is not None and judgement.model_like_human is not None:
+        others = f"{fewer} reference{'s' * (fewer > 1)}"
+        found[f"people, one against the others ({others})"] = judgement.human
+        found[f"{title}, against the same {others}"] = judgement.model_like_human
+    return found
+
+
+def columns(judgement: Judgement) -> list[str]:
+    """The metrics of the table in their order, those that could not be computed included."""
+    return [name for name in TITLES if name in judgement.model.values or name in judgement.missing]
+
+
+def markdown(found: Evaluation, title: str) -> str:
+    """The table, with intervals where they are wanted, and all that the scores depend on below it."""
+    judgement = found.judgement
+    names = columns(judgement)
+    lines = ["| | " + " | ".join(TITLES[name] for name in names) + " |", "|---" * (len(names) + 1) + "|"]
+    for row, scores in rows(judgement, title).items():
+        lines.append(f"| {row} | " + " | ".join(_cell(scores, name, judgement) for name in names) + " |")
+    return "\n".join([*lines, "", *statements(found)])
+
+
+def statements(found: Evaluation) -> list[str]:
+    """What belongs beside the scores, a line each."""
+    judgement, of_model = found.judgement, found.of_model
+    variety, extra = judgement.diversity, judgement.of_captions
+    images = len(judgement.samples)
+    lines = []
+    if of_model is not None:
+        low, high = of_model.perplexity_interval.low, of_model.perplexity_interval.high
+        lines.append(
+            f"perplexity per word {of_model.perplexity:.2f} [{low:.2f}, {high:.2f}]; confidence: calibration error "
+            f"{of_model.calibration_error:.1f}, rank correlation with CIDEr-D {of_model.confidence_rank:.2f}"
+        )
+    novel = "" if variety.novel is None else f", {variety.novel:.1f} % not among the training captions"
+    speed = "" if of_model is None else f"; {images / of_model.seconds:.1f} images per second"
+    length = extra.intervals["length"]
+    lines += [
+        f"captions: {variety.distinct_captions:.1f} % distinct{novel}, {variety.length:.1f} words each "
+        f"[{length.low:.1f}, {length.high:.1f}] of {variety.vocabulary}, {variety.repetitive:.1f} % repeat themselves, "
+        f"{variety.empty:.1f} % empty{speed}",
+        f"variety: distinct-1 {variety.distinct_1:.1f}, distinct-2 {variety.distinct_2:.1f}, "
+        f"self-BLEU {variety.self_bleu:.1f}",
+        f"{images} images, {judgement.references / images:.2f} references each, data {judgement.fingerprint}; "
+        f"length ratio {judgement.length_ratio:.3f}",
+    ]
+    if of_model is not None:
+        weights = f"; weights {of_model.fingerprint}" if of_model.fingerprint else ""
+        lines.append(f"decoding: {decoding(of_model.generation)}{weights}")
+    lines.append(f"{WORDS[judgement.words]}; no smoothing; scale 0 to 100; [95 % bootstrap interval over images]")
+    return [*lines, *found.notes]
+
+
+def decoding(generation: GenerationConfig) -> str:
+    """Every setting that differs from plain greedy, and the length."""
+    plain = to_dict(GenerationConfig())
+    told = {name: value for name, value in to_dict(generation).items() if name != "calibration"}
+    told = {name: value for name, value in told.items() if value != plain[name] or name in ("beams", "max_tokens")}
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in told.items())
+
+
+def figures(found: Evaluation) -> dict[str, Any]:
+    """The evaluation for machines: rows, their intervals, what they depend on, and every image's scores."""
+    judgement, of_model = found.judgement, found.of_model
+    values: dict[str, Any] = {}
+    for name in ("model", "floor", "shuffled", "human", "model_like_human"):
+        scores: Scores | None = getattr(judgement, name)
+        if scores is not None:
+            values[name] = dict(scores.values)
+            values[f"{name}_intervals"] = {m: [i.low, i.high] for m, i in scores.intervals.items()}
+    values |= {
+        "missing": dict(judgement.missing),
+        "diversity": to_dict(judgement.diversity),
+        "floor_caption": judgement.floor_caption,
+        "images": len(judgement.samples),
+        "references": judgement.references,
+        "length_ratio": judgement.length_ratio,
+        "words": judgement.words,
+        "data": judgement.fingerprint,
+        "notes": list(found.notes),
+        "unreadable": list(found.problems),
+    }
+    if of_model is not None:
+        values |= {
+            "perplexity": of_model.perplexity,
+            "perplexity_interval": [of_model.perplexity_interval.low, of_model.perplexity_interval.high],
+            "confidence_rank": of_model.confidence_rank,
+            "calibration_error": of_model.calibration_error,
+            "seconds": of_model.seconds,
+            "generation": to_dict(of_model.generation),
+            "weights": of_model.fingerprint,
+        }
+    return values
+
+
+def per_image(found: Evaluation) -> list[dict[str, Any]]:
+    """A record for each image: its name, its caption, its references and the scores of its own."""
+    judgement = found.judgement
+    scores = {name: statistic.per_image.tolist() for name, statistic in judgement.model.metrics.items()}
+    records = []
+    for place, (sample, caption) in enumerate(zip(judgement.samples, judgement.captions, strict=True)):
+        record: dict[str, Any] = {"image": sample.name, "caption": caption, "references": list(sample.captions)}
+        record |= {name: round(values[place], 4) for name, values in scores.items()}
+        if found.of_model is not None:
+            record["confidence"] = round(found.of_model.confidences[place], 4)
+        records.append(record)
+    return records
+
+
+def _cell(scores: Scores, name: str, judgement: Judgement) -> str:
+    if name not in scores.values:
+        return judgement.missing.get(name, "")
+    inside = scores.intervals[name]
+    return f"{scores[name]:.2f} [{inside.low:.1f}, {inside.high:.1f}]"
