@@ -49,11 +49,11 @@ def choose_generation(checkpoint: Checkpoint, held_out: list[Sample]) -> Generat
     for beams, penalty in product((3, 5), (0.0, 0.5, 1.0)):
         config = replace(checkpoint.generation, beams=beams, length_penalty=penalty, calibration=Calibration())
         found = evaluate(checkpoint, held_out, config, batch_size=32)
-        bleu4, cider = found.model["bleu4"], found.model["cider_d"]
+        bleu4, cider = found.model.bleu.bleu4, found.model.cider_d
         value = cider + 2 * bleu4
         print(f"beams {beams}, length penalty {penalty}: BLEU-4 {bleu4:.2f}, CIDEr-D {cider:.2f}", flush=True)
         if value > best_value:
-            best = replace(config, calibration=fit_calibration(*zip(*found.of_model.word_chances, strict=True)))
+            best = replace(config, calibration=fit_calibration(*zip(*found.word_chances, strict=True)))
             best_value = value
     return best
 

@@ -12,16 +12,20 @@ import numpy as np
 from captioner.config import GenerationConfig, Words
 from captioner.data.samples import Sample
 from captioner.errors import CheckpointError, DataError
-from captioner.evaluation.judge import Judge, Judgement, Scores
+from captioner.evaluation.judge import Judge, Judgement, Scores, fingerprint
 from captioner.files import WEIGHTS, find
 from captioner.files import fingerprint as file_fingerprint
 from captioner.metrics.bootstrap import Interval, intervals
 from captioner.metrics.calibration import calibration_error, rank_correlation
+from captioner.metrics.diversity import Diversity
 from captioner.metrics.statistics import Statistic, divided
 
 if TYPE_CHECKING:
     from captioner.checkpoint import Checkpoint
     from captioner.evaluation.decode import Decoded
+
+
+__all__ = ["Evaluation", "OfModel", "evaluate", "fingerprint", "judge_captions"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +57,7 @@ class Evaluation:
     """
 
     judgement: Judgement
+    captions: tuple[str, ...]
     of_model: OfModel | None = None
     notes: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
@@ -63,9 +68,14 @@ class Evaluation:
         return self.judgement.model
 
     @property
-    def captions(self) -> tuple[str, ...]:
-        """What was judged, in the order of ``judgement.samples``."""
-        return self.judgement.captions
+    def perplexity(self) -> float:
+        """Per word, as ``OfModel`` has it; not a number for captions that were made elsewhere."""
+        return math.nan if self.of_model is None else self.of_model.perplexity
+
+    @property
+    def diversity(self) -> Diversity:
+        """How varied the captions are."""
+        return self.judgement.diversity
 
 
 def evaluate(
@@ -97,6 +107,7 @@ def evaluate(
         judgement = judge.judge(found.captions, found.places, training=training)
     return Evaluation(
         judgement=judgement,
+        captions=judgement.captions,
         of_model=_of_model(checkpoint, judgement, found, generation, judge),
         problems=found.problems,
     )
@@ -115,7 +126,8 @@ def judge_captions(
     if not samples:
         raise DataError("there are no images to evaluate on; name data that holds some")
     with Judge(samples, words, java=java, want_spice=spice) as judge:
-        return Evaluation(judgement=judge.judge(captions, training=training))
+        judgement = judge.judge(captions, training=training)
+    return Evaluation(judgement=judgement, captions=judgement.captions)
 
 
 def _of_model(

@@ -18,7 +18,7 @@ import numpy as np
 
 from captioner.config import Words
 from captioner.data.samples import Sample
-from captioner.metrics.bleu import bleu_counts, bleu_of
+from captioner.metrics.bleu import BleuScore, bleu_counts, bleu_of, bleu_score
 from captioner.metrics.bootstrap import Interval, intervals
 from captioner.metrics.cider import cider_d_of
 from captioner.metrics.diversity import Diversity, diversity, repeats
@@ -26,7 +26,7 @@ from captioner.metrics.meteor import Meteor, best_of, meteor_of, what_meteor_nee
 from captioner.metrics.ngrams import Floats, Ints, Ngrams, References, Row
 from captioner.metrics.rouge import common_subsequence, rouge_l_of
 from captioner.metrics.spice import spice
-from captioner.metrics.statistics import Statistic, averaged, divided, mean_of
+from captioner.metrics.statistics import Statistic, averaged, mean_of
 from captioner.metrics.words import splitter
 
 Caption: TypeAlias = list[str]
@@ -37,12 +37,27 @@ FREQUENT = 20  # captions that compete to be the floor
 class Scores:
     """One row: each metric as a ``Statistic``, from 0 to 100 (CIDEr-D may pass it), and its 95 % interval."""
 
-    metrics: Mapping[str, Statistic] = field(repr=False)
+    metrics: Mapping[str, Statistic] = field(repr=False, compare=False)
     values: Mapping[str, float]
     intervals: Mapping[str, Interval]
 
     def __getitem__(self, metric: str) -> float:
         return self.values[metric]
+
+    @property
+    def bleu(self) -> BleuScore:
+        """BLEU-1 to 4 with its precisions and lengths."""
+        return bleu_score(self.metrics["bleu4"].values.sum(axis=0))
+
+    @property
+    def cider_d(self) -> float:
+        """CIDEr-D of the corpus."""
+        return self.values["cider_d"]
+
+    @property
+    def per_image(self) -> tuple[float, ...]:
+        """CIDEr-D of each image."""
+        return tuple(self.metrics["cider_d"].per_image.tolist())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +153,6 @@ class Judge:
             "empty": mean_of([100.0 * (not caption) for caption in said]),
         }
         scores = _scored(metrics)
-        counts = scores["model"].metrics["bleu4"].values.sum(axis=0)
         known = None if training is None else [self.split(caption) for s in training for caption in s.captions]
         return Judgement(
             samples=samples,
@@ -152,7 +166,7 @@ class Judge:
             human=scores.get("human"),
             model_like_human=scores.get("model_like_human"),
             missing=self.missing,
-            length_ratio=float(divided(counts[8], counts[9])),
+            length_ratio=scores["model"].bleu.length_ratio,
             diversity=diversity(said, known),
             of_captions=scores["of_captions"],
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -58,20 +59,36 @@ def bleu(candidates: Sequence[Caption], references: Sequence[Sequence[Caption]])
     scores = corpus_bleu(references, candidates, weights=weights, smoothing_function=coco_counts)
     values = [100 * float(score) if all(matches[: n + 1]) else 0.0 for n, score in enumerate(scores)]
 
-    words = sum(lengths)
     closest = sum(closest_ref_length(group, length) for group, length in zip(references, lengths, strict=True))
-    precisions = tuple(100 * m / t if t else 0.0 for m, t in zip(matches, totals, strict=True))
+    penalty = float(brevity_penalty(closest, sum(lengths)))
+    return _score(values, matches, totals, (sum(lengths), closest, penalty))
+
+
+def _score(
+    values: Sequence[float], matches: Sequence[float], totals: Sequence[float], lengths: tuple[int, int, float]
+) -> BleuScore:
+    """``lengths``: words said, words of the closest references, the brevity penalty."""
+    words, closest, penalty = lengths
+    precisions = [100 * m / t if t else 0.0 for m, t in zip(matches, totals, strict=True)]
     return BleuScore(
         bleu1=values[0],
         bleu2=values[1],
         bleu3=values[2],
         bleu4=values[3],
         precisions=(precisions[0], precisions[1], precisions[2], precisions[3]),
-        brevity_penalty=float(brevity_penalty(closest, words)),
+        brevity_penalty=penalty,
         length_ratio=words / closest if closest else 0.0,
         candidate_words=words,
         reference_words=closest,
     )
+
+
+def bleu_score(counts: Floats) -> BleuScore:
+    """All of BLEU from the sums (10,) of ``bleu_counts``."""
+    said, closest = int(counts[2 * ORDERS]), int(counts[2 * ORDERS + 1])
+    penalty = math.exp(min(0.0, 1 - closest / said)) if said else 0.0
+    values = [float(bleu_of(counts, n)) for n in range(1, ORDERS + 1)]
+    return _score(values, counts[:ORDERS].tolist(), counts[ORDERS : 2 * ORDERS].tolist(), (said, closest, penalty))
 
 
 def smoothed_bleu(candidate: Caption, references: Sequence[Caption]) -> float:

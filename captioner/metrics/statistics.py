@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from captioner.metrics.ngrams import Floats
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Statistic:
     """``values`` (N, k): what each of N images adds; ``score`` makes metrics (...) of sums (..., k).
 

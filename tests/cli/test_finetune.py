@@ -40,7 +40,7 @@ def test_an_adapter_is_used_like_any_model_and_merged(
         said.append(capsys.readouterr().out)
     assert said[0] == said[1]
     assert len(said[0].splitlines()) == 4
-    assert main(["evaluate", "--data", str(toy), "--model", str(mine), "--device", "cpu", "--json"]) == 0
+    assert main(["evaluate", "--data", str(toy), "--model", str(mine), "--device", "cpu", "--no-java", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["images"] == 2
     assert load(tmp_path / "whole").base is None
 

@@ -72,11 +72,11 @@ def test_from_training_to_fine_tuning(here: Path, capsys: pytest.CaptureFixture[
     made = {path.name for path in (here / "runs" / "tiny").iterdir()}
     assert made == {"best", "last", "features", "log.jsonl", "state.pt", "tensorboard"}
 
-    assert main(["evaluate", "--data", "toy", "--model", "runs/tiny", "--device", "cpu", "--json"]) == 0
+    assert main(["evaluate", "--data", "toy", "--model", "runs/tiny", "--device", "cpu", "--no-java", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["images"], found["references"]) == (2, 6)
     assert found["perplexity"] > 1
-    assert found["model"].keys() == {"bleu1", "bleu2", "bleu3", "bleu4", "cider_d"}
+    assert found["model"].keys() == {"bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "cider_d"}
 
     finetune = ["finetune", "--data", "toy", "--model", "runs/tiny", *QUICK, "--out", "mine"]
     assert main(finetune) == 0
@@ -96,20 +96,35 @@ def test_from_training_to_fine_tuning(here: Path, capsys: pytest.CaptureFixture[
 def test_the_report_names_all_that_the_scores_depend_on(
     toy: Path, learnt: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["evaluate", "--data", str(toy), "--model", str(learnt), "--device", "cpu", "--split", "train"]
+    command = [
+        "evaluate",
+        "--data",
+        str(toy),
+        "--model",
+        str(learnt),
+        "--device",
+        "cpu",
+        "--no-java",
+        "--split",
+        "train",
+    ]
     assert main([*command, "--beams", "2", "--aspect", "crop"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
     lines = out.splitlines()
-    assert lines[0] == "| | BLEU-1 | BLEU-2 | BLEU-3 | BLEU-4 | CIDEr-D |"
+    assert lines[0] == "| | BLEU-1 | BLEU-2 | BLEU-3 | BLEU-4 | METEOR | ROUGE-L | CIDEr-D |"
     assert lines[2].startswith(f"| {learnt} on train | ")
+    assert "| not asked for |" in lines[2]
     assert lines[3].startswith("| one caption for all images (floor) | ")
     assert lines[4].startswith("| captions of other images (control) | ")
-    assert [line.count("|") for line in lines[:5]] == [7] * 5
-    assert "perplexity per word" in lines[6]
-    assert lines[7].startswith("captions: ")
-    assert lines[8].startswith("20 images, 3.00 references each, data ")
-    assert lines[9] == "decoding: beams 2, max tokens 32"
+    assert lines[5].startswith("| people, one against the others (2 references) | ")
+    assert lines[6].startswith(f"| {learnt} on train, against the same 2 references | ")
+    assert [line.count("|") for line in lines[:7]] == [9] * 7
+    assert "perplexity per word" in lines[8]
+    assert lines[9].startswith("captions: ")
+    assert lines[11].startswith("20 images, 3.00 references each, data ")
+    assert lines[12].startswith("decoding: beams 2, max tokens 32; weights ")
+    assert lines[14] == "these are training images of this data: no score of unseen images"
 
 
 def test_an_unreadable_image_does_not_stop_a_report(
@@ -119,7 +134,7 @@ def test_an_unreadable_image_does_not_stop_a_report(
     (tmp_path / "gone.png").touch()
     rows = [*(toy / "dev.jsonl").read_text().splitlines(), '{"file_name": "gone.png", "text": "x"}']
     (tmp_path / "dev.jsonl").write_text("\n".join(rows))
-    command = ["evaluate", "--data", str(tmp_path), "--model", str(learnt), "--device", "cpu", "--json"]
+    command = ["evaluate", "--data", str(tmp_path), "--model", str(learnt), "--device", "cpu", "--no-java", "--json"]
     assert main(command) == 1
     out, err = capsys.readouterr()
     assert json.loads(out)["images"] == 2

@@ -124,8 +124,8 @@ def test_the_best_checkpoint_is_what_the_validation_saw(recipe: MakeRecipe, data
     checkpoint = load(learnt)
     one = [replace(sample, captions=sample.captions[:1]) for sample in data.train]
     again = evaluate(checkpoint, one)
-    assert again.model["cider_d"] == pytest.approx(found["cider_d"], abs=1e-6)
-    assert again.model["bleu4"] == pytest.approx(found["bleu4"], abs=1e-6)
+    assert again.model.cider_d == pytest.approx(found["cider_d"], abs=1e-6)
+    assert again.model.bleu.bleu4 == pytest.approx(found["bleu4"], abs=1e-6)
     assert checkpoint.training["held_out"]["token_nll"] == found["token_nll"]
     assert (checkpoint.training["images"], checkpoint.training["held_out_images"]) == (8, 8)
     assert f"| held out: bleu4 | {found['bleu4']:.2f} |" in checkpoint.card

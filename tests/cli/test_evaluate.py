@@ -1,0 +1,126 @@
+"""Judging from the command line: a model, a file of captions, two of either."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from captioner.cli import main
+
+
+@pytest.fixture
+def said(toy: Path, tmp_path: Path) -> Path:
+    """The first reference of each of the two dev pictures, as predictions."""
+    rows = [json.loads(line) for line in (toy / "dev.jsonl").read_text().splitlines()]
+    path = tmp_path / "said.jsonl"
+    path.write_text("\n".join(json.dumps({"path": r["file_name"], "caption": r["captions"][0]}) for r in rows))
+    return path
+
+
+def test_predictions_are_judged_without_a_model(
+    toy: Path, said: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["evaluate", "--data", str(toy), "--predictions", str(said), "--no-java"]
+    assert main([*command, "--json", "--per-image", str(tmp_path / "each.jsonl")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["model"]["bleu4"] == pytest.approx(100)
+    assert found["model_intervals"]["bleu4"] == pytest.approx([100, 100])
+    assert found["missing"] == {"meteor": "not asked for"}
+    assert found["diversity"]["novel"] == 100
+    assert "perplexity" not in found
+    each = [json.loads(line) for line in (tmp_path / "each.jsonl").read_text().splitlines()]
+    assert [record["bleu4"] for record in each] == pytest.approx([100, 100])
+    assert each[0]["caption"] == each[0]["references"][0]
+    assert main(command) == 0
+    assert f"| {said} on dev | 100.00 [100.0, 100.0] |" in capsys.readouterr().out
+
+
+def test_predictions_that_do_not_fit_are_refused(toy: Path, said: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = said.read_text().splitlines()
+    said.write_text("\n".join([first, first]))
+    command = ["evaluate", "--data", str(toy), "--no-java", "--predictions", str(said)]
+    assert main(command) == 1
+    names = [json.loads(line)["path"] for line in (first, second)]
+    assert capsys.readouterr().err == (
+        "captioner: the predictions cannot be judged: "
+        f"1 images have no prediction: {names[1]}; 1 images have more than one prediction: {names[0]}\n"
+    )
+    assert main([*command, "--beams", "3"]) == 1
+    assert "--predictions are captions already" in capsys.readouterr().err
+
+
+def test_a_leak_is_refused_or_left_out(toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    leaky = tmp_path / "leaky"
+    shutil.copytree(toy, leaky)
+    first = json.loads((leaky / "train.jsonl").read_text().splitlines()[0])
+    shutil.copy(leaky / first["file_name"], leaky / "images" / "copy.png")
+    with (leaky / "dev.jsonl").open("a") as file:
+        file.write(json.dumps({**first, "file_name": "images/copy.png"}) + "\n")
+    rows = [json.loads(line) for line in (leaky / "dev.jsonl").read_text().splitlines()]
+    path = tmp_path / "said.csv"
+    path.write_text("image,caption\n" + "\n".join(f'{r["file_name"]},"{r["captions"][1]}"' for r in rows[:2]))
+    command = ["evaluate", "--data", str(leaky), "--no-java", "--predictions", str(path)]
+    assert main(command) == 1
+    assert capsys.readouterr().err == (
+        "captioner: 1 of the 3 images of dev are training images too, which makes scores too good: images/copy.png; "
+        "remove them from one of the splits, or leave them out with --drop-leaks\n"
+    )
+    assert main([*command, "--drop-leaks"]) == 0
+    assert "1 images were left out because they are training images too" in capsys.readouterr().out
+
+
+def test_a_model_is_not_judged_on_what_it_was_trained_on(
+    toy: Path, learnt: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained = json.loads((learnt / "best" / "training.json").read_text())["data"]
+    from captioner.data.sources import read_splits
+    from captioner.evaluation.judge import fingerprint
+
+    images = read_splits(toy).split("train")
+    rows = [json.dumps({"file_name": str(s.path), "captions": list(s.captions[:1])}) for s in images]
+    for count in range(1, len(rows) + 1):  # the eight that the fixture took
+        (tmp_path / "test.jsonl").write_text("\n".join(rows[:count]))
+        if fingerprint(read_splits(tmp_path).split("test")) == trained:
+            break
+    model = shutil.copytree(learnt / "best", tmp_path / "model")
+    values = json.loads((model / "training.json").read_text())
+    values["data"] = fingerprint(read_splits(tmp_path).split("test"))
+    (model / "training.json").write_text(json.dumps(values))
+    command = ["evaluate", "--data", str(tmp_path / "test.jsonl"), "--split", "test", "--model", str(model)]
+    assert main([*command, "--no-java", "--device", "cpu"]) == 1
+    assert "the model was trained on the very images" in capsys.readouterr().err
+
+
+def test_two_are_compared(toy: Path, said: Path, learnt: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["compare", str(learnt), str(said), "--data", str(toy), "--no-java", "--device", "cpu"]
+    assert main([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["images"] == 2
+    assert found["second"]["bleu4"] == pytest.approx(100)
+    assert found["differences"]["bleu4"]["value"] == pytest.approx(100 - found["first"]["bleu4"])
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"| | {learnt} | {said} | difference | 95 % interval | p |")
+    assert f"{said} gains most" in out or found["ties"] == 2
+
+
+def test_captions_without_blanks_are_told_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("1.jpg", "2.jpg"):
+        (tmp_path / name).touch()
+    rows = [{"file_name": "1.jpg", "text": "一只黑狗在跑"}, {"file_name": "2.jpg", "text": "两个孩子"}]
+    (tmp_path / "test.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "said.csv").write_text("image,caption\n1.jpg,一只狗在跑\n2.jpg,两个孩子\n", encoding="utf-8")
+    command = ["evaluate", "--data", str(tmp_path / "test.jsonl"), "--split", "test", "--no-java", "--json"]
+    command += ["--predictions", str(tmp_path / "said.csv")]
+    assert main(command) == 0
+    out, err = capsys.readouterr()
+    assert "judge them with --words characters" in err
+    assert json.loads(out)["model"]["bleu1"] == pytest.approx(50)
+    assert main([*command, "--words", "characters"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert json.loads(out)["model"]["bleu1"] > 80
+    assert json.loads(out)["words"] == "characters"
