@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--aspect", choices=("squash", "crop", "pad"), help="try another aspect rule than the model's")
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object")
     parser.add_argument("--per-image", metavar="FILE", help="write every image's caption and scores as JSON lines")
+    parser.add_argument("--report", metavar="FILE.html", help="write a page with the photos, plots and confusions")
     add_model(parser)
     add_generation(parser)
 
@@ -32,10 +33,19 @@ def run(args: argparse.Namespace) -> int:
 
     from captioner.evaluation.tables import figures, markdown, per_image
 
-    if args.per_image:
-        lines = [json.dumps(record, ensure_ascii=False) for record in per_image(found)]
-        with open(args.per_image, "w", encoding="utf-8", errors="surrogatepass") as file:
-            file.write("\n".join(lines) + "\n")
     title = f"{args.predictions or args.model or 'shipped model'} on {args.split}"
+    if args.per_image:
+        _write(args.per_image, "\n".join(json.dumps(record, ensure_ascii=False) for record in per_image(found)) + "\n")
+    if args.report:
+        from captioner.evaluation.report.curves import log_of
+        from captioner.evaluation.report.page import page
+
+        _write(args.report, page(found, title, log=log_of(args.model)))
     print(json.dumps(figures(found)) if args.json else markdown(found, title))
     return 1 if found.problems else 0
+
+
+def _write(path: str, text: str) -> None:
+    """In UTF-8; half surrogates, which file names can hold, are escaped."""
+    with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+        file.write(text)
