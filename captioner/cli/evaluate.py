@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from captioner.cli.judging import add_judging, images_of, judge_file, judge_model
+from captioner.cli.judging import add_judging, images_of, judge_file, judge_model, probe_model
 from captioner.cli.options import add_generation, add_model, generation_options
 
 
@@ -18,6 +18,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object")
     parser.add_argument("--per-image", metavar="FILE", help="write every image's caption and scores as JSON lines")
     parser.add_argument("--report", metavar="FILE.html", help="write a page with the photos, plots and confusions")
+    parser.add_argument(
+        "--probe",
+        action="store_true",
+        help="in place of scores: how steady captions are when photos change a little, what they presume about people",
+    )
     add_model(parser)
     add_generation(parser)
 
@@ -28,7 +33,16 @@ def run(args: argparse.Namespace) -> int:
     if args.predictions and (args.model or args.aspect or generation_options(args)):
         raise UsageError("--predictions are captions already; leave out --model and how captions are written")
     generation_options(args)  # options that contradict each other are told before anything is read
+    if args.probe and (args.predictions or args.per_image or args.report):
+        raise UsageError("--probe asks a model and prints tables; leave out --predictions, --per-image and --report")
     images = images_of(args)
+    if args.probe:
+        from captioner.config import to_dict
+        from captioner.evaluation import probe
+
+        probed = probe_model(args.model, images, args)
+        print(json.dumps(to_dict(probed)) if args.json else probe.markdown(probed))
+        return 1 if probed.problems else 0
     found = judge_file(args.predictions, images, args) if args.predictions else judge_model(args.model, images, args)
 
     from captioner.evaluation.tables import figures, markdown, per_image

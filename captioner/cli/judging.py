@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from captioner.checkpoint import Checkpoint
     from captioner.config import Words
     from captioner.data.samples import Sample
     from captioner.evaluation.evaluate import Evaluation
+    from captioner.evaluation.probe import Probe
 
 
 def add_judging(parser: argparse.ArgumentParser) -> None:
@@ -105,23 +107,9 @@ def judge_model(source: str | None, images: Images, args: argparse.Namespace) ->
 
     from tqdm import tqdm
 
-    from captioner.checkpoint import load
-    from captioner.errors import DataError
     from captioner.evaluation.evaluate import evaluate
-    from captioner.evaluation.judge import fingerprint
-    from captioner.models.precision import for_inference
-    from captioner.pipelines import choose_device
 
-    checkpoint = load(source, device=choose_device(args.device))
-    if args.split != "train" and checkpoint.training.get("data") == fingerprint(images.judged):
-        raise DataError(
-            f"the model was trained on the very images of {args.data} (fingerprint {checkpoint.training['data']}); "
-            "judge it on others, or say --split train to see what it remembers"
-        )
-    for_inference(checkpoint.model, args.precision)
-    if getattr(args, "aspect", None):
-        config = checkpoint.model.config
-        checkpoint.model.config = replace(config, preprocess=replace(config.preprocess, aspect=args.aspect))
+    checkpoint = _ready(source, images, args)
     words: Words = args.words or checkpoint.config.text.words
     _hint(words, images)
     with tqdm(total=len(images.judged), unit=" images", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
@@ -139,6 +127,53 @@ def judge_model(source: str | None, images: Images, args: argparse.Namespace) ->
     for problem in found.problems:
         print(f"captioner: {problem}", file=sys.stderr)
     return replace(found, notes=images.notes)
+
+
+def probe_model(source: str | None, images: Images, args: argparse.Namespace) -> Probe:
+    """Caption the images with a model, as they are and changed, and see what becomes of the captions."""
+    from captioner.cli.options import generation_options
+    from captioner.config import with_options
+
+    options = generation_options(args)
+
+    from tqdm import tqdm
+
+    from captioner.evaluation.probe import probe
+
+    checkpoint = _ready(source, images, args)
+    with tqdm(total=len(images.judged), unit=" images", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
+        found = probe(
+            checkpoint,
+            images.judged,
+            with_options(checkpoint.generation, options),
+            batch_size=args.batch_size,
+            words=args.words or checkpoint.config.text.words,
+            progress=bar.update,
+        )
+    for problem in found.problems:
+        print(f"captioner: {problem}", file=sys.stderr)
+    return found
+
+
+def _ready(source: str | None, images: Images, args: argparse.Namespace) -> Checkpoint:
+    """The model as the options want it. Raises ``DataError`` for one that was trained on these very images."""
+    from captioner.checkpoint import load
+    from captioner.errors import DataError
+    from captioner.evaluation.judge import fingerprint
+    from captioner.models.precision import for_inference
+    from captioner.pipelines import choose_device
+
+    checkpoint = load(source, device=choose_device(args.device))
+    if args.split != "train" and checkpoint.training.get("data") == fingerprint(images.judged):
+        raise DataError(
+            f"the model was trained on the very images of {args.data} (fingerprint {checkpoint.training['data']}); "
+            "judge it on others, or say --split train to see what it remembers"
+        )
+    for_inference(checkpoint.model, args.precision)
+    if getattr(args, "aspect", None):
+        config = checkpoint.model.config
+        checkpoint.model.config = replace(config, preprocess=replace(config.preprocess, aspect=args.aspect))
+    return checkpoint
 
 
 def is_predictions(name: str) -> bool:

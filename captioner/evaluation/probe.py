@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from PIL import Image, ImageEnhance
 
 from captioner.checkpoint import Checkpoint
-from captioner.config import GenerationConfig
+from captioner.config import GenerationConfig, Words
 from captioner.data.images import open_image
 from captioner.data.samples import Sample
 from captioner.errors import DataError, ImageError
@@ -19,7 +19,7 @@ from captioner.generation.words import calibrated, word_log_probs
 from captioner.metrics.bootstrap import Interval, paired_differences
 from captioner.metrics.cider import cider_d
 from captioner.metrics.statistics import mean_of
-from captioner.metrics.words import words
+from captioner.metrics.words import splitter
 
 
 def _cropped(image: Image.Image) -> Image.Image:
@@ -75,9 +75,14 @@ def probe(
     generation: GenerationConfig | None = None,
     *,
     batch_size: int = 16,
+    words: Words = "ptb",
     progress: Callable[[int], object] = lambda images: None,
 ) -> Probe:
-    """Caption every image as it is and in each of ``VIEWS``. Raises ``DataError`` when none can be read."""
+    """Caption every image as it is and in each of ``VIEWS``. Raises ``DataError`` when none can be read.
+
+    Function words and words for people are known in English only.
+    """
+    split = splitter(words)
     generation = generation or checkpoint.generation
     tokenizer, calibration = checkpoint.tokenizer, generation.calibration
     every = 1 + len(VIEWS)
@@ -95,12 +100,12 @@ def probe(
             continue
         best: list[Hypothesis] = [result[0] for result in found if not isinstance(result, ImageError)]
         judged.append(sample)
-        captions.append([words(tokenizer.decode(hypothesis.tokens)) for hypothesis in best])
-        told = ((words(text), calibrated(value, calibration)) for text, value in word_log_probs(best[0], tokenizer))
+        captions.append([split(tokenizer.decode(hypothesis.tokens)) for hypothesis in best])
+        told = ((split(text), calibrated(value, calibration)) for text, value in word_log_probs(best[0], tokenizer))
         chances.append([(word, chance) for several, chance in told for word in several])
     if not judged:
         raise DataError(f"none of the {len(samples)} images can be probed; the first reason: {' '.join(problems[:1])}")
-    references = [[words(caption) for caption in sample.captions] for sample in judged]
+    references = [[split(caption) for caption in sample.captions] for sample in judged]
     whole = [of_image[0] for of_image in captions]
     scores = cider_d(whole, references)
     steadiness = tuple(

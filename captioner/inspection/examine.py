@@ -12,7 +12,7 @@ from captioner.data.splits import ALL, Dataset, some
 from captioner.errors import ImageError
 from captioner.inspection.duplicates import exact_groups, near_groups
 from captioner.inspection.pictures import look_at_all
-from captioner.metrics.words import words
+from captioner.metrics.words import splitter, unspaced
 
 LONG, SHORT = 50, 3  # words of a caption that is hardly one
 SMALL_SIDE = 64  # pixels
@@ -121,10 +121,11 @@ class _Captions:
         self.lengths: Counter[int] = Counter()
         self.vocabulary: Counter[str] = Counter()
         self.repeated = 0  # images that have the same caption twice
+        split_words = splitter("characters" if unspaced(text for s in samples for text in s.captions) else "ptb")
         places: dict[str, list[int]] = defaultdict(list)
         for place, (sample, split) in enumerate(zip(samples, splits, strict=True)):
             self.by_split[split] += len(sample.captions)
-            said = [words(caption) for caption in sample.captions]
+            said = [split_words(caption) for caption in sample.captions]
             for caption in said:
                 self.lengths[len(caption)] += 1
                 self.vocabulary.update(caption)

@@ -124,3 +124,19 @@ def test_captions_without_blanks_are_told_of(tmp_path: Path, capsys: pytest.Capt
     assert err == ""
     assert json.loads(out)["model"]["bleu1"] > 80
     assert json.loads(out)["words"] == "characters"
+
+
+def test_the_probe_prints_tables_in_place_of_scores(
+    toy: Path, learnt: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["evaluate", "--data", str(toy), "--model", str(learnt), "--device", "cpu", "--probe"]
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert "| mirrored | " in out
+    assert "BLEU" not in out
+    assert main([*command, "--json", "--beams", "1"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["images"] == 2
+    assert [one["view"] for one in found["steadiness"]] == ["mirrored", "half as bright", "a tenth cut off each side"]
+    assert main([*command, "--report", "x.html"]) == 1
+    assert "leave out --predictions, --per-image and --report" in capsys.readouterr().err

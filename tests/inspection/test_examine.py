@@ -177,3 +177,10 @@ def test_two_sets_are_seen_as_one(write: Callable[[Lines], Path], tmp_path: Path
     (tmp_path / "second" / "dev.jsonl").write_text(json.dumps({"file_name": "x.png", "captions": ["b"]}))
     found = examine([read_splits(first), read_splits(tmp_path / "second")])
     assert names(found.leaks) == [["1.png", "x.png"]]
+
+
+def test_captions_without_blanks_are_counted_by_character(write: Callable[[Lines], Path]) -> None:
+    found = examine([read_splits(write({"train": [("1.png", ["一只狗在跑"]), ("2.png", ["一只猫"])]}))])
+    assert dict(found.caption_words) == {5: 1, 3: 1}
+    assert found.vocabulary == 6
+    assert not [note for note in found.notes if "words" in note]
