@@ -46,6 +46,21 @@ def test_toy_is_a_pure_function_of_its_seed(toy_folder: Path, tmp_path: Path) ->
     assert first != other
 
 
+def test_toy_in_chinese_shows_the_same_scenes(toy_folder: Path, tmp_path: Path) -> None:
+    draw(tmp_path, images=200, seed=7, language="zh")
+    assert (tmp_path / "images" / "00007.png").read_bytes() == (toy_folder / "images" / "00007.png").read_bytes()
+    english, chinese = read_rows(toy_folder, "train", "dev", "test"), read_rows(tmp_path, "train", "dev", "test")
+    back = {word: name for name, word in toy["CHINESE"].items()}
+    for ours, theirs in zip(english, chinese, strict=True):
+        assert ours["file_name"] == theirs["file_name"]
+        names = re.findall("|".join((*toy["SIZES"], *toy["COLOURS"], *toy["SHAPES"])), ours["captions"][0])
+        for caption in theirs["captions"]:
+            assert not re.search(r"[A-Za-z\s]", caption)
+            found = re.findall("|".join(sorted(back, key=len, reverse=True)), caption)
+            told = [back[word] for word in found if back[word] not in toy["BACKGROUNDS"]]
+            assert told == names
+
+
 def test_toy_splits_share_no_scene(toy_folder: Path) -> None:
     rows = {split: read_rows(toy_folder, split) for split in ("train", "dev", "test")}
     assert {split: len(found) for split, found in rows.items()} == {"train": 160, "dev": 20, "test": 20}

@@ -42,7 +42,7 @@ class Meteor:
         if folder is None or shutil.which("java") is None:
             raise CaptionerError(f"METEOR {what_meteor_needs()}: install a Java runtime and 'captioner[coco]'")
         self.process = subprocess.Popen(
-            ["java", "-Xmx2G", "-jar", "meteor-1.5.jar", "-", "-", "-stdio", "-l", "en", "-norm"],
+            ["java", "-Xmx2G", "-XX:+UseSerialGC", "-jar", "meteor-1.5.jar", "-", "-", "-stdio", "-l", "en", "-norm"],
             cwd=folder,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Draw coloured shapes with captions: ``python datasets/toy/prepare.py OUT [--images 600] [--seed 0]``.
+"""Draw coloured shapes with captions: ``python datasets/toy/prepare.py OUT [--images 600] [--seed 0] [--language zh]``.
 
 Writes OUT/train.jsonl, dev.jsonl and test.jsonl (``file_name`` and ``captions``, the Hugging Face imagefolder form) and
 OUT/images/. The caption follows from the picture alone, no scene occurs twice, and the result depends on the number of
@@ -34,6 +34,26 @@ COLOURS = {
     "white": (255, 255, 255),
     "black": (0, 0, 0),
 }
+CHINESE = {
+    "circle": "圆形",
+    "square": "正方形",
+    "triangle": "三角形",
+    "star": "五角星",
+    "small": "小",
+    "large": "大",
+    "red": "红色",
+    "orange": "橙色",
+    "yellow": "黄色",
+    "green": "绿色",
+    "blue": "蓝色",
+    "purple": "紫色",
+    "white": "白色",
+    "black": "黑色",
+    "gray": "灰色",
+    "pink": "粉色",
+    "brown": "棕色",
+    "cyan": "青色",
+}
 BACKGROUNDS = {"gray": (128, 128, 128), "pink": (255, 175, 200), "brown": (110, 65, 30), "cyan": (120, 225, 235)}
 
 
@@ -47,6 +67,9 @@ class Thing:
 
     def words(self) -> str:
         return f"a {self.size} {self.colour} {self.shape}"
+
+    def chinese(self) -> str:
+        return f"一个{CHINESE[self.size]}{CHINESE[self.colour]}{CHINESE[self.shape]}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +98,22 @@ class Scene:
             f"{first} {here} and {second} {there} on {where}",
         )
 
+    def chinese(self) -> tuple[str, str, str]:
+        """The same in a language that writes no blanks between words."""
+        where = CHINESE[self.background]
+        if len(self.things) == 1:
+            one = self.things[0].chinese()
+            return f"{where}背景上有{one}", f"{one}在{where}背景上", f"图中是{where}背景上的{one}"
+        first, second = (thing.chinese() for thing in self.things)
+        here, there = ("左边", "右边") if self.relation == "left of" else ("上面", "下面")
+        return (
+            f"{where}背景上{first}在{second}的{here}",
+            f"{first}在{second}的{here}，背景是{where}",
+            f"{where}背景，{here}是{first}，{there}是{second}",
+        )
 
-def draw(out: Path, *, images: int, seed: int) -> None:
+
+def draw(out: Path, *, images: int, seed: int, language: str = "en") -> None:
     """Write the dataset of ``images`` pictures into ``out``: a tenth dev, a tenth test, the rest train.
 
     Raises ``ValueError`` for fewer than 3 images (one a split) or more than ``MAX_IMAGES``.
@@ -93,7 +130,8 @@ def draw(out: Path, *, images: int, seed: int) -> None:
         seen.add(scene)
         name = f"images/{index:05d}.png"
         _picture(scene, rng).save(out / name)
-        lines.append(json.dumps({"file_name": name, "captions": scene.captions()}) + "\n")
+        captions = scene.chinese() if language == "zh" else scene.captions()
+        lines.append(json.dumps({"file_name": name, "captions": captions}, ensure_ascii=False) + "\n")
     held = max(1, images // 10)
     splits = {"train": lines[: -2 * held], "dev": lines[-2 * held : -held], "test": lines[-held:]}
     for split, rows in splits.items():
@@ -155,9 +193,10 @@ def main() -> int:
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to write into; made if missing")
     parser.add_argument("--images", type=int, default=600, help="number of pictures (default 600)")
     parser.add_argument("--seed", type=int, default=0, help="another seed draws other pictures (default 0)")
+    parser.add_argument("--language", choices=("en", "zh"), default="en", help="of the captions (default en)")
     args = parser.parse_args()
     try:
-        draw(args.out, images=args.images, seed=args.seed)
+        draw(args.out, images=args.images, seed=args.seed, language=args.language)
     except (OSError, ValueError) as error:
         print(f"prepare.py: {error}", file=sys.stderr)
         return 1
