@@ -99,12 +99,14 @@ class Stepper:
         for part in parts:
             for name, value in part.figures.items():
                 found[name] = found.get(name, torch.zeros_like(value)) + value
-        images = self.accelerator.num_processes * float(sum(len(part.names) for part in parts))
-        return {name: (value, images) for name, value in self._over_processes(found).items()}
+        if not found:
+            return {}
+        found[""] = torch.tensor(float(sum(len(part.names) for part in parts)), device=self.accelerator.device)
+        sums = self._over_processes(found)
+        images = sums.pop("")
+        return {name: (value, images) for name, value in sums.items()}
 
     def _over_processes(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
-        if not sums:
-            return {}
         reduced = self.accelerator.reduce(torch.stack(list(sums.values())))
         return dict(zip(sums, reduced.tolist(), strict=True))
 
