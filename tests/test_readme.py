@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from captioner.cli import _parser
+from captioner.cli import VERBS, _parser
 from captioner.cli import main as captioner
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,11 +29,7 @@ def commands() -> list[list[str]]:
 
 @pytest.mark.parametrize("arguments", commands(), ids=" ".join)
 def test_commands_parse(arguments: list[str]) -> None:
-    verb = (
-        arguments
-        if arguments[0] in ("caption", "train", "finetune", "evaluate", "convert")
-        else ["caption", *arguments]
-    )
+    verb = arguments if arguments[0] in VERBS else ["caption", *arguments]
     assert _parser().parse_args(verb).verb
 
 

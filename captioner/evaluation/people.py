@@ -41,7 +41,7 @@ class Presumption:
     @property
     def presumed(self) -> float:
         """The share of captions whose references say nothing about it."""
-        return 100 - self.agree - self.contradict
+        return max(0.0, 100 - self.agree - self.contradict)  # rounding may pass 100
 
 
 def presumption(

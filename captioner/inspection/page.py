@@ -85,7 +85,8 @@ def histogram(name: str, values: Histogram, most: int = 30) -> str:
     width, height, foot = 320, 150, 34
     step = min(width / len(bars), 40.0)
     top = max(count for _, count in bars)
-    every = -(-len(bars) // 8)
+    wide = 7 * max(len(label) for label, _ in bars)  # of a label, about
+    every = -(-wide // int(step))
     parts = []
     for i, (label, count) in enumerate(bars):
         tall = height * count / top
@@ -93,7 +94,7 @@ def histogram(name: str, values: Histogram, most: int = 30) -> str:
             f"<rect x='{i * step + 1:.1f}' y='{14 + height - tall:.1f}' width='{max(step - 2, 1):.1f}' "
             f"height='{tall:.1f}'><title>{escape(label)}: {count}</title></rect>"
         )
-        if i % every == 0:
+        if i % every == 0 and i * step + wide <= width + 7:
             parts.append(f"<text x='{i * step + 1:.1f}' y='{height + 30}'>{escape(label)}</text>")
     said = f"{name}: " + ", ".join(f"{label}: {count}" for label, count in bars)
     return (
