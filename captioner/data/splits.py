@@ -6,12 +6,13 @@ Splits are by image, so captions of one image never stand on both sides.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from array import array
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from captioner.data.paths import read_text, shown
-from captioner.data.samples import Sample
+from captioner.data.samples import Sample, Samples, chosen
 from captioner.errors import DataError
 
 ALL = "all"
@@ -36,10 +37,10 @@ class Dataset:
     ``problems`` are sentences for the user about what was left out: a caller prints them, or refuses.
     """
 
-    splits: dict[str, tuple[Sample, ...]]
+    splits: Mapping[str, Sequence[Sample]]
     problems: tuple[str, ...] = ()
 
-    def split(self, name: str) -> list[Sample]:
+    def split(self, name: str) -> Sequence[Sample]:
         """The samples of ``train``, ``dev`` or ``test``, or ``all`` of them.
 
         A dataset without named splits is divided by ``hold_out``: a tenth is ``dev``. Raises ``DataError`` that lists
@@ -49,7 +50,8 @@ class Dataset:
             return [sample for samples in self.splits.values() for sample in samples]
         wanted = SPLIT_NAMES.get(name)
         if wanted in self.splits:
-            return list(self.splits[str(wanted)])
+            found = self.splits[str(wanted)]
+            return found if isinstance(found, Samples) else list(found)
         if ALL in self.splits and wanted in ("train", "dev"):
             train, held_out = hold_out(self.splits[ALL])
             return train if wanted == "train" else held_out
@@ -57,7 +59,7 @@ class Dataset:
         raise DataError(f"the data has no split {name!r}; choose one of: {', '.join(there)}")
 
 
-def hold_out(samples: Sequence[Sample], share: float = 0.1) -> tuple[list[Sample], list[Sample]]:
+def hold_out(samples: Sequence[Sample], share: float = 0.1) -> tuple[Sequence[Sample], Sequence[Sample]]:
     """Divide into (kept, held out) by a hash of each image's name.
 
     The SHA-256 of the name decides for each image alone: the choice is the same on every machine, whatever the order,
@@ -68,13 +70,13 @@ def hold_out(samples: Sequence[Sample], share: float = 0.1) -> tuple[list[Sample
         raise DataError(f"the share to hold out must lie between 0 and 1, not {share}")
     if len(samples) < 2:
         return list(samples), []
-    points = [_point(sample.name) for sample in samples]
+    points = array("d", (_point(sample.name) for sample in samples))
     border = min(max(share, min(points) + 2.0**-49), max(points))
-    kept = [sample for sample, point in zip(samples, points, strict=True) if point >= border]
-    return kept, [sample for sample, point in zip(samples, points, strict=True) if point < border]
+    kept = chosen(samples, (place for place, point in enumerate(points) if point >= border))
+    return kept, chosen(samples, (place for place, point in enumerate(points) if point < border))
 
 
-def hold_out_named(samples: Sequence[Sample], names: str | Path) -> tuple[list[Sample], list[Sample]]:
+def hold_out_named(samples: Sequence[Sample], names: str | Path) -> tuple[Sequence[Sample], Sequence[Sample]]:
     """Divide into (kept, held out) by a file that lists the held-out images, one name per line.
 
     A line is a sample's whole name, or its last part where only one sample has it. Raises ``DataError`` for a name
@@ -83,11 +85,14 @@ def hold_out_named(samples: Sequence[Sample], names: str | Path) -> tuple[list[S
     wanted = [line.strip() for line in read_text(Path(names)).split("\n") if line.strip()]
     if not wanted:
         raise DataError(f"{shown(names)} lists no images; write one image name per line")
+    names_wanted, lasts_wanted = set(wanted), set(map(_last, wanted))
     by_name: dict[str, set[int]] = {}
     by_last: dict[str, set[int]] = {}
     for index, sample in enumerate(samples):
-        by_name.setdefault(sample.name, set()).add(index)
-        by_last.setdefault(_last(sample.name), set()).add(index)
+        if sample.name in names_wanted:
+            by_name.setdefault(sample.name, set()).add(index)
+        if _last(sample.name) in lasts_wanted:
+            by_last.setdefault(_last(sample.name), set()).add(index)
     found = {name: by_name.get(name) or by_last.get(_last(name), set()) for name in wanted}
     for problem, bad in (
         ("are not in the data", [name for name in wanted if not found[name]]),
@@ -95,11 +100,11 @@ def hold_out_named(samples: Sequence[Sample], names: str | Path) -> tuple[list[S
     ):
         if bad:
             raise DataError(f"{len(bad)} of the {len(wanted)} images in {shown(names)} {problem}: {some(bad)}")
-    chosen = {index for indices in found.values() for index in indices}
-    if len(chosen) == len(samples):
+    away = {index for indices in found.values() for index in indices}
+    if len(away) == len(samples):
         raise DataError(f"{shown(names)} holds out every image, which leaves nothing to train on")
-    held_out = [samples[index] for index in sorted(chosen)]
-    return [sample for index, sample in enumerate(samples) if index not in chosen], held_out
+    kept = chosen(samples, (index for index in range(len(samples)) if index not in away))
+    return kept, chosen(samples, sorted(away))
 
 
 def some(names: Sequence[str], most: int = 3) -> str:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
@@ -96,9 +97,7 @@ class CaptionItems(Dataset[Item]):
         vary: Vary | None = None,
     ) -> None:
         self.samples, self.preprocess, self.views, self.store, self.vary = samples, preprocess, views, store, vary
-        self.captions_per_image = captions_per_image
-        self.encoded = [tuple(tuple(tokenizer.encode(c)[: context - 1]) for c in s.captions) for s in samples]
-        self.flips = [may_flip(s.captions) for s in samples]
+        self.tokenizer, self.captions_per_image, self.context = tokenizer, captions_per_image, context
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -106,19 +105,21 @@ class CaptionItems(Dataset[Item]):
     def __getitem__(self, key: tuple[int, int]) -> Item:
         place, seed = key
         draw = random.Random(seed)
-        captions = self.encoded[place]
-        if len(captions) > self.captions_per_image:
-            captions = tuple(draw.sample(captions, self.captions_per_image))
-        image = self._image(place, draw)
+        sample = self.samples[place]
+        texts = sample.captions
+        if len(texts) > self.captions_per_image:
+            texts = tuple(draw.sample(texts, self.captions_per_image))
+        captions = tuple(tuple(self.tokenizer.encode(text)[: self.context - 1]) for text in texts)
+        image = self._image(place, sample, draw)
         if self.vary is not None:
             captions = tuple(self.vary(ids, draw) for ids in captions)
-        return Item(captions, image, self.samples[place].name)
+        return Item(captions, image, sample.name)
 
-    def _image(self, place: int, draw: random.Random) -> Tensor:
-        flip = self.flips[place] and self.views != "plain"
+    def _image(self, place: int, sample: Sample, draw: random.Random) -> Tensor:
+        flip = self.views != "plain" and may_flip(sample.captions)
         if self.store is not None:
             return self.store.view(place, mirrored=flip and draw.random() < 0.5)
-        image = open_training_image(self.samples[place])
+        image = open_training_image(sample)
         if self.views == "augmented":
             return augment(image, self.preprocess, flip=flip, seed=draw.getrandbits(32))
         if flip and draw.random() < 0.5:
@@ -176,6 +177,10 @@ class Collate:
         return tokens, targets, weights
 
 
+WHOLE = 1 << 17  # items that are permuted as a whole: a megabyte of places
+RUN, RUNS = 256, 64  # of more: neighbours that stay together, and runs whose items are mixed
+
+
 @dataclass(frozen=True)
 class Plan:
     """Which items the steps of one epoch take, on one of ``processes`` processes.
@@ -184,6 +189,10 @@ class Plan:
     ``processes``-th from r on, in ``accumulate`` parts. The odd rest of an epoch waits for another permutation.
     With ``lengths`` the items of a step are of about one length, so less of a batch is filling. With ``most_steps`` an
     epoch ends early, and the next one draws another permutation.
+
+    More than ``WHOLE`` items are not permuted as a whole: runs of neighbours are, and then the items of some runs at a
+    time. It takes little memory, starts at once, and a file is read nearly in its order. A buffer that shuffles would
+    do the same, but its content would have to be saved with a run.
     """
 
     items: int
@@ -211,25 +220,39 @@ class Plan:
 
     def keys(self, epoch: int, first_step: int = 0) -> Iterator[list[tuple[int, int]]]:
         """The micro-batches of an epoch from ``first_step`` on, ``accumulate`` of them per step."""
-        steps = self._steps(epoch)
-        for step in steps[first_step:]:
+        draw = random.Random(_seed(self.seed, epoch))
+        steps = self._steps(draw) if self.items <= WHOLE else self._steps_of_runs(draw)
+        for step in islice(steps, first_step, self.steps):
             mine = step[self.process :: self.processes]
             for part in range(self.accumulate):
                 yield [(place, _seed(self.seed, epoch, place)) for place in mine[part :: self.accumulate]]
 
-    def _steps(self, epoch: int) -> list[list[int]]:
-        draw = random.Random(_seed(self.seed, epoch))
+    def _steps(self, draw: random.Random) -> Iterable[list[int]]:
         order = list(range(self.items))
         draw.shuffle(order)
+        return self._cut(order, draw)[0]
+
+    def _steps_of_runs(self, draw: random.Random) -> Iterator[list[int]]:
+        starts = list(range(0, self.items, RUN))
+        draw.shuffle(starts)
+        rest: list[int] = []
+        for some in (starts[at : at + RUNS] for at in range(0, len(starts), RUNS)):
+            places = [place for start in some for place in range(start, min(start + RUN, self.items))]
+            draw.shuffle(places)
+            steps, rest = self._cut(rest + places, draw)
+            yield from steps
+
+    def _cut(self, order: list[int], draw: random.Random) -> tuple[list[list[int]], list[int]]:
+        """The steps of an order of places, and what is left of it; what is too little for a step is one."""
         if self.lengths is not None:
             lengths, pool = self.lengths, 64 * self.batch_size
-            pools = (order[start : start + pool] for start in range(0, self.items, pool))
+            pools = (order[start : start + pool] for start in range(0, len(order), pool))
             order = [place for some in pools for place in sorted(some, key=lengths.__getitem__)]
-        whole = range(0, max(1, self.items // self.batch_size) * self.batch_size, self.batch_size)
-        steps = [order[start : start + self.batch_size] for start in whole]
+        whole = max(1, len(order) // self.batch_size) * self.batch_size
+        steps = [order[start : start + self.batch_size] for start in range(0, whole, self.batch_size)]
         if self.lengths is not None:
             draw.shuffle(steps)
-        return steps[: self.steps]
+        return steps, order[whole:]
 
 
 def _seed(*parts: object) -> int:
@@ -238,7 +261,7 @@ def _seed(*parts: object) -> int:
 
 
 def batches(
-    items: Items, keys: Sequence[Sequence[tuple[int, int]]], collate: Collate, *, workers: int
+    items: Items, keys: Iterable[Sequence[tuple[int, int]]], collate: Collate, *, workers: int
 ) -> Iterator[Batch]:
     """Load the given micro-batches in order, ``workers`` processes ahead of the loop (0: in this one).
 

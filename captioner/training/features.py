@@ -100,5 +100,6 @@ def _fingerprint(model: Captioner, samples: Sequence[Sample]) -> str:
         digest.update(value.detach().float().sum().cpu().numpy().tobytes())
         digest.update(value.detach().float().square().sum().cpu().numpy().tobytes())
     for sample in samples:
-        digest.update(f"{sample.path.resolve()}\n".encode(errors="surrogateescape"))
+        place = "" if sample.span is None else f" {sample.span}"
+        digest.update(f"{sample.path.resolve()}{place}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()[:16]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from captioner.errors import CaptionerError, ImageError, TrainingError
 def open_training_image(sample: Sample) -> Image.Image:
     """The photo of a sample, or an ``ImageError`` that says what a training run needs."""
     try:
-        return open_image(sample.path)
+        return open_image(sample.image())
     except ImageError as error:
         raise ImageError(f"{error}; repair it or remove it from the training data") from error
 
@@ -49,7 +49,7 @@ class _CollateKept:
 
 
 def load_ahead(
-    items: Dataset[Any], keys: Sequence[Sequence[Any]], collate: Callable[[Sequence[Any]], Any], *, workers: int
+    items: Dataset[Any], keys: Iterable[Sequence[Any]], collate: Callable[[Sequence[Any]], Any], *, workers: int
 ) -> Iterator[Any]:
     """``collate([items[key], ...])`` for each list of ``keys``, in order; ``workers`` 0 loads in this process.
 
@@ -57,7 +57,7 @@ def load_ahead(
     """
     loader: DataLoader[Any] = DataLoader(
         _Kept(items),
-        batch_sampler=list(keys),  # type: ignore[arg-type]
+        batch_sampler=keys,  # type: ignore[arg-type]
         collate_fn=_CollateKept(collate),
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -13,7 +15,7 @@ from accelerate.state import AcceleratorState
 
 from captioner.checkpoint import Checkpoint
 from captioner.config import CaptionerConfig
-from captioner.data.samples import Sample
+from captioner.data.samples import Joined, Part, Sample, Samples
 from captioner.data.sources import read_splits
 from captioner.data.splits import ALL, hold_out, hold_out_named
 from captioner.errors import ConfigError, DataError
@@ -43,8 +45,8 @@ def read_data(
     ``validation_images`` of either. Lines of the ``text`` files that stand among the held-out captions are left out; a
     hundredth of the rest, at least one and at most 1,000 lines, judges the language model.
     """
-    train: list[Sample] = []
-    validation: list[Sample] = []
+    parts: list[Sequence[Sample]] = []
+    validation: Sequence[Sample] = ()
     for place, source in enumerate(data):
         dataset = read_splits(source)
         for problem in dataset.problems:
@@ -56,9 +58,8 @@ def read_data(
             kept, validation = hold_out_named(samples, held_out) if held_out else hold_out(samples)
         else:
             kept = dataset.split("train")
-        train += kept
-    away = {sample.path.resolve() for sample in validation}  # an image may stand in several of the datasets
-    train = [sample for sample in train if sample.path.resolve() not in away]
+        parts.append(kept)
+    train = _without(parts, validation)
     validation = validation[:validation_images]
     if not train or not validation:
         raise DataError(f"{', '.join(map(str, data))} has too few images to train on and hold some out; add images")
@@ -67,11 +68,23 @@ def read_data(
     judged = max(min(1, len(lines)), min(1000, len(lines) // 100))
     order = sorted(range(len(lines)), key=lambda i: hashlib.sha256(f"{i} {lines[i]}".encode()).digest())
     return Data(
-        train=tuple(train),
+        train=train,
         validation=tuple(validation),
         text=tuple(lines[i] for i in sorted(order[judged:])),
         validation_text=tuple(lines[i] for i in sorted(order[:judged])),
     )
+
+
+def _without(parts: Sequence[Sequence[Sample]], away: Sequence[Sample]) -> Sequence[Sample]:
+    """The samples of all parts but those whose image is in ``away``: it may stand in several of the datasets."""
+    images = {(sample.path.resolve(), sample.span) for sample in away}
+    if not any(isinstance(part, Samples) for part in parts):
+        return tuple(s for part in parts for s in part if (s.path.resolve(), s.span) not in images)
+    if len(parts) == 1:  # of one dataset what is held out is out
+        return parts[0]
+    resolved = lru_cache(maxsize=1024)(Path.resolve)
+    whole = Joined(parts)
+    return Part(whole, (n for n, s in enumerate(whole) if (resolved(s.path), s.span) not in images))
 
 
 def new_captioner(recipe: Recipe, data: Data) -> Checkpoint:
@@ -99,9 +112,9 @@ def _tokenizer(recipe: Recipe, data: Data) -> CaptionTokenizer:
     if settings.source is not None:
         found = gpt2_tokenizer(settings.source, lowercase=settings.lowercase)
         return CaptionTokenizer(found.model, replace(found.config, words=settings.words))
-    captions = [caption for sample in data.train for caption in sample.captions]
+    captions = (caption for sample in data.train for caption in sample.captions)
     return train_tokenizer(
-        [*captions, *data.text], settings.vocab_size, lowercase=settings.lowercase, words=settings.words
+        chain(captions, data.text), settings.vocab_size, lowercase=settings.lowercase, words=settings.words
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from captioner.config import to_dict
+from captioner.data.samples import Samples
 from captioner.errors import CheckpointError, TrainingError
 from captioner.evaluation.evaluate import fingerprint
 from captioner.text import CaptionTokenizer
@@ -77,9 +78,15 @@ def run_identity(recipe: Recipe, data: str, *, base: str = "") -> dict[str, Any]
     return {"settings": {**settings, "number of stages": len(recipe.stages), "base weights": base}, "data": data}
 
 
+def _captions(data: Data) -> str:
+    if isinstance(data.train, Samples):  # too many for a list
+        return fingerprint(data.train) + fingerprint(data.validation)
+    return fingerprint([*data.train, *data.validation])
+
+
 def data_fingerprint(data: Data, tokenizer: CaptionTokenizer) -> str:
     """Of all captions and texts that a run learns from and is judged on, and of the tokens that they are made of."""
-    captions = fingerprint([*data.train, *data.validation])
+    captions = _captions(data)
     text = [*data.text, *data.validation_text, tokenizer.to_json()]
     return captions + hashlib.sha256("\n".join(text).encode()).hexdigest()[:12]
 

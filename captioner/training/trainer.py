@@ -141,9 +141,8 @@ class Trainer:
         # Several processes cannot stop between the same two steps; theirs is the state that was saved last.
         with self.interrupt if self.accelerator.num_processes == 1 else contextlib.nullcontext():
             while where.epoch < stage.epochs:
-                keys = list(plan.keys(where.epoch, where.step))
                 workers = self.recipe.workers if task.wants_images and store is None else 0
-                parts = batches(items, keys, task.collate(store), workers=workers)
+                parts = batches(items, plan.keys(where.epoch, where.step), task.collate(store), workers=workers)
                 self._epoch(stepper, parts, plan.steps)
                 where.epoch, where.step = where.epoch + 1, 0
                 if where.over or where.epoch % stage.validate_every == 0 or where.epoch == stage.epochs:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from captioner.data.paths import is_image_name, list_folder, shown
 from captioner.data.samples import Sample
-from captioner.data.sources import sidecars
+from captioner.data.sources import shards, sidecars
 from captioner.data.sources.files import READERS, read_file
 from captioner.data.sources.rows import ANNOTATION_FOLDERS, NotThisForm
 from captioner.data.splits import ALL, SPLIT_NAMES, SPLITS, Dataset, some
@@ -32,7 +32,10 @@ def read_splits(data: str | Path) -> Dataset:
     2. ``metadata.jsonl``, ``.csv`` or ``.parquet``, else the one caption file of any name;
     3. the same in a folder of annotations (``annotations/``);
     4. sub-folders named after splits, each read by these rules;
-    5. images with ``.caption`` or ``.txt`` files beside them, in sub-folders too.
+    5. images with ``.caption`` or ``.txt`` files beside them, in sub-folders too;
+    6. tar files of images and captions (``shards.py``), by splits where they or their folders are named so.
+
+    ``train-{000..012}.tar`` names several shards. Their samples stay in them and are read one by one.
 
     A single file named after a split is that split. Where nothing names splits the only key is ``all``, unless every
     image lies in a folder named after one. Raises ``DataError`` with the remedy; what was merely left out is told in
@@ -40,6 +43,8 @@ def read_splits(data: str | Path) -> Dataset:
     """
     path = Path(data)
     try:
+        if found := _shards(path):
+            return _read_shards(found)
         if path.is_dir():
             return _checked(_by_folders(_read_folder(path)))
         if path.is_file():
@@ -50,13 +55,43 @@ def read_splits(data: str | Path) -> Dataset:
     raise DataError(f"{shown(path)} {what}; name a folder of images with captions, or a caption file")
 
 
-def load_split(data: str | Path | Dataset, split: str) -> list[Sample]:
+def load_split(data: str | Path | Dataset, split: str) -> Sequence[Sample]:
     """The samples of one split: ``train``, ``dev``, ``test``, or ``all`` of them.
 
     Where no split is named, train and dev are made by ``hold_out``. Raises ``DataError`` that lists the splits there
     are. The problems of reading are lost; to show them, pass what ``read_splits`` returned.
     """
     return (data if isinstance(data, Dataset) else read_splits(data)).split(split)
+
+
+def _shards(path: Path) -> list[Path]:
+    """The tar files that ``path`` names, if it names some and no captions lie beside them."""
+    paths = shards.expand(str(path))
+    if len(paths) > 1 or (shards.is_shard(path.name) and not path.is_dir()):
+        return paths
+    if not path.is_dir():
+        return []
+    files, folders = list_folder(str(path))
+    if any(Path(entry.name).suffix.lower() in READERS for entry in files):
+        return []
+    below = [shards.in_folder(Path(entry.path)) for entry in folders if entry.name.lower() in SPLIT_NAMES]
+    return shards.in_folder(path) or [shard for found in below for shard in found]
+
+
+def _read_shards(paths: Sequence[Path]) -> Dataset:
+    """Shards that are named after splits, or lie in folders that are, by them; the others hold ``all``."""
+    groups: dict[str, list[Path]] = {}
+    for path in paths:
+        groups.setdefault(_split_of(path) or SPLIT_NAMES.get(path.parent.name.lower(), ALL), []).append(path)
+    if len(groups) > 1 and ALL in groups:
+        raise DataError(
+            f"{shown(groups[ALL][0])} is named after no split, though others are; rename it, or name only some"
+        )
+    parts = [shards.read(group, split) for split, group in groups.items()]
+    return Dataset(
+        splits={split: samples for part in parts for split, samples in part.splits.items()},
+        problems=tuple(problem for part in parts for problem in part.problems),
+    )
 
 
 def _read_folder(folder: Path) -> Dataset:

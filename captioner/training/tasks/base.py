@@ -22,9 +22,12 @@ from captioner.training.recipe import Recipe, Stage
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """Everything a run learns from and is judged on while it learns. ``text`` has no images."""
+    """Everything a run learns from and is judged on while it learns. ``text`` has no images.
 
-    train: tuple[Sample, ...]
+    ``train`` may be longer than memory (``captioner.data.samples.Samples``): go through it, do not copy it.
+    """
+
+    train: Sequence[Sample]
     validation: tuple[Sample, ...]
     text: tuple[str, ...] = ()
     validation_text: tuple[str, ...] = ()

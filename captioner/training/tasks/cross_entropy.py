@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Sequence
 from typing import cast
 
@@ -32,7 +33,7 @@ class CrossEntropy(Task):
 
     def lengths(self) -> Sequence[int]:
         """By the longest caption: a step is as long as its longest one, and images of short ones need not wait."""
-        return [max(len(caption) for caption in sample.captions) for sample in self.data.train]
+        return array("I", (max(map(len, sample.captions)) for sample in self.data.train))
 
     def loss(self, wrapped: nn.Module, batch: Batch) -> dict[str, Tensor]:
         loss, nll = weighted_cross_entropy(
