@@ -13,6 +13,7 @@ from captioner.errors import ConfigError
 from captioner.models.adapters import is_trained
 from captioner.models.captioner import Captioner
 from captioner.models.vision import VisionEncoder
+from captioner.training.ranks import whole
 from captioner.training.recipe import Stage
 
 
@@ -106,5 +107,5 @@ def update_average(average: nn.Module, model: nn.Module, decay: float, step: int
     """average <- d average + (1 - d) model, with d = min(decay, (1 + step) / (10 + step)) so that it starts fast."""
     decay = min(decay, (1 + step) / (10 + step))
     kept: list[Tensor] = list(average.parameters())
-    current = [p.detach() for p in model.parameters()]
+    current = [whole(p.detach()) for p in model.parameters()]
     torch._foreach_lerp_(kept, current, 1 - decay)

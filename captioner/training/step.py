@@ -17,11 +17,12 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from captioner.errors import TrainingError
+from captioner.errors import ConfigError, TrainingError
 from captioner.models.captioner import Captioner
 from captioner.training.adapting import RankBudget
 from captioner.training.batches import Batch
 from captioner.training.optim import make_optimizer, set_rate
+from captioner.training.ranks import divided_like, sharded, sharding, whole
 from captioner.training.tasks.base import MODEL, Phase, Task
 
 EXPLODED = 1000.0  # of a loss per word: that of a guess among 50,000 words is 11
@@ -36,16 +37,25 @@ class Stepper:
     def __init__(
         self, accelerator: Accelerator, task: Task, model: Captioner, *, ranks: RankBudget, directory: Path
     ) -> None:
-        self.accelerator, self.task, self.model, self.ranks, self.directory = accelerator, task, model, ranks, directory
-        self.modules: dict[str, nn.Module] = {MODEL: model, **task.own}
+        self.accelerator, self.task, self.ranks, self.directory = accelerator, task, ranks, directory
+        self.divided = sharding()
+        if self.divided and (task.own or type(task).prepare is not Task.prepare):
+            raise ConfigError(
+                f"{task.stage.task} uses the model beside its training step, which FSDP cannot divide; start without it"
+            )
+        self.model = sharded(model) if self.divided else model
+        self.modules: dict[str, nn.Module] = {MODEL: self.model, **task.own}
         self.phases = task.phases()
         optimizers = [
             make_optimizer([self.modules[name] for name in phase.trains], task.stage, lr=phase.lr)
             for phase in self.phases
         ]
-        prepared = accelerator.prepare(*self.modules.values(), *optimizers)
-        self.wrapped = dict(zip(self.modules, prepared, strict=False))
-        self.optimizers: list[Any] = list(prepared[len(self.modules) :])
+        if self.divided:  # it synchronises by itself
+            self.wrapped, self.optimizers = dict(self.modules), list(optimizers)
+        else:
+            prepared = accelerator.prepare(*self.modules.values(), *optimizers)
+            self.wrapped = dict(zip(self.modules, prepared, strict=False))
+            self.optimizers = list(prepared[len(self.modules) :])
         task.own = {name: self.wrapped[name] for name in task.own}
 
     def step(self, parts: Sequence[Batch], *, at: int, of: int, total: int) -> Sums:
@@ -61,7 +71,7 @@ class Stepper:
             rate = set_rate(optimizer, stage, at, of)
             figures, count = self._backward(phase, parts, total)
             trained = [p for group in optimizer.param_groups for p in group["params"]]
-            norm = float(self.accelerator.clip_grad_norm_(trained, stage.clip or math.inf))
+            norm = float(whole(self.accelerator.clip_grad_norm_(trained, stage.clip or math.inf)))
             # A scaler of half precision meets infinite gradients on its way to a scale, and leaves out the step.
             if not math.isfinite(norm) and self.accelerator.scaler is None:
                 raise self._broken(f"the gradient became {norm}", parts, total)
@@ -124,9 +134,9 @@ class Stepper:
             wrapped.train()
 
     def state(self) -> dict[str, Any]:
-        """What a resumed run needs besides the model."""
+        """What a resumed run needs besides the model: undivided, so that any number of processes can go on."""
         return {
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "optimizers": [whole(optimizer.state_dict()) for optimizer in self.optimizers],
             "own": {name: module.state_dict() for name, module in self.modules.items() if name != MODEL},
             "task": self.task.state(),
         }
@@ -135,10 +145,16 @@ class Stepper:
         """The inverse of ``state``."""
         optimizers = state.get("optimizers") or [state["optimizer"]]  # there was one before tasks had phases
         for optimizer, saved in zip(self.optimizers, optimizers, strict=True):
-            optimizer.load_state_dict(saved)
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            optimizer.load_state_dict(divided_like(saved, parameters))
         for name, saved in state.get("own", {}).items():
             self.modules[name].load_state_dict(saved)
         self.task.load_state(state.get("task", {}))
+
+    def copy_to(self, model: Captioner) -> None:
+        """Bring a model that was divided together again, in ``model``; all processes have to ask."""
+        if self.divided:
+            model.load_state_dict(whole(self.model.state_dict()))
 
     def release(self) -> None:
         """Unwrap everything, so that another stage can wrap it."""

@@ -35,6 +35,7 @@ from captioner.training.features import FeatureStore, build_store
 from captioner.training.interrupt import Interrupt
 from captioner.training.log import RunLog
 from captioner.training.optim import choose_trained, set_checkpointing, update_average
+from captioner.training.ranks import told_of_the_dead
 from captioner.training.recipe import Recipe, Stage
 from captioner.training.setup import accelerator
 from captioner.training.state import (
@@ -87,9 +88,10 @@ class Trainer:
         if judge_start and not resume:
             self._begin(self.tasks[0])
             self._validate(self.tasks[0], None)
-        for index in range(first, len(self.recipe.stages)):
-            self._stage(index, state if index == first else None)
-            state = None
+        with told_of_the_dead():
+            for index in range(first, len(self.recipe.stages)):
+                self._stage(index, state if index == first else None)
+                state = None
         if self.best:
             self.average.load_state_dict(self.best)
         best = self.directory / "best"
@@ -154,6 +156,7 @@ class Trainer:
                         where.epoch = stage.epochs
                     self._save_state(stepper)
                     self._stop_if_asked()
+        stepper.copy_to(self.model)
         stepper.release()
 
     def _begin(self, task: Task) -> None:
@@ -174,7 +177,7 @@ class Trainer:
             told.append(stepper.step(step, at=at, of=stage.epochs * steps, total=where.total_step))
             images += sum(len(part.names) for part in step) * self.accelerator.num_processes
             where.step, where.total_step = where.step + 1, where.total_step + 1
-            update_average(self.average, self.model, stage.ema, at + 1)
+            update_average(self.average, stepper.model, stage.ema, at + 1)
             where.over = task.watch(mean(told[-1:]))
             if where.total_step % self.log_every == 0:
                 self.log.record(
@@ -186,7 +189,8 @@ class Trainer:
                     images_per_second=images / (time.monotonic() - began),
                 )
                 told, images, began = [], 0, time.monotonic()
-            if self.interrupt.asked or time.monotonic() - self.last_save > SAVE_SECONDS:
+            due = time.monotonic() - self.last_save > SAVE_SECONDS
+            if self.interrupt.asked or (due and not stepper.divided):  # which all processes would have to do together
                 self._save_state(stepper)
                 self._stop_if_asked()
 
@@ -197,12 +201,10 @@ class Trainer:
     def _validate(self, task: Task, store: FeatureStore | None) -> None:
         where, accelerator = self.position, self.accelerator
         validation = self._validation_store(store)
-        result: list[Any] = [None]
-        if accelerator.is_main_process:
-            self.average.eval()
-            with accelerator.autocast():
-                result = [task.validate(self.average, validation, accelerator.device)]
-        broadcast_object_list(result)
+        self.average.eval()
+        with accelerator.autocast():
+            result = [task.validate(self.average, validation, accelerator.device)]
+        broadcast_object_list(result)  # all of them decide by the very same figures
         figures = dict(result[0])
         score = figures.pop("score")
         self.log.record("validation", total_step=where.total_step, stage=where.stage, epoch=where.epoch, **figures)
@@ -250,6 +252,8 @@ class Trainer:
 
     def _save_state(self, stepper: Stepper) -> None:
         self.last_save = time.monotonic()
+        stepper.copy_to(self.model)
+        found = stepper.state()
         if self.accelerator.is_main_process:
             state = {
                 "identity": self.identity,
@@ -260,7 +264,7 @@ class Trainer:
                 "best": self.best,
                 "random": random_state(),
                 "ranks": self.ranks.state(),
-                **stepper.state(),
+                **found,
             }
             write_state(state, self.directory)
 

@@ -143,7 +143,10 @@ class Task(ABC):
 
     @abstractmethod
     def validate(self, model: Captioner, store: FeatureStore | None, device: torch.device) -> dict[str, float]:
-        """Figures on held-out data; ``score`` among them decides which weights are best (higher is better)."""
+        """Figures on held-out data; ``score`` among them decides which weights are best (higher is better).
+
+        All processes call it, and those of the first one count; ``ranks.my_part`` and ``gathered`` share the work.
+        """
 
     def captions(
         self, samples: Sequence[Sample], store: FeatureStore | None, *, views: Views, vary: Vary | None = None

@@ -19,6 +19,7 @@ from captioner.models.decoder import Decoder, ImageMemory
 from captioner.models.vision import Features
 from captioner.training.batches import Batch, CaptionItems, Vary, Views, batches
 from captioner.training.features import FeatureStore
+from captioner.training.ranks import gathered, in_turn, my_part, total_of
 from captioner.training.tasks.base import Task, plain_nll, weighted_cross_entropy
 
 
@@ -52,7 +53,8 @@ class CrossEntropy(Task):
     def validate(self, model: Captioner, store: FeatureStore | None, device: torch.device) -> dict[str, float]:
         samples = self.data.validation
         items = self.captions(samples, store, views="plain")
-        keys = [[(i, 0) for i in range(at, min(at + 32, len(items)))] for at in range(0, len(items), 32)]
+        mine = my_part(range(len(items)))
+        keys = [[(i, 0) for i in mine[at : at + 32]] for at in range(0, len(mine), 32)]
         judged: dict[str, tuple[float, float]] = {}
         said: list[list[str]] = []
         split = splitter(self.tokenizer.config.words)
@@ -66,6 +68,8 @@ class CrossEntropy(Task):
                 judged[name] = total + nll, count + tokens
             found = search(model.decoder, memory, self.tokenizer.config, self.recipe.generation)
             said += [split(self.tokenizer.decode(best[0].tokens)) for best in found]
+        said = in_turn(gathered(said))
+        judged = total_of(gathered(judged))
         references = [[split(caption) for caption in sample.captions] for sample in samples]
         cider, scores = cider_d(said, references), bleu(said, references)
         mean = {name: total / max(count, 1) for name, (total, count) in judged.items()}
