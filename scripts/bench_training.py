@@ -42,6 +42,7 @@ from captioner.data.images import open_image
 from captioner.data.transforms import preprocess
 from captioner.models.captioner import Captioner
 from captioner.text import CaptionTokenizer
+from captioner.training import step
 from captioner.training import trainer as ours
 from captioner.training.batches import Batch, Collate, Item
 from captioner.training.recipe import Recipe
@@ -137,13 +138,13 @@ def run_ours(data: Data, tokenizer: CaptionTokenizer, images: int, steps: int) -
     plan = recipe(images, 1)
     few = Data(train=data.train[: images * steps], validation=data.validation[:1])
     clock = Clock()
-    rate = ours.set_rate
+    rate = step.set_rate
 
     def timed(*args: Any) -> float:
         clock.on_step_end()  # a step begins where the one before has ended
         return rate(*args)
 
-    ours.set_rate = timed
+    step.set_rate = timed
     try:
         with tempfile.TemporaryDirectory() as out:
             start = captioner(plan, tokenizer)
@@ -152,7 +153,7 @@ def run_ours(data: Data, tokenizer: CaptionTokenizer, images: int, steps: int) -
             loop._validate = lambda *args: None  # type: ignore[method-assign]
             loop.run()
     finally:
-        ours.set_rate = rate
+        step.set_rate = rate
     return clock.step()
 
 
@@ -183,10 +184,10 @@ def run_hugging_face(data: Data, tokenizer: CaptionTokenizer, images: int, steps
     return clock.step()
 
 
-def flops(step: Callable[[], torch.Tensor]) -> float:
+def flops(loss: Callable[[], torch.Tensor]) -> float:
     """Of the forward and backward pass of one loss."""
     with FlopCounterMode(display=False) as counter:
-        step().backward()
+        loss().backward()
     return float(counter.get_total_flops())
 
 
@@ -262,9 +263,9 @@ def main() -> None:
     print("|---|---|---|---|---|---|")
     for name, seconds in found.items():
         own = name == "ours"
-        step, done = statistics.median(seconds), work[0] if own else work[1]
+        took, done = statistics.median(seconds), work[0] if own else work[1]
         print(
-            f"| {name} | {sizes[not own]:.1f}M | {args.images / step:.2f} | {args.images * CAPTIONS / step:.1f} | "
+            f"| {name} | {sizes[not own]:.1f}M | {args.images / took:.2f} | {args.images * CAPTIONS / took:.1f} | "
             f"{done / 1e12:.3f} | {args.images * rate / done:.1f} |"
         )
     print()

@@ -1,0 +1,64 @@
+"""What docs/finetune.md and docs/data.md show works as it stands, on a small set."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from captioner.cli import _parser, main
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+QUICK = ["precision=fp32", "workers=0", "stages.0.epochs=1", "stages.0.batch_size=8", "validation_images=2"]
+
+
+def commands(name: str) -> list[list[str]]:
+    """Every call of captioner in the shell blocks of a text, as arguments; what launches it is left out."""
+    blocks = re.findall(r"```bash\n(.*?)```", (DOCS / name).read_text(encoding="utf-8"), re.DOTALL)
+    calls = [re.search(r"\bcaptioner (\w.*)", line) for block in blocks for line in block.splitlines()]
+    return [shlex.split(call.group(1)) for call in calls if call]
+
+
+@pytest.mark.parametrize("arguments", commands("finetune.md") + commands("data.md"), ids=" ".join)
+def test_commands_parse(arguments: list[str]) -> None:
+    assert _parser().parse_args(arguments).verb
+
+
+@pytest.fixture
+def here(toy: Path, learnt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folders that the text names, each in its form, and a quick model to begin with."""
+    rows = [json.loads(line) for line in (toy / "train.jsonl").read_text().splitlines()]
+    names = [Path(row["file_name"]).name for row in rows]
+    for folder in ("my-photos", "more", "coco/images"):
+        (tmp_path / folder).mkdir(parents=True)
+        for name in names:
+            shutil.copy(toy / "images" / name, tmp_path / folder / name)
+    for name, row in zip(names, rows, strict=True):
+        (tmp_path / "my-photos" / name).with_suffix(".txt").write_text("\n".join(row["captions"]))
+    table = [f'{name},"{row["captions"][0]}"\n' for name, row in zip(names, rows, strict=True)]
+    (tmp_path / "more" / "captions.csv").write_text("image,caption\n" + "".join(table))
+    images = [{"id": n, "file_name": name} for n, name in enumerate(names)]
+    notes = [{"image_id": n, "caption": caption} for n, row in enumerate(rows) for caption in row["captions"]]
+    (tmp_path / "coco" / "captions.json").write_text(json.dumps({"images": images, "annotations": notes}))
+    monkeypatch.setattr("captioner.files.SHIPPED", learnt / "best")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_commands_run_in_order(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for verb, *rest in commands("finetune.md"):
+        quick = [part for setting in QUICK for part in ("--set", setting)] if verb == "finetune" else []
+        assert main([verb, *quick, *rest]) == 0, (verb, rest, capfd.readouterr().err)
+    out = capfd.readouterr().out.splitlines()
+    assert [line for line in out if "\t" not in line] == [
+        *(f"runs/{name}/best" for name in ("finetune", "csv", "mine", "longer", "mine", "lora", "prefix")),
+        "merged",
+        "runs/two/best",
+        "runs/too/best",
+    ]
+    assert sum("\t" in line for line in out) == 20
