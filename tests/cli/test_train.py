@@ -12,7 +12,7 @@ import torch
 
 from captioner.checkpoint import load
 from captioner.cli import main
-from captioner.training import trainer
+from captioner.training import step
 
 RECIPE = """\
 vision_weights = "random"
@@ -145,14 +145,14 @@ def test_an_unreadable_image_does_not_stop_a_report(
 def test_ctrl_c_leaves_a_state_and_one_sentence(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rate = trainer.set_rate
+    rate = step.set_rate
 
     def interrupted(*args: Any) -> float:
         signal.raise_signal(signal.SIGINT)
         return rate(*args)
 
     with monkeypatch.context() as patched:
-        patched.setattr(trainer, "set_rate", interrupted)
+        patched.setattr(step, "set_rate", interrupted)
         assert main(TRAIN) == 130
     assert capsys.readouterr().err.splitlines()[-1] == "captioner: stopped after step 1; go on with --resume"
     assert torch.load(here / "runs/tiny/state.pt", weights_only=True)["position"]["total_step"] == 1
