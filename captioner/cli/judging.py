@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,7 +56,7 @@ def images_of(args: argparse.Namespace) -> Images:
         print(f"captioner: {problem}", file=sys.stderr)
     everything = dataset.split(ALL)
     notes: list[str] = []
-    training: list[Sample] | None = None
+    training: Sequence[Sample] | None = None
     if dataset.splits.keys() & {"train", ALL}:
         training = dataset.split("train")
         if SPLIT_NAMES.get(args.split) == "train" or args.split == ALL:
@@ -71,11 +72,11 @@ def images_of(args: argparse.Namespace) -> Images:
             samples = [sample for sample in samples if sample.name not in set(bad)]
             if not samples:
                 raise DataError(f"every image of {args.split} is a training image too; judge on other images")
-    chosen = {sample.path for sample in samples}
+    chosen = {(sample.path, sample.span) for sample in samples}
     return Images(
         judged=tuple(samples),
         training=None if training is None else tuple(training),
-        others=tuple(sample for sample in everything if sample.path not in chosen),
+        others=tuple(sample for sample in everything if (sample.path, sample.span) not in chosen),
         notes=tuple(notes),
     )
 

@@ -110,6 +110,15 @@ class Joined(Samples):
             yield from part
 
 
+def images_of(samples: Iterable[Sample]) -> Iterator[Path | io.BytesIO | ImageError]:
+    """What to open for each sample, or why it cannot be, in its place."""
+    for sample in samples:
+        try:
+            yield sample.image()
+        except ImageError as error:
+            yield error
+
+
 def chosen(samples: Sequence[Sample], places: Iterable[int]) -> Sequence[Sample]:
     """The samples of these places: a list, or what takes little memory where ``samples`` does."""
     return Part(samples, places) if isinstance(samples, Samples) else [samples[place] for place in places]

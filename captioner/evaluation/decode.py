@@ -12,7 +12,7 @@ from torch import Tensor
 from captioner.checkpoint import Checkpoint
 from captioner.config import Calibration, GenerationConfig
 from captioner.data.loader import load_pixels
-from captioner.data.samples import Sample
+from captioner.data.samples import Sample, images_of
 from captioner.errors import DataError, ImageError
 from captioner.generation.generate import caption_pixels, in_batches
 from captioner.generation.hypothesis import Hypothesis
@@ -61,7 +61,7 @@ def decode(
     chances: list[tuple[float, bool]] = []
     problems: list[str] = []
     seconds = 0.0
-    pixels = load_pixels((s.path for s in samples), checkpoint.config.preprocess, ahead=2 * batch_size)
+    pixels = load_pixels(images_of(samples), checkpoint.config.preprocess, ahead=2 * batch_size)
     batches = in_batches(zip(range(len(samples)), pixels, strict=True), batch_size)
     began = time.perf_counter()
     for batch in batches:

@@ -17,7 +17,7 @@ from typing import TypeAlias
 import numpy as np
 
 from captioner.config import Words
-from captioner.data.samples import Sample
+from captioner.data.samples import Sample, Samples
 from captioner.metrics.bleu import BleuScore, bleu_counts, bleu_of, bleu_score
 from captioner.metrics.bootstrap import Interval, intervals
 from captioner.metrics.cider import cider_d_of
@@ -279,5 +279,7 @@ def _firsts(captions: Sequence[Caption]) -> list[int]:
 
 def fingerprint(samples: Sequence[Sample]) -> str:
     """Twelve hex digits that change when an image's name or a caption does, whatever the order of the images."""
+    if isinstance(samples, Samples):  # too many to sort: these know their own, in their order
+        return samples.fingerprint[:12]
     lines = sorted(repr((sample.name, sample.captions)) for sample in samples)
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()[:12]

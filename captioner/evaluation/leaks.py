@@ -13,17 +13,18 @@ def leaked(samples: Sequence[Sample], training: Sequence[Sample]) -> list[str]:
     """Names of the samples whose image is a training image: the same file, or another file of the same bytes.
 
     A name alone says nothing: ``train/1.jpg`` and ``test/1.jpg`` are two photos. A photo that was saved again has other
-    bytes and is not found; ``captioner inspect`` looks for such ones.
+    bytes and is not found; ``captioner inspect`` looks for such ones. Of images in a tar only the place is compared.
     """
-    known = {sample.path.resolve() for sample in training}
+    known = {(sample.path.resolve(), sample.span) for sample in training}
     sizes: dict[int, list[Path]] = {}
-    for path in known:
-        sizes.setdefault(_size(path), []).append(path)
+    for path, span in known:
+        if span is None:
+            sizes.setdefault(_size(path), []).append(path)
     contents: dict[int, set[bytes]] = {}
     found = []
     for sample in samples:
-        size = _size(sample.path)
-        if sample.path.resolve() in known:
+        size = _size(sample.path) if sample.span is None else -1
+        if (sample.path.resolve(), sample.span) in known:
             found.append(sample.name)
         elif size in sizes and size >= 0:
             if size not in contents:

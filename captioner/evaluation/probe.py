@@ -159,7 +159,7 @@ def _views(samples: Sequence[Sample]) -> Iterator[Image.Image | ImageError]:
     """Each image as it is, then in every view; an error in the place of each where it cannot be read."""
     for sample in samples:
         try:
-            image = open_image(sample.path)
+            image = open_image(sample.image())
         except ImageError as error:
             yield from [error] * (1 + len(VIEWS))
             continue

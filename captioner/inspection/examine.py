@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from captioner.data.samples import Sample
+from captioner.data.samples import Sample, Samples
 from captioner.data.splits import ALL, Dataset, some
-from captioner.errors import ImageError
+from captioner.errors import DataError, ImageError
 from captioner.inspection.duplicates import exact_groups, near_groups
 from captioner.inspection.pictures import look_at_all
 from captioner.metrics.words import splitter, unspaced
@@ -66,6 +66,8 @@ def examine(datasets: Sequence[Dataset], *, progress: Callable[[int], object] = 
     samples: list[Sample] = []
     for dataset in datasets:
         for split, group in dataset.splits.items():
+            if isinstance(group, Samples):
+                raise DataError("images in tar files are not inspected; unpack the tars into a folder and name that")
             entries += [Entry(split=split, name=sample.name, path=sample.path) for sample in group]
             samples += group
     paths = list(dict.fromkeys(entry.path for entry in entries))
