@@ -18,6 +18,7 @@ import numpy as np
 
 from captioner.config import Words
 from captioner.data.samples import Sample, Samples
+from captioner.errors import CaptionerError
 from captioner.metrics.bleu import BleuScore, bleu_counts, bleu_of, bleu_score
 from captioner.metrics.bootstrap import Interval, intervals
 from captioner.metrics.cider import cider_d_of
@@ -140,13 +141,13 @@ class Judge:
         floor = max(frequent, key=lambda place: corpus.bleu4(np.full(len(said), place)))
         everyone = np.arange(len(said))
         rows = {"model": everyone, "floor": np.full(len(said), floor), "shuffled": np.roll(everyone, -1)}
-        metrics = {name: self._metrics(corpus, candidates) for name, candidates in rows.items()}
-        pairs = self._pairs(corpus) if self.meteor is not None else None
-        if pairs is not None:
-            best = best_of(pairs, corpus.references.image)
-            metrics["model"]["meteor"] = Statistic(values=best, score=meteor_of)
+        metrics = {name: corpus.metrics(candidates, corpus.references) for name, candidates in rows.items()}
         if min(map(len, groups)) > 1:
-            metrics["human"], metrics["model_like_human"] = self._people(corpus, chosen, pairs)
+            metrics["human"], metrics["model_like_human"] = corpus.people()
+        if self.meteor is not None:
+            self._add("meteor", metrics, lambda: self._meteor(corpus, rows, chosen))
+        if self.want_spice:
+            self._add("spice", metrics, lambda: self._spice(corpus, rows))
         metrics["of_captions"] = {
             "length": mean_of([len(caption) for caption in said]),
             "repetitive": mean_of([100.0 * repeats(caption) for caption in said]),
@@ -165,53 +166,46 @@ class Judge:
             shuffled=scores["shuffled"],
             human=scores.get("human"),
             model_like_human=scores.get("model_like_human"),
-            missing=self.missing,
+            missing=dict(self.missing),
             length_ratio=scores["model"].bleu.length_ratio,
             diversity=diversity(said, known),
             of_captions=scores["of_captions"],
         )
 
-    def _metrics(self, corpus: _Corpus, candidates: Ints) -> dict[str, Statistic]:
-        """A row of candidates against all references."""
-        metrics = corpus.metrics(candidates, corpus.references)
-        own = bool((candidates == np.arange(len(candidates))).all())
-        said = [corpus.table.captions[place] for place in candidates]
-        if self.meteor is not None and not own:
-            counts = self.pool.submit(self.meteor.counts, said, corpus.groups).result()
-            metrics["meteor"] = Statistic(values=counts, score=meteor_of)
-        if self.want_spice:
-            metrics["spice"] = mean_of(spice(said, corpus.groups))
-        return metrics
+    def _add(
+        self, name: str, metrics: dict[str, dict[str, Statistic]], made: Callable[[], dict[str, Statistic]]
+    ) -> None:
+        """Put a metric of another program into the rows; where that fails, say so: the captions are still judged."""
+        try:
+            for row, statistic in made().items():
+                metrics[row][name] = statistic
+        except CaptionerError as error:
+            self.missing[name] = str(error)
 
-    def _pairs(self, corpus: _Corpus) -> Floats:
-        """METEOR's counts of each caption with each of its references, one by one: what both rows of it are made of."""
-        assert self.meteor is not None
-        said = [one for one, group in zip(corpus.said, corpus.groups, strict=True) for _ in group]
-        return self.pool.submit(
-            self.meteor.pairs, said, [reference for group in corpus.groups for reference in group]
-        ).result()
+    def _meteor(self, corpus: _Corpus, rows: Mapping[str, Ints], chosen: Sequence[int]) -> dict[str, Statistic]:
+        """METEOR of every row; it takes long, so people are compared over the first choice alone.
 
-    def _people(self, corpus: _Corpus, chosen: Sequence[int], pairs: Floats | None) -> list[dict[str, Statistic]]:
-        """One reference against the others, and the captions against the same others, over every choice of the one.
-
-        METEOR, which takes long, is of the first choice alone. ``pairs``: its counts of each caption and reference.
+        The captions are aligned with each reference apart: both rows of them are chosen from these pairs.
         """
-        folds = min(map(len, corpus.groups))
-        human: dict[str, list[Statistic]] = {}
-        model: dict[str, list[Statistic]] = {}
-        for fold in range(folds):
-            others = corpus.others(fold)
-            for found, candidates in ((human, corpus.starts + fold), (model, np.arange(len(corpus.said)))):
-                for name, statistic in corpus.metrics(candidates, others).items():
-                    found.setdefault(name, []).append(statistic)
-        if self.people is not None and pairs is not None:
-            human["meteor"] = [Statistic(values=self.people.result()[chosen], score=meteor_of)]
-            image, first = (
-                corpus.references.image,
-                corpus.references.reference == corpus.starts[corpus.references.image],
-            )
-            model["meteor"] = [Statistic(values=best_of(pairs[~first], image[~first]), score=meteor_of)]
-        return [{name: averaged(parts) for name, parts in found.items()} for found in (human, model)]
+        assert self.meteor is not None
+        image = corpus.references.image
+        said = [one for one, group in zip(corpus.said, corpus.groups, strict=True) for _ in group]
+        references = [reference for group in corpus.groups for reference in group]
+        pairs = self.pool.submit(self.meteor.pairs, said, references).result()
+        counts = {"model": best_of(pairs, image)}
+        for name in ("floor", "shuffled"):
+            candidates = [corpus.said[place] for place in rows[name]]
+            counts[name] = self.pool.submit(self.meteor.counts, candidates, corpus.groups).result()
+        if self.people is not None:
+            others = corpus.references.reference != corpus.starts[image]
+            counts["human"] = self.people.result()[chosen]
+            counts["model_like_human"] = best_of(pairs[others], image[others])
+        return {name: Statistic(values=values, score=meteor_of) for name, values in counts.items()}
+
+    def _spice(self, corpus: _Corpus, rows: Mapping[str, Ints]) -> dict[str, Statistic]:
+        """SPICE of the rows that all references judge."""
+        said = {name: [corpus.said[place] for place in candidates] for name, candidates in rows.items()}
+        return {name: mean_of(spice(captions, corpus.groups)) for name, captions in said.items()}
 
 
 class _Corpus:
@@ -231,6 +225,17 @@ class _Corpus:
         image, reference = self.references.image, self.references.reference
         kept = reference - self.starts[image] != fold
         return References(table=self.table, image=image[kept], reference=reference[kept])
+
+    def people(self) -> list[dict[str, Statistic]]:
+        """One reference against the others, and the captions against the same others, over every choice of the one."""
+        human: dict[str, list[Statistic]] = {}
+        model: dict[str, list[Statistic]] = {}
+        for fold in range(min(map(len, self.groups))):
+            others = self.others(fold)
+            for found, candidates in ((human, self.starts + fold), (model, np.arange(len(self.said)))):
+                for name, statistic in self.metrics(candidates, others).items():
+                    found.setdefault(name, []).append(statistic)
+        return [{name: averaged(parts) for name, parts in found.items()} for found in (human, model)]
 
     def common(self, first: int, second: int) -> int:
         """Words of the longest common subsequence of two captions; people's are compared both ways."""

@@ -83,7 +83,7 @@ def statements(found: Evaluation) -> list[str]:
         weights = f"; weights {of_model.fingerprint}" if of_model.fingerprint else ""
         lines.append(f"decoding: {decoding(of_model.generation)}{weights}")
     lines.append(f"{WORDS[judgement.words]}; no smoothing; scale 0 to 100; [95 % bootstrap interval over images]")
-    return [*lines, *found.notes]
+    return [*lines, *failures(judgement), *found.notes]
 
 
 def decoding(generation: GenerationConfig) -> str:
@@ -142,8 +142,19 @@ def per_image(found: Evaluation) -> list[dict[str, Any]]:
     return records
 
 
+def absent(judgement: Judgement, name: str) -> str:
+    """What stands in the place of a score that could not be computed; a sentence stands below the table."""
+    missing = judgement.missing.get(name, "")
+    return "failed" if missing in failures(judgement) else missing
+
+
+def failures(judgement: Judgement) -> list[str]:
+    """Why metrics that were asked for could not be computed, where that takes a sentence."""
+    return [reason for reason in judgement.missing.values() if len(reason) > 40]
+
+
 def _cell(scores: Scores, name: str, judgement: Judgement) -> str:
     if name not in scores.values:
-        return judgement.missing.get(name, "")
+        return absent(judgement, name)
     inside = scores.intervals[name]
     return f"{scores[name]:.2f} [{inside.low:.1f}, {inside.high:.1f}]"

@@ -11,7 +11,9 @@ import pytest
 from captioner.data.samples import Sample
 from captioner.errors import CaptionerError
 from captioner.evaluation import judge as module
+from captioner.evaluation.evaluate import Evaluation
 from captioner.evaluation.judge import Judge, Scores, fingerprint
+from captioner.evaluation.tables import markdown
 from captioner.metrics.bleu import bleu
 from captioner.metrics.cider import cider_d
 from captioner.metrics.rouge import rouge_l
@@ -147,8 +149,27 @@ def test_a_metric_that_cannot_be_had_is_named_and_never_replaced(
     assert found.missing == {"meteor": "needs Java"}
     assert "meteor" not in found.model.values
     monkeypatch.setattr("captioner.metrics.spice.shutil.which", lambda name: None)
-    with pytest.raises(CaptionerError, match="SPICE needs Java"):
-        Judge(samples, want_spice=True).judge(SAID)
+    found = Judge(samples, want_spice=True).judge(SAID)
+    assert found.missing["spice"].startswith("SPICE needs Java; install")
+    whole = Evaluation(judgement=found, captions=found.captions)
+    text = markdown(whole, "mine")
+    assert "| SPICE (not verified) |" in text
+    assert "| failed |" in text
+    assert "SPICE needs Java; install" in text.splitlines()[-1]
+
+
+def test_captions_are_judged_although_the_program_dies(samples: list[Sample], monkeypatch: pytest.MonkeyPatch) -> None:
+    class Dying(FakeMeteor):
+        def pairs(self, candidates, references):
+            raise CaptionerError("METEOR stopped without an answer; it needs 2 GiB of free memory")
+
+    monkeypatch.setattr(module, "Meteor", Dying)
+    monkeypatch.setattr(module, "what_meteor_needs", lambda: "")
+    with Judge(samples, java=True) as judge:
+        found = judge.judge(SAID)
+    assert "meteor" not in {name for row in (found.model, found.floor, found.human) for name in row.values}
+    assert found.missing == {"meteor": "METEOR stopped without an answer; it needs 2 GiB of free memory"}
+    assert found.model["bleu4"] > 0
 
 
 def test_the_fingerprint_is_of_names_and_captions(samples: list[Sample]) -> None:

@@ -4,11 +4,12 @@ import random
 import shutil
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from captioner.metrics.bleu import bleu, bleu_counts, bleu_of
 from captioner.metrics.cider import cider_d, cider_d_of
-from captioner.metrics.meteor import Meteor, meteor_of, what_meteor_needs
+from captioner.metrics.meteor import Meteor, best_of, meteor_of, what_meteor_needs
 from captioner.metrics.rouge import rouge_l
 from captioner.metrics.words import words
 
@@ -99,6 +100,9 @@ def test_meteor_equals_the_tool_for_every_image_and_the_corpus(key, tools, golde
     corpus, *images = tools.tool_meteor(candidates, references)
     assert meteor_of(counts) == pytest.approx(images, abs=1e-6)
     assert float(meteor_of(counts.sum(axis=0))) == pytest.approx(corpus, abs=1e-6)
+    flat = [(place, reference) for place, group in enumerate(references) for reference in group]
+    pairs = meteor.pairs([candidates[place] for place, _ in flat], [reference for _, reference in flat])
+    assert meteor_of(best_of(pairs, np.array([place for place, _ in flat]))) == pytest.approx(images, abs=1e-6)
     candidates = [group[0] for group in tokenized]
     stored = golden[key]["scores"]["meteor"]
     assert float(meteor_of(meteor.counts(candidates, references).sum(axis=0))) == pytest.approx(stored, abs=0.01)

@@ -14,7 +14,7 @@ from captioner.evaluation.report.charts import bars, histogram
 from captioner.evaluation.report.confusions import FUNCTION_WORDS, missed_words, words_in_vain
 from captioner.evaluation.report.curves import curves
 from captioner.evaluation.report.gallery import cards, chosen
-from captioner.evaluation.tables import TITLES, columns, rows, statements
+from captioner.evaluation.tables import TITLES, absent, columns, rows, statements
 from captioner.metrics.words import splitter
 from captioner.version import __version__
 
@@ -59,7 +59,7 @@ def _table(found: Evaluation, title: str) -> str:
                     f"<td>{scores[name]:.1f}<small>{inside.low:.1f}&thinsp;to&thinsp;{inside.high:.1f}</small></td>"
                 )
             else:
-                cells.append(f"<td><small>{escape(judgement.missing.get(name, ''))}</small></td>")
+                cells.append(f"<td><small>{escape(absent(judgement, name))}</small></td>")
         body.append(f'<tr><th scope="row">{escape(row)}</th>{"".join(cells)}</tr>')
     return (
         "<table><caption>Scores from 0 to 100 (CIDEr-D may pass it), and below each its 95 % interval over images"
