@@ -7,9 +7,9 @@ import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from html import escape
-from pathlib import Path
 
 from captioner.data.images import open_image
+from captioner.data.samples import Sample
 from captioner.errors import ImageError
 from captioner.evaluation.evaluate import Evaluation
 from captioner.metrics.diversity import repeats
@@ -39,16 +39,16 @@ def cards(found: Evaluation, places: Sequence[int], words: Sequence[Sequence[str
     """A list item for each image; what sorts and filters it stands in its data attributes."""
     samples = found.judgement.samples
     with ThreadPoolExecutor(max_workers=4) as pool:
-        pictures = list(pool.map(lambda n: thumbnail(samples[n].path), places))
+        pictures = list(pool.map(lambda n: thumbnail(samples[n]), places))
     return "\n".join(
         _card(found, place, words[place], picture) for place, picture in zip(places, pictures, strict=True)
     )
 
 
-def thumbnail(path: Path) -> tuple[str, int, int] | None:
+def thumbnail(sample: Sample) -> tuple[str, int, int] | None:
     """A small JPEG as a data URI with its width and height; None for an image that cannot be read."""
     try:
-        image = open_image(path, min_side=SIDE)
+        image = open_image(sample.image(), min_side=SIDE)
     except ImageError:
         return None
     image.thumbnail((SIDE, SIDE))
