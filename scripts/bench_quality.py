@@ -1,0 +1,85 @@
+"""What precisions, refinement and reranking do to the captions of a dataset, as a Markdown table.
+
+    python scripts/bench_quality.py ../shared/flickr8k [--rows bf16 int8 refine-1 ...] [--split dev] [--images N]
+
+Every row is a beam search of 5; ``same`` is the share of captions that are, word for word, those of the first row: fp32
+and nothing else. ``captioner evaluate`` with the options of a row prints its scores too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+
+from captioner.checkpoint import load
+from captioner.config import GenerationConfig, with_options
+from captioner.data.sources import read_splits
+from captioner.errors import ImageError
+from captioner.generation.generate import generate
+from captioner.metrics.bleu import bleu
+from captioner.metrics.cider import cider_d
+from captioner.metrics.diversity import diversity
+from captioner.metrics.words import words
+from captioner.models.precision import Precision, for_inference
+
+CONSENSUS = {"candidates": 5, "rerank": "consensus"}
+ROWS: dict[str, tuple[Precision, dict[str, Any], str]] = {
+    "fp32": ("fp32", {}, ""),
+    "bf16": ("bf16", {}, "--precision bf16"),
+    "int8": ("int8", {}, "--precision int8"),
+    "consensus": ("fp32", CONSENSUS, "--candidates 5 --rerank consensus"),
+    "refine-1": ("fp32", {"refine": 1}, "--refine 1"),
+    "refine-2": ("fp32", {"refine": 2}, "--refine 2"),
+    "refine-2-consensus": ("fp32", {"refine": 2, **CONSENSUS}, "--refine 2 --candidates 5 --rerank consensus"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", help="folder or file of captioned images")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), help="only these, after fp32")
+    parser.add_argument("--split", default="dev")
+    parser.add_argument("--images", type=int, help="only so many")
+    parser.add_argument("--model", help="checkpoint directory or hub id (default: the model that ships)")
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    samples = read_splits(args.data).split(args.split)[: args.images]
+    references = [[words(caption) for caption in sample.captions] for sample in samples]
+    print(f"{len(samples)} images of {args.split}, {args.threads} threads, torch {torch.__version__}\n")
+    heads = ["beam 5 with", "BLEU-4", "CIDEr-D", "same", "distinct", "repeat themselves", "images/s"]
+    print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
+    first: list[str] = []
+    for name in dict.fromkeys(("fp32", *args.rows)):
+        precision, options, shown = ROWS[name]
+        checkpoint = load(args.model)
+        for_inference(checkpoint.model, precision)
+        config = with_options(replace(checkpoint.generation, beams=5), options)
+        began = time.perf_counter()
+        said = [
+            "" if isinstance(found, ImageError) else checkpoint.tokenizer.decode(found[0].tokens)
+            for found in generate(checkpoint, (sample.path for sample in samples), cast(GenerationConfig, config))
+        ]
+        seconds = time.perf_counter() - began
+        first = first or said
+        same = sum(ours == theirs for ours, theirs in zip(said, first, strict=True)) / len(said)
+        candidates = [words(caption) for caption in said]
+        variety = diversity(candidates)
+        values = [
+            f"`{shown}`" if shown else "nothing else, fp32",
+            f"{bleu(candidates, references).bleu4:.2f}",
+            f"{cider_d(candidates, references).mean:.2f}",
+            f"{same:.1%}",
+            f"{variety.distinct_captions:.1f} %",
+            f"{variety.repetitive:.1f} %",
+            f"{len(said) / seconds:.1f}",
+        ]
+        print(f"| {' | '.join(values)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
