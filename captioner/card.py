@@ -32,6 +32,10 @@ def write_card(config: CaptionerConfig, training: Mapping[str, Any], *, adapter:
         f"| attention | words `{decoder.self_pattern}`, image `{decoder.cross_pattern}` "
         "(G global, L local, M mixed by a gate) |",
     ]
+    if config.heads is not None:
+        known = ["search", *(["matching"] if config.heads.matching else [])]
+        known += [f"{len(config.heads.tags)} words of tags"] if config.heads.tags else []
+        lines.append(f"| heads | {', '.join(known)} |")
     if adapter:
         lines.append(f"| adapter | {adapter} |")
     if "images" in training:

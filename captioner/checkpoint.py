@@ -2,7 +2,7 @@
 
 ::
 
-    config.json         format number, vision, decoder, text, preprocess
+    config.json         format number, vision, decoder, text, preprocess, heads where there are some
     model.safetensors   all weights, the backbone's included
     tokenizer.json      Hugging Face tokenizers format
     generation.json     decoding defaults
@@ -97,7 +97,7 @@ def save(checkpoint: Checkpoint, directory: str | os.PathLike[str], *, dtype: Li
         for name, value in found.items()
     }
     texts = {
-        "config.json": _json({"format": FORMAT, **to_dict(checkpoint.config), **_adapter_settings(checkpoint)}),
+        "config.json": _json({"format": FORMAT, **_model_settings(checkpoint), **_adapter_settings(checkpoint)}),
         "tokenizer.json": checkpoint.tokenizer.to_json(),
         "generation.json": _json(to_dict(checkpoint.generation)),
         "training.json": _json(checkpoint.training),
@@ -220,6 +220,13 @@ def _parts(checkpoint: Checkpoint) -> tuple[str, dict[str, Tensor], dict[str, st
     settings = peft_file(model)
     texts = {} if settings is None else {"adapter/adapter_config.json": settings}
     return ADAPTER_WEIGHTS[model.adapter.method], weights_of(model), texts
+
+
+def _model_settings(checkpoint: Checkpoint) -> dict[str, Any]:
+    settings = to_dict(checkpoint.config)
+    if checkpoint.config.heads is None:
+        del settings["heads"]  # a checkpoint without them stays one that older versions read
+    return settings
 
 
 def _adapter_settings(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -119,13 +119,34 @@ class TextConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HeadsConfig:
+    """What a captioner can be asked beside for captions.
+
+    Images and texts become directions in one space of ``width`` dimensions, near where they tell the same; an image's
+    patch tokens are pooled by learned ``attention`` or by their ``mean``. ``matching``: whether it also judges if a
+    caption is true of an image. ``tags``: the words that it may say of an image one by one.
+    """
+
+    width: int = 256
+    pooling: Literal["attention", "mean"] = "attention"
+    matching: bool = True
+    tags: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _at_least_one(self, "heads", "width")
+        if len(set(self.tags)) < len(self.tags):
+            raise ConfigError("heads.tags must name each word once")
+
+
+@dataclass(frozen=True, kw_only=True)
 class CaptionerConfig:
-    """Everything needed to build the model of a checkpoint, weights aside."""
+    """Everything needed to build the model of a checkpoint, weights aside. Without ``heads`` it only captions."""
 
     vision: VisionConfig
     decoder: DecoderConfig
     text: TextConfig
     preprocess: PreprocessConfig
+    heads: HeadsConfig | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -73,6 +73,12 @@ def sentence(action: Callable[[], Any], match: str) -> str:
     return str(caught.value)
 
 
+def test_without_heads_nothing_is_said_of_them(saved: Path) -> None:
+    """So an older version of this package can load it, and what that wrote loads here."""
+    assert "heads" not in json.loads((saved / "config.json").read_text())
+    assert load(saved).config.heads is None
+
+
 @pytest.mark.parametrize("backbone", ["test_efficientnet", "test_vit"])
 def test_everything_comes_back(backbone: str, tmp_path: Path) -> None:
     checkpoint = make(3, backbone=backbone)

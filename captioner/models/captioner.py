@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor, nn
 
-from captioner.config import AdapterConfig, CaptionerConfig
+from captioner.config import AdapterConfig, CaptionerConfig, HeadsConfig
 from captioner.errors import UsageError
 from captioner.layers.linears import Precision
 from captioner.models.decoder import Decoder, ImageMemory
+from captioner.models.heads import Heads
+from captioner.models.together import Ask, Together, read_together
 from captioner.models.vision import EncodedImage, Features, VisionEncoder
 
 
@@ -23,6 +27,7 @@ class Captioner(nn.Module):
         self.config = config
         self.vision = VisionEncoder(config.vision, config.preprocess, config.decoder.width)
         self.decoder = Decoder(config.decoder)
+        self.heads = Heads(config.heads, config.decoder) if config.heads is not None else None
         self.adapter: AdapterConfig | None = None  # what alone is trained and saved, where something is
         self.precision: Precision | None = None  # set by ``for_inference``; such a model only captions
 
@@ -35,6 +40,11 @@ class Captioner(nn.Module):
             )
         return super().train(mode)
 
+    def add_heads(self, config: HeadsConfig) -> None:
+        """Put fresh heads on a model that has none."""
+        self.config = replace(self.config, heads=config)
+        self.heads = Heads(config, self.config.decoder).to(self.decoder.token_embedding.weight.device)
+
     def encode_image(self, pixels: Tensor) -> EncodedImage:
         """``pixels`` (B, 3, size, size), normalised -> patch tokens (B, S, D)."""
         encoded: EncodedImage = self.vision(pixels)
@@ -44,15 +54,22 @@ class Captioner(nn.Module):
         """The decoder's keys and values of the encoded images."""
         return self.decoder.remember(encoded)
 
-    def forward(self, tokens: Tensor, image: Tensor | Features | None = None) -> Tensor:
+    def forward(
+        self, tokens: Tensor, image: Tensor | Features | None = None, ask: Ask | None = None
+    ) -> Tensor | Together:
         """Teacher-forced logits, (B, K, T) tokens -> (B, K, T, V); all K captions of an image share one encoding.
 
         ``image`` is pixels (B, 3, size, size), or kept ``Features`` of a frozen backbone, or None for language
-        modelling, where the image half of the decoder is left out.
+        modelling, where the image half of the decoder is left out. Where it is asked, a model with heads gives what
+        they say beside the logits: all in one call, since a distributed run synchronises by that call.
         """
-        memory = None
+        encoded = None
         if image is not None:
             encoded = self.vision.tokens(image) if isinstance(image, Features) else self.vision(image)
-            memory = self.decoder.remember(encoded)
+        if ask is not None:
+            assert encoded is not None
+            assert self.heads is not None
+            return read_together(self.decoder, self.heads, encoded, tokens, ask, eos_id=self.config.text.eos_id)
+        memory = self.decoder.remember(encoded) if encoded is not None else None
         logits: Tensor = self.decoder(tokens.flatten(0, 1), memory)  # (B * K, T, V)
         return logits.unflatten(0, tokens.shape[:2])

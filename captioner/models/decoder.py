@@ -138,7 +138,7 @@ class Decoder(nn.Module):
         for block in self.blocks:
             cast(Block, block).self_attn.add_prefix(length)
 
-    def forward(
+    def states(
         self,
         tokens: Tensor,
         memory: ImageMemory | None = None,
@@ -147,7 +147,8 @@ class Decoder(nn.Module):
         last: bool = False,
         reads: list[ImageRead] | None = None,
     ) -> Tensor:
-        """``tokens`` (N, T), those after the cached ones -> logits (N, T, V), or (N, 1, V) with ``last``.
+        """``tokens`` (N, T), those after the cached ones -> what it makes of each (N, T, D), or of the
+        ``last`` one (N, 1, D).
 
         N is a multiple of the images in ``memory``: the captions (or beams) of an image lie next to each other. Where
         each layer looked in the image is appended to ``reads``, if there is such a list.
@@ -172,7 +173,18 @@ class Decoder(nn.Module):
                 x = block(x, i, memory, sight, layer_cache, reads=reads)
         if last:
             x = x[:, -1:]  # (N, 1, D)
-        return self.lm_head(self.final_norm(x))  # (N, T, V)
+        return self.final_norm(x)  # (N, T, D)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        memory: ImageMemory | None = None,
+        cache: DecoderCache | None = None,
+        *,
+        last: bool = False,
+    ) -> Tensor:
+        """As ``states``, but the logits of the token after each (N, T, V), or after the ``last`` one (N, 1, V)."""
+        return self.lm_head(self.states(tokens, memory, cache, last=last))  # (N, T, V)
 
 
 def _tiled(pattern: str, layer: int) -> str:

@@ -3,8 +3,8 @@
 On a CPU, linear layers are packed (``layers/linears.py``), batch norms fold into the convolutions before them, and a
 convolutional backbone computes in fp16 where less than fp32 is asked for and the CPU can: in bf16 it changed one of ten
 captions of a shipped model, in fp16 one of seventy. What flows between the layers stays fp32, as do norms, softmax,
-gates, the Gaussian focus and the logits. On a GPU fp32 stays as it is and bf16 is a cast of the whole model, its logits
-and focus apart.
+gates, the Gaussian focus, the logits and the heads. On a GPU fp32 stays as it is and bf16 is a cast of the whole model,
+its logits, focus and heads apart.
 """
 
 from __future__ import annotations
@@ -169,7 +169,10 @@ def _cast(model: Captioner) -> None:
     """All of ``model`` to bf16 but its last norm and its logits, which are of fp32 weights."""
     decoder = model.decoder
     weight = decoder.lm_head.weight.detach().float().clone()
+    heads = model.heads
+    model.heads = None
     model.bfloat16()  # the table of tokens too, which was one with the weights of the logits
     decoder.lm_head.weight = nn.Parameter(weight, requires_grad=False)
     decoder.final_norm = cast(nn.LayerNorm, _Widened(decoder.final_norm))
+    model.heads = heads  # they read fp32 states, and decide
     model.vision.backbone_dtypes = torch.bfloat16, torch.bfloat16

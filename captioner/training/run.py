@@ -40,6 +40,8 @@ def train(
     if start is not None:
         recipe = _as_started(recipe, start)
     checkpoint = start or new_captioner(recipe, data)
+    for stage in recipe.stages:
+        TASKS[stage.task].equip(recipe, stage, data, checkpoint)
     if recipe.adapter is not None:
         recipe, checkpoint = with_adapter(recipe, checkpoint, recipe.adapter)
     report(

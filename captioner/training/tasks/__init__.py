@@ -9,6 +9,7 @@ from captioner.training.tasks.cross_entropy import CrossEntropy
 from captioner.training.tasks.distillation import Distillation
 from captioner.training.tasks.infilling import Infilling
 from captioner.training.tasks.language_model import LanguageModel
+from captioner.training.tasks.multitask import Multitask
 from captioner.training.tasks.self_critical import SelfCritical
 
 TASKS: dict[str, type[Task]] = {
@@ -17,6 +18,7 @@ TASKS: dict[str, type[Task]] = {
     "distillation": Distillation,
     "infilling": Infilling,
     "language_model": LanguageModel,
+    "multitask": Multitask,
     "self_critical": SelfCritical,
 }
 

@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from captioner.checkpoint import Checkpoint
 from captioner.config import CaptionerConfig, from_dict
 from captioner.data.samples import Sample
 from captioner.models.captioner import Captioner
@@ -103,6 +104,10 @@ class Task(ABC):
         """What a checkpoint of this ``config`` says of itself when this task has trained it."""
         return config
 
+    @classmethod  # noqa: B027 - most tasks train what every captioner has
+    def equip(cls, recipe: Recipe, stage: Stage, data: Data, checkpoint: Checkpoint) -> None:
+        """Before a run: give the captioner what this task trains and it lacks."""
+
     @abstractmethod
     def items(self, store: FeatureStore | None) -> Items:
         """What an epoch goes through."""
@@ -113,7 +118,7 @@ class Task(ABC):
 
     def trained(self, name: str) -> bool:
         """Whether the parameter of this name takes part (a parameter without gradient would stall DDP)."""
-        return True
+        return not name.startswith("heads.")
 
     def begin(self, model: Captioner, average: Captioner) -> None:  # noqa: B027 - most tasks own nothing
         """Before a stage: make ``own`` modules. ``average`` follows the weights of ``model`` as ``stage.ema`` says."""

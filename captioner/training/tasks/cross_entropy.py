@@ -16,7 +16,7 @@ from captioner.metrics.cider import cider_d
 from captioner.metrics.words import splitter
 from captioner.models.captioner import Captioner
 from captioner.models.decoder import Decoder, ImageMemory
-from captioner.models.vision import Features
+from captioner.models.vision import EncodedImage, Features
 from captioner.training.batches import Batch, CaptionItems, Vary, Views, batches
 from captioner.training.features import FeatureStore
 from captioner.training.ranks import gathered, in_turn, my_part, total_of
@@ -49,6 +49,9 @@ class CrossEntropy(Task):
         """(Sum of -log p, number of predicted tokens) of a batch of held-out captions, by what is predicted."""
         return {"token": plain_nll(decoder(batch.tokens.flatten(0, 1), memory), batch)}
 
+    def look(self, model: Captioner, encoded: EncodedImage, memory: ImageMemory, batch: Batch) -> None:
+        """What else a task wants to know of a batch of held-out images while they are there."""
+
     @torch.inference_mode()
     def validate(self, model: Captioner, store: FeatureStore | None, device: torch.device) -> dict[str, float]:
         samples = self.data.validation
@@ -66,6 +69,7 @@ class CrossEntropy(Task):
             for name, (nll, tokens) in self.judge(model.decoder, memory, batch).items():
                 total, count = judged.get(name, (0.0, 0.0))
                 judged[name] = total + nll, count + tokens
+            self.look(model, encoded, memory, batch)
             found = search(model.decoder, memory, self.tokenizer.config, self.recipe.generation)
             said += [split(self.tokenizer.decode(best[0].tokens)) for best in found]
         said = in_turn(gathered(said))
