@@ -12,6 +12,7 @@ from accelerate.utils import gather, pad_across_processes
 from torch import Tensor
 
 from captioner.models.heads import LOSSES
+from captioner.models.together import own_captions
 
 NOTHING = -1e30  # a logit that is not there; its exponential is 0 and, unlike that of -inf, has a gradient
 
@@ -62,10 +63,10 @@ def combined(losses: Mapping[str, Tensor], log_variances: Tensor | None, weights
 
 @dataclass(frozen=True)
 class Pairs:
-    """Directions of ``images`` (B, W) and of ``texts`` (N, W), with the ``keys`` of the texts and their ``owner``
-    (N,), and the number of predicted ``words``.
+    """Directions of ``images`` (B, W) and of ``texts`` (N, W), with the ``keys`` of the texts and their ``owner`` (N,).
 
-    ``fill`` (B,) marks images that stand for none.
+    ``words``: how many are predicted, and ``each``: how many images there are, both as a mean over processes. ``fill``
+    (B,) marks rows that are no image.
     """
 
     images: Tensor
@@ -73,15 +74,25 @@ class Pairs:
     keys: Tensor
     owner: Tensor
     words: Tensor
+    each: Tensor | float
     fill: Tensor | None = None
+
+    def contrast(self, steepness: Tensor) -> Tensor:
+        """The contrastive loss of all pairs."""
+        real = torch.ones_like(self.owner, dtype=torch.bool)
+        own = own_captions(self.keys, self.owner, real, len(self.images))
+        if self.fill is not None:
+            own = own | self.fill[:, None]
+        return contrastive_loss(steepness * self.images @ self.texts.T, own, self.owner)
 
 
 def of_all_processes(own: Pairs) -> Pairs:
-    """The pairs of all processes together; ``words`` becomes their mean over processes.
+    """The pairs of all processes together.
 
     What the others computed has no gradient here. What this process computed has one times their number: each computes
     the loss of all pairs, and a mean of their gradients over processes is then the whole gradient. (A loss computed
-    from its own rows alone would leave out what its images do to the captions of others.)
+    from its own rows alone would leave out what its images do to the captions of others.) A loss of all pairs times the
+    mean of ``words`` is, summed over processes, the loss times all words.
     """
     if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
         return own
@@ -98,7 +109,8 @@ def of_all_processes(own: Pairs) -> Pairs:
 
     images = everywhere(own.images)
     most = len(images) // processes
-    real = everywhere(torch.ones_like(own.owner)) > 0  # pads are 0
+    real = everywhere(torch.ones_like(own.owner)) > 0  # what is padded is 0
     texts, keys, owner = (everywhere(values)[real] for values in (own.texts, own.keys, own.owner + rank * most))
     fill = everywhere(torch.ones_like(own.images[:, 0].detach())) == 0
-    return Pairs(images, texts, keys, owner, everywhere(own.words.reshape(1)).mean(), fill)
+    words = everywhere(own.words.detach().reshape(1)).mean()
+    return Pairs(images, texts, keys, owner, words, (~fill).sum() / processes, fill)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captioner.checkpoint import Checkpoint
@@ -27,7 +28,6 @@ from captioner.training.features import FeatureStore
 from captioner.training.pairs import (
     Pairs,
     combined,
-    contrastive_loss,
     matching_accuracy,
     matching_loss,
     of_all_processes,
@@ -132,16 +132,22 @@ class Multitask(CrossEntropy):
             found.logits, batch.targets, batch.weights, label_smoothing=self.stage.label_smoothing
         )
         count = batch.weights.sum()
-        contrastive, share = contrast(found, batch.tokens, lengths, count)
-        # What every process computes of all pairs counts as a mean over processes, the rest by its own words.
-        losses = {"caption": smoothed, "contrastive": contrastive * share}
+        real, owner = lengths.flatten() > 0, owners(batch.tokens)
+        keys = caption_keys(batch.tokens, lengths).flatten()[real]
+        pairs = of_all_processes(
+            Pairs(found.images, found.texts.flatten(0, 1)[real], keys, owner[real], count, len(lengths))
+        )
+        losses = {"caption": smoothed, "contrastive": pairs.contrast(found.steepness) * pairs.words}
         figures = {"nll": nll}
         if found.true is not None and found.false is not None and found.valid is not None:
             true, false = found.true[lengths > 0], found.false[found.valid]
             losses["matching"] = matching_loss(true, false) * count
             figures["matching_accuracy"] = matching_accuracy(true, false) * count
         if found.tags is not None and batch.labels is not None:
-            losses["tags"] = nn.functional.binary_cross_entropy_with_logits(found.tags.float(), batch.labels) * count
+            each = F.binary_cross_entropy_with_logits(found.tags.float(), batch.labels, reduction="none").mean(
+                1
+            )  # (B,)
+            losses["tags"] = each.sum() / pairs.each * pairs.words
         learned = None if self.options.weights else found.log_variances
         total = combined({name: value / count for name, value in losses.items()}, learned, self.options.weights) * count
         if learned is not None:
@@ -206,20 +212,6 @@ def _joined(seen: Sequence[_Seen]) -> _Seen:
         torch.cat([part.true for part in seen]),
         torch.cat([part.false for part in seen]),
     )
-
-
-def contrast(found: Together, tokens: Tensor, lengths: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
-    """The contrastive loss over the pairs of all processes, and the number of words that it counts for."""
-    real, owner = lengths.flatten() > 0, owners(tokens)
-    keys = caption_keys(tokens, lengths).flatten()
-    pairs = of_all_processes(
-        Pairs(found.images, found.texts.flatten(0, 1)[real], keys[real], owner[real], count.detach())
-    )
-    own = own_captions(pairs.keys, pairs.owner, torch.ones_like(pairs.owner, dtype=torch.bool), len(pairs.images))
-    if pairs.fill is not None:
-        own = own | pairs.fill[:, None]
-    similarity = found.steepness * pairs.images @ pairs.texts.T
-    return contrastive_loss(similarity, own, pairs.owner), pairs.words
 
 
 def frequent_words(samples: Sequence[Sample], count: int) -> tuple[str, ...]:
