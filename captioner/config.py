@@ -274,8 +274,8 @@ class GenerationConfig:
     Face's simpler form); 0 ranks by the plain sum. ``groups`` of beams search one after the other, each held off by
     ``diversity`` times how often earlier groups chose a word at that place (Vijayakumar et al. 2018, Hamming
     diversity). ``candidates`` captions of an image compete: the best beams, or as many draws. ``rerank`` says for
-    what: their own ``score``, or ``consensus`` with the others. The best one is rewritten where the model doubts it,
-    in up to ``refine`` rounds.
+    what: their own ``score``, ``consensus`` with the others, or ``matching`` with the image, by a head that judges it.
+    The best one is rewritten where the model doubts it, in up to ``refine`` rounds.
     """
 
     beams: int = 1
@@ -287,7 +287,7 @@ class GenerationConfig:
     sampling: SamplingConfig | None = None
     rules: WordRules = field(default_factory=WordRules)
     candidates: int = 1
-    rerank: Literal["score", "consensus"] = "score"
+    rerank: Literal["score", "consensus", "matching"] = "score"
     refine: int = 0
     calibration: Calibration = field(default_factory=Calibration)
 
@@ -314,6 +314,8 @@ class GenerationConfig:
             raise ConfigError("words that must appear need a beam search without groups; set beams to 2 or more")
         if self.rerank == "consensus" and self.candidates < 3:
             raise ConfigError(f"a consensus needs at least 3 candidates, not {self.candidates}; set candidates")
+        if self.rerank == "matching" and self.candidates < 2:
+            raise ConfigError("matching chooses among candidates, and there is 1; set candidates to 2 or more")
         if self.refine < 0:
             raise ConfigError(f"refine must be at least 0, not {self.refine}")
         if self.refine and self.rules.require:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypedDict, TypeVar, overload
 
@@ -15,16 +15,20 @@ from captioner.data.images import ImageSource
 from captioner.errors import ImageError, UsageError
 from captioner.explain.explain import explain
 from captioner.explain.explanation import Explanation
-from captioner.generation.generate import generate, likelihoods, stream_tokens
+from captioner.generation.generate import check_learnt, generate, likelihoods, matches, stream_tokens
 from captioner.generation.hypothesis import Hypothesis
 from captioner.generation.words import as_they_come, confidence, word_log_probs
+from captioner.retrieval import embed_images, embed_texts, table_of
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from typing_extensions import Unpack
 
     from captioner.layers.linears import Precision
 
 S = TypeVar("S", bound=ImageSource)
+Judge = Callable[..., Iterator[list[list[float]]]]
 
 
 class GenerationOptions(TypedDict, total=False):
@@ -126,7 +130,8 @@ class CaptionPipeline:
     ) -> Iterator[Caption | ImageError]:
         """One ``Caption`` or ``ImageError`` per image, in order, as soon as its batch is done.
 
-        ``images`` may be endless. Raises ``ConfigError`` for options that contradict each other.
+        ``images`` may be endless. Raises ``ConfigError`` for options that contradict each other, ``UsageError`` for one
+        that the captioner has not learnt, before an image is read.
         """
         if count < 1:
             raise UsageError(f"{count} captions per image cannot be; ask for 1 or more")
@@ -135,6 +140,7 @@ class CaptionPipeline:
         config = with_options(self.checkpoint.generation, options)
         if count > config.candidates:
             config = with_options(self.checkpoint.generation, {**options, "candidates": count})
+        check_learnt(self.checkpoint, config)
         results = generate(self.checkpoint, images, config, batch_size=batch_size)
         return (found if isinstance(found, ImageError) else self._caption(found[:count]) for found in results)
 
@@ -173,6 +179,51 @@ class CaptionPipeline:
         A list of images gives a list of what one image gives, a list of captions likewise. Raises ``ImageError`` for an
         image that cannot be read, ``UsageError`` for a caption that is longer than the model's context.
         """
+        return self._judged(likelihoods, images, captions, batch_size)
+
+    @overload
+    def match(self, images: ImageSource, captions: str, *, batch_size: int = 16) -> float: ...
+
+    @overload
+    def match(self, images: ImageSource, captions: list[str], *, batch_size: int = 16) -> list[float]: ...
+
+    @overload
+    def match(self, images: list[S], captions: str, *, batch_size: int = 16) -> list[float]: ...
+
+    @overload
+    def match(self, images: list[S], captions: list[str], *, batch_size: int = 16) -> list[list[float]]: ...
+
+    def match(
+        self, images: ImageSource | list[S], captions: str | list[str], *, batch_size: int = 16
+    ) -> float | list[float] | list[list[float]]:
+        """The probability, 0 to 1, that a caption is true of an image: of every caption and every image, as ``score``.
+
+        For a captioner with a matching head, which has learnt to tell true captions from similar false ones; raises
+        ``UsageError`` for another one, and otherwise what ``score`` raises.
+        """
+        return self._judged(matches, images, captions, batch_size)
+
+    def embed_images(self, images: ImageSource | list[S], *, batch_size: int = 16) -> NDArray[np.float32]:
+        """The direction of an image, (W,), or of N images, (N, W): of length 1, W as the contrastive head is wide.
+
+        The dot product of two directions is their cosine. Raises ``UsageError`` for a captioner without that head,
+        ``ImageError`` for an image that cannot be read.
+        """
+        sources: list[ImageSource] = list(images) if isinstance(images, list) else [images]
+        found = table_of(embed_images(self.checkpoint, sources, batch_size=batch_size), self.checkpoint)
+        return found if isinstance(images, list) else found[0]
+
+    def embed_texts(self, texts: str | list[str]) -> NDArray[np.float32]:
+        """The direction of a text, (W,), or of N texts, (N, W), in the space of ``embed_images``.
+
+        Raises ``UsageError`` where that does, for a text without words, and for one longer than the model's context.
+        """
+        found = table_of(embed_texts(self.checkpoint, texts if isinstance(texts, list) else [texts]), self.checkpoint)
+        return found if isinstance(texts, list) else found[0]
+
+    def _judged(
+        self, judge: Judge, images: ImageSource | list[S], captions: str | list[str], batch_size: int
+    ) -> float | list[float] | list[list[float]]:
         sources: list[ImageSource] = list(images) if isinstance(images, list) else [images]
         texts = captions if isinstance(captions, list) else [captions]
         ids = [self.checkpoint.tokenizer.encode(text) for text in texts]
@@ -182,7 +233,7 @@ class CaptionPipeline:
                 raise UsageError(
                     f"the caption {text[:40]!r}... has {len(tokens)} tokens, the model reads {most}; cut it"
                 )
-        rows = [row for batch in likelihoods(self.checkpoint, sources, ids, batch_size=batch_size) for row in batch]
+        rows = [row for batch in judge(self.checkpoint, sources, ids, batch_size=batch_size) for row in batch]
         table = rows if isinstance(captions, list) else [row[0] for row in rows]
         return table if isinstance(images, list) else table[0]
 

@@ -95,6 +95,19 @@ def learnt(tmp_path_factory: pytest.TempPathFactory, data: Data, recipe: Callabl
     return out
 
 
+@pytest.fixture(scope="session")
+def taught(tmp_path_factory: pytest.TempPathFactory, learnt: Path, data: Data, recipe: Callable[..., Recipe]) -> Path:
+    """The run that taught it to find these pictures by words and to judge captions. Not to be changed."""
+    from captioner.checkpoint import load
+    from captioner.training.run import train
+
+    stage = {"task": "multitask", "epochs": 30, "batch_size": 8, "lr": 4e-3, "weight_decay": 0.0, "validate_every": 10}
+    plan = recipe({**stage, "vision": "all", "vision_lr": 2e-3}, captions_per_image=2)
+    out = tmp_path_factory.mktemp("taught") / "run"
+    train(plan, replace(data, validation=data.train), out, start=load(learnt))
+    return out
+
+
 @pytest.fixture
 def checkpoint(learnt: Path) -> Checkpoint:
     """The overfitted captioner, freshly loaded."""

@@ -26,7 +26,7 @@ FLOORS = {
     **dict.fromkeys(("models", "inspection"), 3),
     "checkpoint": 4,
     **dict.fromkeys(("hf_import", "generation"), 5),
-    **dict.fromkeys(("evaluation", "explain"), 6),
+    **dict.fromkeys(("evaluation", "explain", "retrieval"), 6),
     **dict.fromkeys(("training", "compression", "pipelines"), 7),
     "folder": 8,
     "service": 9,

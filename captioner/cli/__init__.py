@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from captioner.cli import caption, compare, convert, evaluate, explain, finetune, inspect, train
+from captioner.cli import caption, compare, convert, evaluate, explain, finetune, inspect, search, train
 from captioner.errors import CaptionerError
 from captioner.version import __version__
 
@@ -24,6 +24,7 @@ VERBS = {
     "evaluate": evaluate,
     "compare": compare,
     "convert": convert,
+    "search": search,
 }
 
 

@@ -8,21 +8,19 @@ from beams to words that must appear, is the last group of options.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from captioner.cli.options import add_generation, add_model, generation_options, positive
+from captioner.cli.output import escaped, paths_of, print_json, print_text
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from captioner.data.images import Unreadable
     from captioner.pipelines import Caption, CaptionPipeline
-
-_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     options = generation_options(args)
     if args.stream and (args.json or args.details or args.count > 1):
         raise UsageError("--stream prints plain words of one caption; leave out --json, --details and --count")
-    found = find_images(_paths(args.paths))
+    found = find_images(paths_of(args.paths))
     first = next(found, None)  # nothing to caption is said before seconds go into loading a model
     if first is None:
         print("captioner: no paths on stdin; give a file of one path a line", file=sys.stderr)
@@ -73,14 +71,14 @@ def run(args: argparse.Namespace) -> int:
             if isinstance(result, ImageError):
                 failed += 1
                 if args.json or args.details:
-                    _print_json({"path": path, "error": str(result)})
+                    print_json({"path": path, "error": str(result)})
                 else:
                     bar.write(f"captioner: {result}", file=sys.stderr)
             elif args.json or args.details:
-                _print_json({"path": path, **_record(result, details=args.details)})
+                print_json({"path": path, **_record(result, details=args.details)})
             else:
                 for caption in (result, *result.alternatives):
-                    _print(f"{path.translate(_ESCAPES)}\t{caption.text.translate(_ESCAPES)}")
+                    print_text(f"{escaped(path)}\t{escaped(caption.text)}")
     return 1 if failed else 0
 
 
@@ -104,40 +102,16 @@ def _stream(pipe: CaptionPipeline, found: Iterator[Path | Unreadable], options: 
             if isinstance(item, Unreadable):
                 raise ImageError(item.reason)
             words = pipe.stream_words(item, **options)
-            _print(os.fspath(item).translate(_ESCAPES), end="\t")
+            print_text(escaped(os.fspath(item)), end="\t")
             for word in words:
-                _print(word.translate(_ESCAPES), end="")
-            _print("")
+                print_text(escaped(word), end="")
+            print_text("")
         except ImageError as error:
             failed += 1
             print(f"captioner: {error}", file=sys.stderr)
     return 1 if failed else 0
 
 
-def _paths(given: list[str]) -> Iterator[str]:
-    for path in given:
-        if path != "-":
-            yield path
-            continue
-        for line in sys.stdin.buffer:
-            if line := line.rstrip(b"\r\n"):
-                yield os.fsdecode(line)
-
-
 def _chain(first: Path | Unreadable, rest: Iterator[Path | Unreadable]) -> Iterator[Path | Unreadable]:
     yield first
     yield from rest
-
-
-def _print_json(record: dict[str, object]) -> None:
-    line = json.dumps(record, ensure_ascii=False)
-    if not line.isprintable():  # a name that is not UTF-8 is written as \udcXX escapes, which JSON can carry
-        line = json.dumps(record)
-    _print(line)
-
-
-def _print(text: str, end: str = "\n") -> None:
-    """In UTF-8 whatever the terminal's encoding; names that are not UTF-8 keep their bytes."""
-    sys.stdout.flush()
-    sys.stdout.buffer.write((text + end).encode("utf-8", "surrogateescape"))
-    sys.stdout.buffer.flush()

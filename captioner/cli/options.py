@@ -76,7 +76,10 @@ def _bias(text: str) -> tuple[str, float]:
 GENERATION: dict[str, dict[str, Any]] = {
     "beams": {"type": positive, "metavar": "N", "help": "beams of the search, 1 is greedy"},
     "candidates": {"type": positive, "metavar": "N", "help": "captions of a photo that compete: best beams, or draws"},
-    "rerank": {"choices": ("score", "consensus"), "help": "compete by their own score, or by consensus of them all"},
+    "rerank": {
+        "choices": ("score", "consensus", "matching"),
+        "help": "compete by their own score, by consensus of them all, or by how well they match the photo",
+    },
     "refine": {
         "type": positive,
         "metavar": "N",

@@ -14,7 +14,7 @@ from captioner.config import Calibration, GenerationConfig
 from captioner.data.loader import load_pixels
 from captioner.data.samples import Sample, images_of
 from captioner.errors import DataError, ImageError
-from captioner.generation.generate import caption_pixels, in_batches
+from captioner.generation.generate import caption_pixels, check_learnt, in_batches
 from captioner.generation.hypothesis import Hypothesis
 from captioner.generation.likelihood import score_captions
 from captioner.generation.words import calibrated, confidence, word_log_probs
@@ -53,6 +53,7 @@ def decode(
     progress: Callable[[int], object] = lambda images: None,
 ) -> Decoded:
     """Caption every image. Raises ``DataError`` where none can be read."""
+    check_learnt(checkpoint, generation)
     decoder, text, tokenizer = checkpoint.model.decoder, checkpoint.config.text, checkpoint.tokenizer
     places: list[int] = []
     said: list[str] = []

@@ -15,8 +15,9 @@ from captioner.data.loader import load_pixels
 from captioner.errors import CaptionerError, ImageError
 from captioner.generation.hypothesis import Hypothesis
 from captioner.generation.likelihood import score_captions
+from captioner.generation.matching import match_captions, require_matching
 from captioner.generation.refine import refine
-from captioner.generation.rerank import rerank
+from captioner.generation.rerank import ordered, rerank
 from captioner.generation.rules import compile_rules
 from captioner.generation.sample import content_seed
 from captioner.generation.search import one_by_one, search
@@ -36,6 +37,7 @@ def generate(
 ) -> Iterator[Result]:
     """The captions of each image, best first, or the reason why there are none; one result per image, in order."""
     config = config or checkpoint.generation
+    check_learnt(checkpoint, config)
     for batch in in_batches(load_pixels(images, checkpoint.config.preprocess, ahead=2 * batch_size), batch_size):
         good = [pixels for pixels in batch if isinstance(pixels, Tensor)]
         found: Iterator[list[Hypothesis]] = iter(())
@@ -43,6 +45,12 @@ def generate(
             found = iter(caption_pixels(checkpoint, good, config)[0])
         for pixels in batch:
             yield pixels if isinstance(pixels, ImageError) else next(found) or ImageError(NOTHING_FITS)
+
+
+def check_learnt(checkpoint: Checkpoint, config: GenerationConfig) -> None:
+    """Raise ``UsageError`` where ``config`` asks for what the captioner has not learnt."""
+    if config.rerank == "matching":
+        require_matching(checkpoint)
 
 
 @torch.inference_mode()
@@ -61,6 +69,9 @@ def caption_pixels(
         found = search(decoder, memory, checkpoint.config.text, config, rules=rules, seeds=seeds)
         if config.refine:
             found = refine(decoder, memory, found, tokenizer, config, rules=rules)
+        if config.rerank == "matching":
+            judged = match_captions(checkpoint.model, memory, [[h.tokens for h in of_image] for of_image in found])
+            return [ordered(*pair) for pair in zip(found, judged, strict=True)], memory
         return [rerank(candidates, config, tokenizer) for candidates in found], memory
     except torch.OutOfMemoryError as error:
         raise CaptionerError(f"{len(pixels)} images at once do not fit the device; lower --batch-size") from error
@@ -86,12 +97,29 @@ def likelihoods(
 
     Raises ``ImageError`` for an image that cannot be read.
     """
+    for memory in _memories(checkpoint, images, batch_size):
+        found = score_captions(checkpoint.model.decoder, memory, [captions] * memory.images, checkpoint.config.text)
+        yield [[hypothesis.log_prob for hypothesis in row] for row in found]
+
+
+def matches(
+    checkpoint: Checkpoint, images: Iterable[ImageSource], captions: Sequence[Sequence[int]], *, batch_size: int = 16
+) -> Iterator[list[list[float]]]:
+    """As ``likelihoods``, but the probability, 0 to 1, that a caption is true of an image.
+
+    Raises ``UsageError`` for a captioner without a matching head, before an image is read.
+    """
+    require_matching(checkpoint)
+    for memory in _memories(checkpoint, images, batch_size):
+        yield match_captions(checkpoint.model, memory, [captions] * memory.images)
+
+
+def _memories(checkpoint: Checkpoint, images: Iterable[ImageSource], batch_size: int) -> Iterator[ImageMemory]:
+    """The memory of each batch of images. Raises ``ImageError`` for one that cannot be read."""
     for batch in in_batches(load_pixels(images, checkpoint.config.preprocess, ahead=2 * batch_size), batch_size):
         with torch.inference_mode():
             memory = _remember(checkpoint, [_readable(pixels) for pixels in batch])
-            each = [captions] * len(batch)
-            found = score_captions(checkpoint.model.decoder, memory, each, checkpoint.config.text)
-        yield [[hypothesis.log_prob for hypothesis in row] for row in found]
+        yield memory
 
 
 def _readable(pixels: Tensor | ImageError) -> Tensor:

@@ -1,4 +1,5 @@
-"""Which of an image's candidates is its caption: the one of the best score, or the one most like all the others.
+"""Which of an image's candidates is its caption: the one of the best score, the one most like all the others, or the
+one that is most probably true of the image.
 
 Any judge is a list of numbers, one per candidate, higher is better; ``ordered`` does the rest.
 """

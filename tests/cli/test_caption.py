@@ -168,7 +168,7 @@ def test_a_full_disk_behind_stdout(run: Run, photos: Path, monkeypatch: pytest.M
     def full(line: str) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(verb, "_print", full)
+    monkeypatch.setattr(verb, "print_text", full)
     code, out, err = run("caption", photos)
     assert (code, out) == (1, [])
     assert err == [

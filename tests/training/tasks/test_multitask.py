@@ -142,21 +142,6 @@ def test_other_tasks_leave_heads_alone(recipe: Make, data: Data) -> None:
             assert task.trained("decoder.final_norm.weight")
 
 
-@pytest.fixture(scope="module")
-def plan(recipe: Make) -> Recipe:
-    common = {"task": "multitask", "epochs": 30, "batch_size": 8, "lr": 4e-3, "weight_decay": 0.0, "validate_every": 10}
-    pixels = {**common, "vision": "all", "vision_lr": 2e-3}
-    return recipe(pixels, decoder={"self_pattern": "M", "cross_pattern": "M"}, captions_per_image=2)
-
-
-@pytest.fixture(scope="module")
-def taught(plan: Recipe, learnt: Path, data: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run that gives the captioner of eight pictures its heads. Not to be changed."""
-    out = tmp_path_factory.mktemp("taught") / "run"
-    train(plan, replace(data, validation=data.train), out, start=load(learnt))
-    return out
-
-
 def validations(out: Path) -> list[dict[str, float]]:
     lines = (out / "log.jsonl").read_text(encoding="utf-8").splitlines()
     return [record for line in lines if (record := json.loads(line))["kind"] == "validation"]
@@ -183,9 +168,7 @@ def test_what_it_was_taught_comes_back(taught: Path, data: Data, tmp_path: Path)
     assert "search, matching" in (taught / "best" / "README.md").read_text(encoding="utf-8")
 
 
-def test_heads_that_are_there_are_trained_on(
-    taught: Path, plan: Recipe, recipe: Make, data: Data, tmp_path: Path
-) -> None:
+def test_heads_that_are_there_are_trained_on(taught: Path, recipe: Make, data: Data, tmp_path: Path) -> None:
     start = load(taught)
     before = {name: value.clone() for name, value in start.model.state_dict().items() if name.startswith("heads.")}
     small = recipe({"task": "multitask", "epochs": 1, "options": {"width": 9, "tags": 3}, "cache_features": True})

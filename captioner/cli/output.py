@@ -1,0 +1,41 @@
+"""Paths that people type, and lines that programs read: what the verbs that walk over photos share."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+
+_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+
+
+def paths_of(given: Iterable[str]) -> Iterator[str]:
+    """The given paths; ``-`` stands for those on stdin, one a line."""
+    for path in given:
+        if path != "-":
+            yield path
+            continue
+        for line in sys.stdin.buffer:
+            if line := line.rstrip(b"\r\n"):
+                yield os.fsdecode(line)
+
+
+def escaped(text: str) -> str:
+    """On one line and in one column: tabs, line breaks and backslashes as \\t, \\n, \\r and \\\\."""
+    return text.translate(_ESCAPES)
+
+
+def print_json(record: dict[str, object]) -> None:
+    """One record on stdout, on one line."""
+    line = json.dumps(record, ensure_ascii=False)
+    if not line.isprintable():  # a name that is not UTF-8 is written as \udcXX escapes, which JSON can carry
+        line = json.dumps(record)
+    print_text(line)
+
+
+def print_text(text: str, end: str = "\n") -> None:
+    """On stdout, in UTF-8 whatever the terminal's encoding; names that are not UTF-8 keep their bytes."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write((text + end).encode("utf-8", "surrogateescape"))
+    sys.stdout.buffer.flush()

@@ -1,0 +1,74 @@
+"""Find photos by what they show: the ones nearest to a text, best first.
+
+Prints ``score<TAB>path`` per photo, or a JSON record with ``--json``; the score is the cosine of photo and text, times
+100. A photo that cannot be read is one line on stderr (with ``--json`` a record with ``error``, after the others) and
+the exit code is 1. The model has to have learnt to compare photos with texts, by ``captioner finetune --recipe
+multitask``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from captioner.cli.options import add_model, positive
+from captioner.cli.output import escaped, paths_of, print_json, print_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from captioner.errors import ImageError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("text", metavar="TEXT", help="what the photos should show, in a few words")
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="file, folder, pattern, or - for paths on stdin")
+    parser.add_argument("--count", type=positive, default=10, metavar="N", help="photos to print (default: 10)")
+    parser.add_argument("--json", action="store_true", help="print JSON lines: path, score; or path, error")
+    add_model(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from captioner.data.images import Unreadable, find_images
+    from captioner.errors import ImageError
+    from captioner.pipelines import load
+    from captioner.retrieval import embed_images, embed_texts
+
+    checkpoint = load(args.model, device=args.device, precision=args.precision).checkpoint
+    (text,) = embed_texts(checkpoint, [args.text])  # a model that cannot search, and an empty text, are said at once
+    listed: list[Path] = []
+
+    def images() -> Iterator[Path | ImageError]:
+        for item in find_images(paths_of(args.paths)):
+            listed.append(item.path if isinstance(item, Unreadable) else item)
+            yield ImageError(item.reason) if isinstance(item, Unreadable) else item
+
+    found: list[tuple[float, str]] = []
+    failed: list[tuple[str, ImageError]] = []
+    with tqdm(unit=" images", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
+        for image in embed_images(checkpoint, images(), batch_size=args.batch_size):
+            path = os.fspath(listed.pop(0))
+            bar.update()
+            if isinstance(image, ImageError):
+                failed.append((path, image))
+                if not args.json:
+                    bar.write(f"captioner: {image}", file=sys.stderr)
+            else:
+                found.append((100 * float(image @ text), path))
+    if not found and not failed:
+        print("captioner: no paths on stdin; give a file of one path a line", file=sys.stderr)
+        return 1
+    for score, path in sorted(found, key=lambda pair: -pair[0])[: args.count]:
+        if args.json:
+            print_json({"path": path, "score": round(score, 4)})
+        else:
+            print_text(f"{score:.2f}\t{escaped(path)}")
+    if args.json:
+        for path, error in failed:
+            print_json({"path": path, "error": str(error)})
+    return 1 if failed else 0

@@ -1,0 +1,55 @@
+"""Whether captions are true of images, by a captioner's matching head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from captioner.checkpoint import Checkpoint
+from captioner.errors import UsageError
+from captioner.generation.likelihood import LOGITS_AT_ONCE
+from captioner.models.captioner import Captioner
+from captioner.models.decoder import ImageMemory
+from captioner.models.heads import collected, end_states
+
+
+def require_matching(checkpoint: Checkpoint) -> None:
+    """Raise ``UsageError`` for a captioner that cannot judge captions."""
+    heads = checkpoint.config.heads
+    if heads is None or not heads.matching:
+        raise UsageError(
+            f"{checkpoint.source or 'this captioner'} has no matching head, so it cannot judge whether a caption is "
+            "true of a photo; give it one with `captioner finetune --recipe multitask`"
+        )
+
+
+@torch.inference_mode()
+def match_captions(
+    model: Captioner, memory: ImageMemory, captions: Sequence[Sequence[Sequence[int]]]
+) -> list[list[float]]:
+    """The probability, 0 to 1, that a caption is true of its image, for every caption of every image in ``memory``.
+
+    As the head has learnt it: where true captions and similar false ones are equally frequent. Captions are token ids
+    without start and end; one that fills the decoder's context, or more, is judged by its beginning. The model has a
+    matching head.
+    """
+    assert model.heads is not None
+    config = model.config
+    most = max(map(len, captions), default=0)
+    if not most:
+        return [[] for _ in captions]
+    device = memory.centres.device
+    filled = [ids for of_image in captions for ids in (*of_image, *[()] * (most - len(of_image)))]
+    tokens, ends = (part.to(device) for part in collected(filled, config.text, config.decoder.context))
+    width = config.decoder.mlp_width or 4 * config.decoder.width
+    at_once = max(1, LOGITS_AT_ONCE // (len(captions) * tokens.shape[1] * width))  # captions per image
+    found = []
+    for k in range(0, most, at_once):
+        part = [
+            values.unflatten(0, (len(captions), most))[:, k : k + at_once].flatten(0, 1) for values in (tokens, ends)
+        ]
+        odds = model.heads.matches(end_states(model.decoder, part[0], part[1], memory))  # (B * K',)
+        found.append(odds.sigmoid().unflatten(0, (len(captions), -1)))
+    table = torch.cat(found, dim=1).tolist()  # (B, K)
+    return [row[: len(of_image)] for row, of_image in zip(table, captions, strict=True)]

@@ -1,0 +1,99 @@
+"""Images and texts as directions in one space, to find the ones by the others.
+
+For captioners with a contrastive head (``captioner.models.heads``): the dot product of two directions is their cosine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from captioner.checkpoint import Checkpoint
+from captioner.data.images import ImageSource
+from captioner.data.loader import load_pixels
+from captioner.errors import CaptionerError, ImageError, UsageError
+from captioner.generation.generate import in_batches
+from captioner.models.heads import Heads, collected, end_states
+
+
+def heads_of(checkpoint: Checkpoint) -> Heads:
+    """The heads of a captioner. Raises ``UsageError`` where it has none."""
+    if checkpoint.model.heads is None:
+        raise UsageError(
+            f"{checkpoint.source or 'this captioner'} has not learnt to compare photos with texts; teach it with "
+            "`captioner finetune --recipe multitask`"
+        )
+    return checkpoint.model.heads
+
+
+def embed_images(
+    checkpoint: Checkpoint, images: Iterable[ImageSource | ImageError], *, batch_size: int = 16
+) -> Iterator[Tensor | ImageError]:
+    """The direction (W,) of each image, of length 1, on the CPU, or the reason why there is none; in order.
+
+    Raises ``UsageError`` for a captioner without heads when it is called, before an image is read.
+    """
+    heads = heads_of(checkpoint)
+    return _directions(checkpoint, heads, images, batch_size)
+
+
+def _directions(
+    checkpoint: Checkpoint, heads: Heads, images: Iterable[ImageSource | ImageError], batch_size: int
+) -> Iterator[Tensor | ImageError]:
+    device = heads.image_proj.weight.device
+    for batch in in_batches(load_pixels(images, checkpoint.config.preprocess, ahead=2 * batch_size), batch_size):
+        good = [pixels for pixels in batch if isinstance(pixels, Tensor)]
+        found: Iterator[Tensor] = iter(())
+        if good:
+            found = iter(_of_pixels(checkpoint, heads, torch.stack(good).to(device)))
+        for pixels in batch:
+            yield pixels if isinstance(pixels, ImageError) else next(found)
+
+
+@torch.inference_mode()
+def _of_pixels(checkpoint: Checkpoint, heads: Heads, pixels: Tensor) -> Tensor:
+    try:
+        return heads.of_images(heads.pooled(checkpoint.model.encode_image(pixels))).cpu()  # (B, W)
+    except torch.OutOfMemoryError as error:
+        raise CaptionerError(f"{len(pixels)} images at once do not fit the device; lower --batch-size") from error
+
+
+@torch.inference_mode()
+def embed_texts(checkpoint: Checkpoint, texts: Sequence[str], *, batch_size: int = 256) -> Tensor:
+    """The directions (N, W) of texts, of length 1, on the CPU.
+
+    Raises ``UsageError`` for a captioner without heads, and for a text that says nothing or is longer than its context.
+    """
+    heads, config = heads_of(checkpoint), checkpoint.config
+    most, width = config.decoder.context - 1, heads.image_proj.out_features
+    ids = [checkpoint.tokenizer.encode(text) for text in texts]
+    for text, tokens in zip(texts, ids, strict=True):
+        if not tokens:
+            raise UsageError(f"the text {text!r} says nothing; write what the photo shows")
+        if len(tokens) > most:
+            raise UsageError(f"the text {text[:40]!r}... has {len(tokens)} tokens, the model reads {most}; cut it")
+    parts = [torch.zeros(0, width)]
+    for start in range(0, len(ids), batch_size):
+        tokens, ends = collected(ids[start : start + batch_size], config.text, config.decoder.context)
+        device = heads.text_proj.weight.device
+        parts.append(heads.of_texts(end_states(checkpoint.model.decoder, tokens.to(device), ends.to(device))).cpu())
+    return torch.cat(parts)
+
+
+def table_of(directions: Iterable[Tensor | ImageError], checkpoint: Checkpoint) -> NDArray[np.float32]:
+    """N directions as one array (N, W). Raises the ``ImageError`` that stands in the place of one."""
+    found = [_readable(direction) for direction in directions]
+    table: NDArray[np.float32] = np.zeros((len(found), heads_of(checkpoint).image_proj.out_features), np.float32)
+    for row, direction in zip(table, found, strict=True):
+        row[:] = direction.numpy()
+    return table
+
+
+def _readable(direction: Tensor | ImageError) -> Tensor:
+    if isinstance(direction, ImageError):
+        raise direction
+    return direction
