@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypedDict, TypeVar, overload
 
@@ -15,7 +15,7 @@ from captioner.data.images import ImageSource
 from captioner.errors import ImageError, UsageError
 from captioner.explain.explain import explain
 from captioner.explain.explanation import Explanation
-from captioner.generation.generate import check_learnt, generate, likelihoods, matches, stream_tokens
+from captioner.generation.generate import Judge, check_learnt, generate, likelihoods, matches, stream_tokens
 from captioner.generation.hypothesis import Hypothesis
 from captioner.generation.words import as_they_come, confidence, word_log_probs
 from captioner.retrieval import embed_images, embed_texts, table_of
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from captioner.layers.linears import Precision
 
 S = TypeVar("S", bound=ImageSource)
-Judge = Callable[..., Iterator[list[list[float]]]]
 
 
 class GenerationOptions(TypedDict, total=False):

@@ -71,11 +71,11 @@ def embed_texts(checkpoint: Checkpoint, texts: Sequence[str], *, batch_size: int
     heads, config = heads_of(checkpoint), checkpoint.config
     most, width = config.decoder.context - 1, heads.image_proj.out_features
     ids = [checkpoint.tokenizer.encode(text) for text in texts]
-    for text, tokens in zip(texts, ids, strict=True):
-        if not tokens:
+    for text, said in zip(texts, ids, strict=True):
+        if not said:
             raise UsageError(f"the text {text!r} says nothing; write what the photo shows")
-        if len(tokens) > most:
-            raise UsageError(f"the text {text[:40]!r}... has {len(tokens)} tokens, the model reads {most}; cut it")
+        if len(said) > most:
+            raise UsageError(f"the text {text[:40]!r}... has {len(said)} tokens, the model reads {most}; cut it")
     parts = [torch.zeros(0, width)]
     for start in range(0, len(ids), batch_size):
         tokens, ends = collected(ids[start : start + batch_size], config.text, config.decoder.context)

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from captioner import files
-from captioner.checkpoint import Checkpoint, base_of, load, save
+from captioner.checkpoint import Checkpoint, base_of, load, merged, save
 from captioner.config import AdapterConfig
 from captioner.errors import CheckpointError, MissingExtraError
 from captioner.models import adapters
@@ -160,3 +160,18 @@ def test_without_peft_one_sentence(saved: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(MissingExtraError, match=r"^a LoRA or AdaLoRA adapter needs peft: pip install 'captioner"):
         load(saved)
+
+
+@pytest.mark.parametrize("method", ["lora", "prefix"])
+def test_heads_of_the_base_stay_with_an_adapter(taught: Path, tmp_path: Path, method: str) -> None:
+    """They are no part of the adapter's file; merged they are part of the whole."""
+    wanted = load(taught).model.heads
+    assert wanted is not None
+    saved = save(adapted(load(taught), method), tmp_path / "adapter")
+    (file,) = (saved / "adapter").glob("*.safetensors")
+    assert not [name for name in load_file(file) if "heads." in name]
+    whole = save(merged(load(saved)), tmp_path / "merged")
+    for found in (load(saved), load(whole)):
+        assert found.model.heads is not None
+        for name, value in wanted.state_dict().items():
+            assert torch.equal(found.model.heads.state_dict()[name], value)

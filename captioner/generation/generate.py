@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,6 +25,8 @@ from captioner.models.decoder import ImageMemory
 
 Result = list[Hypothesis] | ImageError
 T = TypeVar("T")
+Judge: TypeAlias = Callable[..., Iterator[list[list[float]]]]
+"""``likelihoods`` or ``matches``."""
 NOTHING_FITS = "no caption of this image keeps all the rules; take some of them back, or raise the number of beams"
 
 

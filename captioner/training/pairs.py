@@ -83,7 +83,9 @@ class Pairs:
         own = own_captions(self.keys, self.owner, real, len(self.images))
         if self.fill is not None:
             own = own | self.fill[:, None]
-        return contrastive_loss(steepness * self.images @ self.texts.T, own, self.owner)
+        with torch.autocast(self.images.device.type, enabled=False):  # half precision makes near cosines equal
+            similarity = steepness * self.images @ self.texts.T  # (B, N)
+        return contrastive_loss(similarity, own, self.owner)
 
 
 def of_all_processes(own: Pairs) -> Pairs:

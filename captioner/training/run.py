@@ -27,7 +27,8 @@ def train(
 ) -> Path:
     """Train a new captioner, or go on from ``start``, and return the directory of the best checkpoint.
 
-    With ``resume`` the run in ``out`` goes on where its last saved state stands; without it a run that lies there is
+    Where the start lacked what a task trains and was given it, fresh, it does not compete with what comes of it. With
+    ``resume`` the run in ``out`` goes on where its last saved state stands; without it a run that lies there is
     never overwritten. Raises a ``CaptionerError`` when the recipe, the data and what lies in ``out`` do not fit.
     """
     check_out(out, resume=resume)
@@ -40,8 +41,7 @@ def train(
     if start is not None:
         recipe = _as_started(recipe, start)
     checkpoint = start or new_captioner(recipe, data)
-    for stage in recipe.stages:
-        TASKS[stage.task].equip(recipe, stage, data, checkpoint)
+    equipped = [TASKS[stage.task].equip(recipe, stage, data, checkpoint) for stage in recipe.stages]
     if recipe.adapter is not None:
         recipe, checkpoint = with_adapter(recipe, checkpoint, recipe.adapter)
     report(
@@ -51,7 +51,9 @@ def train(
     if recipe.adapter is not None:
         count = sum(p.numel() for p in checkpoint.model.parameters() if p.requires_grad)
         report(f"{recipe.adapter.method}: {count / 1e6:.2f}M of them are trained, the rest stays as it is")
-    return Trainer(recipe, data, checkpoint, out).run(resume=resume, judge_start=start is not None)
+    return Trainer(recipe, data, checkpoint, out).run(
+        resume=resume, judge_start=start is not None and not any(equipped)
+    )
 
 
 def _check(recipe: Recipe, data: Data, start: Checkpoint | None) -> None:

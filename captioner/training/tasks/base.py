@@ -104,9 +104,10 @@ class Task(ABC):
         """What a checkpoint of this ``config`` says of itself when this task has trained it."""
         return config
 
-    @classmethod  # noqa: B027 - most tasks train what every captioner has
-    def equip(cls, recipe: Recipe, stage: Stage, data: Data, checkpoint: Checkpoint) -> None:
-        """Before a run: give the captioner what this task trains and it lacks."""
+    @classmethod
+    def equip(cls, recipe: Recipe, stage: Stage, data: Data, checkpoint: Checkpoint) -> bool:
+        """Before a run: give the captioner what this task trains and it lacks, if there is such a thing."""
+        return False
 
     @abstractmethod
     def items(self, store: FeatureStore | None) -> Items:

@@ -76,8 +76,7 @@ class Multitask(CrossEntropy):
     hard negatives (Li et al. 2021, 2022), and where wanted the words of an image one by one.
 
     Negatives of the contrast come from all processes, hard ones for matching from the process's own images. The score
-    is that of the captions plus the mean of both recalls at 1 among the held-out images, so weights whose heads are
-    not trained are never the best.
+    is that of the captions plus the mean of both recalls at 1 among the held-out images.
     """
 
     yardstick = "captions and pairs"
@@ -94,20 +93,22 @@ class Multitask(CrossEntropy):
             raise DataError("multitask tells images apart, and there is but one to train on; add images")
 
     @classmethod
-    def equip(cls, recipe: Recipe, stage: Stage, data: Data, checkpoint: Checkpoint) -> None:
+    def equip(cls, recipe: Recipe, stage: Stage, data: Data, checkpoint: Checkpoint) -> bool:
         """Heads, where the captioner has none."""
         if recipe.adapter is not None:
             raise UsageError(
                 "multitask trains heads and an adapter trains itself alone; leave the adapter out, or train it by "
                 "another task"
             )
-        if checkpoint.model.heads is None:
-            options = cls.options_of(stage)
-            tags = frequent_words(data.train, options.tags)
-            torch.manual_seed(recipe.seed)
-            checkpoint.model.add_heads(
-                HeadsConfig(width=options.width, pooling=options.pooling, matching=options.matching, tags=tags)
-            )
+        if checkpoint.model.heads is not None:
+            return False
+        options = cls.options_of(stage)
+        tags = frequent_words(data.train, options.tags)
+        torch.manual_seed(recipe.seed)
+        checkpoint.model.add_heads(
+            HeadsConfig(width=options.width, pooling=options.pooling, matching=options.matching, tags=tags)
+        )
+        return True
 
     def trained(self, name: str) -> bool:
         return not (self.options.weights and name == "heads._log_variances")
@@ -178,7 +179,8 @@ class Multitask(CrossEntropy):
         self.seen = []
         figures = super().validate(model, store, device)
         found, self.seen = _joined(self.seen), []
-        recall = retrieval((found.images @ found.texts.T).cpu().numpy(), found.owner.cpu().numpy())
+        images, texts = found.images.cpu().numpy(), found.texts.cpu().numpy()  # in fp32, where torch may not be
+        recall = retrieval(images @ texts.T, found.owner.cpu().numpy())
         return {
             **figures,
             "score": figures["score"] + (recall.captions[0] + recall.images[0]) / 2,

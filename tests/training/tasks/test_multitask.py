@@ -147,8 +147,11 @@ def validations(out: Path) -> list[dict[str, float]]:
     return [record for line in lines if (record := json.loads(line))["kind"] == "validation"]
 
 
-def test_heads_learn_to_find_and_to_judge(taught: Path) -> None:
-    start, *_, end = validations(taught)
+def test_heads_learn_to_find_and_to_judge(taught: Path, learnt: Path, recipe: Make, data: Data) -> None:
+    start_plan, known = plan_of(recipe), replace(data, validation=data.train)
+    before = load(learnt)
+    task = task_of(start_plan, known, before)
+    start, end = task.validate(before.model, None, torch.device("cpu")), validations(taught)[-1]
     assert start["caption_recall1"] <= 40
     assert end["caption_recall1"] >= start["caption_recall1"] + 40
     assert end["image_recall1"] >= start["image_recall1"] + 40
