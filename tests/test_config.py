@@ -154,7 +154,7 @@ def test_rules_and_sampling_go_through_json() -> None:
         ({"rules": {"require": ["dog"]}, "sampling": {}}, "words that must appear need a beam search"),
         ({"rules": {"require": ["dog"]}, "beams": 4, "groups": 2, "diversity": 1}, "words that must appear need"),
         ({"beams": 2, "candidates": 2, "rerank": "consensus"}, "a consensus needs at least 3 candidates, not 2"),
-        ({"rerank": "loudness"}, "rerank must be one of score, consensus, not 'loudness'"),
+        ({"rerank": "loudness"}, "rerank must be one of score, consensus, matching, not 'loudness'"),
         ({"sampling": {"temperature": 0}}, "temperature must be above 0, not 0; beams 1 is the limit at 0"),
         ({"sampling": {"temperature": float("nan")}}, "temperature must be above 0"),
         ({"sampling": {"temperature": float("inf")}}, "temperature must be above 0"),
