@@ -16,7 +16,7 @@ from captioner.config import HeadsConfig
 from captioner.data.samples import Sample
 from captioner.errors import ConfigError, DataError, UsageError
 from captioner.metrics.retrieval import retrieval
-from captioner.metrics.words import words
+from captioner.metrics.words import Split, splitter
 from captioner.models.captioner import Captioner
 from captioner.models.decoder import ImageMemory
 from captioner.models.heads import LOSSES, closed, end_states
@@ -103,7 +103,7 @@ class Multitask(CrossEntropy):
         if checkpoint.model.heads is not None:
             return False
         options = cls.options_of(stage)
-        tags = frequent_words(data.train, options.tags)
+        tags = frequent_words(data.train, options.tags, splitter(checkpoint.config.text.words))
         torch.manual_seed(recipe.seed)
         checkpoint.model.add_heads(
             HeadsConfig(width=options.width, pooling=options.pooling, matching=options.matching, tags=tags)
@@ -119,11 +119,12 @@ class Multitask(CrossEntropy):
         if not tags:
             return batch
         place = {tag: n for n, tag in enumerate(tags)}
-        labels = torch.zeros(len(batch.names), len(tags))
+        split = splitter(self.tokenizer.config.words)
+        labels = torch.zeros(len(batch.names), len(tags))  # (B, G)
         for row, of_image in zip(labels, batch.targets.tolist(), strict=True):
-            said = {word for ids in of_image for word in words(self.tokenizer.decode(ids))}
+            said = {word for ids in of_image for word in split(self.tokenizer.decode(ids))}
             row[[place[word] for word in said if word in place]] = 1
-        return replace(batch, labels=labels.to(batch.tokens.device))
+        return replace(batch, extra={**batch.extra, "labels": labels.to(batch.tokens.device)})
 
     def loss(self, wrapped: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Sums as if every word of the batch had the loss of its batch, so that the loop's mean is theirs."""
@@ -144,10 +145,9 @@ class Multitask(CrossEntropy):
             true, false = found.true[lengths > 0], found.false[found.valid]
             losses["matching"] = matching_loss(true, false) * count
             figures["matching_accuracy"] = matching_accuracy(true, false) * count
-        if found.tags is not None and batch.labels is not None:
-            each = F.binary_cross_entropy_with_logits(found.tags.float(), batch.labels, reduction="none").mean(
-                1
-            )  # (B,)
+        if found.tags is not None:
+            labels = batch.extra["labels"]
+            each = F.binary_cross_entropy_with_logits(found.tags.float(), labels, reduction="none").mean(1)  # (B,)
             losses["tags"] = each.sum() / pairs.each * pairs.words
         learned = None if self.options.weights else found.log_variances
         total = combined({name: value / count for name, value in losses.items()}, learned, self.options.weights) * count
@@ -216,9 +216,9 @@ def _joined(seen: Sequence[_Seen]) -> _Seen:
     )
 
 
-def frequent_words(samples: Sequence[Sample], count: int) -> tuple[str, ...]:
+def frequent_words(samples: Sequence[Sample], count: int, split: Split) -> tuple[str, ...]:
     """The ``count`` words that captions of most images say, function words aside; at least ``RAREST`` images each."""
-    images = Counter(word for sample in samples for word in {w for c in sample.captions for w in words(c)})
+    images = Counter(word for sample in samples for word in {w for c in sample.captions for w in split(c)})
     function = set(_FUNCTION_WORDS.split())
     kept = [(n, word) for word, n in images.items() if n >= RAREST and word not in function]
     return tuple(word for _, word in sorted(kept, key=lambda pair: (-pair[0], pair[1]))[:count])
