@@ -182,9 +182,10 @@ class Decoder(nn.Module):
         cache: DecoderCache | None = None,
         *,
         last: bool = False,
+        reads: list[ImageRead] | None = None,
     ) -> Tensor:
         """As ``states``, but the logits of the token after each (N, T, V), or after the ``last`` one (N, 1, V)."""
-        return self.lm_head(self.states(tokens, memory, cache, last=last))  # (N, T, V)
+        return self.lm_head(self.states(tokens, memory, cache, last=last, reads=reads))  # (N, T, V)
 
 
 def _tiled(pattern: str, layer: int) -> str:
