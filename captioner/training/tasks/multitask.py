@@ -32,6 +32,7 @@ from captioner.training.pairs import (
     matching_loss,
     of_all_processes,
 )
+from captioner.training.ranks import gathered
 from captioner.training.recipe import Recipe, Stage
 from captioner.training.tasks.base import Data, weighted_cross_entropy
 from captioner.training.tasks.cross_entropy import CrossEntropy
@@ -172,15 +173,17 @@ class Multitask(CrossEntropy):
             true = model.heads.matches(end_states(model.decoder, tokens[:, 0], ends[:, 0], memory))
             chosen = tokens.flatten(0, 1)[likest], ends.flatten()[likest]
             false = model.heads.matches(end_states(model.decoder, *chosen, memory))[value.isfinite()]
-        self.seen.append(_Seen(images, texts[real], owner[real], true, false))
+        parts = (images, texts[real], owner[real], true, false)
+        self.seen.append(_Seen(*(part.cpu() for part in parts)))  # processes tell each other from there
 
     @torch.inference_mode()
     def validate(self, model: Captioner, store: FeatureStore | None, device: torch.device) -> dict[str, float]:
         self.seen = []
         figures = super().validate(model, store, device)
-        found, self.seen = _joined(self.seen), []
-        images, texts = found.images.cpu().numpy(), found.texts.cpu().numpy()  # in fp32, where torch may not be
-        recall = retrieval(images @ texts.T, found.owner.cpu().numpy())
+        seen, self.seen = [part for of_process in gathered(self.seen) for part in of_process], []
+        found = _joined(seen)
+        images, texts = found.images.numpy(), found.texts.numpy()  # in fp32, where torch may not be
+        recall = retrieval(images @ texts.T, found.owner.numpy())
         return {
             **figures,
             "score": figures["score"] + (recall.captions[0] + recall.images[0]) / 2,
