@@ -84,9 +84,20 @@ def quantized(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _packed_fp32(weight: Tensor, bias: Tensor | None) -> Product:
+    """A single row, the greedy caption of one photo, goes through the plain weights: 61 us where the packed ones take
+    112 (768 x 768), 355 where they take 450 (768 x 3072). From two rows on it is the other way round. So both are kept.
+    """
     product = torch.ops.mkldnn._linear_pointwise.default
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight.float().contiguous(), ROWS_IN_MIND)
-    return lambda rows: product(rows, packed, bias, "none", [], "")
+    plain = weight.float().contiguous()
+    packed = torch.ops.mkldnn._reorder_linear_weight(plain, ROWS_IN_MIND)
+    column = torch.zeros(()) if bias is None else bias[:, None]
+
+    def multiply(rows: Tensor) -> Tensor:
+        if len(rows) == 1:
+            return torch.addmm(column, plain, rows.T).T
+        return product(rows, packed, bias, "none", [], "")
+
+    return multiply
 
 
 def _packed_bf16(weight: Tensor, bias: Tensor | None) -> Product:
