@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 import captioner
+from captioner.allocation import keep_freed_memory
 from captioner.config import GenerationConfig
 from captioner.data.images import find_images
 from captioner.data.loader import load_pixels
@@ -261,6 +262,7 @@ def status(name: str) -> int:
 
 def whole_folder(precision: Precision, args: argparse.Namespace) -> None:
     """Print photos per second from files to captions against the encoder alone on tensors that are ready."""
+    keep_freed_memory()  # as the command line does, for both sides
     pipe = captioner.load(precision=precision)
     paths = [path for path in find_images([args.photos]) if isinstance(path, Path)]
     paths = list(itertools.islice(itertools.cycle(paths), args.images))

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from captioner.allocation import keep_freed_memory
 from captioner.cli import caption, compare, convert, evaluate, explain, finetune, inspect, search, train
 from captioner.errors import CaptionerError
 from captioner.version import __version__
@@ -38,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.verb is None:
         parser.print_help()
         return 2
+    keep_freed_memory()
     try:
         return int(VERBS[args.verb].run(args))
     except CaptionerError as error:

@@ -18,7 +18,7 @@ from captioner.files import fingerprint as file_fingerprint
 from captioner.metrics.bootstrap import Interval, intervals
 from captioner.metrics.calibration import calibration_error, rank_correlation
 from captioner.metrics.diversity import Diversity
-from captioner.metrics.statistics import Statistic, divided
+from captioner.metrics.statistic import Statistic, divided
 
 if TYPE_CHECKING:
     from captioner.checkpoint import Checkpoint

@@ -27,7 +27,7 @@ from captioner.metrics.meteor import Meteor, best_of, meteor_of, what_meteor_nee
 from captioner.metrics.ngrams import Floats, Ints, Ngrams, References, Row
 from captioner.metrics.rouge import common_subsequence, rouge_l_of
 from captioner.metrics.spice import spice
-from captioner.metrics.statistics import Statistic, averaged, mean_of
+from captioner.metrics.statistic import Statistic, averaged, mean_of
 from captioner.metrics.words import splitter
 
 Caption: TypeAlias = list[str]

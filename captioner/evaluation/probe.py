@@ -18,7 +18,7 @@ from captioner.generation.hypothesis import Hypothesis
 from captioner.generation.words import calibrated, word_log_probs
 from captioner.metrics.bootstrap import Interval, paired_differences
 from captioner.metrics.cider import cider_d
-from captioner.metrics.statistics import mean_of
+from captioner.metrics.statistic import mean_of
 from captioner.metrics.words import splitter
 
 

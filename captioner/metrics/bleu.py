@@ -13,7 +13,7 @@ import numpy as np
 
 from captioner.metrics.checks import Caption, check_corpus
 from captioner.metrics.ngrams import ORDERS, Floats, Row, matched
-from captioner.metrics.statistics import divided
+from captioner.metrics.statistic import divided
 
 
 @dataclass(frozen=True, kw_only=True)

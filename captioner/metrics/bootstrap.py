@@ -13,7 +13,7 @@ import numpy as np
 
 from captioner.errors import DataError
 from captioner.metrics.ngrams import Floats
-from captioner.metrics.statistics import Statistic
+from captioner.metrics.statistic import Statistic
 
 RESAMPLES = 1000
 SEED = 0

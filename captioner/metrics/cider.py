@@ -13,7 +13,7 @@ import numpy as np
 from captioner.errors import DataError
 from captioner.metrics.checks import Caption, check_corpus, check_references
 from captioner.metrics.ngrams import ORDERS, Floats, Row, matched
-from captioner.metrics.statistics import divided
+from captioner.metrics.statistic import divided
 
 SIGMA = 6.0  # width of the length penalty, in words
 SCALE = 1000.0  # the paper's factor 10, on 0 to 100

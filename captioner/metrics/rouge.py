@@ -12,7 +12,7 @@ import numpy as np
 
 from captioner.metrics.checks import Caption, check_corpus
 from captioner.metrics.ngrams import Floats, Ints
-from captioner.metrics.statistics import divided
+from captioner.metrics.statistic import divided
 
 BETA = 1.2
 

@@ -9,7 +9,7 @@ from captioner.errors import DataError
 from captioner.metrics.bleu import bleu_counts, bleu_of
 from captioner.metrics.bootstrap import draws, intervals, paired_differences
 from captioner.metrics.ngrams import Floats
-from captioner.metrics.statistics import Statistic, averaged, mean_of, ratio_of
+from captioner.metrics.statistic import Statistic, averaged, mean_of, ratio_of
 
 from .rows import row
 

@@ -1,0 +1,27 @@
+"""How this process takes memory from the system: once, where it is its own master."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
+MOST = 2**31 - 1
+
+
+def keep_freed_memory() -> None:
+    """Let freed memory stay with this process, for the next tensor, until the process ends.
+
+    glibc takes large blocks from the system anew each time and gives them back at once, and the system fills every page
+    with zeros: of encoding 16 photos (EfficientNet-Lite2, 288 pixels, two cores) that was 40 % of the time, 22 ms a
+    photo where 13 suffice. It is a setting of the whole process, so the command line makes it, and who embeds the
+    package may. Without glibc (macOS, Windows, musl) it does nothing.
+    """
+    if sys.platform != "linux":
+        return
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # another C library
+        return
+    mallopt(M_MMAP_MAX, 0)
+    mallopt(M_TRIM_THRESHOLD, MOST)
