@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 import captioner
+from captioner.allocation import keep_freed_memory
 from captioner.data.images import find_images
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,6 +31,7 @@ def main() -> None:
     parser.add_argument("--model")
     parser.add_argument("--device")
     args = parser.parse_args()
+    keep_freed_memory()  # as the command line does
     pipe = captioner.load(args.model, device=args.device)
     photos = [path for path in find_images([args.folder]) if isinstance(path, Path)]
     photos = list(itertools.islice(itertools.cycle(photos), args.images))

@@ -8,13 +8,13 @@ and the exit code is 1.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from captioner.cli.options import add_generation, add_model, generation_options
+from captioner.cli.output import print_json, print_text
 
 if TYPE_CHECKING:
     from captioner.explain.explanation import Explanation
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
             failed += 1
             if args.json:
                 path = os.fspath(item.path if isinstance(item, Unreadable) else item)
-                _print(json.dumps({"path": path, "error": str(error)}))
+                print_json({"path": path, "error": str(error)})
             else:
                 print(f"captioner: {error}", file=sys.stderr)
             continue
@@ -78,10 +78,10 @@ def run(args: argparse.Namespace) -> int:
         ]
         if args.json:
             record = {"path": os.fspath(item), **figures(explanation), "files": [os.fspath(file) for file in files]}
-            _print(json.dumps(record))
+            print_json(record)
         else:
             for file in files:
-                _print(os.fspath(file))
+                print_text(os.fspath(file))
     return 1 if failed else 0
 
 
@@ -112,8 +112,3 @@ def _free(stem: str, taken: set[str]) -> str:
 
 def _same(photo: Path, out: Path) -> bool:
     return out.exists() and os.path.samefile(photo, out)
-
-
-def _print(text: str) -> None:
-    sys.stdout.buffer.write((text + "\n").encode("utf-8", "surrogateescape"))
-    sys.stdout.buffer.flush()
