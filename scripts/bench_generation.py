@@ -266,7 +266,8 @@ def whole_folder(precision: Precision, args: argparse.Namespace) -> None:
     pipe = captioner.load(precision=precision)
     paths = [path for path in find_images([args.photos]) if isinstance(path, Path)]
     paths = list(itertools.islice(itertools.cycle(paths), args.images))
-    size, rounds = 16, max(1, min(args.repeats, args.images // 100))
+    rounds = max(1, min(args.repeats, args.images // 100))
+    size = min(16, args.images // rounds)
     pixels: Any = list(load_pixels(paths[: 4 * size], pipe.checkpoint.config.preprocess))
     batches = torch.stack(pixels).split(size)
     parts = [paths[i::rounds] for i in range(rounds)]

@@ -98,6 +98,6 @@ def _normalise(image: Image.Image, config: PreprocessConfig) -> Tensor:
     import numpy as np
     import torch
 
+    mean, std = (np.asarray(values, dtype=np.float32) for values in (config.mean, config.std))
     pixels = np.asarray(image, dtype=np.float32) / np.float32(255)  # (size, size, 3)
-    pixels = (pixels - np.asarray(config.mean, dtype=np.float32)) / np.asarray(config.std, dtype=np.float32)
-    return torch.from_numpy(pixels).permute(2, 0, 1)  # (3, size, size)
+    return torch.from_numpy((pixels - mean) / std).permute(2, 0, 1)  # (3, size, size)
