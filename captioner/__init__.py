@@ -18,19 +18,22 @@ from typing import TYPE_CHECKING, Any
 from captioner.version import __version__
 
 if TYPE_CHECKING:
+    from captioner.captions import Caption
     from captioner.checkpoint import Checkpoint, save
     from captioner.errors import CaptionerError, ImageError
     from captioner.evaluation.evaluate import evaluate
-    from captioner.pipelines import Caption, CaptionPipeline, load
+    from captioner.hub import push_to_hub
+    from captioner.pipelines import CaptionPipeline, load
 
 _NAMES = {
-    "Caption": "captioner.pipelines",
+    "Caption": "captioner.captions",
     "CaptionPipeline": "captioner.pipelines",
     "CaptionerError": "captioner.errors",
     "Checkpoint": "captioner.checkpoint",
     "ImageError": "captioner.errors",
     "evaluate": "captioner.evaluation.evaluate",
     "load": "captioner.pipelines",
+    "push_to_hub": "captioner.hub",
     "save": "captioner.checkpoint",
 }
 
@@ -43,6 +46,7 @@ __all__ = [
     "__version__",
     "evaluate",
     "load",
+    "push_to_hub",
     "save",
 ]
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from captioner.config import CaptionerConfig
 
+PLACE = "path/of/this/directory"  # stands in a card for where its checkpoint lies
+
 
 def write_card(config: CaptionerConfig, training: Mapping[str, Any], *, adapter: str = "") -> str:
     """Markdown: how to use the checkpoint, what it is, what it learnt from, how it did on held-out images.
@@ -20,7 +22,7 @@ def write_card(config: CaptionerConfig, training: Mapping[str, Any], *, adapter:
         "```python",
         "import captioner",
         "",
-        'print(captioner.load("path/of/this/directory").caption("photo.jpg"))',
+        f'print(captioner.load("{PLACE}").caption("photo.jpg"))',
         "```",
         "",
         "| | |",
@@ -54,3 +56,17 @@ def write_card(config: CaptionerConfig, training: Mapping[str, Any], *, adapter:
         "",
     ]
     return "\n".join(lines)
+
+
+def published(card: str, name: str, *, license: str | None = None, base: str = "") -> str:
+    """A card as the hub reads it: what it tells of the repository ``name`` on top, and how to load it from there.
+
+    A card that begins with such a head keeps its own.
+    """
+    text = card.replace(PLACE, name)
+    if text.startswith("---\n"):
+        return text
+    head = ["---", "library_name: captioner", "pipeline_tag: image-to-text"]
+    head += [f"license: {license}"] if license else []
+    head += [f"base_model: {base}"] if base else []
+    return "\n".join([*head, "tags:", "- image-captioning", "---", "", text])

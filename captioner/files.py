@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WEIGHTS = "model.safetensors"
+FILES = ["*.json", "*.safetensors", "README.md"]  # a checkpoint's, in its sub-folders too; nothing else is fetched
 SHIPPED = Path(__file__).parent / "weights" / "default"
 SHIPPED_NAME = "shipped"  # what the model that ships is called where a name is wanted
 
 
 def find(source: str | os.PathLike[str] | None) -> Path:
-    """The local directory of a checkpoint; a hub id is downloaded (or taken from the cache) first."""
+    """The local directory of a checkpoint; a hub id is downloaded (or taken from the cache) first.
+
+    ``org/name@revision`` is a branch, tag or commit of it.
+    """
     if source is None:
         if not (SHIPPED / "config.json").exists():
             raise CheckpointError("this installation holds no model; install captioner again or name one with --model")
@@ -29,25 +34,34 @@ def find(source: str | os.PathLike[str] | None) -> Path:
         best = directory / "best"  # what `captioner train` leaves in its --out
         return best if not (directory / "config.json").exists() and best.is_dir() else directory
     name = os.fspath(source)
-    if directory.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
+    if directory.exists() or name.partition("@")[0].count("/") != 1 or name.startswith((".", "/", "~")):
         raise CheckpointError(f"{name} is no checkpoint directory; name a directory that `captioner train` wrote")
-    return download(name)
+    return download(name, FILES)
 
 
-def download(name: str, files: list[str] | None = None) -> Path:
-    """The local copy of a hub repository, or of its ``files`` (glob patterns): from the cache, else from the net.
+def download(name: str, files: list[str]) -> Path:
+    """The local copy of those ``files`` (glob patterns) of a hub repository: from the cache, else from the net.
 
-    Raises ``CheckpointError`` when it cannot be had.
+    ``name`` may end in ``@revision``. What is in the cache and still the newest is not fetched again; without a net, or
+    with HF_HUB_OFFLINE=1, the cache alone answers. Raises ``CheckpointError`` when it cannot be had.
     """
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import constants, snapshot_download
 
+    repository, _, revision = name.partition("@")
     try:
-        return Path(snapshot_download(name, allow_patterns=files))
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=files))
     except Exception as error:  # the hub's client raises a dozen kinds, offline ones among them
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        remedy = "fetch it once with HF_HUB_OFFLINE=0" if constants.HF_HUB_OFFLINE else "check the name"
         raise CheckpointError(
-            f"{name} is neither a directory nor to be had from the Hugging Face hub ({reason}); check the name"
+            f"{name} is neither a directory nor to be had from the Hugging Face hub ({first_line(error)}); {remedy}"
         ) from error
+
+
+def first_line(error: Exception) -> str:
+    """What an error says first, in words: no further lines, no addresses, no numbers of HTTP where words follow."""
+    lines = [line.strip().split(" for url")[0] for line in str(error).splitlines() if line.strip()]
+    said = [line for line in lines if not re.match(r"[45]\d\d (Client|Server) Error", line)]
+    return [*said, *lines, type(error).__name__][0].rstrip(".:")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypedDict, TypeVar, overload
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar, overload
 
+from captioner.captions import Caption, GenerationOptions, Word, caption_of, raised
 from captioner.checkpoint import Checkpoint
 from captioner.checkpoint import load as load_checkpoint
 from captioner.config import with_options
@@ -16,8 +16,8 @@ from captioner.errors import ImageError, UsageError
 from captioner.explain.explain import explain
 from captioner.explain.explanation import Explanation
 from captioner.generation.generate import Judge, check_learnt, generate, likelihoods, matches, stream_tokens
-from captioner.generation.hypothesis import Hypothesis
-from captioner.generation.words import as_they_come, confidence, word_log_probs
+from captioner.generation.words import as_they_come
+from captioner.hub import push_to_hub
 from captioner.retrieval import embed_images, embed_texts, table_of
 
 if TYPE_CHECKING:
@@ -27,60 +27,9 @@ if TYPE_CHECKING:
 
     from captioner.layers.linears import Precision
 
+__all__ = ["Caption", "CaptionPipeline", "GenerationOptions", "Word", "choose_device", "load"]
+
 S = TypeVar("S", bound=ImageSource)
-
-
-class GenerationOptions(TypedDict, total=False):
-    """What ``CaptionPipeline`` takes by name; ``GenerationConfig`` and its ``sampling`` and ``rules`` explain each."""
-
-    beams: int | None
-    candidates: int | None
-    rerank: str | None
-    refine: int | None
-    length_penalty: float | None
-    min_tokens: int | None
-    max_tokens: int | None
-    groups: int | None
-    diversity: float | None
-    temperature: float | None
-    top_k: int | None
-    top_p: float | None
-    min_p: float | None
-    typical_p: float | None
-    seed: int | None
-    prefix: str | None
-    require: str | Sequence[str] | None
-    forbid: str | Sequence[str] | None
-    bias: Mapping[str, float] | None
-    repetition_penalty: float | None
-    no_repeat_ngram: int | None
-
-
-@dataclass(frozen=True)
-class Word:
-    """A word of a caption and the probability, 0 to 1, that the model gave it after the words before it."""
-
-    text: str
-    probability: float
-
-
-@dataclass(frozen=True)
-class Caption:
-    """A caption and how sure the model is of it.
-
-    ``score`` is the mean log-probability of its tokens (nearer to 0 is surer), ``confidence`` the share of its words, 0
-    to 1, that people can be expected to say of the image too, as calibrated on held-out photos. ``alternatives`` are
-    the runners-up, best first, where more than one caption was asked for.
-    """
-
-    text: str
-    score: float
-    confidence: float = 1.0
-    words: tuple[Word, ...] = ()
-    alternatives: tuple[Caption, ...] = ()
-
-    def __str__(self) -> str:
-        return self.text
 
 
 class CaptionPipeline:
@@ -116,8 +65,8 @@ class CaptionPipeline:
         its ``alternatives``. Raises ``ImageError`` for an image that cannot be read; ``stream`` goes on instead.
         """
         if isinstance(images, list):
-            return [_raised(found) for found in self.stream(images, count=count, batch_size=batch_size, **options)]
-        return _raised(next(self.stream([images], count=count, **options)))
+            return [raised(found) for found in self.stream(images, count=count, batch_size=batch_size, **options)]
+        return raised(next(self.stream([images], count=count, **options)))
 
     def stream(
         self,
@@ -141,7 +90,9 @@ class CaptionPipeline:
             config = with_options(self.checkpoint.generation, {**options, "candidates": count})
         check_learnt(self.checkpoint, config)
         results = generate(self.checkpoint, images, config, batch_size=batch_size)
-        return (found if isinstance(found, ImageError) else self._caption(found[:count]) for found in results)
+        return (
+            found if isinstance(found, ImageError) else caption_of(found[:count], self.checkpoint) for found in results
+        )
 
     def stream_words(self, image: ImageSource, **options: Unpack[GenerationOptions]) -> Iterator[str]:
         """The caption of one image in pieces, word by word as they are written; joined they are its text.
@@ -236,6 +187,27 @@ class CaptionPipeline:
         table = rows if isinstance(captions, list) else [row[0] for row in rows]
         return table if isinstance(images, list) else table[0]
 
+    def push_to_hub(
+        self,
+        name: str,
+        *,
+        private: bool | None = None,
+        revision: str | None = None,
+        license: str | None = None,
+        message: str = "Push a captioner",
+        token: str | bool | None = None,
+    ) -> str:
+        """Push what this was loaded from, with its present options, as ``captioner.push_to_hub`` does."""
+        return push_to_hub(
+            self.checkpoint,
+            name,
+            private=private,
+            revision=revision,
+            license=license,
+            message=message,
+            token=token,
+        )
+
     def explain(
         self, image: ImageSource, caption: str | None = None, **options: Unpack[GenerationOptions]
     ) -> Explanation:
@@ -248,31 +220,24 @@ class CaptionPipeline:
             raise UsageError(f"the caption to explain is given, so {', '.join(options)} would change nothing; drop it")
         return explain(self.checkpoint, image, with_options(self.checkpoint.generation, options), caption=caption)
 
-    def _caption(self, found: list[Hypothesis]) -> Caption:
-        tokenizer, calibration = self.checkpoint.tokenizer, self.checkpoint.generation.calibration
-        best, *others = (
-            Caption(
-                tokenizer.decode(h.tokens),
-                h.log_prob / h.length,
-                confidence(h, tokenizer, calibration),
-                tuple(Word(text, math.exp(value)) for text, value in word_log_probs(h, tokenizer)),
-            )
-            for h in found
-        )
-        return replace(best, alternatives=tuple(others))
-
 
 def load(
-    source: str | os.PathLike[str] | None = None, *, device: str | None = None, precision: Precision = "fp32"
+    source: str | os.PathLike[str] | None = None,
+    *,
+    device: str | None = None,
+    precision: Precision = "fp32",
+    revision: str | None = None,
 ) -> CaptionPipeline:
     """A pipeline from a checkpoint directory, a Hugging Face hub id, or with nothing the model that ships.
 
-    ``device``: as torch names it; the first CUDA device, else Apple's, else the CPU, where left out. ``precision`` of
-    the weights: less is faster. The model is prepared for captioning alone; ``captioner.checkpoint.load`` gives one
-    that can be trained and saved.
+    ``revision``: the branch, tag or commit of a hub id; ``org/name@revision`` says the same. ``device``: as torch names
+    it; the first CUDA device, else Apple's, else the CPU, where left out. ``precision`` of the weights: less is faster.
+    The model is prepared for captioning alone; ``captioner.checkpoint.load`` gives one that can be trained and saved.
     """
     from captioner.models.precision import for_inference
 
+    if revision is not None:
+        source = f"{source}@{revision}"
     checkpoint = load_checkpoint(source, device=choose_device(device))
     for_inference(checkpoint.model, precision)
     return CaptionPipeline(checkpoint)
@@ -292,9 +257,3 @@ def choose_device(name: str | None = None) -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def _raised(found: Caption | ImageError) -> Caption:
-    if isinstance(found, ImageError):
-        raise found
-    return found

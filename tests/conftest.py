@@ -114,3 +114,20 @@ def checkpoint(learnt: Path) -> Checkpoint:
     from captioner.checkpoint import load
 
     return load(learnt)
+
+
+@pytest.fixture
+def hub(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A hub on this machine in the place of huggingface.co, an empty cache, and a token that may write."""
+    from huggingface_hub import constants
+
+    server = runpy.run_path(str(ROOT / "tests" / "hub_server.py"))["Hub"]()
+    monkeypatch.setattr(constants, "ENDPOINT", server.url)
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_TOKEN", server.token)
+    yield server
+    server.close()

@@ -277,7 +277,7 @@ def test_the_best_of_a_training_run_is_its_checkpoint(original: Checkpoint, tmp_
 def test_a_hub_id_is_fetched(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(
-        huggingface_hub, "snapshot_download", lambda name, allow_patterns: asked.append(name) or str(saved)
+        huggingface_hub, "snapshot_download", lambda name, revision, allow_patterns: asked.append(name) or str(saved)
     )
     assert load("org/name").config == load(saved).config
     assert asked == ["org/name"]

@@ -214,8 +214,8 @@ def test_load_by_the_one_door(learnt: Path, photos: list[Path], pipe: CaptionPip
     assert opened.caption(photos[0]).text == pipe.caption(photos[0]).text
     assert set(dir(captioner)) == set(captioner.__all__)
     assert all(getattr(captioner, name) is not None for name in captioner.__all__)
-    with pytest.raises(AttributeError, match="no attribute 'captions'"):
-        _ = captioner.captions
+    with pytest.raises(AttributeError, match="no attribute 'headlines'"):
+        _ = captioner.headlines
 
 
 @pytest.mark.parametrize("device", ["gpu9", "cuda:99", "meta", ""])

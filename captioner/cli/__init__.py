@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from captioner.allocation import keep_freed_memory
-from captioner.cli import caption, compare, convert, evaluate, explain, finetune, inspect, search, train
+from captioner.cli import caption, compare, convert, evaluate, explain, finetune, inspect, push, search, train
 from captioner.errors import CaptionerError
 from captioner.version import __version__
 
@@ -25,6 +25,7 @@ VERBS = {
     "evaluate": evaluate,
     "compare": compare,
     "convert": convert,
+    "push": push,
     "search": search,
 }
 

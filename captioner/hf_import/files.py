@@ -14,7 +14,7 @@ from torch import Tensor
 
 from captioner.config import TextConfig
 from captioner.errors import CheckpointError
-from captioner.files import download, read_json
+from captioner.files import download, first_line, read_json
 from captioner.text import CaptionTokenizer
 
 
@@ -26,7 +26,7 @@ def locate(source: str | os.PathLike[str]) -> Path:
     name = os.fspath(source)
     if Path(name).is_dir():
         return Path(name)
-    if Path(name).exists() or name.count("/") > 1 or name.startswith((".", "/", "~")):
+    if Path(name).exists() or name.partition("@")[0].count("/") > 1 or name.startswith((".", "/", "~")):
         raise CheckpointError(f"{name} is no directory; name the directory or the hub id of a Hugging Face checkpoint")
     directory = download(name, ["*.json", "*.txt", "model*.safetensors"])
     if not any(directory.glob("model*.safetensors")):
@@ -54,8 +54,9 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         return dict(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # damaged zip, pickle with code, missing shard, not a state dict
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{path} cannot be read as plain tensors ({reason}); fetch it again") from error
+        raise CheckpointError(
+            f"{path} cannot be read as plain tensors ({first_line(error)}); fetch it again"
+        ) from error
 
 
 def rename(

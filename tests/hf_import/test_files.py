@@ -78,7 +78,7 @@ def test_no_weights(tmp_path: Path) -> None:
 def test_the_hub_gives_safetensors_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked: list[Any] = []
 
-    def fetch(name: str, allow_patterns: list[str]) -> str:
+    def fetch(name: str, revision: str | None, allow_patterns: list[str]) -> str:
         asked.append((name, allow_patterns[-1]))
         return str(tmp_path)
 

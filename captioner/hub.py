@@ -1,0 +1,106 @@
+"""Captioners on the Hugging Face hub: push one, and others load it by ``org/name``.
+
+What is pushed are the files of a checkpoint directory, its card with what the hub reads on top. What is fetched,
+``captioner.files`` fetches.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from captioner.card import published
+from captioner.checkpoint import Checkpoint, save
+from captioner.config import to_dict
+from captioner.errors import CheckpointError
+from captioner.files import SHIPPED_NAME, WEIGHTS, find, first_line, read_json, read_text
+
+ADAPTER = "adapter/"
+
+
+def push_to_hub(
+    source: str | os.PathLike[str] | Checkpoint | None,
+    name: str,
+    *,
+    private: bool | None = None,
+    revision: str | None = None,
+    license: str | None = None,
+    message: str = "Push a captioner",
+    token: str | bool | None = None,
+) -> str:
+    """Push a captioner to the repository ``name`` (``org/name``), made if it is not there; the address of its page.
+
+    ``source`` is what ``load`` takes, or a checkpoint in memory. One that was prepared for captioning no longer holds
+    its weights: those that it was loaded from are pushed. ``private`` applies to a new repository. ``revision`` names a
+    branch, made too. ``license`` is the hub's name of one, such as apache-2.0; a captioner may not be under another
+    than its photos allow. Other files of the repository stay. Raises ``CheckpointError`` when it cannot be pushed, and
+    for an adapter whose base nobody else could find.
+    """
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+
+    with tempfile.TemporaryDirectory(prefix="captioner-") as folder:
+        files = _files(source, Path(folder) / "captioner")
+        base = _base(files)
+        card = files.get("README.md", b"")
+        text = card.decode() if isinstance(card, bytes) else read_text(card)
+        api = HfApi(token=token, library_name="captioner")
+        try:
+            page = api.create_repo(name, private=private, exist_ok=True)
+            files["README.md"] = published(text, page.repo_id, license=license, base=base).encode()
+            if revision is not None:
+                api.create_branch(page.repo_id, branch=revision, exist_ok=True)
+            there = api.list_repo_files(page.repo_id, revision=revision)
+            stale = [old for old in there if (old == WEIGHTS or old.startswith(ADAPTER)) and old not in files]
+            api.create_commit(
+                page.repo_id,
+                [
+                    *(
+                        CommitOperationAdd(path_in_repo=path, path_or_fileobj=content)
+                        for path, content in files.items()
+                    ),
+                    *(CommitOperationDelete(path_in_repo=path) for path in stale),
+                ],
+                commit_message=message,
+                revision=revision,
+            )
+        except Exception as error:  # the hub's client raises a dozen kinds
+            raise CheckpointError(
+                f"cannot push to {name} ({first_line(error)}); log in with `hf auth login` or set HF_TOKEN, and name a "
+                "repository that you may write to"
+            ) from error
+        return str(page)
+
+
+def _files(source: str | os.PathLike[str] | Checkpoint | None, space: Path) -> dict[str, Path | bytes]:
+    """The files of a checkpoint by their names in its directory."""
+    more: dict[str, Path | bytes] = {}
+    if not isinstance(source, Checkpoint):
+        directory = find(source)
+    elif source.model.precision is None:
+        directory = save(source, space)
+    elif source.source:
+        directory = find(None if source.source == SHIPPED_NAME else source.source)
+        more["generation.json"] = (json.dumps(to_dict(source.generation), indent=2) + "\n").encode()
+    else:
+        raise CheckpointError("a captioner that was prepared in memory no longer holds its weights; push the saved one")
+    read_json(directory / "config.json")  # says what is wrong with another directory
+    paths = [directory / name for name in ("config.json", "tokenizer.json", "generation.json", "training.json")]
+    paths += [directory / WEIGHTS, directory / "README.md", *directory.glob(ADAPTER + "*")]
+    return {path.relative_to(directory).as_posix(): path for path in paths if path.is_file()} | more
+
+
+def _base(files: dict[str, Path | bytes]) -> str:
+    """The hub id of an adapter's base; "" where there is none to name."""
+    config = files["config.json"]
+    assert isinstance(config, Path)
+    base = str(read_json(config).get("base", {}).get("source", ""))
+    if not base or base == SHIPPED_NAME:
+        return ""
+    if base.startswith("/") or Path(base).exists():
+        raise CheckpointError(
+            f"its base {base} is a directory that others do not have; push that first, and write its name there as the "
+            "source of the base in config.json, or merge the adapter: captioner convert DIR MERGED --merge"
+        )
+    return base.partition("@")[0]
