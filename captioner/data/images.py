@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import stat
 import struct
 import threading
 import warnings
@@ -17,13 +16,15 @@ from typing import Any, BinaryIO, cast
 
 from PIL import Image
 
-from captioner.data.paths import IMAGE_SUFFIXES, Unreadable, find_images, shown
+from captioner.data.items import Item, Refused, open_file, refusal
+from captioner.data.paths import IMAGE_SUFFIXES, Unreadable, find_images
 from captioner.data.rgb import to_rgb, upright_size
+from captioner.data.urls import is_url, of_url
 from captioner.errors import ImageError
 
 __all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "ImageSource", "Unreadable", "find_images", "image_size", "open_image"]
 
-ImageSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image
+ImageSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | Item
 
 MAX_PIXELS = 200_000_000
 """More pixels than any camera makes. A decoded image takes three bytes for each, whatever the size of its file."""
@@ -33,15 +34,11 @@ MAX_PIXELS = 200_000_000
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "HEIF", "JPEG2000", "PPM", "QOI", "ICO")
 
 
-class _Refused(Exception):
-    """Why an image is refused; ``open_image`` puts its name before the reason."""
-
-
 def open_image(source: ImageSource, *, min_side: int | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Read one image as upright 8-bit RGB, fully decoded and without metadata.
 
-    ``source`` is a path, the bytes of a file, a file opened in binary mode (read from its start, left open) or a PIL
-    image (left as it is, but loaded). The rules:
+    ``source`` is a path or an http(s) URL, the bytes of a file, a file opened in binary mode (read from its start, left
+    open), a PIL image (left as it is, but loaded) or an ``Item``. The rules:
 
     - EXIF orientation is applied, from any format that carries it. Of an animation the first frame is taken.
     - Transparency, of an alpha channel, a palette or one colour, is laid on white.
@@ -55,20 +52,16 @@ def open_image(source: ImageSource, *, min_side: int | None = None, max_pixels: 
     Raises ``ImageError`` with one sentence that names the source and the reason. Images of more than ``max_pixels``
     are refused from their header. A damaged or truncated file is refused, never half read.
     """
-    with _quiet_pillow():
-        try:
-            if isinstance(source, Image.Image):
-                return _decode(source, max_pixels)
-            with _binary(source) as stream:
-                image = _identify(stream)
-                if min_side is not None:
-                    _check_size(image, max_pixels)
-                    image.draft(None, (max(1, min_side), max(1, min_side)))
-                return _decode(image, max_pixels)
-        except _Refused as refusal:
-            raise ImageError(f"cannot read {_name(source)}: {refusal}") from None
-        except Exception as error:  # Pillow's plugins raise nearly anything on a damaged file
-            raise ImageError(f"cannot read {_name(source)}: {_reason(error)}") from error
+    with _quiet_pillow(), _named_errors(source):
+        given = _given(source)
+        if isinstance(given, Image.Image):
+            return _decode(given, max_pixels)
+        with _binary(given) as stream:
+            image = _identify(stream)
+            if min_side is not None:
+                _check_size(image, max_pixels)
+                image.draft(None, (max(1, min_side), max(1, min_side)))
+            return _decode(image, max_pixels)
 
 
 def image_size(source: ImageSource) -> tuple[int, int]:
@@ -76,25 +69,43 @@ def image_size(source: ImageSource) -> tuple[int, int]:
 
     Raises ``ImageError`` as ``open_image`` does, but not for what is damaged behind the header.
     """
-    with _quiet_pillow():
-        try:
-            if isinstance(source, Image.Image):
-                return upright_size(source)
-            with _binary(source) as stream:
-                return upright_size(_identify(stream))
-        except _Refused as refusal:
-            raise ImageError(f"cannot read {_name(source)}: {refusal}") from None
-        except Exception as error:
-            raise ImageError(f"cannot read {_name(source)}: {_reason(error)}") from error
+    with _quiet_pillow(), _named_errors(source):
+        given = _given(source)
+        if isinstance(given, Image.Image):
+            return upright_size(given)
+        with _binary(given) as stream:
+            return upright_size(_identify(stream))
+
+
+def _given(source: ImageSource) -> str | os.PathLike[str] | bytes | BinaryIO | Image.Image:
+    """What there is to decode, fetched from where it lies. Raises ``ImageError``."""
+    if isinstance(source, str) and is_url(source):
+        source = of_url(source)
+    return source.read() if isinstance(source, Item) else source
+
+
+@contextlib.contextmanager
+def _named_errors(source: ImageSource) -> Iterator[None]:
+    """Whatever goes wrong is an ``ImageError`` with the name of the source before the reason."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except Refused as refused:
+        raise ImageError(refusal(_name(source), refused)) from None
+    except Exception as error:  # Pillow's plugins raise nearly anything on a damaged file
+        raise ImageError(refusal(_name(source), _reason(error))) from error
 
 
 def _name(source: object) -> str:
+    if isinstance(source, Item):
+        return source.id
     if isinstance(source, (str, os.PathLike)):
-        return shown(source)
+        return os.fsdecode(source)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return f"an image of {len(source)} bytes"
     name = getattr(source, "filename" if isinstance(source, Image.Image) else "name", None)
-    return shown(name) if isinstance(name, str) and name else f"an image ({type(source).__name__})"
+    return name if isinstance(name, str) and name else f"an image ({type(source).__name__})"
 
 
 def _reason(error: Exception) -> str:
@@ -116,7 +127,7 @@ def _reason(error: Exception) -> str:
 def _binary(source: object) -> Iterator[BinaryIO]:
     """A seekable binary stream of the source; what was opened here is closed here."""
     if isinstance(source, (str, os.PathLike)):
-        with _open_file(source) as file:
+        with open_file(source) as file:
             yield file
     elif isinstance(source, (bytes, bytearray, memoryview)):
         yield io.BytesIO(source)
@@ -127,29 +138,11 @@ def _binary(source: object) -> Iterator[BinaryIO]:
         except (AttributeError, OSError):  # a socket, a pipe: io.UnsupportedOperation is an OSError
             data = stream.read()
             if not isinstance(data, bytes):
-                raise _Refused("it is opened in text mode; open it with mode 'rb'") from None
+                raise Refused("it is opened in text mode; open it with mode 'rb'") from None
             stream = io.BytesIO(data)
         yield stream
     else:
-        raise _Refused("an image is a path, bytes, a file opened in binary mode or a PIL image")
-
-
-def _open_file(path: str | os.PathLike[str]) -> BinaryIO:
-    try:
-        status = os.stat(path)
-        # Looked at before it is opened: opening a pipe nobody writes to would wait for ever.
-        if stat.S_ISDIR(status.st_mode):
-            raise _Refused("it is a folder")
-        if not stat.S_ISREG(status.st_mode):
-            raise _Refused("it is a pipe, socket or device, not a file")
-        if status.st_size == 0:
-            raise _Refused("it is empty")
-        return open(path, "rb")
-    except FileNotFoundError:
-        link = os.path.islink(path)
-        raise _Refused("it is a link to a file that does not exist" if link else "there is no such file") from None
-    except ValueError:
-        raise _Refused("this cannot be the name of a file") from None
+        raise Refused("an image is a path, bytes, a file opened in binary mode or a PIL image")
 
 
 def _identify(stream: BinaryIO) -> Image.Image:
@@ -160,9 +153,9 @@ def _identify(stream: BinaryIO) -> Image.Image:
     Image.init()
     prefix = stream.read(16)
     if not prefix:
-        raise _Refused("it is empty")
+        raise Refused("it is empty")
     if not isinstance(prefix, bytes):
-        raise _Refused("it is opened in text mode; open it with mode 'rb'")
+        raise Refused("it is opened in text mode; open it with mode 'rb'")
     recognised = None
     for name in _FORMATS:
         factory, accept = Image.OPEN.get(name, (None, None))
@@ -174,10 +167,10 @@ def _identify(stream: BinaryIO) -> Image.Image:
         except (SyntaxError, IndexError, TypeError, struct.error):
             recognised = name
     if recognised:
-        raise _Refused(f"its {recognised} header is damaged or cut off")
+        raise Refused(f"its {recognised} header is damaged or cut off")
     if prefix[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypmsf1", b"ftypavif"):
-        raise _Refused("it is a HEIC or AVIF photo, which this installation cannot read; convert it to JPEG first")
-    raise _Refused("it is not an image, or of a format that is not supported")
+        raise Refused("it is a HEIC or AVIF photo, which this installation cannot read; convert it to JPEG first")
+    raise Refused("it is not an image, or of a format that is not supported")
 
 
 def _accepted(accept: Callable[[bytes], Any], prefix: bytes) -> bool:
@@ -189,10 +182,10 @@ def _accepted(accept: Callable[[bytes], Any], prefix: bytes) -> bool:
 
 def _check_size(image: Image.Image, max_pixels: int) -> None:
     if not image.width or not image.height:
-        raise _Refused("it has no pixels")
+        raise Refused("it has no pixels")
     if image.width * image.height > max_pixels:
         size = f"{image.width} x {image.height}"
-        raise _Refused(f"its {size} pixels are more than the limit of {max_pixels / 1e6:g} megapixels")
+        raise Refused(f"its {size} pixels are more than the limit of {max_pixels / 1e6:g} megapixels")
 
 
 def _decode(image: Image.Image, max_pixels: int) -> Image.Image:

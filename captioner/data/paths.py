@@ -17,6 +17,7 @@ from captioner.errors import DataError
 _SUFFIXES = "jpg jpeg jpe jfif mpo png webp gif bmp dib tif tiff avif heic heif jp2 j2k ppm pgm pbm pnm qoi"
 IMAGE_SUFFIXES = frozenset(f".{name}" for name in _SUFFIXES.split())
 """What counts as an image inside a folder, in lower case. HEIC is among them: photos skipped in silence are worse."""
+ARCHIVE_SUFFIXES = (".zip", ".cbz", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def find_images(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path | Unre
     suffix of its own. What cannot be read, or holds no image, comes as an ``Unreadable``. Names are as the system
     gives them; bytes that are not UTF-8 are kept by surrogate escapes.
     """
-    walker = _Walker()
+    walker = Walker()
     for path in [paths] if isinstance(paths, (str, os.PathLike)) else paths:
         yield from walker.visit(os.fsdecode(path))
 
@@ -73,6 +74,10 @@ def is_image_name(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
+def is_archive_name(name: str) -> bool:
+    return name.lower().endswith(ARCHIVE_SUFFIXES)
+
+
 def list_folder(folder: str) -> tuple[list[os.DirEntry[str]], list[os.DirEntry[str]]]:
     """The visible files and the visible sub-folders, each in natural order. Raises ``OSError``."""
     files: list[os.DirEntry[str]] = []
@@ -99,7 +104,7 @@ def _unreadable(path: str, reason: str) -> Unreadable:
 
 
 @dataclass
-class _Walker:
+class Walker:
     """Remembers the real paths of what was yielded or walked."""
 
     files: set[str] = field(default_factory=set)
@@ -126,7 +131,7 @@ class _Walker:
             yield Path(path)
 
     def _folder(self, top: str) -> Iterator[Path | Unreadable]:
-        empty = True
+        empty, other = True, ""
         waiting = [top]
         while waiting:
             folder = waiting.pop()
@@ -146,9 +151,12 @@ class _Walker:
                     empty = False
                     target = os.path.realpath(entry.path) if entry.is_symlink() else os.path.join(real, entry.name)
                     yield from self._file(entry.path, target)
+                elif empty and not other and is_archive_name(entry.name):
+                    other = os.path.join(folder, "*" + os.path.splitext(entry.name)[1])
             waiting.extend(entry.path for entry in reversed(folders))
         if empty:
-            yield _unreadable(top, "the folder holds no images")
+            hint = f" itself; name what else it holds: {shown(other)}" if other else ""
+            yield _unreadable(top, f"the folder holds no images{hint}")
 
     def _pattern(self, pattern: str) -> Iterator[Path | Unreadable]:
         drive, tail = os.path.splitdrive(pattern)

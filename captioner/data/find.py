@@ -1,0 +1,37 @@
+"""From what a person names to the images of a run, one by one: files, folders, patterns, archives, URLs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+
+from captioner.data.archives import in_archive, numbered
+from captioner.data.items import Item
+from captioner.data.paths import Unreadable, Walker, is_archive_name
+from captioner.data.urls import is_url, of_url
+
+
+def find_items(names: Iterable[str | os.PathLike[str]]) -> Iterator[Item]:
+    """Yield every image that ``names`` name, lazily, each once, in a stable order.
+
+    A name is a file, a folder or a pattern, as ``find_images`` reads them, or an http(s) URL. A zip or tar that is
+    named, or fits a pattern with a suffix of its own (``shards/*.tar``), stands for the images in it, and so does
+    ``train-{000..012}.tar`` for those of thirteen; one that lies in a folder is not looked into. What gives no image
+    is an item with a ``problem``.
+    """
+    walker = Walker()
+    urls: set[str] = set()
+    for name in [names] if isinstance(names, (str, os.PathLike)) else names:
+        text = os.fsdecode(name)
+        if is_url(text):
+            if text not in urls:
+                urls.add(text)
+                yield of_url(text)
+            continue
+        for found in (found for path in numbered(text) for found in walker.visit(path)):
+            if isinstance(found, Unreadable):
+                yield Item.broken(os.fspath(found.path), found.reason)
+            elif is_archive_name(found.name):
+                yield from in_archive(found)
+            else:
+                yield Item.of_file(found)
