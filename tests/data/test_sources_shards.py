@@ -203,6 +203,16 @@ def test_a_tar_that_is_compressed_cut_off_or_not_there(tmp_path: Path) -> None:
         read_splits(tmp_path)
 
 
+def test_a_header_damaged_in_the_middle_is_not_taken_for_the_end(tmp_path: Path) -> None:
+    path = photos(tmp_path / "x.tar", range(5))
+    data = bytearray(path.read_bytes())
+    place = data.index(b"0003.png")
+    data[place : place + 100] = b"x" * 100
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"x\.tar is no whole, uncompressed tar \(bad checksum\)"):
+        read_splits(path)
+
+
 def test_a_shard_that_goes_or_is_cut_later(tmp_path: Path) -> None:
     path = photos(tmp_path / "x.tar", range(3))
     found = read_splits(path).splits[ALL]

@@ -27,6 +27,7 @@ from captioner.data.samples import Sample, Samples
 from captioner.data.sources.records import CAPTION_KEYS, pick
 from captioner.data.sources.rows import NotThisForm, clean
 from captioner.data.splits import Dataset, some
+from captioner.data.tars import Bounded, StrictTar
 from captioner.errors import DataError
 
 VERSION = 1  # of the table: another one is not read
@@ -195,7 +196,7 @@ def _samples(path: Path) -> Iterator[tuple[str, int, int, list[str]]]:
 def _members(path: Path) -> Iterator[tuple[str, str, int, int, bytes | None]]:
     """(Name, kind, offset, size, content of a text) of the members that matter."""
     try:
-        with tarfile.open(path, "r:", errors="surrogateescape") as tar:
+        with path.open("rb") as shard, StrictTar.over(Bounded(shard, None)) as tar:
             for member in tar:
                 tar.members = []  # type: ignore[attr-defined]  # else every header is kept
                 folder, slash, last = member.name.rpartition("/")
