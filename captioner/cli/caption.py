@@ -1,4 +1,4 @@
-"""Caption photos: files, folders, patterns, or a list on stdin.
+"""Caption photos: files, folders, patterns, zip and tar files, URLs, or a list on stdin.
 
 Prints ``path<TAB>caption`` per photo, or a JSON record with ``--json``. A photo that cannot be read is one line on
 stderr (with ``--json`` a record with ``error``); the others go on, and the exit code is 1. How captions are written,
@@ -8,8 +8,8 @@ from beams to words that must appear, is the last group of options.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
+from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +17,14 @@ from captioner.cli.options import add_generation, add_model, generation_options,
 from captioner.cli.output import escaped, paths_of, print_json, print_text
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from captioner.data.images import Unreadable
+    from captioner.data.items import Item
     from captioner.pipelines import Caption, CaptionPipeline
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="file, folder, pattern, or - for paths on stdin")
+    parser.add_argument(
+        "paths", nargs="+", metavar="PATH", help="file, folder, pattern, zip, tar or URL, or - for such on stdin"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON lines: path, caption, score; or path, error")
     parser.add_argument(
         "--details", action="store_true", help="JSON lines with the confidence and the probability of every word too"
@@ -38,13 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from captioner.data.images import Unreadable, find_images
+    from captioner.data.find import find_items
     from captioner.errors import ImageError, UsageError
 
     options = generation_options(args)
     if args.stream and (args.json or args.details or args.count > 1):
         raise UsageError("--stream prints plain words of one caption; leave out --json, --details and --count")
-    found = find_images(paths_of(args.paths))
+    found = find_items(paths_of(args.paths))
     first = next(found, None)  # nothing to caption is said before seconds go into loading a model
     if first is None:
         print("captioner: no paths on stdin; give a file of one path a line", file=sys.stderr)
@@ -55,18 +55,18 @@ def run(args: argparse.Namespace) -> int:
     pipe = load(args.model, device=args.device, precision=args.precision)
     if args.stream:
         return _stream(pipe, _chain(first, found), options)
-    listed: list[Path] = []
+    listed: deque[str] = deque()
     failed = 0
 
-    def images() -> Iterator[Path | ImageError]:
+    def images() -> Iterator[Item]:
         for item in _chain(first, found):
-            listed.append(item.path if isinstance(item, Unreadable) else item)
-            yield ImageError(item.reason) if isinstance(item, Unreadable) else item
+            listed.append(item.id)
+            yield item
 
     results = pipe.stream(images(), count=args.count, batch_size=args.batch_size, **options)
     with tqdm(unit=" images", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
         for result in results:
-            path = os.fspath(listed.pop(0))
+            path = listed.popleft()
             bar.update()
             if isinstance(result, ImageError):
                 failed += 1
@@ -92,17 +92,14 @@ def _record(caption: Caption, *, details: bool) -> dict[str, object]:
     return record
 
 
-def _stream(pipe: CaptionPipeline, found: Iterator[Path | Unreadable], options: dict[str, Any]) -> int:
-    from captioner.data.images import Unreadable
+def _stream(pipe: CaptionPipeline, found: Iterator[Item], options: dict[str, Any]) -> int:
     from captioner.errors import ImageError
 
     failed = 0
     for item in found:
         try:
-            if isinstance(item, Unreadable):
-                raise ImageError(item.reason)
             words = pipe.stream_words(item, **options)
-            print_text(escaped(os.fspath(item)), end="\t")
+            print_text(escaped(item.id), end="\t")
             for word in words:
                 print_text(escaped(word), end="")
             print_text("")
@@ -112,6 +109,6 @@ def _stream(pipe: CaptionPipeline, found: Iterator[Path | Unreadable], options: 
     return 1 if failed else 0
 
 
-def _chain(first: Path | Unreadable, rest: Iterator[Path | Unreadable]) -> Iterator[Path | Unreadable]:
+def _chain(first: Item, rest: Iterator[Item]) -> Iterator[Item]:
     yield first
     yield from rest

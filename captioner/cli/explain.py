@@ -23,7 +23,7 @@ FORMS = (".html", ".png")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="file, folder or pattern of photos")
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="file, folder, pattern, zip, tar or URL of photos")
     parser.add_argument("--caption", metavar="TEXT", help="explain this caption instead of the model's own")
     parser.add_argument(
         "--out",
@@ -39,18 +39,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from captioner.data.images import Unreadable, find_images
+    from captioner.data.find import find_items
     from captioner.errors import ImageError, UsageError
 
     options = generation_options(args)
     if args.caption is not None and options:
         raise UsageError("--caption leaves nothing to search for; leave out the options of how captions are written")
-    found = list(find_images(args.paths))
+    found = list(find_items(args.paths))
     out = Path(args.out)
     one_file = out.suffix.lower() in FORMS
     if one_file and len(found) > 1:
         raise UsageError(f"{len(found)} photos do not fit into the one file {out}; name a folder with --out")
-    if one_file and any(not isinstance(item, Unreadable) and _same(item, out) for item in found):
+    if one_file and any(item.path and _same(item.path, out) for item in found):
         raise UsageError(f"{out} is the photo itself; give --out another name")
 
     from captioner.pipelines import load
@@ -61,23 +61,20 @@ def run(args: argparse.Namespace) -> int:
     failed = 0
     for item in found:
         try:
-            if isinstance(item, Unreadable):
-                raise ImageError(item.reason)
             explanation = pipe.explain(item, args.caption, **options)
         except ImageError as error:
             failed += 1
             if args.json:
-                path = os.fspath(item.path if isinstance(item, Unreadable) else item)
-                print_json({"path": path, "error": str(error)})
+                print_json({"path": item.id, "error": str(error)})
             else:
                 print(f"captioner: {error}", file=sys.stderr)
             continue
-        name = out if one_file else out / _free(item.stem, taken)
+        name = out if one_file else out / _free(_stem(item.id), taken)
         files = [
             explanation.save(name if one_file else f"{name}.explain{form}") for form in FORMS[: 1 if one_file else 2]
         ]
         if args.json:
-            record = {"path": os.fspath(item), **figures(explanation), "files": [os.fspath(file) for file in files]}
+            record = {"path": item.id, **figures(explanation), "files": [os.fspath(file) for file in files]}
             print_json(record)
         else:
             for file in files:
@@ -98,6 +95,13 @@ def figures(found: Explanation) -> dict[str, object]:
             record["spread"] = round(float(found.spreads[i]), 4)
         words.append(record)
     return {"caption": found.caption, "words": words}
+
+
+def _stem(name: str) -> str:
+    """What the files of a photo are called after, also of one in an archive or behind a URL."""
+    from captioner.data.urls import is_url
+
+    return Path(name.partition("?")[0] if is_url(name) else name).stem or "photo"
 
 
 def _free(stem: str, taken: set[str]) -> str:

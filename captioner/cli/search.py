@@ -9,8 +9,8 @@ multitask``.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
+from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -18,14 +18,15 @@ from captioner.cli.options import add_model, positive
 from captioner.cli.output import escaped, paths_of, print_json, print_text
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from captioner.data.items import Item
     from captioner.errors import ImageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("text", metavar="TEXT", help="what the photos should show, in a few words")
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="file, folder, pattern, or - for paths on stdin")
+    parser.add_argument(
+        "paths", nargs="+", metavar="PATH", help="file, folder, pattern, zip, tar or URL, or - for such on stdin"
+    )
     parser.add_argument("--count", type=positive, default=10, metavar="N", help="photos to print (default: 10)")
     parser.add_argument("--json", action="store_true", help="print JSON lines: path, score; or path, error")
     add_model(parser)
@@ -34,25 +35,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from captioner.data.images import Unreadable, find_images
+    from captioner.data.find import find_items
     from captioner.errors import ImageError
     from captioner.pipelines import load
     from captioner.retrieval import embed_images, embed_texts
 
     checkpoint = load(args.model, device=args.device, precision=args.precision).checkpoint
     (text,) = embed_texts(checkpoint, [args.text])  # a model that cannot search, and an empty text, are said at once
-    listed: list[Path] = []
+    listed: deque[str] = deque()
 
-    def images() -> Iterator[Path | ImageError]:
-        for item in find_images(paths_of(args.paths)):
-            listed.append(item.path if isinstance(item, Unreadable) else item)
-            yield ImageError(item.reason) if isinstance(item, Unreadable) else item
+    def images() -> Iterator[Item]:
+        for item in find_items(paths_of(args.paths)):
+            listed.append(item.id)
+            yield item
 
     found: list[tuple[float, str]] = []
     failed: list[tuple[str, ImageError]] = []
     with tqdm(unit=" images", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
         for image in embed_images(checkpoint, images(), batch_size=args.batch_size):
-            path = os.fspath(listed.pop(0))
+            path = listed.popleft()
             bar.update()
             if isinstance(image, ImageError):
                 failed.append((path, image))

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,6 +108,29 @@ def test_paths_on_stdin(run: Run, photos: Path, said: list[str]) -> None:
     code, out, err = run("caption", "-", stdin=given)
     assert (code, [line.split(b"\t")[1].decode() for line in out], err) == (0, said[1:4], [])
     assert run("caption", "-") == (1, [], ["captioner: no paths on stdin; give a file of one path a line"])
+
+
+def test_an_archive_and_a_url_go_the_way_of_files(run: Run, photos: Path, said: list[str]) -> None:
+    with zipfile.ZipFile(photos / "some.zip", "w") as archive:
+        archive.write(photos / "1.png", "in/one\n.png")
+        archive.writestr("in/bad.png", b"no image")
+    names = (photos / "some.zip", "http://127.0.0.1:1/2.png", photos / "2.png")
+    code, out, err = run("caption", *names)
+    assert (code, [line.decode() for line in out]) == (
+        1,
+        [f"{photos}/some.zip!/in/one\\n.png\t{said[0]}", f"{photos}/2.png\t{said[1]}"],
+    )
+    assert [line.partition(": ")[2].partition(":")[0] for line in err] == [
+        f"cannot read {photos}/some.zip!/in/bad.png",
+        "cannot read http",
+    ]
+    records = [json.loads(line) for line in run("caption", *names, "--json")[1]]
+    assert [record["path"] for record in records] == [
+        f"{photos}/some.zip!/in/one\n.png",
+        f"{photos}/some.zip!/in/bad.png",
+        "http://127.0.0.1:1/2.png",
+        f"{photos}/2.png",
+    ]
 
 
 def test_json_records(run: Run, photos: Path, said: list[str]) -> None:
