@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from captioner.errors import CaptionerError, ImageError
     from captioner.evaluation.evaluate import evaluate
     from captioner.hub import push_to_hub
+    from captioner.image_to_text import pipeline
     from captioner.pipelines import CaptionPipeline, load
 
 _NAMES = {
@@ -33,6 +34,7 @@ _NAMES = {
     "ImageError": "captioner.errors",
     "evaluate": "captioner.evaluation.evaluate",
     "load": "captioner.pipelines",
+    "pipeline": "captioner.image_to_text",
     "push_to_hub": "captioner.hub",
     "save": "captioner.checkpoint",
 }
@@ -46,6 +48,7 @@ __all__ = [
     "__version__",
     "evaluate",
     "load",
+    "pipeline",
     "push_to_hub",
     "save",
 ]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from captioner.layers.linears import Precision
 
-__all__ = ["Caption", "CaptionPipeline", "GenerationOptions", "Word", "choose_device", "load"]
+__all__ = ["Caption", "CaptionPipeline", "GenerationOptions", "Word", "choose_device", "load", "prepared"]
 
 S = TypeVar("S", bound=ImageSource)
 
@@ -234,11 +234,15 @@ def load(
     it; the first CUDA device, else Apple's, else the CPU, where left out. ``precision`` of the weights: less is faster.
     The model is prepared for captioning alone; ``captioner.checkpoint.load`` gives one that can be trained and saved.
     """
-    from captioner.models.precision import for_inference
-
     if revision is not None:
         source = f"{source}@{revision}"
-    checkpoint = load_checkpoint(source, device=choose_device(device))
+    return prepared(load_checkpoint(source, device=choose_device(device)), precision)
+
+
+def prepared(checkpoint: Checkpoint, precision: Precision) -> CaptionPipeline:
+    """A pipeline from a checkpoint in memory, which from then on only captions."""
+    from captioner.models.precision import for_inference
+
     for_inference(checkpoint.model, precision)
     return CaptionPipeline(checkpoint)
 

@@ -28,7 +28,7 @@ FLOORS = {
     **dict.fromkeys(("hf_import", "generation", "hub"), 5),
     **dict.fromkeys(("evaluation", "explain", "retrieval", "captions"), 6),
     **dict.fromkeys(("training", "compression", "pipelines"), 7),
-    "folder": 8,
+    **dict.fromkeys(("folder", "image_to_text"), 8),
     "service": 9,
     "cli": 10,
     **dict.fromkeys(("__init__", "__main__"), 11),

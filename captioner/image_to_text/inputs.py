@@ -1,0 +1,89 @@
+"""What the calls of that pipeline give as an image, and what they give as many of them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any, Protocol, TypeAlias, TypeGuard, runtime_checkable
+
+from PIL import Image
+
+from captioner.data.images import ImageSource
+from captioner.data.items import Item
+from captioner.data.urls import fetch, is_url
+from captioner.errors import UsageError
+
+Given: TypeAlias = ImageSource | Mapping[str, Any]
+"""An image; or a row of a data set: its ``image``, or else the only thing in it."""
+
+# How a file begins in base64: JPEG, PNG, GIF, WebP, TIFF (twice), BMP, AVIF and HEIC.
+_BEGINNINGS = ("/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR", "SUkqA", "TU0AK", "Qk", "AAAA")
+
+
+@runtime_checkable
+class Indexed(Protocol):
+    """A data set in torch's sense: it has a length, and items by number."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+def is_one(given: object) -> TypeGuard[Given]:
+    """Whether this stands for one image."""
+    return isinstance(given, (str, bytes, bytearray, os.PathLike, Image.Image, Mapping, Item)) or hasattr(given, "read")
+
+
+def each(given: Iterable[Any] | Indexed) -> Iterator[Any]:
+    """The items, one after the other."""
+    if isinstance(given, Iterable):
+        return iter(given)
+    if isinstance(given, Indexed):  # not by ``iter``: it would ask on until an IndexError, which may never come
+        return (given[index] for index in range(len(given)))
+    raise UsageError(
+        f"images are a path, URL, PIL image, base64 string or bytes, or a list, generator or dataset of them, not a "
+        f"{type(given).__name__}"
+    )
+
+
+def image_of(given: Any, timeout: float | None = None) -> ImageSource:
+    """One image as ``open_image`` takes it; ``timeout`` in seconds is for all of what an address sends.
+
+    A string is an address, a data URL, the name of a file, or the base64 of one, in that order.
+    """
+    if isinstance(given, Mapping):
+        return image_of(_in_row(given), timeout)
+    if not isinstance(given, str):
+        image: ImageSource = given  # whatever it is: ``open_image`` says so if it is none
+        return image
+    if is_url(given):
+        return given if timeout is None else Item(id=given, read=partial(fetch, given, timeout=timeout))
+    if given.startswith("data:image/"):
+        return _decoded(given.partition(",")[2]) or b""
+    if given.startswith(_BEGINNINGS) and not os.path.exists(given):
+        return _decoded(given) or given
+    return given
+
+
+def _in_row(row: Mapping[str, Any]) -> Any:
+    if row.keys() == {"bytes", "path"}:  # an image column that ``datasets`` was told not to decode
+        return row["bytes"] if row["bytes"] is not None else row["path"]
+    if "image" in row:
+        return row["image"]
+    if len(row) == 1:
+        return next(iter(row.values()))
+    raise UsageError(
+        f"a row with {', '.join(map(repr, row))} does not say which is the image; name its column 'image', or give the "
+        "column alone, as transformers' KeyDataset does"
+    )
+
+
+def _decoded(text: str) -> bytes:
+    """The bytes that base64 says; none where it is no base64."""
+    try:
+        return base64.b64decode("".join(text.split()) + "==", validate=False)
+    except (binascii.Error, ValueError):
+        return b""
