@@ -7,6 +7,7 @@
     ├── ConfigError           a recipe, setting or config file that cannot be used
     ├── DataError             a dataset that cannot be read or trained on
     ├── ImageError            one image that cannot be read; a run goes on without it
+    ├── OutputError           one file that cannot be written; a run over many photos goes on where it can
     ├── CheckpointError       a checkpoint that cannot be loaded or saved
     ├── TrainingError         a run that cannot go on: loss not finite, state of another run
     └── MissingExtraError     an optional dependency that is not installed
@@ -36,6 +37,10 @@ class DataError(CaptionerError):
 
 class ImageError(CaptionerError):
     """One image that cannot be read. A run over many images records it and goes on."""
+
+
+class OutputError(CaptionerError):
+    """A file that cannot be written. A run over many photos records it and goes on where it can."""
 
 
 class CheckpointError(CaptionerError):

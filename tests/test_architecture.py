@@ -33,7 +33,16 @@ FLOORS = {
     "cli": 10,
     **dict.fromkeys(("__init__", "__main__"), 11),
 }
-OPTIONAL = ("pyarrow", "tensorboard", "torch.utils.tensorboard", "transformers", "pycocoevalcap", "peft", "jieba")
+OPTIONAL = (
+    "pyarrow",
+    "tensorboard",
+    "torch.utils.tensorboard",
+    "transformers",
+    "pycocoevalcap",
+    "peft",
+    "jieba",
+    "exiv2",
+)
 HEAVY = ("torch", "torchvision", "timm", "transformers", "accelerate", "tensorboard", "pyarrow", "peft")
 
 

@@ -1,8 +1,8 @@
 """Caption photos: files, folders, patterns, zip and tar files, URLs, or a list on stdin.
 
 Prints ``path<TAB>caption`` per photo, or a JSON record with ``--json``. A photo that cannot be read is one line on
-stderr (with ``--json`` a record with ``error``); the others go on, and the exit code is 1. How captions are written,
-from beams to words that must appear, is the last group of options.
+stderr (with ``--json`` a record with ``error``); the others go on, and the exit code is 1. What is written into files
+is the group of options for folders; how captions are worded, from beams to words that must appear, the last one.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from captioner.cli.folder import add_folder, is_folder_run, run_folder
 from captioner.cli.options import add_generation, add_model, generation_options, positive
-from captioner.cli.output import escaped, paths_of, print_json, print_text
+from captioner.cli.output import escaped, paths_of, print_caption, print_json, print_text
 
 if TYPE_CHECKING:
     from captioner.data.items import Item
-    from captioner.pipelines import Caption, CaptionPipeline
+    from captioner.pipelines import CaptionPipeline
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=positive, default=1, metavar="N", help="captions per photo, best first")
     parser.add_argument("--stream", action="store_true", help="print words as they are written, photo by photo")
     add_model(parser)
+    add_folder(parser)
     add_generation(parser)
 
 
@@ -44,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
     options = generation_options(args)
     if args.stream and (args.json or args.details or args.count > 1):
         raise UsageError("--stream prints plain words of one caption; leave out --json, --details and --count")
+    if is_folder_run(args):
+        return run_folder(args, options)
     found = find_items(paths_of(args.paths))
     first = next(found, None)  # nothing to caption is said before seconds go into loading a model
     if first is None:
@@ -74,22 +78,9 @@ def run(args: argparse.Namespace) -> int:
                     print_json({"path": path, "error": str(result)})
                 else:
                     bar.write(f"captioner: {result}", file=sys.stderr)
-            elif args.json or args.details:
-                print_json({"path": path, **_record(result, details=args.details)})
             else:
-                for caption in (result, *result.alternatives):
-                    print_text(f"{escaped(path)}\t{escaped(caption.text)}")
+                print_caption(path, result, json=args.json, details=args.details)
     return 1 if failed else 0
-
-
-def _record(caption: Caption, *, details: bool) -> dict[str, object]:
-    record: dict[str, object] = {"caption": caption.text, "score": round(caption.score, 4)}
-    if details:
-        record["confidence"] = round(caption.confidence, 4)
-        record["words"] = [[word.text, round(word.probability, 4)] for word in caption.words]
-    if caption.alternatives:
-        record["alternatives"] = [_record(other, details=details) for other in caption.alternatives]
-    return record
 
 
 def _stream(pipe: CaptionPipeline, found: Iterator[Item], options: dict[str, Any]) -> int:

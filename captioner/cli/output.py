@@ -6,6 +6,10 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from captioner.captions import Caption
 
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
@@ -24,6 +28,25 @@ def paths_of(given: Iterable[str]) -> Iterator[str]:
 def escaped(text: str) -> str:
     """On one line and in one column: tabs, line breaks and backslashes as \\t, \\n, \\r and \\\\."""
     return text.translate(_ESCAPES)
+
+
+def print_caption(path: str, caption: Caption, *, json: bool, details: bool) -> None:
+    """A photo's captions: a line each, or one record with ``json`` or ``details``."""
+    if json or details:
+        print_json({"path": path, **_record(caption, details=details)})
+        return
+    for one in (caption, *caption.alternatives):
+        print_text(f"{escaped(path)}\t{escaped(one.text)}")
+
+
+def _record(caption: Caption, *, details: bool) -> dict[str, object]:
+    record: dict[str, object] = {"caption": caption.text, "score": round(caption.score, 4)}
+    if details:
+        record["confidence"] = round(caption.confidence, 4)
+        record["words"] = [[word.text, round(word.probability, 4)] for word in caption.words]
+    if caption.alternatives:
+        record["alternatives"] = [_record(other, details=details) for other in caption.alternatives]
+    return record
 
 
 def print_json(record: dict[str, object]) -> None:

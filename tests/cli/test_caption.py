@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from captioner.cli import caption as verb
-from captioner.cli import main
+from captioner.cli import main, output
 from captioner.training.tasks import Data
 
 Run = Callable[..., tuple[int, list[bytes], list[str]]]
@@ -192,7 +191,7 @@ def test_a_full_disk_behind_stdout(run: Run, photos: Path, monkeypatch: pytest.M
     def full(line: str) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(verb, "print_text", full)
+    monkeypatch.setattr(output, "print_text", full)
     code, out, err = run("caption", photos)
     assert (code, out) == (1, [])
     assert err == [

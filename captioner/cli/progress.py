@@ -1,0 +1,61 @@
+"""A bar on stderr with images per second and the time left; nothing at all where nobody looks."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from captioner.data.paths import is_image_name
+
+if TYPE_CHECKING:
+    from captioner.folder.run import Counts
+
+
+class Progress:
+    """Steps are photos that took work; those that were skipped count as neither done nor left.
+
+    The number of photos in the given folders is counted beside the run, by their names alone; patterns and stdin give
+    none. ``parts``: of how many this run is one.
+    """
+
+    def __init__(self, paths: Sequence[str], parts: int, counts: Counts) -> None:
+        from tqdm import tqdm
+
+        self._counts, self._total = counts, 0
+        self._bar = tqdm(unit=" images", file=sys.stderr, disable=not sys.stderr.isatty(), smoothing=0.05)
+        if not self._bar.disable and paths and all(map(os.path.exists, paths)):
+            threading.Thread(target=self._count, args=(paths, parts), daemon=True).start()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+
+    def step(self) -> None:
+        if self._total:
+            self._bar.total = max(self._bar.n + 1, self._total - self._counts.skipped - self._counts.before)
+        self._bar.update()
+
+    def wait(self, what: str) -> None:
+        """Name what takes time without steps."""
+        self._bar.set_postfix_str(what)
+
+    def complain(self, sentence: str) -> None:
+        self._bar.write(f"captioner: {sentence}", file=sys.stderr)
+
+    def _count(self, paths: Sequence[str], parts: int) -> None:
+        total = 0
+        for path in paths:
+            if not os.path.isdir(path):
+                total += 1
+            for _, folders, files in os.walk(path):
+                folders[:] = [name for name in folders if not name.startswith(".")]
+                total += sum(is_image_name(name) and not name.startswith(".") for name in files)
+        self._total = total // parts

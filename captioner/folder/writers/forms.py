@@ -1,0 +1,211 @@
+"""The forms of tables: how rows are spelt, and read back with the photo that each names."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from captioner.data.paths import shown
+from captioner.data.urls import is_url
+from captioner.errors import OutputError
+from captioner.folder.entry import Said
+
+COLUMNS = ("path", "caption", "score", "confidence")
+_COCO = re.compile(r"(?:.*_)?(\d{12})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A row that is in a table already: its bytes, the photo it names (None: not to be told), its caption."""
+
+    raw: bytes
+    name: str | None
+    text: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """``file`` is the table's name, with a place for the part of a sharded run; ``live``: rows can be added at its end.
+
+    ``spell`` gives the rows of a photo: of its name, its captions in the template, the first of them combined with what
+    was there, and their figures. ``read`` gives those of a file.
+    """
+
+    file: str
+    live: bool
+    spell: Callable[[str, list[str], tuple[Said, ...]], list[bytes]]
+    read: Callable[[str], Iterator[Row]]
+    head: bytes = b""
+    between: bytes = b""
+    foot: bytes = b""
+
+
+def json_line(record: object) -> bytes:
+    """In UTF-8; names that are not UTF-8 by the surrogate escapes that JSON can carry."""
+    try:
+        return json.dumps(record, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return json.dumps(record).encode()
+
+
+def _figures(said: Said) -> dict[str, float]:
+    return {"score": round(said.score, 4), "confidence": round(said.confidence, 4)}
+
+
+def _spell_jsonl(name: str, texts: list[str], said: tuple[Said, ...]) -> list[bytes]:
+    first, *others = ({"caption": text, **_figures(one)} for text, one in zip(texts, said, strict=True))
+    return [json_line({"path": name, **first, **({"alternatives": others} if others else {})}) + b"\n"]
+
+
+def _spell_metadata(name: str, texts: list[str], said: tuple[Said, ...]) -> list[bytes]:
+    if os.path.isabs(name) or is_url(name):
+        raise OutputError(
+            f"cannot name {shown(name)} in metadata.jsonl: it lies outside its folder; write jsonl instead"
+        )
+    return [json_line({"file_name": name, "text": texts if len(texts) > 1 else texts[0]}) + b"\n"]
+
+
+def _spell_coco(name: str, texts: list[str], said: tuple[Said, ...]) -> list[bytes]:
+    """COCO's own numbers where the file has one (``COCO_val2014_000000391895.jpg``), else the name."""
+    number = _COCO.fullmatch(os.path.splitext(name.rpartition("/")[2])[0])
+    image = int(number[1]) if number else name
+    return [json_line({"image_id": image, "caption": text, "file_name": name}) for text in texts]
+
+
+def _spell_csv(name: str, texts: list[str], said: tuple[Said, ...]) -> list[bytes]:
+    if not _is_utf8(name):
+        raise OutputError(f"cannot name {shown(name)} in a CSV file: its name is not UTF-8; write jsonl, or rename it")
+    rows = ([name, text, *_figures(one).values()] for text, one in zip(texts, said, strict=True))
+    return [_csv_line(row) for row in rows]
+
+
+def _csv_line(cells: Iterable[object]) -> bytes:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerow(cells)
+    return out.getvalue().encode("utf-8", "replace")
+
+
+def _read_json_lines(path: str, image: str, caption: str) -> Iterator[Row]:
+    """Lines that are no records are kept; a last one that is cut off, by whatever wrote it, is not."""
+    with open(path, "rb") as file:
+        for line in file:
+            record = _parsed(line)
+            if record is None and not line.endswith(b"\n"):
+                return
+            yield _json_row(line.rstrip(b"\r\n") + b"\n", record, image, caption)
+
+
+def _read_coco(path: str) -> Iterator[Row]:
+    """A file of one record a line, as written here, line by line; another one as a whole."""
+    with open(path, "rb") as file:
+        ours = file.readline().strip() == b"["
+        for line in file if ours else ():
+            text = line.strip().rstrip(b",")
+            if text == b"]":
+                return
+            record = _parsed(text)
+            if not isinstance(record, dict):
+                break
+            yield _json_row(text, record, "file_name", "caption")
+        if ours:
+            raise _strange(path, "is damaged")
+        file.seek(0)
+        records = _parsed(file.read())
+    if not isinstance(records, list):
+        raise _strange(path, "is no list of COCO results")
+    for record in records:
+        yield _json_row(json_line(record), record, "file_name", "caption")
+
+
+def _read_csv(path: str) -> Iterator[Row]:
+    """A last row that is cut off is left out; so is none that merely lacks its line end."""
+    with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
+        rows = csv.reader(file)
+        head = next(rows, None)
+        if head is not None and tuple(head) != COLUMNS:
+            raise _strange(path, f"has other columns than {', '.join(COLUMNS)}")
+        last: list[str] | None = None
+        for cells in rows:
+            if last is not None:
+                yield _csv_row(last)
+            last = cells
+        if last is not None and (len(last) == len(COLUMNS) or _ends_with_newline(path)):
+            yield _csv_row(last)
+
+
+def _csv_row(cells: list[str]) -> Row:
+    name, text = (cells[0], cells[1]) if len(cells) == len(COLUMNS) else (None, "")
+    return Row(raw=_csv_line(cells), name=name, text=text)
+
+
+def _json_row(raw: bytes, record: Any, image: str, caption: str) -> Row:
+    if not isinstance(record, dict) or not isinstance(record.get(image), str):
+        return Row(raw=raw, name=None)
+    text = record.get(caption)
+    texts = [one for one in (text if isinstance(text, list) else [text]) if isinstance(one, str)]
+    return Row(raw=raw, name=record[image], text="\n".join(texts))
+
+
+def _parsed(text: bytes) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _ends_with_newline(path: str) -> bool:
+    with open(path, "rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
+
+
+def _strange(path: str, what: str) -> OutputError:
+    return OutputError(f"{shown(path)} {what}; move it away, or write elsewhere with --out DIR")
+
+
+FORMS = {
+    "jsonl": Form(
+        file="captions{}.jsonl",
+        live=True,
+        spell=_spell_jsonl,
+        read=lambda path: _read_json_lines(path, "path", "caption"),
+    ),
+    "csv": Form(
+        file="captions{}.csv", live=True, spell=_spell_csv, read=_read_csv, head=(",".join(COLUMNS) + "\n").encode()
+    ),
+    "metadata": Form(
+        file="metadata{}.jsonl",
+        live=True,
+        spell=_spell_metadata,
+        read=lambda path: _read_json_lines(path, "file_name", "text"),
+    ),
+    "coco": Form(
+        file="captions{}.coco.json",
+        live=False,
+        spell=_spell_coco,
+        read=_read_coco,
+        head=b"[\n",
+        between=b",\n",
+        foot=b"\n]\n",
+    ),
+    "review": Form(
+        file="review{}.jsonl",
+        live=True,
+        spell=_spell_jsonl,
+        read=lambda path: _read_json_lines(path, "path", "caption"),
+    ),
+}

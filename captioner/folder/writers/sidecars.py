@@ -1,0 +1,61 @@
+"""A text file beside each photo, ``dog.txt`` or ``dog.caption``: UTF-8, one caption a line."""
+
+from __future__ import annotations
+
+import codecs
+import os
+
+from captioner.data.paths import shown
+from captioner.errors import OutputError
+from captioner.folder.atomic import refused, replace_file
+from captioner.folder.entry import Entry, Photo, Slot
+from captioner.folder.plan import Output, Plan
+from captioner.folder.writers.base import Neighbours
+
+_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+
+
+class Sidecars:
+    def __init__(self, name: Output, plan: Plan, neighbours: Neighbours) -> None:
+        self.name: str = name
+        self._plan, self._neighbours = plan, neighbours
+
+    def slot(self, photo: Photo) -> Slot:
+        """Its file and the text in it; a file that is blank holds no caption."""
+        file = self._neighbours.file(photo, f".{self.name}")
+        return Slot(file, _text(file, strict=self._plan.existing in ("append", "prepend")))
+
+    def write(self, entry: Entry, token: str) -> None:
+        slot = entry.slots[self.name]
+        new = "\n".join(self._plan.compose(said.text, entry.id) for said in entry.said)
+        text = self._plan.combine(slot.old, new) + "\n"
+        try:
+            if not self._plan.place.beside:
+                os.makedirs(os.path.dirname(slot.file), exist_ok=True)
+            replace_file(slot.file, [text.encode("utf-8", "replace")], token)
+        except OSError as error:
+            raise refused(slot.file, error) from error
+
+
+def _text(path: str, *, strict: bool) -> str:
+    """What a text file holds, as UTF-8 or as its byte order mark says; nothing where there is no file.
+
+    With ``strict`` a file of another encoding raises ``OutputError``: its text would be lost.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise OutputError(
+            f"cannot read {shown(path)}: {why}; correct that, or write elsewhere with --out DIR"
+        ) from None
+    encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8")
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError:
+        if strict:
+            raise OutputError(f"cannot add to {shown(path)}: it is not UTF-8 text; save the file as UTF-8") from None
+        return data.decode(encoding, "replace")

@@ -1,0 +1,166 @@
+"""One file for all photos: rows added as they come, or put together at the end; never a half row that stays.
+
+The journal holds the size that a table had when its rows were last known to be on the disk. What is beyond it after a
+crash is cut off and written again. Where rows that were there before have to give way, the table is put together anew
+at the end, out of those rows that stay and the journal's captions, and replaced as a whole: doing that twice changes
+nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from typing import BinaryIO
+
+from captioner.data.urls import is_url
+from captioner.folder.atomic import refused, replace_file
+from captioner.folder.entry import Entry, Photo, Said, Slot
+from captioner.folder.journal import Journal
+from captioner.folder.plan import Plan
+from captioner.folder.writers.forms import FORMS
+
+
+class Table:
+    """The table of one output. ``resumed``: the journal knows what it holds; otherwise it is read once."""
+
+    def __init__(self, name: str, plan: Plan, journal: Journal, *, resumed: bool) -> None:
+        self.name = name
+        self._plan, self._journal, self._form = plan, journal, FORMS[name]
+        self.path = os.path.join(plan.place.out, self._form.file.format(plan.part))
+        self._file: BinaryIO | None = None
+        self._size = self._rebuild = 0
+        self._torn = False
+        try:
+            self._recover() if resumed else self._adopt()
+        except OSError as error:
+            raise refused(self.path, error) from error
+
+    @property
+    def settings(self) -> dict[str, int]:
+        """What the journal keeps of it."""
+        return {f"size:{self.name}": self._size, f"rebuild:{self.name}": self._rebuild}
+
+    def slot(self, photo: Photo) -> Slot:
+        """The caption that its row had before this run. Raises ``OutputError`` for a photo that cannot be named."""
+        self._form.spell(self._plan.place.name(photo.id), [""], (Said("", 0.0, 0.0),))
+        return Slot(old=self._known(photo.id) or "")
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Add the rows of these photos, on the disk when it returns. Raises ``OutputError``; then none was added."""
+        rows = b"".join(row for entry in entries for row in self._rows(entry))
+        if not self._form.live:
+            return
+        if any(self._known(entry.id) is not None for entry in entries):
+            self._rebuild = 1  # older rows give way
+        try:
+            if self._torn:
+                self._mend()
+            if self._file is None:
+                self._file = open(self.path, "ab")  # noqa: SIM115  (open from row to row)
+            self._file.write(rows if self._size else self._form.head + rows)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._size = self._file.tell()
+        except OSError as error:
+            self._cut()
+            raise refused(self.path, error) from error
+
+    def finish(self) -> None:
+        """Put the table together, where rows at its end do not do. Raises ``OutputError``."""
+        self.close()
+        if self._form.live and not self._rebuild:
+            return
+        if next(self._journal.entries(self.name), None) is None:
+            return  # nothing new: what is there stays as it is
+        try:
+            replace_file(self.path, self._whole(), self._journal.token)
+            self._size = os.path.getsize(self.path)
+        except OSError as error:
+            raise refused(self.path, error) from error
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _adopt(self) -> None:
+        """Learn what the table holds."""
+        if not os.path.exists(self.path):
+            return
+        self._journal.learn(self.name, ((row.name, row.text) for row in self._form.read(self.path) if row.name))
+        self._size = os.path.getsize(self.path)
+        self._torn = self._form.live and not _ends_a_line(self.path)
+
+    def _mend(self) -> None:
+        """Give the table a whole last line."""
+        replace_file(self.path, chain([self._form.head], self._old()), self._journal.token)
+        self._size, self._torn = os.path.getsize(self.path), False
+
+    def _recover(self) -> None:
+        """Cut off what the journal does not know to be there; remember to make good what is missing."""
+        size, self._rebuild = (self._journal.get(name) or 0 for name in self.settings)
+        there = os.path.getsize(self.path) if os.path.exists(self.path) else 0
+        self._size = there
+        if there < size:
+            self._rebuild = 1
+        elif self._form.live and not self._rebuild and there > size:
+            os.truncate(self.path, size)
+            self._size = size
+        # One that is to be put together may have been, just before the end: its rows are known by their names.
+        self._torn = self._form.live and not _ends_a_line(self.path)
+
+    def _cut(self) -> None:
+        """Take back a row of which only a part was written."""
+        try:
+            if self._file is not None:
+                self._file.close()
+        except OSError:
+            pass
+        self._file = None
+        try:
+            if os.path.exists(self.path):
+                os.truncate(self.path, self._size)
+        except OSError:
+            self._rebuild = 1
+
+    def _rows(self, entry: Entry) -> list[bytes]:
+        texts = [self._plan.compose(said.text, entry.id) for said in entry.said]
+        texts[0] = self._plan.combine(entry.slots[self.name].old, texts[0])
+        return self._form.spell(self._plan.place.name(entry.id), texts, entry.said)
+
+    def _old(self) -> Iterator[bytes]:
+        """The rows that are there and that this run does not write anew."""
+        if os.path.exists(self.path):
+            for row in self._form.read(self.path):
+                if row.name is None or self.name not in self._journal.slots(self._key(row.name)):
+                    yield row.raw
+
+    def _known(self, identity: str) -> str | None:
+        return self._journal.known(self.name, self._plan.place.name(identity))
+
+    def _key(self, name: str) -> str:
+        """The journal's key of the photo that a row names."""
+        place = self._plan.place
+        return place.key(name if is_url(name) else os.path.join(place.out, name))
+
+    def _whole(self) -> Iterator[bytes]:
+        new = (row for entry in self._journal.entries(self.name) for row in self._rows(entry))
+        yield self._form.head
+        yield from _joined(chain(self._old(), new), self._form.between)
+        yield self._form.foot
+
+
+def _ends_a_line(path: str) -> bool:
+    if not os.path.exists(path) or not os.path.getsize(path):
+        return True
+    with open(path, "rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
+
+
+def _joined(rows: Iterable[bytes], between: bytes) -> Iterator[bytes]:
+    first = True
+    for row in rows:
+        yield row if first else between + row
+        first = False

@@ -1,0 +1,114 @@
+"""The caption inside the photo: XMP ``dc:description``, and IPTC's caption where the format has IPTC.
+
+A new file with the metadata changed takes the photo's place, so that a kill leaves the old one or the new one; exiv2
+copies the pixels' bytes as they are. What cannot be written into (RAW, HEIC, AVIF, GIF, BMP), is read-only, or is not
+to be touched (``--out``) gets a file ``dog.xmp``, as Adobe's programs read it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Any
+
+from captioner.data.paths import shown
+from captioner.errors import MissingExtraError, OutputError
+from captioner.folder.atomic import refused, replace_file
+from captioner.folder.entry import Entry, Photo, Slot
+from captioner.folder.plan import Plan
+from captioner.folder.writers.base import Neighbours
+
+DESCRIPTION, CAPTION, CHARSET = "Xmp.dc.description", "Iptc.Application2.Caption", "Iptc.Envelope.CharacterSet"
+UTF8 = "\x1b%G"  # the escape sequence by which IPTC knows it
+LONGEST = 2000  # bytes of an IPTC caption
+# Formats into which exiv2 writes without a change to the pixels. It also writes into some kinds of RAW; their makers'
+# own fields are no place for experiments.
+_EMBEDDED = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".tif", ".tiff", ".jp2"))
+
+
+class Xmp:
+    name = "xmp"
+
+    def __init__(self, plan: Plan, neighbours: Neighbours) -> None:
+        self._plan, self._neighbours, self._exiv2 = plan, neighbours, _library()
+
+    def slot(self, photo: Photo) -> Slot:
+        """The photo itself, or its file ``.xmp``; and the description in it."""
+        if photo.path is not None and self._may_change(photo.path):
+            image = self._open(os.fspath(photo.path))
+            if image is not None and image.checkMode(self._exiv2.MetadataId.Xmp) == self._exiv2.AccessMode.ReadWrite:
+                return Slot(os.fspath(photo.path), _description(image))
+        file = self._neighbours.file(photo, ".xmp")
+        image = self._open(file) if os.path.exists(file) else None
+        return Slot(file, _description(image) if image is not None else "")
+
+    def write(self, entry: Entry, token: str) -> None:
+        slot = entry.slots[self.name]
+        text = self._plan.combine(slot.old, self._plan.compose(entry.said[0].text, entry.id))
+        text = text.encode("utf-8", "replace").decode()
+        exists = os.path.exists(slot.file)
+        image = self._open(slot.file) if exists else self._exiv2.ImageFactory.create(self._exiv2.ImageType.xmp)
+        if image is None:
+            raise OutputError(f"cannot write into {shown(slot.file)}: its metadata is damaged; remove or convert it")
+        try:
+            data = self._changed(image, text)
+            if not exists:
+                os.makedirs(os.path.dirname(slot.file), exist_ok=True)
+            replace_file(slot.file, [data], token)
+        except OSError as error:
+            raise refused(slot.file, error) from error
+        except self._exiv2.Exiv2Error as error:
+            raise OutputError(f"cannot write into {shown(slot.file)}: {error}; write txt or jsonl instead") from None
+
+    def _changed(self, image: Any, text: str) -> bytes:
+        """The whole file with the description put in; other languages' and all other fields are kept."""
+        exiv2 = self._exiv2
+        xmp, iptc = image.xmpData(), image.iptcData()
+        texts = dict(xmp[DESCRIPTION].value()) if DESCRIPTION in xmp else {}
+        xmp[DESCRIPTION] = exiv2.LangAltValue({**texts, "x-default": text})
+        readable = iptc.empty() or iptc.detectCharset() in ("ASCII", "UTF-8")  # others would change their meaning
+        if image.checkMode(exiv2.MetadataId.Iptc) == exiv2.AccessMode.ReadWrite and readable:
+            iptc[CHARSET] = UTF8
+            iptc[CAPTION] = text.encode()[:LONGEST].decode("utf-8", "ignore")
+        image.writeMetadata()
+        data = bytes(image.io().mmap())
+        image.io().munmap()
+        return data
+
+    def _open(self, path: str) -> Any:
+        """The file in memory, its metadata read; None for one that exiv2 does not know."""
+        try:
+            with open(path, "rb") as file:
+                image = self._exiv2.ImageFactory.open(file.read())
+            image.readMetadata()
+        except (OSError, self._exiv2.Exiv2Error):
+            return None
+        return image
+
+    def _may_change(self, path: os.PathLike[str]) -> bool:
+        """Whether a photo may be written into: its kind, its mode (also for root, who could) and its folder's."""
+        suffix = os.path.splitext(path)[1].lower()
+        if not self._plan.place.beside or suffix not in _EMBEDDED:
+            return False
+        try:
+            modes = stat.S_IMODE(os.stat(path).st_mode)
+        except OSError:
+            return False
+        return bool(modes & 0o222) and os.access(path, os.W_OK) and os.access(os.path.dirname(path) or ".", os.W_OK)
+
+
+def _description(image: Any) -> str:
+    xmp = image.xmpData()
+    if DESCRIPTION not in xmp:
+        return ""
+    texts = dict(xmp[DESCRIPTION].value())
+    return str(texts.get("x-default") or next(iter(texts.values()), ""))
+
+
+def _library() -> Any:
+    try:
+        import exiv2
+    except ImportError:
+        raise MissingExtraError("exiv2", "xmp", "writing captions into photos") from None
+    exiv2.LogMsg.setLevel(exiv2.LogMsg.Level.mute)
+    return exiv2

@@ -1,0 +1,153 @@
+"""`captioner caption` that writes files, through the whole command."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import captioner.pipelines
+from captioner.cli import main
+from captioner.training.tasks import Data
+
+Run = Callable[..., tuple[int, list[str], list[str]]]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def run(learnt: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """``run(arguments, stdin=...)``: exit code, lines of stdout, lines of stderr."""
+
+    def call(*arguments: object, stdin: str = "") -> tuple[int, list[str], list[str]]:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+        capfd.readouterr()
+        code = main(["caption", *map(os.fspath, arguments), "--model", str(learnt), "--device", "cpu"])  # type: ignore[call-overload]
+        out, err = capfd.readouterr()
+        return code, out.splitlines(), err.splitlines()
+
+    return call
+
+
+@pytest.fixture
+def photos(data: Data, tmp_path: Path) -> Path:
+    (tmp_path / "photos" / "more").mkdir(parents=True)
+    for name, sample in zip(("1.png", "2.png", "more/3.png"), data.train, strict=False):
+        shutil.copy(sample.path, tmp_path / "photos" / name)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def said(data: Data) -> list[str]:
+    return [sample.captions[0] for sample in data.train]
+
+
+def test_files_are_written_and_stdout_is_still(run: Run, photos: Path, said: list[str]) -> None:
+    assert run(photos, "--write", "txt, jsonl") == (0, [], ["captioner: 3 captioned"])
+    assert (photos / "more/3.txt").read_text() == said[2] + "\n"
+    assert json.loads((photos / "captions.jsonl").read_text().splitlines()[1])["caption"] == said[1]
+
+
+def test_a_folder_that_has_all_captions_needs_no_model(run: Run, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(photos, "--write", "txt")
+
+    def load(*args: object, **options: object) -> None:
+        raise AssertionError("it is loaded")
+
+    monkeypatch.setattr(captioner.pipelines, "load", load)
+    assert run(photos, "--write", "txt") == (0, [], ["captioner: 0 captioned; 3 had their captions"])
+    (photos / "2.txt").write_text(" ")
+    code, out, err = run(photos, "--write", "txt", "--dry-run")
+    assert (code, err) == (0, ["captioner: would caption 1, skip 2, fail 0"])
+    assert out[1] == f"caption\t{photos / '2.png'}\ttxt"
+    assert out[0] == f"skip\t{photos / '1.png'}\thas its caption in txt"
+    with pytest.raises(AssertionError, match="it is loaded"):
+        run(photos, "--write", "txt")
+
+
+def test_records_on_stdout_beside_files(run: Run, photos: Path, said: list[str]) -> None:
+    (photos / "bad.png").touch()
+    code, out, err = run(photos, "--write", "txt", "--json", "--count", "2", "--beams", "2")
+    records = [json.loads(line) for line in out]
+    assert code == 1
+    names = ("1.png", "2.png", "bad.png", "more/3.png")
+    assert [record["path"] for record in records] == [str(photos / name) for name in names]
+    assert records[0]["caption"] == said[0]
+    assert records[2]["error"] == f"cannot read {photos}/bad.png: it is empty"
+    assert err == ["captioner: 3 captioned; 1 failed"]
+    assert len((photos / "1.txt").read_text().splitlines()) == 2
+
+
+def test_texts_round_captions(run: Run, photos: Path, said: list[str]) -> None:
+    run(photos, "--write", "caption", "--before", "zwx {x}, ", "--template", "{caption} of {folder}", "--after", "!")
+    assert (photos / "1.caption").read_text() == f"zwx {{x}}, {said[0]} of photos!\n"
+    run(photos, "--write", "caption", "--existing", "append", "--separator", "\\n")
+    assert (photos / "1.caption").read_text() == f"zwx {{x}}, {said[0]} of photos!\n{said[0]}\n"
+
+
+def test_a_part_without_files_prints(run: Run, photos: Path) -> None:
+    lines = [line for part in (1, 2) for line in run(photos, "--shard", f"{part}/2")[1]]
+    assert len(lines) == len(set(lines)) == 3
+    assert sorted(p.name for p in photos.rglob("*.*")) == ["1.png", "2.png", "3.png"]
+
+
+def test_paths_on_stdin(run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run("-", "--write", "jsonl,txt", stdin=f"{photos}/2.png\ngone.png\n")
+    assert code == 1
+    assert err[0] == "captioner: cannot read gone.png: there is no such file or folder"
+    assert json.loads((tmp_path / "captions.jsonl").read_text())["path"] == "photos/2.png"
+    assert (photos / "2.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--existing", "append"], "--existing says how captions are written into files; give --write txt too"),
+        (["--write", "txt", "--stream"], "--stream prints words"),
+        (["--write", "pdf"], "pdf cannot be written; choose among txt, caption, jsonl, csv, metadata, coco, xmp"),
+        (["--write", "txt", "--template", "x"], "would drop every caption"),
+        (["--watch", "--dry-run"], "--watch has no end"),
+        (["--shard", "0/2"], "parts are numbered from 1"),
+    ],
+)
+def test_contradictions_are_said_before_the_model_loads(
+    options: list[str], message: str, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["caption", str(photos), "--model", "no-such-model", *options]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_watching(learnt: Path, photos: Path, said: list[str], tmp_path: Path) -> None:
+    """Captions what is there and what comes, and ends well on Ctrl-C."""
+    command = [sys.executable, "-m", "captioner", "caption", str(photos), "--write", "txt,coco", "--watch"]
+    command += ["--model", str(learnt), "--device", "cpu"]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            _wait_for(photos / "more/3.txt")
+            shutil.copy(photos / "1.png", tmp_path / "new.png")
+            (tmp_path / "new.png").rename(photos / "new.png")
+            _wait_for(photos / "new.txt")
+        finally:
+            process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert err.startswith("captioner: 4 captioned; ")
+    assert (photos / "new.txt").read_text() == said[0] + "\n"
+    assert len(json.loads((photos / "captions.coco.json").read_text())) == 4
+    assert not list(photos.glob(".captioner*"))
+
+
+def _wait_for(path: Path, seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < end, f"{path} does not come"
+        time.sleep(0.1)

@@ -1,0 +1,82 @@
+"""Photos as they arrive: whole ones at once, others when they are left alone, bad ones told once."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from captioner.data.find import find_items
+from captioner.folder.entry import Photo
+from captioner.folder.photos import photos_of
+from captioner.folder.plan import place_of
+from captioner.folder.watch import SHARE, Watch
+
+
+def watch(folder: Path, waits: list[float] | None = None) -> Watch:
+    place = place_of([os.fspath(folder)], None)
+    return Watch(
+        lambda: photos_of(find_items([folder]), place),
+        interval=30.0,
+        sleep=(waits if waits is not None else []).append,
+    )
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds that have gone by."""
+    passed, real = [0.0], time.time
+    monkeypatch.setattr(time, "time", lambda: real() + passed[0])
+    return passed
+
+
+def keys(photos: list[Photo]) -> list[str]:
+    return [photo.key for photo in photos]
+
+
+def test_a_file_is_left_alone_while_it_is_written(tmp_path: Path, clock: list[float]) -> None:
+    rounds = watch(tmp_path).rounds()
+    assert list(next(rounds)) == [], "an empty folder is waited at"
+    (tmp_path / "1.jpg").write_bytes(b"half")
+    os.utime(tmp_path / "1.jpg", (0, 0))  # as programs do that copy with the times
+    assert list(next(rounds)) == []
+    clock[0] = 31
+    assert keys(list(next(rounds))) == ["1.jpg"]
+    (tmp_path / "2.jpg").write_bytes(b"other")
+    clock[0] = 62
+    assert keys(list(next(rounds))) == ["1.jpg", "2.jpg"], "what has its caption is the run's to know"
+
+
+def test_what_failed_is_told_again_only_when_it_has_changed(tmp_path: Path, clock: list[float]) -> None:
+    (tmp_path / "1.jpg").write_bytes(b"bad")
+    clock[0] = 31
+    watching = watch(tmp_path)
+    rounds = watching.rounds()
+    (photo,) = next(rounds)
+    watching.failed(photo)
+    assert list(next(rounds)) == []
+    (tmp_path / "1.jpg").write_bytes(b"mended")
+    clock[0] = 62
+    assert keys(list(next(rounds))) == ["1.jpg"]
+
+
+def test_a_folder_that_is_gone_is_told_once(tmp_path: Path) -> None:
+    watching = watch(tmp_path / "gone")
+    rounds = watching.rounds()
+    (photo,) = next(rounds)
+    assert "no such file or folder" in photo.problem
+    watching.failed(photo)
+    assert list(next(rounds)) == []
+
+
+def test_large_trees_are_walked_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    ticks = iter([0.0, 0.5, 10.0, 25.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(ticks))
+    rounds = watch(tmp_path, waits).rounds()
+    for _ in range(2):
+        assert list(next(rounds)) == []
+    next(rounds)
+    assert waits == [30.0, SHARE * 15.0]
