@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import mean, stdev
 
 from captioner.checkpoint import Checkpoint
 from captioner.data.samples import Sample
 from captioner.errors import DataError
 from captioner.evaluation.evaluate import Evaluation, evaluate
 from captioner.metrics.bleu import bleu
+from captioner.metrics.bootstrap import Difference, paired_differences
 from captioner.metrics.words import words
 from captioner.training.tasks import Data
 
@@ -29,14 +28,13 @@ SHOWN = 10
 class Comparison:
     """Two captioners on the same held-out images.
 
-    ``gain``: of CIDEr-D, with the half width of its 95 % interval over images (paired; normal approximation).
+    ``gain``: of CIDEr-D, with its interval over images; of a single image there is none.
     """
 
     samples: tuple[Sample, ...]
     before: Evaluation
     after: Evaluation
-    gain: float
-    margin: float
+    gain: Difference
 
 
 def compare(
@@ -50,9 +48,9 @@ def compare(
     one, other = (evaluate(checkpoint, samples, progress=progress) for checkpoint in (before, after))
     if problems := one.problems + other.problems:
         raise DataError(f"before and after cannot be compared: {problems[0]}")
-    gains = [b - a for a, b in zip(one.model.per_image, other.model.per_image, strict=True)]
-    margin = 1.96 * stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else math.inf
-    return Comparison(samples=tuple(samples), before=one, after=other, gain=mean(gains), margin=margin)
+    cider = ({"cider_d": of.model.metrics["cider_d"]} for of in (one, other))
+    gain = paired_differences(*cider)["cider_d"]
+    return Comparison(samples=tuple(samples), before=one, after=other, gain=gain)
 
 
 def doubts_of_data(data: Data) -> list[str]:
@@ -116,11 +114,10 @@ def doubts_of_result(found: Comparison, *, improved: bool) -> list[str]:
             "no weights of this run did better on the held-out images than the model it began with, so that is what "
             "was kept; try a lower rate (--set stages.0.lr=...), --recipe lora, or more images"
         )
-    elif found.gain - found.margin <= 0:
-        doubts.append(
-            f"the gain may be chance: CIDEr-D {found.gain:+.1f}, 95 % interval {found.gain - found.margin:+.1f} to "
-            f"{found.gain + found.margin:+.1f}"
-        )
+    elif len(said) < 2:
+        doubts.append("of one held-out image nobody can tell a gain from chance")
+    elif found.gain.interval.low <= 0:
+        doubts.append(f"the gain may be chance: {_gain(found.gain)}")
     return doubts
 
 
@@ -134,9 +131,8 @@ def text(found: Comparison) -> str:
         values = [scores.bleu1, scores.bleu2, scores.bleu3, scores.bleu4, of.model.cider_d, of.perplexity]
         cells = [f"{value:.1f}" for value in values] + [f"{of.diversity.distinct_captions:.0f} %"]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    low, high = found.gain - found.margin, found.gain + found.margin
-    if math.isfinite(found.margin):
-        lines += ["", f"CIDEr-D {found.gain:+.1f}, 95 % interval over images {low:+.1f} to {high:+.1f}"]
+    if len(found.samples) > 1:
+        lines += ["", _gain(found.gain)]
     places = range(len(found.samples))
     for place in [len(places) * n // SHOWN for n in range(SHOWN)] if len(places) > SHOWN else places:
         sample = found.samples[place]
@@ -148,3 +144,8 @@ def text(found: Comparison) -> str:
             f"    after      {found.after.captions[place]}",
         ]
     return "\n".join(lines)
+
+
+def _gain(gain: Difference) -> str:
+    low, high = gain.interval.low, gain.interval.high
+    return f"CIDEr-D {gain.value:+.1f}, 95 % interval over images {low:+.1f} to {high:+.1f}"

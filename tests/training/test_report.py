@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from captioner.checkpoint import Checkpoint, load
 from captioner.data.samples import Sample
 from captioner.errors import DataError
 from captioner.evaluation.evaluate import evaluate
+from captioner.metrics.bootstrap import Difference, Interval
 from captioner.training.report import Comparison, compare, doubts_of_data, doubts_of_result, text
 from captioner.training.tasks import Data
 
@@ -43,15 +45,16 @@ def found(untaught: Checkpoint, learnt: Path, data: Data) -> Comparison:
 def test_the_figures_are_those_of_evaluate(found: Comparison, learnt: Path, data: Data) -> None:
     alone = evaluate(load(learnt), data.train)
     assert found.after.model == alone.model
-    assert found.gain == pytest.approx(alone.model.cider_d - found.before.model.cider_d)
+    assert found.gain.value == pytest.approx(alone.model.cider_d - found.before.model.cider_d)
     assert f"| after | {alone.model.bleu.bleu1:.1f} | {alone.model.bleu.bleu2:.1f} |" in text(found)
 
 
 def test_the_interval_is_the_paired_one_by_hand(found: Comparison) -> None:
     gains = [b - a for a, b in zip(found.before.model.per_image, found.after.model.per_image, strict=True)]
-    centre = sum(gains) / 8
-    spread = math.sqrt(sum((gain - centre) ** 2 for gain in gains) / 7)
-    assert (found.gain, found.margin) == pytest.approx((centre, 1.96 * spread / math.sqrt(8)))
+    assert found.gain.value == pytest.approx(sum(gains) / 8)
+    spread = statistics.stdev(gains) / math.sqrt(8)
+    width = found.gain.interval.high - found.gain.interval.low
+    assert width == pytest.approx(2 * 1.96 * spread, rel=0.25)  # eight images: nearly normal
 
 
 def test_the_images_shown_have_their_reference_and_both_captions(found: Comparison, data: Data) -> None:
@@ -84,7 +87,8 @@ def test_a_result_that_says_the_same_of_everything_is_doubted(
     found: Comparison, untaught: Checkpoint, data: Data
 ) -> None:
     assert doubts_of_result(found, improved=True) == []
-    same = replace(found, before=found.after, after=found.before, gain=-found.gain)
+    worse = Difference(value=-found.gain.value, interval=Interval(low=-900.0, high=-700.0), p=0.002)
+    same = replace(found, before=found.after, after=found.before, gain=worse)
     said, gain = doubts_of_result(same, improved=True)
     assert said.startswith(f'the result says the same of all 8 held-out images, "{same.after.captions[0]}": it does')
     assert gain.startswith("the gain may be chance: CIDEr-D -")
