@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from captioner.hub import push_to_hub
     from captioner.image_to_text import pipeline
     from captioner.pipelines import CaptionPipeline, load
+    from captioner.series import caption_series
 
 _NAMES = {
     "Caption": "captioner.captions",
@@ -32,6 +33,7 @@ _NAMES = {
     "CaptionerError": "captioner.errors",
     "Checkpoint": "captioner.checkpoint",
     "ImageError": "captioner.errors",
+    "caption_series": "captioner.series",
     "evaluate": "captioner.evaluation.evaluate",
     "load": "captioner.pipelines",
     "pipeline": "captioner.image_to_text",
@@ -46,6 +48,7 @@ __all__ = [
     "Checkpoint",
     "ImageError",
     "__version__",
+    "caption_series",
     "evaluate",
     "load",
     "pipeline",

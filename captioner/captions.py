@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TypedDict
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypedDict
 
 from captioner.checkpoint import Checkpoint
 from captioner.errors import ImageError
 from captioner.generation.hypothesis import Hypothesis
 from captioner.generation.words import confidence, word_log_probs
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class GenerationOptions(TypedDict, total=False):
@@ -53,7 +57,9 @@ class Caption:
 
     ``score`` is the mean log-probability of its tokens (nearer to 0 is surer), ``confidence`` the share of its words, 0
     to 1, that people can be expected to say of the image too, as calibrated on held-out photos. ``alternatives`` are
-    the runners-up, best first, where more than one caption was asked for.
+    the runners-up, best first, where more than one caption was asked for. Where vectors are asked for:
+    ``embedding`` of the image and ``text_embedding`` of these words, (W,), directions in one space; or ``features``
+    of the image, (D,).
     """
 
     text: str
@@ -61,6 +67,9 @@ class Caption:
     confidence: float = 1.0
     words: tuple[Word, ...] = ()
     alternatives: tuple[Caption, ...] = ()
+    embedding: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+    text_embedding: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+    features: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
         return self.text

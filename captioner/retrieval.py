@@ -6,6 +6,7 @@ For captioners with a contrastive head (``captioner.models.heads``): the dot pro
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,9 +16,11 @@ from torch import Tensor
 from captioner.checkpoint import Checkpoint
 from captioner.data.images import ImageSource
 from captioner.data.loader import load_pixels
-from captioner.errors import CaptionerError, ImageError, UsageError
-from captioner.generation.generate import in_batches
+from captioner.errors import ImageError, UsageError
+from captioner.generation.generate import Beside, encode, in_batches
 from captioner.models.heads import Heads, collected, end_states
+
+Vectors = Literal["embeddings", "features"]
 
 
 def heads_of(checkpoint: Checkpoint) -> Heads:
@@ -37,29 +40,38 @@ def embed_images(
 
     Raises ``UsageError`` for a captioner without heads when it is called, before an image is read.
     """
-    heads = heads_of(checkpoint)
-    return _directions(checkpoint, heads, images, batch_size)
+    return _vectors(checkpoint, images, vectors_of(checkpoint, "embeddings"), batch_size)
 
 
-def _directions(
-    checkpoint: Checkpoint, heads: Heads, images: Iterable[ImageSource | ImageError], batch_size: int
+def image_features(
+    checkpoint: Checkpoint, images: Iterable[ImageSource | ImageError], *, batch_size: int = 16
 ) -> Iterator[Tensor | ImageError]:
-    device = heads.image_proj.weight.device
+    """What the encoder makes of each image, (D,), on the CPU, for any captioner: ``features`` of ``vectors_of``."""
+    return _vectors(checkpoint, images, vectors_of(checkpoint, "features"), batch_size)
+
+
+def vectors_of(checkpoint: Checkpoint, kind: Vectors) -> Beside:
+    """The function that makes vectors, on the CPU, of images that the captioner has encoded.
+
+    ``embeddings`` (B, W) are directions of length 1 by the contrastive head, comparable with texts; raises
+    ``UsageError`` for a captioner without it. ``features`` (B, D) are the mean of the patch tokens that the decoder
+    reads: no head has learnt to compare them, they lie close together (take their mean off before cosines), and texts
+    have none.
+    """
+    if kind == "features":
+        return lambda encoded: encoded.tokens.float().mean(dim=1).cpu()
+    heads = heads_of(checkpoint)
+    return torch.inference_mode()(lambda encoded: heads.of_images(heads.pooled(encoded)).cpu())
+
+
+def _vectors(
+    checkpoint: Checkpoint, images: Iterable[ImageSource | ImageError], of: Beside, batch_size: int
+) -> Iterator[Tensor | ImageError]:
     for batch in in_batches(load_pixels(images, checkpoint.config.preprocess, ahead=2 * batch_size), batch_size):
         good = [pixels for pixels in batch if isinstance(pixels, Tensor)]
-        found: Iterator[Tensor] = iter(())
-        if good:
-            found = iter(_of_pixels(checkpoint, heads, torch.stack(good).to(device)))
+        found: Iterator[Tensor] = iter(of(encode(checkpoint, good))) if good else iter(())
         for pixels in batch:
             yield pixels if isinstance(pixels, ImageError) else next(found)
-
-
-@torch.inference_mode()
-def _of_pixels(checkpoint: Checkpoint, heads: Heads, pixels: Tensor) -> Tensor:
-    try:
-        return heads.of_images(heads.pooled(checkpoint.model.encode_image(pixels))).cpu()  # (B, W)
-    except torch.OutOfMemoryError as error:
-        raise CaptionerError(f"{len(pixels)} images at once do not fit the device; lower --batch-size") from error
 
 
 @torch.inference_mode()
@@ -87,7 +99,8 @@ def embed_texts(checkpoint: Checkpoint, texts: Sequence[str], *, batch_size: int
 def table_of(directions: Iterable[Tensor | ImageError], checkpoint: Checkpoint) -> NDArray[np.float32]:
     """N directions as one array (N, W). Raises the ``ImageError`` that stands in the place of one."""
     found = [_readable(direction) for direction in directions]
-    table: NDArray[np.float32] = np.zeros((len(found), heads_of(checkpoint).image_proj.out_features), np.float32)
+    width = len(found[0]) if found else heads_of(checkpoint).image_proj.out_features
+    table: NDArray[np.float32] = np.zeros((len(found), width), np.float32)
     for row, direction in zip(table, found, strict=True):
         row[:] = direction.numpy()
     return table

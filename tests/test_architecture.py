@@ -28,12 +28,15 @@ FLOORS = {
     **dict.fromkeys(("hf_import", "generation", "hub"), 5),
     **dict.fromkeys(("evaluation", "explain", "retrieval", "captions"), 6),
     **dict.fromkeys(("training", "compression", "pipelines"), 7),
-    **dict.fromkeys(("folder", "image_to_text"), 8),
+    **dict.fromkeys(("folder", "image_to_text", "series"), 8),
     "service": 9,
     "cli": 10,
     **dict.fromkeys(("__init__", "__main__"), 11),
 }
 OPTIONAL = (
+    "pandas",
+    "polars",
+    "ray",
     "pyarrow",
     "tensorboard",
     "torch.utils.tensorboard",
@@ -44,6 +47,7 @@ OPTIONAL = (
     "exiv2",
 )
 HEAVY = ("torch", "torchvision", "timm", "transformers", "accelerate", "tensorboard", "pyarrow", "peft")
+HEAVY += ("pandas", "polars", "ray")
 
 
 def module_name(path: Path) -> str:

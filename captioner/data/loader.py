@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -40,11 +41,24 @@ def load_pixels(
         pool.shutdown(cancel_futures=True)
 
 
+@dataclass(frozen=True)
+class Transform:
+    """What photos go through before a model reads them: whatever ``open_image`` takes -> pixels (3, size, size).
+
+    It can be pickled, so a data set that holds it may be read by workers. Raises ``ImageError``.
+    """
+
+    config: PreprocessConfig
+
+    def __call__(self, image: ImageSource) -> Tensor:
+        # Draft mode decodes a large JPEG at the smallest scale that is still twice the size wanted.
+        return preprocess(open_image(image, min_side=2 * self.config.size), self.config)
+
+
 def _load(image: ImageSource | ImageError, config: PreprocessConfig) -> Tensor | ImageError:
     if isinstance(image, ImageError):
         return image
     try:
-        # Draft mode decodes a large JPEG at the smallest scale that is still twice the size wanted.
-        return preprocess(open_image(image, min_side=2 * config.size), config)
+        return Transform(config)(image)
     except ImageError as error:
         return error

@@ -22,11 +22,15 @@ from captioner.generation.rules import compile_rules
 from captioner.generation.sample import content_seed
 from captioner.generation.search import one_by_one, search
 from captioner.models.decoder import ImageMemory
+from captioner.models.vision import EncodedImage
 
 Result = list[Hypothesis] | ImageError
 T = TypeVar("T")
 Judge: TypeAlias = Callable[..., Iterator[list[list[float]]]]
 """``likelihoods`` or ``matches``."""
+Beside: TypeAlias = Callable[[EncodedImage], Tensor]
+"""A row for each of B encoded images, (B, W)."""
+TOO_MANY = "{} images at once do not fit the device; lower --batch-size"
 NOTHING_FITS = "no caption of this image keeps all the rules; take some of them back, or raise the number of beams"
 
 
@@ -40,13 +44,35 @@ def generate(
     """The captions of each image, best first, or the reason why there are none; one result per image, in order."""
     config = config or checkpoint.generation
     check_learnt(checkpoint, config)
-    for batch in in_batches(load_pixels(images, checkpoint.config.preprocess, ahead=2 * batch_size), batch_size):
-        good = [pixels for pixels in batch if isinstance(pixels, Tensor)]
+    pixels = load_pixels(images, checkpoint.config.preprocess, ahead=2 * batch_size)
+    return (found for found, _ in generate_beside(checkpoint, pixels, config, batch_size=batch_size))
+
+
+def generate_beside(
+    checkpoint: Checkpoint,
+    pixels: Iterable[Tensor | ImageError],
+    config: GenerationConfig,
+    *,
+    batch_size: int,
+    beside: Beside | None = None,
+) -> Iterator[tuple[Result, Tensor | None]]:
+    """As ``generate``, of images that are read already, each (3, size, size), with the row that ``beside`` makes of it.
+
+    ``beside`` sees the same encoding of a batch that is captioned, so it costs next to nothing.
+    """
+    for batch in in_batches(pixels, batch_size):
+        good = [image for image in batch if isinstance(image, Tensor)]
         found: Iterator[list[Hypothesis]] = iter(())
+        rows: Iterator[Tensor] = iter(())
         if good:
-            found = iter(caption_pixels(checkpoint, good, config)[0])
-        for pixels in batch:
-            yield pixels if isinstance(pixels, ImageError) else next(found) or ImageError(NOTHING_FITS)
+            encoded = encode(checkpoint, good)
+            rows = iter(beside(encoded) if beside is not None else ())
+            found = iter(caption_encoded(checkpoint, encoded, good, config)[0])
+        for image in batch:
+            if isinstance(image, ImageError):
+                yield image, None
+            else:
+                yield next(found) or ImageError(NOTHING_FITS), next(rows, None)
 
 
 def check_learnt(checkpoint: Checkpoint, config: GenerationConfig) -> None:
@@ -63,8 +89,16 @@ def caption_pixels(
 
     Raises ``CaptionerError`` where the images do not fit the device.
     """
+    return caption_encoded(checkpoint, encode(checkpoint, pixels), pixels, config)
+
+
+@torch.inference_mode()
+def caption_encoded(
+    checkpoint: Checkpoint, encoded: EncodedImage, pixels: list[Tensor], config: GenerationConfig
+) -> tuple[list[list[Hypothesis]], ImageMemory]:
+    """As ``caption_pixels``, of images that are encoded already; draws depend on their ``pixels``."""
     try:
-        memory = _remember(checkpoint, pixels)
+        memory = checkpoint.model.remember(encoded)
         rules = compile_rules(config, checkpoint.tokenizer)
         seeds = [content_seed(image, config.sampling.seed) for image in pixels] if config.sampling else None
         decoder, tokenizer = checkpoint.model.decoder, checkpoint.tokenizer
@@ -76,7 +110,7 @@ def caption_pixels(
             return [ordered(*pair) for pair in zip(found, judged, strict=True)], memory
         return [rerank(candidates, config, tokenizer) for candidates in found], memory
     except torch.OutOfMemoryError as error:
-        raise CaptionerError(f"{len(pixels)} images at once do not fit the device; lower --batch-size") from error
+        raise CaptionerError(TOO_MANY.format(len(pixels))) from error
 
 
 def stream_tokens(checkpoint: Checkpoint, image: ImageSource, config: GenerationConfig) -> Iterator[int]:
@@ -131,9 +165,21 @@ def _readable(pixels: Tensor | ImageError) -> Tensor:
 
 
 def _remember(checkpoint: Checkpoint, pixels: list[Tensor]) -> ImageMemory:
+    return checkpoint.model.remember(encode(checkpoint, pixels))
+
+
+@torch.inference_mode()
+def encode(checkpoint: Checkpoint, pixels: list[Tensor]) -> EncodedImage:
+    """B images, each (3, size, size), as the decoder sees them.
+
+    Raises ``CaptionerError`` where they do not fit the device.
+    """
     model = checkpoint.model
-    batch = torch.stack(pixels).to(next(model.parameters()).device)  # (B, 3, size, size)
-    return model.remember(model.encode_image(batch))
+    try:
+        batch = torch.stack(pixels).to(next(model.parameters()).device)  # (B, 3, size, size)
+        return model.encode_image(batch)
+    except torch.OutOfMemoryError as error:
+        raise CaptionerError(TOO_MANY.format(len(pixels))) from error
 
 
 def in_batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

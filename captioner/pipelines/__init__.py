@@ -1,0 +1,10 @@
+"""Captions for those who write Python: photos in, ``Caption`` objects out.
+
+May import what captions, judges and explains, and nothing that trains. Start reading at ``pipeline.py``.
+"""
+
+from captioner.captions import Caption, GenerationOptions, Word
+from captioner.pipelines.loading import choose_device, load, prepared
+from captioner.pipelines.pipeline import CaptionPipeline
+
+__all__ = ["Caption", "CaptionPipeline", "GenerationOptions", "Word", "choose_device", "load", "prepared"]

@@ -1,0 +1,112 @@
+"""What a captioner says of captions, and of photos and texts as directions in one space."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar, overload
+
+from captioner.checkpoint import Checkpoint
+from captioner.data.images import ImageSource
+from captioner.errors import UsageError
+from captioner.generation.generate import Judge, likelihoods, matches
+from captioner.retrieval import embed_images, embed_texts, image_features, table_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+S = TypeVar("S", bound=ImageSource)
+
+
+class Judging:
+    """The half of ``CaptionPipeline`` that writes nothing."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+
+    @overload
+    def score(self, images: ImageSource, captions: str, *, batch_size: int = 16) -> float: ...
+
+    @overload
+    def score(self, images: ImageSource, captions: list[str], *, batch_size: int = 16) -> list[float]: ...
+
+    @overload
+    def score(self, images: list[S], captions: str, *, batch_size: int = 16) -> list[float]: ...
+
+    @overload
+    def score(self, images: list[S], captions: list[str], *, batch_size: int = 16) -> list[list[float]]: ...
+
+    def score(
+        self, images: ImageSource | list[S], captions: str | list[str], *, batch_size: int = 16
+    ) -> float | list[float] | list[list[float]]:
+        """log p(caption and its end | image), natural logarithm, of every caption under every image.
+
+        A list of images gives a list of what one image gives, a list of captions likewise. Raises ``ImageError`` for an
+        image that cannot be read, ``UsageError`` for a caption that is longer than the model's context.
+        """
+        return self._judged(likelihoods, images, captions, batch_size)
+
+    @overload
+    def match(self, images: ImageSource, captions: str, *, batch_size: int = 16) -> float: ...
+
+    @overload
+    def match(self, images: ImageSource, captions: list[str], *, batch_size: int = 16) -> list[float]: ...
+
+    @overload
+    def match(self, images: list[S], captions: str, *, batch_size: int = 16) -> list[float]: ...
+
+    @overload
+    def match(self, images: list[S], captions: list[str], *, batch_size: int = 16) -> list[list[float]]: ...
+
+    def match(
+        self, images: ImageSource | list[S], captions: str | list[str], *, batch_size: int = 16
+    ) -> float | list[float] | list[list[float]]:
+        """The probability, 0 to 1, that a caption is true of an image: of every caption and every image, as ``score``.
+
+        For a captioner with a matching head, which has learnt to tell true captions from similar false ones; raises
+        ``UsageError`` for another one, and otherwise what ``score`` raises.
+        """
+        return self._judged(matches, images, captions, batch_size)
+
+    def embed_images(self, images: ImageSource | list[S], *, batch_size: int = 16) -> NDArray[np.float32]:
+        """The direction of an image, (W,), or of N images, (N, W): of length 1, W as the contrastive head is wide.
+
+        The dot product of two directions is their cosine. Raises ``UsageError`` for a captioner without that head,
+        ``ImageError`` for an image that cannot be read.
+        """
+        sources: list[ImageSource] = list(images) if isinstance(images, list) else [images]
+        found = table_of(embed_images(self.checkpoint, sources, batch_size=batch_size), self.checkpoint)
+        return found if isinstance(images, list) else found[0]
+
+    def image_features(self, images: ImageSource | list[S], *, batch_size: int = 16) -> NDArray[np.float32]:
+        """What the encoder makes of an image, (D,), or of N images, (N, D): the mean of the patches the decoder reads.
+
+        Any captioner has it, and no head has learnt to compare it: take the mean over many images off before cosines.
+        Raises ``ImageError`` for an image that cannot be read.
+        """
+        sources: list[ImageSource] = list(images) if isinstance(images, list) else [images]
+        found = table_of(image_features(self.checkpoint, sources, batch_size=batch_size), self.checkpoint)
+        return found if isinstance(images, list) else found[0]
+
+    def embed_texts(self, texts: str | list[str]) -> NDArray[np.float32]:
+        """The direction of a text, (W,), or of N texts, (N, W), in the space of ``embed_images``.
+
+        Raises ``UsageError`` where that does, for a text without words, and for one longer than the model's context.
+        """
+        found = table_of(embed_texts(self.checkpoint, texts if isinstance(texts, list) else [texts]), self.checkpoint)
+        return found if isinstance(texts, list) else found[0]
+
+    def _judged(
+        self, judge: Judge, images: ImageSource | list[S], captions: str | list[str], batch_size: int
+    ) -> float | list[float] | list[list[float]]:
+        sources: list[ImageSource] = list(images) if isinstance(images, list) else [images]
+        texts = captions if isinstance(captions, list) else [captions]
+        ids = [self.checkpoint.tokenizer.encode(text) for text in texts]
+        most = self.checkpoint.config.decoder.context - 1
+        for text, tokens in zip(texts, ids, strict=True):
+            if len(tokens) > most:
+                raise UsageError(
+                    f"the caption {text[:40]!r}... has {len(tokens)} tokens, the model reads {most}; cut it"
+                )
+        rows = [row for batch in judge(self.checkpoint, sources, ids, batch_size=batch_size) for row in batch]
+        table = rows if isinstance(captions, list) else [row[0] for row in rows]
+        return table if isinstance(images, list) else table[0]

@@ -1,0 +1,56 @@
+"""A pipeline from a name, on the fastest device there is."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from captioner.checkpoint import Checkpoint
+from captioner.checkpoint import load as load_checkpoint
+from captioner.errors import UsageError
+from captioner.pipelines.pipeline import CaptionPipeline
+
+if TYPE_CHECKING:
+    from captioner.layers.linears import Precision
+
+
+def load(
+    source: str | os.PathLike[str] | None = None,
+    *,
+    device: str | None = None,
+    precision: Precision = "fp32",
+    revision: str | None = None,
+) -> CaptionPipeline:
+    """A pipeline from a checkpoint directory, a Hugging Face hub id, or with nothing the model that ships.
+
+    ``revision``: the branch, tag or commit of a hub id; ``org/name@revision`` says the same. ``device``: as torch names
+    it; the first CUDA device, else Apple's, else the CPU, where left out. ``precision`` of the weights: less is faster.
+    The model is prepared for captioning alone; ``captioner.checkpoint.load`` gives one that can be trained and saved.
+    """
+    if revision is not None:
+        source = f"{source}@{revision}"
+    return prepared(load_checkpoint(source, device=choose_device(device)), precision)
+
+
+def prepared(checkpoint: Checkpoint, precision: Precision) -> CaptionPipeline:
+    """A pipeline from a checkpoint in memory, which from then on only captions."""
+    from captioner.models.precision import for_inference
+
+    for_inference(checkpoint.model, precision)
+    return CaptionPipeline(checkpoint)
+
+
+def choose_device(name: str | None = None) -> str:
+    """The device of that name, or the fastest of this machine. Raises ``UsageError`` for one that cannot be used."""
+    import torch
+
+    if name is not None:
+        try:
+            torch.zeros(1, device=name).item()
+        except Exception as error:  # RuntimeError, AssertionError, NotImplementedError ...: each device has its own
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise UsageError(f"the device {name!r} cannot be used ({reason}); name another one, such as cpu") from error
+        return name
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
