@@ -47,7 +47,11 @@ def watch(checkpoint: Checkpoint, samples: list[Sample]) -> list[Layer]:
     """Read every photo with its first caption."""
     blocks = [module for module in checkpoint.model.decoder.modules() if isinstance(module, SelfAttention)]
     layers = [Layer() for _ in blocks]
-    hooks = [block.read.gate.register_forward_hook(_keep(layer)) for block, layer in zip(blocks, layers, strict=True)]
+    hooks = [
+        block.read.gate.register_forward_hook(_keep(layer))
+        for block, layer in zip(blocks, layers, strict=True)
+        if block.read.kind == "M"
+    ]
     for sample in samples:
         explanation = explain(checkpoint, sample.image(), caption=sample.captions[0])
         for layer, read in zip(layers, explanation.layers, strict=True):
@@ -180,8 +184,8 @@ def main() -> None:
     for source in args.checkpoints or [None]:
         checkpoint = load(source)
         decoder = checkpoint.config.decoder
-        if set(decoder.self_pattern + decoder.cross_pattern) != {"M"}:
-            raise UsageError(f"{source} has attention that is not mixed, so there are no gates to draw")
+        if set(decoder.cross_pattern) != {"M"}:
+            raise UsageError(f"not all of {source}'s layers read the image mixed, so there are no gates to draw")
         layers = watch(checkpoint, list(held_out)[: args.photos])
         print(f"{source or 'the model that ships'}\n\n{table(layers)}\n", flush=True)
         if not drawn:  # the table has them all, the drawing the first

@@ -16,7 +16,10 @@ SENTENCES = ["a red dog runs on the grass", "two people stand at the sea", "a sm
 
 @pytest.fixture(scope="session")
 def make() -> Callable[..., Checkpoint]:
-    """``make(pattern, backbone, aspect)``: a fresh captioner of two layers and two heads."""
+    """``make(pattern, backbone, aspect, words)``: a fresh captioner of two layers and two heads.
+
+    ``pattern`` is that of the reads of the image, ``words`` of those of the words before.
+    """
     import torch
 
     from captioner.checkpoint import Checkpoint
@@ -24,14 +27,22 @@ def make() -> Callable[..., Checkpoint]:
     from captioner.models.captioner import Captioner
     from captioner.text import train_tokenizer
 
-    def make(pattern: str = "M", backbone: str = "test_efficientnet", aspect: str = "squash") -> Checkpoint:
+    def make(
+        pattern: str = "M", backbone: str = "test_efficientnet", aspect: str = "squash", words: str = "G"
+    ) -> Checkpoint:
         torch.manual_seed(0)
         tokenizer = train_tokenizer(SENTENCES, 320)
         size = 160 if backbone == "test_vit" else 96  # 3 x 3 patches of a convolutional backbone
         config = CaptionerConfig(
             vision=VisionConfig(backbone=backbone),
             decoder=DecoderConfig(
-                vocab_size=tokenizer.vocab_size, context=16, width=16, layers=2, heads=2, cross_pattern=pattern
+                vocab_size=tokenizer.vocab_size,
+                context=16,
+                width=16,
+                layers=2,
+                heads=2,
+                self_pattern=words,
+                cross_pattern=pattern,
             ),
             text=tokenizer.config,
             preprocess=PreprocessConfig(size=size, aspect=aspect),
