@@ -44,8 +44,8 @@ def is_folder_run(args: argparse.Namespace) -> bool:
         if given and wrong:
             what = "--stream prints words" if name == "stream" else "- reads its paths once"
             raise UsageError(f"{what} and does not go with {'--watch' if name == '-' else '--write and its like'}")
-    if args.watch and args.dry_run:
-        raise UsageError("--watch has no end that --dry-run could wait for; leave one of them out")
+    if args.watch and (args.dry_run or args.report):
+        raise UsageError("--watch has no end that --dry-run or --report could wait for; leave them out")
     return given
 
 
@@ -97,6 +97,8 @@ def _work(args: argparse.Namespace, work: Run, options: dict[str, Any]) -> int:
         for problem in work.finish():
             failed = True
             progress.complain(problem)
+    if args.report:
+        _report(args, work, options)
     if work.plan.outputs:
         print(f"captioner: {_summary(work)}", file=sys.stderr)
     return 1 if failed else 0
@@ -186,6 +188,21 @@ def _summary(work: Run) -> str:
     return "; ".join(told)
 
 
+def _report(args: argparse.Namespace, work: Run, options: dict[str, Any]) -> None:
+    from captioner.data.find import find_items
+    from captioner.folder.report import page
+
+    asked = " ".join(f"{name} {value}," for name, value in options.items()).rstrip(",")
+    statements = (
+        f"Model: {args.model or 'the one that ships'}; {asked or 'its own options'}.",
+        f"Photos: {_summary(work)}.",
+        "Confidence is the share of a caption's words that people can be expected to say too.",
+    )
+    text = page(work.journal, work.plan, " ".join(args.paths), statements, walk=find_items)
+    with open(args.report, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+        file.write(text)
+
+
 FOLDER: dict[str, dict[str, Any]] = {
     "write": {"metavar": "KINDS", "help": f"into files, several with commas: {OUTPUTS}"},
     "out": {
@@ -208,5 +225,6 @@ FOLDER: dict[str, dict[str, Any]] = {
     "shard": {"metavar": "I/N", "help": "only part I of N, from 1/N to N/N: one for each job of an array"},
     "watch": {"action": "store_true", "help": "go on with photos as they arrive, until Ctrl-C"},
     "dry_run": {"action": "store_true", "help": "tell what would happen to each photo; load no model, write nothing"},
+    "report": {"metavar": "FILE.html", "help": "write a page of the photos and captions, the most doubtful first"},
 }
 NEED_WRITE = ("out", "existing", "separator", "before", "after", "template", "min_confidence")

@@ -17,6 +17,7 @@ from captioner.errors import DataError
 _SUFFIXES = "jpg jpeg jpe jfif mpo png webp gif bmp dib tif tiff avif heic heif jp2 j2k ppm pgm pbm pnm qoi"
 IMAGE_SUFFIXES = frozenset(f".{name}" for name in _SUFFIXES.split())
 """What counts as an image inside a folder, in lower case. HEIC is among them: photos skipped in silence are worse."""
+_NUMBER = re.compile(r"0*([0-9]+)")
 ARCHIVE_SUFFIXES = (".zip", ".cbz", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
 
 
@@ -64,10 +65,9 @@ def read_text(path: Path) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def natural_key(name: str) -> list[str | int]:
-    """Sorts digits by their value; text and numbers alternate, so that two keys always compare."""
-    parts = re.split(r"([0-9]+)", name.casefold())
-    return [int(part) if index % 2 else part for index, part in enumerate(parts)]
+def natural_key(name: str) -> str:
+    """Sorts digits by their value, behind how many they are; one string, since a folder may have a million keys."""
+    return _NUMBER.sub(lambda found: f"\0{chr(len(found[1]))}{found[1]}", name.casefold())
 
 
 def is_image_name(name: str) -> bool:
@@ -105,10 +105,14 @@ def _unreadable(path: str, reason: str) -> Unreadable:
 
 @dataclass
 class Walker:
-    """Remembers the real paths of what was yielded or walked."""
+    """Remembers the real paths of folders, and of those files alone that were reached by their own names or by links.
+
+    The files of a folder come with it and need no memory: of a million photos none is remembered.
+    """
 
     files: set[str] = field(default_factory=set)
     folders: set[str] = field(default_factory=set)
+    listed: set[str] = field(default_factory=set)
 
     def visit(self, path: str) -> Iterator[Path | Unreadable]:
         try:
@@ -126,7 +130,9 @@ class Walker:
             yield from self._folder(path) if os.path.isdir(path) else self._file(path, os.path.realpath(path))
 
     def _file(self, path: str, real: str) -> Iterator[Path]:
-        if real not in self.files:
+        folder, name = os.path.split(real)
+        with_folder = folder in self.listed and is_image_name(name) and not name.startswith(".")
+        if real not in self.files and not (with_folder and os.path.isfile(real)):
             self.files.add(real)
             yield Path(path)
 
@@ -146,11 +152,14 @@ class Walker:
                 empty = False
                 yield _unreadable(folder, (error.strerror or str(error)).lower())
                 continue
+            self.listed.add(real)
             for entry in files:
                 if is_image_name(entry.name):
                     empty = False
-                    target = os.path.realpath(entry.path) if entry.is_symlink() else os.path.join(real, entry.name)
-                    yield from self._file(entry.path, target)
+                    if entry.is_symlink():
+                        yield from self._file(entry.path, os.path.realpath(entry.path))
+                    elif not self.files or os.path.join(real, entry.name) not in self.files:
+                        yield Path(entry.path)
                 elif empty and not other and is_archive_name(entry.name):
                     other = os.path.join(folder, "*" + os.path.splitext(entry.name)[1])
             waiting.extend(entry.path for entry in reversed(folders))

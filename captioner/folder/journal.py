@@ -107,16 +107,27 @@ class Journal:
         """All captions of this run that go to an output, in order, written or not."""
         return (entry for entry, _ in self._entries("1") if output in entry.slots)
 
-    def doubtful(self, most: int) -> list[Entry]:
-        """The ``most`` captions of least confidence, the least first."""
-        return self._ranked("confidence, place", most)
+    def sample(self, most: int) -> list[Entry]:
+        """All captions in order; of more than ``most`` the least sure, the surest, and some out of all."""
+        count, part = sum(self.confidences(1)), most // 4
+        condition = "1"
+        if count > most:
+            least = f"SELECT place FROM done ORDER BY confidence LIMIT {2 * part}"
+            surest = f"SELECT place FROM done ORDER BY confidence DESC LIMIT {part}"
+            condition = f"(place IN ({least}) OR place IN ({surest}) OR place % {-(-count // part)} = 0)"
+        return [entry for entry, _ in self._entries(condition)]
 
-    def surest(self, most: int) -> list[Entry]:
-        return self._ranked("confidence DESC, place", most)
-
-    def count(self) -> int:
+    def confidences(self, bins: int) -> list[int]:
+        """How many captions have a confidence in each of so many equal parts of 0 to 1."""
+        counts = [0] * bins
         with self._told():
-            return int(self._base.execute("SELECT count(*) FROM done").fetchone()[0])
+            rows = self._base.execute(
+                "SELECT min(CAST(confidence * ? AS INTEGER), ? - 1) AS part, count(*) FROM done GROUP BY part",
+                (bins, bins),
+            )
+            for part, count in rows:
+                counts[max(0, part)] = count
+        return counts
 
     def close(self) -> None:
         with contextlib.suppress(sqlite3.Error):
@@ -147,11 +158,6 @@ class Journal:
                 return
             last = rows[-1][0]
             yield from ((_entry(*row[2:]), row[1]) for row in rows)
-
-    def _ranked(self, order: str, most: int) -> list[Entry]:
-        with self._told():
-            rows = self._base.execute(f"SELECT id, key, said, slots FROM done ORDER BY {order} LIMIT ?", (most,))
-            return [_entry(*row) for row in rows]
 
     @contextlib.contextmanager
     def _once(self) -> Iterator[None]:

@@ -99,6 +99,17 @@ def test_a_part_without_files_prints(run: Run, photos: Path) -> None:
     assert sorted(p.name for p in photos.rglob("*.*")) == ["1.png", "2.png", "3.png"]
 
 
+def test_a_page_of_the_run(run: Run, photos: Path, said: list[str], tmp_path: Path) -> None:
+    code, out, err = run(photos, "--report", tmp_path / "page.html")
+    assert (code, len(out), err) == (0, 3, []), "without --write captions are printed as ever"
+    text = (tmp_path / "page.html").read_text()
+    assert text.count("<img src=") == 3
+    assert f">{said[0]}</p>" in text
+    run(photos, "--write", "txt", "--report", tmp_path / "page.html")
+    assert "Photos: 3 captioned." in (tmp_path / "page.html").read_text()
+    assert not list(photos.glob(".captioner*"))
+
+
 def test_paths_on_stdin(run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     code, _, err = run("-", "--write", "jsonl,txt", stdin=f"{photos}/2.png\ngone.png\n")

@@ -15,6 +15,7 @@ const orders = {
   worst: (a, b) => a.score - b.score || a.place - b.place,
   best: (a, b) => b.score - a.score || a.place - b.place,
   doubtful: (a, b) => a.sure - b.sure || a.place - b.place,
+  surest: (a, b) => b.sure - a.sure || a.place - b.place,
   longest: (a, b) => b.length - a.length || a.place - b.place,
   data: (a, b) => a.place - b.place,
 };
@@ -50,6 +51,8 @@ more.addEventListener("click", () => {
   const first = cards.filter(wanted).sort(orders[order.value])[shown];
   shown += STEP;
   draw();
-  first.item.querySelector("summary").focus(); // the keyboard goes on where the new images begin
+  const next = first.item.querySelector("summary") ?? first.item; // the keyboard goes on where the new images begin
+  next.tabIndex = next === first.item ? -1 : 0;
+  next.focus();
 });
 draw();

@@ -1,22 +1,22 @@
-"""The page: table, charts, words and gallery put into ``page.html``, with its style and script inside."""
+"""The page of an evaluation: table, charts, words and gallery."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 
 from captioner.evaluation.evaluate import Evaluation
 from captioner.evaluation.report.charts import bars, histogram
 from captioner.evaluation.report.confusions import FUNCTION_WORDS, missed_words, words_in_vain
 from captioner.evaluation.report.curves import curves
+from captioner.evaluation.report.frame import frame, images, section
 from captioner.evaluation.report.gallery import cards, chosen
 from captioner.evaluation.tables import TITLES, absent, columns, rows, statements
 from captioner.metrics.words import splitter
-from captioner.version import __version__
+
+LINKS = {"scores": "Scores", "plots": "Plots", "confusions": "Words", "curves": "Training", "gallery": "Images"}
 
 
 def page(found: Evaluation, title: str, *, log: Path | None = None) -> str:
@@ -24,25 +24,32 @@ def page(found: Evaluation, title: str, *, log: Path | None = None) -> str:
     split = splitter(found.judgement.words)
     said = [split(caption) for caption in found.captions]
     people = [[split(caption) for caption in sample.captions] for sample in found.judgement.samples]
+    scroll = '<div class="scroll" tabindex="0" role="region" aria-label="Table of scores">'
+    told = "".join(f"<li>{escape(line)}</li>" for line in statements(found))
+    parts = {
+        "scores": section(
+            "scores", "Scores", f'{scroll}{_table(found, title)}</div>\n<ul class="statements">{told}</ul>'
+        ),
+        "plots": section("plots", "Plots", f'<div class="charts">{_charts(found, said, people)}</div>'),
+        "confusions": section("confusions", "Words that matter", _confusions(said, people)),
+    }
+    if log is not None:
+        drawn = curves(log) or "<p>Its log holds no figure more than once.</p>"
+        parts["curves"] = section("curves", "How it was trained", f'<div class="charts">{drawn}</div>')
+    parts["gallery"] = _gallery(found, said)
+    return frame(title, {name: LINKS[name] for name in parts}, "\n".join(parts.values()))
+
+
+def _gallery(found: Evaluation, said: Sequence[Sequence[str]]) -> str:
     places = chosen(found)
-    shown = len(places)
-    here = files("captioner.evaluation.report")
-    return Template((here / "page.html").read_text(encoding="utf-8")).substitute(
-        title=escape(title),
-        version=escape(__version__),
-        style=(here / "page.css").read_text(encoding="utf-8"),
-        script=(here / "page.js").read_text(encoding="utf-8"),
-        table=_table(found, title),
-        statements="".join(f"<li>{escape(line)}</li>" for line in statements(found)),
-        charts=_charts(found, said, people),
-        confusions=_confusions(said, people),
-        curves=_section("curves", "How it was trained", curves(log)) if log is not None else "",
-        curves_link='<li><a href="#curves">Training</a></li>' if log is not None else "",
-        doubtful="" if found.of_model is None else '<option value="doubtful">most doubtful first</option>',
-        count=str(shown),
-        left_out="" if shown == len(said) else f" of {len(said)}: the worst, best, most doubtful and longest",
-        cards=cards(found, places, said),
-    )
+    status = f"{len(places)} images"
+    if len(places) < len(said):
+        status += f" of {len(said)}: the worst, best, most doubtful and longest"
+    orders = {"worst": "worst first", "best": "best first"}
+    orders |= {"doubtful": "most doubtful first"} if found.of_model is not None else {}
+    orders |= {"longest": "longest first", "data": "as in the data"}
+    flags = {"zero": "CIDEr-D below 10", "repeats": "captions that repeat themselves", "empty": "empty captions"}
+    return images(cards(found, places, said), status, orders=orders, flags=flags)
 
 
 def _table(found: Evaluation, title: str) -> str:
@@ -130,9 +137,3 @@ def _scrolled(name: str, what: str, heads: Sequence[str], body: str) -> str:
         f"<caption>{escape(name)}: {escape(what)}</caption><thead><tr>{head}</tr></thead>"
         f"<tbody>{body}</tbody></table></div>"
     )
-
-
-def _section(name: str, title: str, body: str) -> str:
-    body = body or "<p>Its log holds no figure more than once.</p>"
-    heading = f'<h2 id="{name}-h">{escape(title)}</h2>'
-    return f'<section id="{name}" aria-labelledby="{name}-h">{heading}<div class="charts">{body}</div></section>'

@@ -139,10 +139,10 @@ def test_a_large_set_shows_its_ends(samples: list[Sample]) -> None:
 
 
 def test_thumbnails_are_small(found: Evaluation, tmp_path: Path) -> None:
-    source, width, height = thumbnail(found.judgement.samples[0]) or ("", 0, 0)
+    source, width, height = thumbnail(found.judgement.samples[0].image) or ("", 0, 0)
     assert (width, height) == (176, 132)
     assert source.startswith("data:image/jpeg;base64,")
     inside = replace(found.judgement.samples[0], path=tmp_path / "a.tar", span=(3, 10_000))
     (tmp_path / "a.tar").write_bytes(b"xyz" + (tmp_path / "0.png").read_bytes())
-    assert thumbnail(inside) == (source, width, height)
-    assert thumbnail(replace(inside, path=tmp_path / "none.jpg")) is None
+    assert thumbnail(inside.image) == (source, width, height)
+    assert thumbnail(replace(inside, path=tmp_path / "none.jpg").image) is None

@@ -1,0 +1,49 @@
+"""The frame of a page, ``page.html``, with its style and script inside; and its part that holds the images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from importlib.resources import files
+from string import Template
+
+from captioner.version import __version__
+
+
+def frame(title: str, links: Mapping[str, str], body: str) -> str:
+    """The whole document. ``links`` name the parts that ``body`` holds, by their ids."""
+    here = files("captioner.evaluation.report")
+    return Template((here / "page.html").read_text(encoding="utf-8")).substitute(
+        title=escape(title),
+        version=escape(__version__),
+        style=(here / "page.css").read_text(encoding="utf-8"),
+        script=(here / "page.js").read_text(encoding="utf-8"),
+        links="".join(f'<li><a href="#{name}">{escape(text)}</a></li>' for name, text in links.items()),
+        body=body,
+    )
+
+
+def section(name: str, title: str, body: str) -> str:
+    """A part of the page by its id."""
+    heading = f'<h2 id="{name}-h">{escape(title)}</h2>'
+    return f'<section id="{name}" aria-labelledby="{name}-h">\n{heading}\n{body}\n</section>'
+
+
+def images(cards: str, status: str, *, orders: Mapping[str, str], flags: Mapping[str, str]) -> str:
+    """The part with the images and what sorts and filters them; the first of ``orders`` holds at first.
+
+    ``status`` says how many there are. What orders and flags mean is in ``page.js``.
+    """
+    body = (
+        '<form id="controls" role="search" aria-label="Sort and filter the images">\n'
+        f'<label>Order <select id="order">{_options(orders)}</select></label>\n'
+        f'<label>Show <select id="flag">{_options({"": "all", **flags})}</select></label>\n'
+        '<label>Containing <input id="text" type="search" autocomplete="off" spellcheck="false"></label>\n</form>\n'
+        f'<p id="status" role="status">{escape(status)}</p>\n<ol id="cards" class="cards">\n{cards}\n</ol>\n'
+        '<button id="more" type="button" hidden>Show more</button>'
+    )
+    return section("gallery", "Images", body)
+
+
+def _options(named: Mapping[str, str]) -> str:
+    return "".join(f'<option value="{value}">{escape(text)}</option>' for value, text in named.items())

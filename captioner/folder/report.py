@@ -1,0 +1,97 @@
+"""A page of what a run has captioned: photos and captions to look through, the most doubtful first."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from html import escape
+from pathlib import Path
+
+from captioner.data.images import ImageSource
+from captioner.data.items import Item
+from captioner.evaluation.report.charts import Series, bars
+from captioner.evaluation.report.frame import frame, images, section
+from captioner.evaluation.report.gallery import MOST, Picture, card, shown, thumbnail
+from captioner.folder.entry import Entry
+from captioner.folder.journal import Journal
+from captioner.folder.plan import Plan
+
+BINS = 20
+Walk = Callable[[list[str]], Iterable[Item]]
+"""``find_items``: photos inside an archive are found there again."""
+
+
+def page(journal: Journal, plan: Plan, title: str, statements: Sequence[str], *, walk: Walk, most: int = MOST) -> str:
+    """One HTML document about the captions in the journal; ``statements`` say how they were made."""
+    counts = journal.confidences(BINS)
+    entries = journal.sample(most)
+    status = f"{len(entries):,} images"
+    if len(entries) < sum(counts):
+        status += f" of {sum(counts):,}: the most doubtful, the surest, and some out of all"
+    told = "".join(f"<li>{escape(line)}</li>" for line in statements)
+    parts = {"run": section("run", "The run", f'<ul class="statements">{told}</ul>')}
+    if sum(counts):
+        points = tuple((place / BINS, 100 * count / sum(counts)) for place, count in enumerate(counts))
+        drawn = bars(
+            [Series(name="these captions", points=points)],
+            title="How sure the model is",
+            x="confidence",
+            y="% of captions",
+            width=1 / BINS,
+        )
+        parts["plots"] = section("plots", "Plots", f'<div class="charts">{drawn}</div>')
+    parts["gallery"] = images(
+        "\n".join(_cards(entries, plan, walk)),
+        status,
+        orders={
+            "doubtful": "most doubtful first",
+            "surest": "surest first",
+            "longest": "longest first",
+            "data": "as they came",
+        },
+        flags={"repeats": "captions that repeat themselves", "empty": "empty captions"},
+    )
+    return frame(title, {name: LINKS[name] for name in parts}, "\n".join(parts.values()))
+
+
+LINKS = {"run": "Run", "plots": "Plots", "gallery": "Images"}
+
+
+def _cards(entries: Sequence[Entry], plan: Plan, walk: Walk) -> Iterator[str]:
+    pictures = _pictures([entry.id for entry in entries], walk)
+    for entry in entries:
+        best, *others = entry.said
+        text = plan.compose(best.text, entry.id)
+        told = f"confidence {100 * best.confidence:.0f} %, score {best.score:.2f}"
+        told += "" if best.confidence >= plan.min_confidence else ", for review"
+        more = "".join(f"<li>{escape(other.text)}</li>" for other in others)
+        yield card(
+            text,
+            best.text.split(),
+            shown(pictures.get(entry.id), f"Photo, as it is captioned: {text}", gone="This photo is not shown here."),
+            name=entry.id.encode("utf-8", "backslashreplace").decode(),
+            told=told,
+            figures={"sure": best.confidence},
+            more=f"<details><summary>{len(others)} others</summary><ul>{more}</ul></details>" if others else "",
+        )
+
+
+def _pictures(ids: Sequence[str], walk: Walk) -> dict[str, Picture | None]:
+    """Thumbnails of photos that are files, or inside a file; what is behind a URL is not fetched again."""
+    wanted = set(ids)
+    outer = dict.fromkeys(name.partition(mark)[0] for name in ids for mark in ("!/", "#t=") if mark in name)
+    inside = (item for name in outer if os.path.isfile(name) for item in walk([name]) if item.id in wanted)
+    files = [(name, partial(_file, name)) for name in ids if os.path.isfile(name)]
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        found = dict(zip((name for name, _ in files), pool.map(thumbnail, (read for _, read in files)), strict=True))
+    return {**{item.id: thumbnail(partial(_item, item)) for item in inside}, **found}
+
+
+def _file(name: str) -> ImageSource:
+    return Path(name)
+
+
+def _item(item: Item) -> ImageSource:
+    return item
