@@ -7,7 +7,9 @@ import json
 import os
 import shutil
 import sqlite3
+import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -312,20 +314,44 @@ def test_what_is_in_the_way_is_told(go: Go, photos: Path) -> None:
         go("jsonl")
 
 
-@pytest.mark.skipif(os.name == "nt" or os.getuid() == 0, reason="root may write everywhere")
-def test_a_read_only_folder_is_one_sentence(go: Go, photos: Path, tmp_path: Path) -> None:
-    (photos / "more").chmod(0o500)
+@pytest.fixture
+def mine(photos: Path) -> Iterator[Path]:
+    """The photos in a folder of a user to whom permissions mean something, who runs the test."""
+    if os.name == "nt" or os.getuid() != 0:
+        yield photos
+        return
+    top = Path(tempfile.mkdtemp())
+    shutil.copytree(photos, top / "photos")
+    for path in (top, *top.rglob("*")):
+        os.chown(path, 65534, 65534)
+    os.seteuid(65534)
+    yield top / "photos"
+    os.seteuid(0)
+    shutil.rmtree(top)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="folders have no such modes")
+def test_a_read_only_folder_is_one_sentence(go: Go, mine: Path) -> None:
+    (mine / "more").chmod(0o500)
     try:
-        found = go("txt")
+        found = go("txt", "jsonl", paths=[mine])
         assert [outcome.state for outcome in found] == ["captioned", "captioned", "failed", "failed"]
-        assert "permission denied; write elsewhere with --out DIR" in found[2].problems[0]
-        photos.chmod(0o500)
+        assert found[2].problems == (
+            f"cannot write {mine}/more/3.txt: permission denied; write elsewhere with --out DIR, or change the "
+            "folder's permissions",
+        )
+        assert len(records(mine / "captions.jsonl")) == 4, "what can be written is"
+        (mine / "more").chmod(0o700)
+        assert go("txt", "jsonl", paths=[mine]) == []
+        assert go.said == [], "their captions were kept for when they can be written"  # type: ignore[attr-defined]
+        assert (mine / "more" / "3.txt").read_text() == "photo 3.png\n"
+        mine.chmod(0o500)
         with pytest.raises(OutputError, match="permission denied; write elsewhere with --out DIR"):
-            go("jsonl")
-        assert len(go("txt", out=tmp_path / "out")) == 4
+            go("csv", paths=[mine])
+        assert len(go("csv", paths=[mine], out=mine.parent / "out")) == 4
     finally:
-        photos.chmod(0o700)
-        (photos / "more").chmod(0o700)
+        mine.chmod(0o700)
+        (mine / "more").chmod(0o700)
 
 
 def test_a_look_ahead_changes_nothing(photos: Path) -> None:
