@@ -29,7 +29,7 @@ FLOORS = {
     **dict.fromkeys(("evaluation", "explain", "retrieval", "captions"), 6),
     **dict.fromkeys(("training", "compression", "pipelines"), 7),
     **dict.fromkeys(("folder", "image_to_text", "series"), 8),
-    "service": 9,
+    **dict.fromkeys(("service", "scale_out"), 9),
     "cli": 10,
     **dict.fromkeys(("__init__", "__main__"), 11),
 }

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from captioner.cli.folder import add_folder, is_folder_run, run_folder
 from captioner.cli.options import add_generation, add_model, generation_options, positive
 from captioner.cli.output import escaped, paths_of, print_caption, print_json, print_text
+from captioner.cli.scale_out import add_ray, run_ray
 
 if TYPE_CHECKING:
     from captioner.data.items import Item
@@ -34,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stream", action="store_true", help="print words as they are written, photo by photo")
     add_model(parser)
     add_folder(parser)
+    add_ray(parser)
     add_generation(parser)
 
 
@@ -46,6 +48,8 @@ def run(args: argparse.Namespace) -> int:
     options = generation_options(args)
     if args.stream and (args.json or args.details or args.count > 1):
         raise UsageError("--stream prints plain words of one caption; leave out --json, --details and --count")
+    if args.ray:
+        return run_ray(args, options)
     if is_folder_run(args):
         return run_folder(args, options)
     found = find_items(paths_of(args.paths))

@@ -1,0 +1,79 @@
+"""Captioning on a Ray cluster: what `captioner caption` does once it is told of one."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from captioner.cli.options import positive
+from captioner.cli.output import escaped, paths_of, print_json, print_text
+
+_ALONE = (
+    "details",
+    "stream",
+    "device",
+    "existing",
+    "separator",
+    "before",
+    "after",
+    "template",
+    "min_confidence",
+    "shard",
+    "watch",
+    "dry_run",
+)
+
+
+def add_ray(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("many machines", "pip install 'captioner[ray]'; docs/scale-out.md")
+    group.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="caption on this Ray cluster (auto, host:port, ray://host:port, or local); --write parquet or jsonl goes "
+        "to the folder --out, else rows are printed",
+    )
+    group.add_argument("--workers", type=positive, metavar="N", help="models at work (default: as many as fit)")
+    group.add_argument(
+        "--worker-cpus", type=float, default=1.0, metavar="C", help="cores of each, such as 0.5 (default: 1)"
+    )
+
+
+def run_ray(args: argparse.Namespace, options: dict[str, Any]) -> int:
+    from captioner.errors import UsageError
+    from captioner.scale_out import caption_dataset, connect, plain_errors, read, write
+
+    for name in _ALONE:
+        if getattr(args, name, None):
+            raise UsageError(f"--{name.replace('_', '-')} does not go with --ray; leave out one of the two")
+    if args.count > 1:
+        raise UsageError("with --ray an image gets one caption; leave out --count")
+    if bool(args.write) != bool(args.out):
+        raise UsageError("with --ray, --write parquet (or jsonl) and --out FOLDER belong together")
+    connect(args.ray)
+    captions = caption_dataset(
+        read(paths_of(args.paths)),
+        model=args.model,
+        workers=args.workers,
+        cpus=args.worker_cpus,
+        batch_size=args.batch_size,
+        precision=args.precision,
+        **options,
+    )
+    if args.write:
+        write(captions, args.out, args.write)
+        print_text(args.out)
+        return 0
+    failed = 0
+    with plain_errors():
+        for row in captions.iter_rows():
+            name = str(row.get("path") or row.get("url") or row.get("__key__") or "")
+            failed += row["error"] is not None
+            if args.json:
+                said = {"error": row["error"]} if row["error"] else {"caption": row["caption"], "score": row["score"]}
+                print_json({"path": name, **said})
+            elif row["error"]:
+                print(f"captioner: {row['error']}", file=sys.stderr)
+            else:
+                print_text(f"{escaped(name)}\t{escaped(row['caption'])}")
+    return 1 if failed else 0
