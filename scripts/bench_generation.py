@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--rows", nargs="+", choices=GROUPS, default=GROUPS, help="only these (default: all)")
     parser.add_argument("--photos", default=str(ROOT / "datasets" / "photos"), help="folder for the row of that name")
     parser.add_argument("--images", type=int, default=1000, help="photos of that row; fewer files are repeated")
-    parser.add_argument("--best", choices=get_args(Precision), default="bf16", help="the best precision")
+    parser.add_argument("--best", choices=get_args(Precision), default="int8", help="the best precision")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--tiny", action="store_true", help="a tiny random model: tries the script, measures nothing")

@@ -1,15 +1,14 @@
 """A loaded model made ready to caption: as fast as its device allows, in one of three precisions.
 
-On a CPU, linear layers are packed (``layers/linears.py``), batch norms fold into the convolutions before them, and a
-convolutional backbone computes in fp16 where less than fp32 is asked for and the CPU can: in bf16 it changed one of ten
-captions of a shipped model, in fp16 one of seventy. What flows between the layers stays fp32, as do norms, softmax,
-gates, the Gaussian focus, the logits and the heads. On a GPU fp32 stays as it is and bf16 is a cast of the whole model,
-its logits, focus and heads apart.
+On a CPU, linear layers are packed (``layers/linears.py``) and batch norms fold into the convolutions before them. A
+convolutional backbone stays fp32: in bf16 it changed one of ten captions of a shipped model, and in fp16, which is no
+faster, one of seventy. What flows between the layers stays fp32, as do norms, softmax, gates, the Gaussian focus, the
+likeliest logits and the heads. On a GPU fp32 stays as it is and bf16 is a cast of the whole model, its logits, focus
+and heads apart.
 """
 
 from __future__ import annotations
 
-import copy
 from typing import cast, get_args
 
 import torch
@@ -18,7 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from captioner.errors import UsageError
 from captioner.layers.attention import Focus, MixedRead
-from captioner.layers.linears import PackedLinear, Precision
+from captioner.layers.linears import PackedHead, PackedLinear, Precision
 from captioner.models.adapters import merge
 from captioner.models.captioner import Captioner
 from captioner.models.decoder import Decoder
@@ -26,7 +25,6 @@ from captioner.models.vision import VisionEncoder
 
 __all__ = ["Precision", "for_inference"]
 
-NEAR = 0.1  # of the largest feature: what rounding to fp16 may move; what overflows moves without limit
 SAME = 1e-3  # of the largest feature: rounding stays two orders below it, folding what does not belong together above
 
 
@@ -50,7 +48,7 @@ def for_inference(model: Captioner, precision: Precision) -> Captioner:
     model.eval().requires_grad_(False)
     used = _fold_norms(model.vision, model.config.preprocess.size)
     if device.type == "cpu":
-        _prepare_backbone(model.vision, precision, used, model.config.preprocess.size)
+        _prepare_backbone(model.vision, precision, used)
         _pack_decoder(model.decoder, precision)
     elif precision == "bf16":
         _cast(model)
@@ -105,39 +103,19 @@ def _fold_norms(vision: VisionEncoder, size: int) -> list[str]:
     return sorted(set(linears))
 
 
-def _prepare_backbone(vision: VisionEncoder, precision: Precision, used: list[str], size: int) -> None:
-    """Pack the linear layers that were ``used`` as layers; where most weights are elsewhere, cast all to fp16 instead.
+def _prepare_backbone(vision: VisionEncoder, precision: Precision, used: list[str]) -> None:
+    """Pack the linear layers that were ``used`` as layers; a backbone of other layers, by its weights, stays in fp32.
 
     Some backbones only read the weights of a linear layer (BEiT's fused projections): those stay.
     """
     backbone = vision.backbone
     layers = [(name, module) for name in used if type(module := backbone.get_submodule(name)) is nn.Linear]
     linear = sum(module.weight.numel() for _, module in layers)
-    if precision != "fp32" and 2 * linear < sum(p.numel() for p in backbone.parameters()):
-        if fp16_convolves():
-            _cast_backbone(vision, size)
-    else:
+    if precision == "fp32" or 2 * linear >= sum(p.numel() for p in backbone.parameters()):
         for name, module in layers:
             backbone.set_submodule(name, PackedLinear(module, precision))
     if isinstance(vision.proj, nn.Linear):
         vision.proj = PackedLinear(vision.proj, precision)
-
-
-def fp16_convolves() -> bool:
-    """Whether this CPU convolves in fp16 itself; others would do it in fp32 and convert."""
-    return bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
-
-
-def _cast_backbone(vision: VisionEncoder, size: int) -> None:
-    """The backbone in fp16, unless its numbers are too large for that: an image must keep its features."""
-    pixels = _any_image(size)
-    before = vision.features(pixels).values
-    kept = copy.deepcopy(vision.backbone)
-    vision.backbone.half()
-    vision.backbone_dtypes = torch.float16, torch.float32
-    after = vision.features(pixels).values
-    if not (after - before).abs().max() <= NEAR * before.abs().max():
-        vision.backbone, vision.backbone_dtypes = kept, None
 
 
 def _any_image(size: int) -> Tensor:
@@ -145,13 +123,18 @@ def _any_image(size: int) -> Tensor:
 
 
 def _pack_decoder(decoder: Decoder, precision: Precision) -> None:
-    """Focus and gates are small and decide much: they stay. So do logits: in bf16 their steps of 1/16 around 10 would
-    make many words equal, and in int8 twice as many captions changed."""
+    """Focus and gates are small and decide much: they stay. So do logits in bf16: their steps of 1/16 around 10 would
+    make many words equal. In int8 the likeliest of them are exact."""
     deciding = [module for module in decoder.modules() if isinstance(module, (Focus, MixedRead))]
     small = {id(part) for module in deciding for part in module.modules()}
     for name, module in list(decoder.named_modules()):
-        if type(module) is nn.Linear and id(module) not in small:
-            decoder.set_submodule(name, PackedLinear(module, "fp32" if name == "lm_head" else precision))
+        if type(module) is not nn.Linear or id(module) in small:
+            continue
+        if name == "lm_head":
+            packed = PackedHead(module) if precision == "int8" else PackedLinear(module, "fp32")
+        else:
+            packed = PackedLinear(module, precision)
+        decoder.set_submodule(name, packed)
 
 
 class _Widened(nn.Module):

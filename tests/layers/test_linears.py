@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from captioner.layers import linears
-from captioner.layers.linears import PackedLinear, Precision, has_product, quantized
+from captioner.layers.linears import SHORTLIST, PackedHead, PackedLinear, Precision, has_product, quantized
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
 ERROR = {"fp32": 1e-6, "bf16": 6e-3, "int8": 1.5e-2}  # of the standard deviation of what comes out
@@ -95,9 +95,10 @@ def test_int8_is_the_arithmetic_on_paper() -> None:
     x[4, 0] = 1e-30
     levels, scale = quantized(layer.weight)
     assert levels.abs().amax(1).tolist() == [127 if i != 3 else 0 for i in range(16)]
-    largest = x.abs().amax(1, keepdim=True).double()
-    activations = torch.where(largest > 0, x.double() / largest * 127, 0).add(0.5).floor()
-    wanted = (activations @ levels.double().T) * largest / 127 * scale.double() + layer.bias.double()
+    least = x.amin(1, keepdim=True).double()
+    step = (x.amax(1, keepdim=True) - least) / 255
+    activations = torch.where(step > 1e-9, (x.double() - least) / step, 0).round()
+    wanted = ((activations * step + least) @ levels.double().T) * scale.double() + layer.bias.double()
     torch.testing.assert_close(PackedLinear(layer, "int8")(x).double(), wanted, rtol=1e-5, atol=1e-5)
 
 
@@ -134,6 +135,31 @@ def test_the_layer_it_was_made_from_is_let_go(precision: Precision) -> None:
     assert gone() is None
     assert not list(packed.parameters())
     assert not packed.state_dict()
+
+
+@pytest.mark.usefixtures("kernels")
+@pytest.mark.parametrize("words", [20, 500])
+def test_the_likeliest_logits_of_a_head_are_exact_and_the_others_near(words: int) -> None:
+    layer = make(96, words, bias=False)
+    x = torch.randn(3, 1, 96)
+    wanted, found = layer(x), PackedHead(layer)(x)
+    exact = (found - wanted).abs() < 1e-4
+    count = min(words, SHORTLIST)
+    assert (exact.sum(-1) >= count).all()
+    assert (found.topk(count // 2).indices == wanted.topk(count // 2).indices).all()
+    torch.testing.assert_close(found, PackedLinear(layer, "int8")(x), rtol=0.05, atol=0.05 * float(wanted.std()))
+    if words > SHORTLIST:
+        assert not exact.all()
+    torch.testing.assert_close(PackedHead(layer)(x[1]), found[1])  # a row does not depend on its company
+
+
+def test_a_head_shares_the_weights_it_was_made_from() -> None:
+    layer = make(96, 500, bias=False)
+    head = PackedHead(layer)
+    assert not list(head.parameters())
+    assert not head.state_dict()
+    layer.weight.zero_()
+    assert (head(torch.randn(2, 96)) == 0).sum() == 2 * SHORTLIST
 
 
 def test_a_product_that_overflows_or_is_missing_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
