@@ -153,6 +153,7 @@ class Ours:
 
 def decoding(folder: str, args: argparse.Namespace) -> list[str]:
     """Print the rows of ``generate`` against ours; how far these are from reading each weight once per token."""
+    keep_freed_memory()  # as the command line does, for both sides
     peer = Peer(folder)
     notes: list[str] = []
     settings: dict[Precision, list[tuple[int, int, float]]] = {"fp32": [(1, 1, 1.8), (5, 1, 4.0), (5, 8, 2.5)]}
@@ -193,7 +194,7 @@ def weights_per_step(model: Captioner) -> int:
     return sum(
         layer.in_features * layer.out_features * BYTES[layer.precision]
         for name, layer in model.decoder.named_modules()
-        if isinstance(layer, PackedLinear) and not name.endswith("cross_attn.kv_proj")
+        if isinstance(layer, PackedLinear) and not name.startswith("draft.") and not name.endswith("cross_attn.kv_proj")
     )
 
 
@@ -262,7 +263,7 @@ def status(name: str) -> int:
 
 def whole_folder(precision: Precision, args: argparse.Namespace) -> None:
     """Print photos per second from files to captions against the encoder alone on tensors that are ready."""
-    keep_freed_memory()  # as the command line does, for both sides
+    keep_freed_memory()
     pipe = captioner.load(precision=precision)
     paths = [path for path in find_images([args.photos]) if isinstance(path, Path)]
     paths = list(itertools.islice(itertools.cycle(paths), args.images))

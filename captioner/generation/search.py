@@ -1,12 +1,13 @@
 """Every way to write captions from an image memory, behind one function.
 
 Greedy and sampling walk (``walk.py``), beams search (``beam.py``), words that must appear are searched for
-(``constrained.py``). All of them ask the same step (``step.py``).
+(``constrained.py``). All of them ask the same step (``step.py``), which may know some words ahead (``foresight.py``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import torch
 
@@ -14,6 +15,7 @@ from captioner.config import GenerationConfig, TextConfig
 from captioner.errors import UsageError
 from captioner.generation.beam import beam_search
 from captioner.generation.constrained import constrained_search
+from captioner.generation.foresight import Foresight
 from captioner.generation.hypothesis import Hypothesis
 from captioner.generation.rules import NO_RULES, Rules
 from captioner.generation.sample import draw
@@ -74,7 +76,6 @@ def _begin(
     steps = min(config.max_tokens, decoder.config.context - 1) - len(rules.prefix)
     if steps < 1:
         raise UsageError(f"the prefix fills the decoder's {decoder.config.context} places; shorten it")
-    writing = Writing(
-        decoder, memory, text, steps=steps, captions=captions, processors=rules.processors, prefix=rules.prefix
-    )
-    return writing, steps
+    ahead = decoder.draft is not None and memory.images == captions == 1 and config.sampling is None
+    begin = Foresight if ahead else partial(Writing, captions=captions)
+    return begin(decoder, memory, text, steps=steps, processors=rules.processors, prefix=rules.prefix), steps

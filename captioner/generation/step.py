@@ -70,12 +70,14 @@ class Writing:
         if first:
             self.log_probs = log_probs[:, None, :-1].gather(-1, self.tokens[..., None]).squeeze(-1)
         self._model = log_probs[:, -1].unflatten(0, (self.images, self.captions))  # (B, K, V)
-        if not self.processors:
-            return self._model
-        processed = log_probs[:, -1]
+        return self.processed(self._model, self.tokens)
+
+    def processed(self, log_probs: Tensor, tokens: Tensor) -> Tensor:
+        """Log-probabilities (B, K, V) after captions ``tokens`` (B, K, T) as the processors leave them."""
+        processed = log_probs.flatten(0, 1)  # (N, V)
         for process in self.processors:
-            processed = process(processed, self.tokens.flatten(0, 1))
-        return processed.view_as(self._model)
+            processed = process(processed, tokens.flatten(0, 1))
+        return processed.view_as(log_probs)
 
     def advance(self, parents: Tensor, tokens: Tensor) -> None:
         """Caption k of image b goes on from caption ``parents[b, k]`` with ``tokens[b, k]``; both (B, K')."""

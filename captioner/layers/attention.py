@@ -132,7 +132,7 @@ class SelfAttention(nn.Module):
         With a cache the captions of an image fold into one axis of queries, as its slots do; it holds the prefix.
         """
         folded = x if cache is None else x.reshape(cache.keys.shape[0], -1, x.shape[-1])  # (B, K * T, D)
-        q, k, v = (split_heads(part, self.heads) for part in self.qkv_proj(folded).chunk(3, dim=-1))
+        q, k, v = self.qkv_proj(folded).view(*folded.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         if cache is not None:
             k, v = cache.append(k, v)
         elif self.prefix is not None:

@@ -89,6 +89,12 @@ class DecoderCache:
         self.visible = self.visible.gather(1, parents[..., None].expand(-1, -1, self.visible.shape[2]))
         self.captions = parents.shape[1]
 
+    def rewind(self, words: int) -> None:
+        """Forget the last ``words`` of each image's one caption."""
+        self.words -= words
+        for layer in self.layers:
+            layer.length -= words
+
     def keep(self, images: Tensor) -> None:
         """Go on with the given images (B',) only."""
         for layer in self.layers:

@@ -89,6 +89,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.config = config
         self._reads_locally = {_tiled(config.self_pattern, i) for i in range(config.layers)} != {"G"}
+        self.draft: Decoder | None = None  # a cheap likeness that may write ahead (``generation/foresight.py``)
         self.checkpointing = False  # recompute blocks in the backward pass instead of keeping their activations
         self.token_embedding = nn.Embedding(config.vocab_size, config.width)
         self.position_embedding = nn.Embedding(config.context, config.width)

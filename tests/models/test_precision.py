@@ -11,6 +11,7 @@ import torch
 from captioner.checkpoint import Checkpoint, load
 from captioner.data.sources import read_splits
 from captioner.layers.linears import PackedHead, PackedLinear, Precision
+from captioner.models import precision as precision_room
 from captioner.models.precision import for_inference
 from captioner.pipelines import CaptionPipeline
 
@@ -25,6 +26,7 @@ def features(checkpoint: Checkpoint, pixels: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_decoder_is_packed_but_for_what_decides(precision: Precision, checkpoint: Checkpoint) -> None:
     decoder = for_inference(checkpoint.model, precision).decoder
+    assert decoder.draft is None  # that is for large ones
     assert isinstance(decoder.lm_head, PackedHead if precision == "int8" else PackedLinear)
     assert decoder.lm_head.precision == ("int8" if precision == "int8" else "fp32")
     blocks = {
@@ -42,6 +44,28 @@ def test_a_convolutional_backbone_stays_fp32(precision: Precision, checkpoint: C
     vision = for_inference(checkpoint.model, precision).vision
     assert {p.dtype for p in vision.backbone.parameters()} == {torch.float32}
     torch.testing.assert_close(features(checkpoint, pixels), wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()))
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_draft_is_the_decoder_in_int8_and_shares_the_rest(
+    precision: Precision, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision_room, "MUCH", 1)
+    decoder = for_inference(checkpoint.model, precision).decoder
+    if precision != "fp32":
+        assert decoder.draft is None
+        return
+    draft = decoder.draft
+    assert draft is not None
+    packed = {layer.precision for layer in draft.modules() if isinstance(layer, PackedLinear)}
+    assert packed == {"int8"}
+    own = dict(decoder.named_parameters(remove_duplicate=False))
+    assert all(parameter is own[name.removeprefix("draft.")] for name, parameter in own.items())
+    tokens, encoded = torch.tensor([[1, 5, 9]]), checkpoint.model.encode_image(torch.randn(1, 3, 64, 64))
+    memory = decoder.remember(encoded)
+    with torch.inference_mode():
+        wanted, found = decoder(tokens, memory), draft(tokens, memory)
+    assert 0 < (found - wanted).abs().max() < 0.2 * wanted.std()
 
 
 @pytest.mark.slow
