@@ -62,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.child:
         print(json.dumps(added_memory(*args.child)))
         return
+    keep_freed_memory()  # as the command line does, for both sides; not where memory is what is measured
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True).stdout
     print(f"{processor()}, {args.threads} threads, torch {torch.__version__}, commit {commit.strip()}\n\n{HEADER}")
     with tempfile.TemporaryDirectory() as folder:
@@ -153,7 +154,6 @@ class Ours:
 
 def decoding(folder: str, args: argparse.Namespace) -> list[str]:
     """Print the rows of ``generate`` against ours; how far these are from reading each weight once per token."""
-    keep_freed_memory()  # as the command line does, for both sides
     peer = Peer(folder)
     notes: list[str] = []
     settings: dict[Precision, list[tuple[int, int, float]]] = {"fp32": [(1, 1, 1.8), (5, 1, 4.0), (5, 8, 2.5)]}
@@ -263,7 +263,6 @@ def status(name: str) -> int:
 
 def whole_folder(precision: Precision, args: argparse.Namespace) -> None:
     """Print photos per second from files to captions against the encoder alone on tensors that are ready."""
-    keep_freed_memory()
     pipe = captioner.load(precision=precision)
     paths = [path for path in find_images([args.photos]) if isinstance(path, Path)]
     paths = list(itertools.islice(itertools.cycle(paths), args.images))
