@@ -32,6 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--details", action="store_true", help="JSON lines with the confidence and the probability of every word too"
     )
     parser.add_argument("--count", type=positive, default=1, metavar="N", help="captions per photo, best first")
+    parser.add_argument(
+        "--vectors",
+        choices=("embeddings", "features"),
+        help="beside --json captions: embeddings of photo and caption in one space, or the encoder's features",
+    )
     parser.add_argument("--stream", action="store_true", help="print words as they are written, photo by photo")
     add_model(parser)
     add_folder(parser)
@@ -48,6 +53,10 @@ def run(args: argparse.Namespace) -> int:
     options = generation_options(args)
     if args.stream and (args.json or args.details or args.count > 1):
         raise UsageError("--stream prints plain words of one caption; leave out --json, --details and --count")
+    if args.vectors and (args.ray or is_folder_run(args) or not (args.json or args.details)):
+        raise UsageError(
+            "--vectors stand in JSON records on stdout; give --json, and leave out --ray, --write and the like"
+        )
     if args.ray:
         return run_ray(args, options)
     if is_folder_run(args):
@@ -71,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
             listed.append(item.id)
             yield item
 
-    results = pipe.stream(images(), count=args.count, batch_size=args.batch_size, **options)
+    results = pipe.stream(images(), count=args.count, batch_size=args.batch_size, vectors=args.vectors, **options)
     with tqdm(unit=" images", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
         for result in results:
             path = listed.popleft()

@@ -44,6 +44,9 @@ def _record(caption: Caption, *, details: bool) -> dict[str, object]:
     if details:
         record["confidence"] = round(caption.confidence, 4)
         record["words"] = [[word.text, round(word.probability, 4)] for word in caption.words]
+    for name in ("embedding", "text_embedding", "features"):
+        if (vector := getattr(caption, name)) is not None:
+            record[name] = [round(value, 6) for value in vector.tolist()]
     if caption.alternatives:
         record["alternatives"] = [_record(other, details=details) for other in caption.alternatives]
     return record

@@ -11,7 +11,7 @@ from captioner.checkpoint import Checkpoint
 from captioner.errors import UsageError
 from captioner.files import download, read_json
 from captioner.hf_import import convert
-from captioner.image_to_text.pipeline import ImageToTextPipeline
+from captioner.image_to_text.calls import ImageToTextPipeline
 from captioner.pipelines import CaptionPipeline, choose_device, load, prepared
 
 if TYPE_CHECKING:

@@ -57,6 +57,31 @@ def test_a_folder_is_walked(run: Run, photos: Path, said: list[str]) -> None:
     assert run("caption", f"{photos}/**/*.png", photos / "1.png")[1] == expected
 
 
+def test_vectors_stand_beside_captions(run: Run, photos: Path, said: list[str], taught: Path) -> None:
+    code, out, _ = run("caption", photos / "1.png", photos / "none.png", "--json", "--vectors", "features")
+    record, failed = map(json.loads, out)
+    assert code == 1
+    assert record["caption"] == said[0]
+    assert list(record) == ["path", "caption", "score", "features"]
+    assert len(record["features"]) == 32
+    assert list(failed) == ["path", "error"]
+    code, out, err = run("caption", photos / "1.png", "--json", "--vectors", "embeddings")
+    assert (code, out) == (1, [])
+    assert "has not learnt to compare photos with texts" in err[0]
+    for wrong in (["--vectors", "features"], ["--vectors", "features", "--json", "--write", "txt"]):
+        code, out, err = run("caption", photos / "1.png", *wrong)
+        assert (code, out) == (1, [])
+        assert err[0].startswith("captioner: --vectors stand in JSON records on stdout")
+    found = subprocess.run(
+        [sys.executable, "-m", "captioner", photos / "1.png", "--json", "--vectors", "embeddings", "--model", taught],
+        capture_output=True,
+        check=True,
+    )
+    record = json.loads(found.stdout)
+    for name in ("embedding", "text_embedding"):
+        assert sum(value**2 for value in record[name]) == pytest.approx(1, abs=1e-4)
+
+
 def test_details_are_json_with_every_word(run: Run, photos: Path, said: list[str]) -> None:
     code, out, _ = run("caption", photos / "1.png", "--details", "--beams", "3", "--count", "2")
     record = json.loads(out[0])
