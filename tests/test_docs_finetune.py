@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,15 +51,26 @@ def here(toy: Path, learnt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.slow
-def test_commands_run_in_order(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_commands_run_in_order(here: Path, hub: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    said: dict[str, list[str]] = {}
     for verb, *rest in commands("finetune.md"):
         quick = [part for setting in QUICK for part in ("--set", setting)] if verb == "finetune" else []
-        assert main([verb, *quick, *rest]) == 0, (verb, rest, capfd.readouterr().err)
-    out = capfd.readouterr().out.splitlines()
-    assert [line for line in out if "\t" not in line] == [
-        *(f"runs/{name}/best" for name in ("finetune", "csv", "mine", "longer", "mine", "lora", "prefix")),
-        "merged",
-        "runs/two/best",
-        "runs/too/best",
-    ]
-    assert sum("\t" in line for line in out) == 20
+        code = main([verb, *quick, *rest])
+        out, err = capfd.readouterr()
+        assert code == 0, (verb, rest, err)
+        said.setdefault(verb, []).append(out)
+        if "--before" in rest:
+            texts = [path.read_text() for path in here.glob("more/*.txt")]
+            assert len(texts) == 20
+            assert all(text.startswith("zwx drawing, ") for text in texts)
+    runs = [out.strip() for out in said["finetune"]]
+    names = ("finetune", "csv", "mine", "longer", "mine", "lora", "prefix", "two", "too")
+    assert runs == [f"runs/{name}/best" for name in names]
+    assert said["convert"] == ["merged\n"]
+    assert "CIDEr" in said["compare"][0]
+    assert all("no problems were found" in out for out in said["inspect"])
+    assert (here / "inspection.html").stat().st_size > 1000
+    assert said["push"] == [f"{hub.url}/me/my-captioner\n"]
+    printed = [out for out in said["caption"] if out]
+    assert [out.count("\t") for out in printed] == [20, 20], "by the run, and by what was pushed"
+    assert printed[0] == printed[1]
