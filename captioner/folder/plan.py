@@ -74,9 +74,11 @@ class Place:
 
 
 def place_of(paths: Sequence[str], out: str | None) -> Place:
-    """Of a single folder, that folder; of anything else, the folder the command runs in."""
-    single = len(paths) == 1 and paths[0] != "-" and os.path.isdir(paths[0])
-    root = os.path.abspath(paths[0] if single else os.curdir)
+    """Of a single folder, that folder, of a single file its own; of anything else, the folder the command runs in."""
+    root = os.path.abspath(os.curdir)
+    if len(paths) == 1 and os.path.exists(paths[0]):
+        whole = os.path.abspath(paths[0])
+        root = whole if os.path.isdir(whole) else os.path.dirname(whole)
     return Place(root=root, out=os.path.abspath(out) if out else root, beside=out is None)
 
 

@@ -95,7 +95,9 @@ def test_sidecars(tmp_path: Path) -> None:
     put(tmp_path, "cat.caption", text="\ufeffa cat")
     put(tmp_path, "cat.txt", text="tag, tag, tag")
     put(tmp_path, "sub/10.txt", "sub/2.txt", "rotated.jpg.txt", text="a thing")
+    put(tmp_path, "rotated.txt", text="of whatever has this name and a suffix")
     put(tmp_path, "LICENSE.txt", "cat.json", text="{}")
+    put(tmp_path, "review.jsonl", text='{"path": "dog.jpg", "caption": "a doubtful dog"}')
     (tmp_path / "sub/loop").symlink_to(tmp_path)
     data = read_splits(tmp_path)
     captions = {sample.name: sample.captions for sample in data.splits["all"]}

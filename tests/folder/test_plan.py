@@ -84,6 +84,9 @@ def test_names_are_below_the_folder_wherever_it_is_called_from(tmp_path: Path, m
         assert place.key(os.path.join(spelt, "a", "b.jpg")) == "a/b.jpg"
     assert place.key("other/c.jpg") == os.fspath(tmp_path / "other" / "c.jpg")
     assert place.key("https://host/a.jpg?b=c") == "https://host/a.jpg?b=c"
+    (tmp_path / "photos" / "one.zip").touch()
+    assert place_of(["photos/one.zip"], None).key("photos/one.zip!/a.jpg") == "one.zip!/a.jpg"
+    assert place_of(["-"], None).root == place_of(["photos/*.jpg"], None).root == os.fspath(tmp_path)
     assert place_of(["photos", "other"], None).key("photos/a.jpg") == "photos/a.jpg"
     elsewhere = place_of(["photos"], "results")
     assert (elsewhere.key("photos/a.jpg"), elsewhere.beside) == ("a.jpg", False)

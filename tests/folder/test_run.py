@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from captioner.data.find import find_items
+from captioner.data.sources import read_splits
 from captioner.errors import OutputError
 from captioner.folder import atomic
 from captioner.folder.outputs import journal_of
@@ -386,7 +387,16 @@ def test_photos_inside_an_archive(go: Go, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     go("txt", "jsonl", paths=[archive], out=out)
     assert records(out / "captions.jsonl")[2]["path"] == f"{archive}!/more/3.png"
-    found = list(out.rglob("*.txt"))
-    assert len(found) == 4
-    assert (out / os.fspath(archive).lstrip("/")).parent.is_dir()
+    assert len(list(out.rglob("*.txt"))) == 4
+    assert (out / "all.zip!" / "more" / "3.txt").read_text() == "photo 3.png\n"
     assert go("txt", "jsonl", paths=[archive], out=out) == []
+
+
+@pytest.mark.parametrize("output", ["txt", "caption", "jsonl", "csv", "metadata"])
+def test_what_is_written_can_be_trained_on_as_it_is(go: Go, photos: Path, output: str) -> None:
+    """And captions that were set aside for review are not."""
+    shutil.copy(photos / "1.png", photos / "doubt.png")
+    go(output, min_confidence=0.5)
+    assert (photos / "review.jsonl").exists()
+    samples = read_splits(photos).splits["all"]
+    assert {sample.name: sample.captions for sample in samples} == {n: (f"photo {Path(n).name}",) for n in NAMES}

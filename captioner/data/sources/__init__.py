@@ -128,8 +128,12 @@ def _read_folder(folder: Path) -> Dataset:
 
 
 def _caption_files(names: Sequence[str], folder: Path) -> list[Path]:
-    """Files that may hold the captions of the folder. One that shares its name with an image belongs to that image."""
+    """Files that may hold the captions of the folder.
+
+    One that shares its name with an image belongs to that image; ``review.jsonl`` holds captions that were set aside.
+    """
     images = {spelled for name in names if is_image_name(name) for spelled in (name, Path(name).stem)}
+    names = [name for name in names if not name.startswith("review.")]
     paths = [folder / name for name in names if Path(name).suffix.lower() in READERS]
     return [path for path in paths if path.suffix not in (".txt", ".json") or path.stem not in images]
 

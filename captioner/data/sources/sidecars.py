@@ -1,6 +1,7 @@
 """Images with a text file beside each: ``dog.jpg`` and ``dog.caption`` or ``dog.txt``, one caption a line.
 
-The form of diffusion trainers. Where both exist ``.caption`` wins: ``.txt`` then usually holds tags.
+The form of diffusion trainers. Where both exist ``.caption`` wins: ``.txt`` then usually holds tags. ``dog.jpg.txt``
+wins over ``dog.txt``: it tells ``dog.jpg`` from ``dog.png``.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def _images(top: Path) -> Iterator[tuple[str, str | None]]:
         names = {entry.name for entry in files}
         for entry in files:
             if is_image_name(entry.name):
-                stems = (os.path.splitext(entry.name)[0], entry.name)
+                stems = (entry.name, os.path.splitext(entry.name)[0])
                 beside = (stem + suffix for suffix in SIDECAR_SUFFIXES for stem in stems)
                 sidecar = next((name for name in beside if name in names), None)
                 yield prefix + entry.name, prefix + sidecar if sidecar else None
