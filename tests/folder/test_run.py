@@ -388,7 +388,7 @@ def test_photos_inside_an_archive(go: Go, photos: Path, tmp_path: Path) -> None:
     go("txt", "jsonl", paths=[archive], out=out)
     assert records(out / "captions.jsonl")[2]["path"] == f"{archive}!/more/3.png"
     assert len(list(out.rglob("*.txt"))) == 4
-    assert (out / "all.zip!" / "more" / "3.txt").read_text() == "photo 3.png\n"
+    assert (out / "all.zip!" / "more" / "3.png.txt").read_text() == "photo 3.png\n"
     assert go("txt", "jsonl", paths=[archive], out=out) == []
 
 
