@@ -89,7 +89,7 @@ def _work(args: argparse.Namespace, work: Run, options: dict[str, Any]) -> int:
     with progress:
         for problem in work.problems:
             progress.complain(problem)
-        for outcome in _outcomes(args, work, options):
+        for outcome in _outcomes(args, work, options, progress):
             progress.step()
             failed = failed or bool(outcome.problems)
             _tell(outcome, args, progress, quiet=quiet)
@@ -104,7 +104,7 @@ def _work(args: argparse.Namespace, work: Run, options: dict[str, Any]) -> int:
     return 1 if failed else 0
 
 
-def _outcomes(args: argparse.Namespace, work: Run, options: dict[str, Any]) -> Iterator[Outcome]:
+def _outcomes(args: argparse.Namespace, work: Run, options: dict[str, Any], progress: Progress) -> Iterator[Outcome]:
     """Of one walk, or with --watch of walks until Ctrl-C. The model is loaded for the first photo that needs it."""
     from captioner.folder.watch import Watch
 
@@ -126,6 +126,7 @@ def _outcomes(args: argparse.Namespace, work: Run, options: dict[str, Any]) -> I
                 from captioner.pipelines import load
 
                 pipe = load(args.model, device=args.device, precision=args.precision)
+                progress.begin()
             for outcome in work.go(chain([first], todo), captions, together=args.batch_size):
                 if args.watch and outcome.state == "failed":
                     watch.failed(outcome.photo)

@@ -43,6 +43,10 @@ class Progress:
             self._bar.total = max(self._bar.n + 1, self._total - self._counts.skipped - self._counts.before)
         self._bar.update()
 
+    def begin(self) -> None:
+        """The time that went into loading a model is no part of what a photo takes."""
+        self._bar.unpause()
+
     def wait(self, what: str) -> None:
         """Name what takes time without steps."""
         self._bar.set_postfix_str(what)

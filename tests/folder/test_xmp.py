@@ -82,6 +82,38 @@ def test_the_compressed_pixels_of_a_jpeg_are_the_same_bytes(tmp_path: Path) -> N
     assert path.read_bytes().endswith(b"\xff\xda" + scan)
 
 
+def test_no_photo_is_replaced_by_another_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.jpg", "a.png"):
+        path, other = draw(tmp_path / name), draw(tmp_path / f"other-{name}").read_bytes()
+        before = path.read_bytes()
+        to = writer(tmp_path)
+        for wrong in (other, before[:-300], b""):
+            monkeypatch.setattr(to, "_changed", lambda image, text, wrong=wrong: wrong)
+            with pytest.raises(OutputError, match="its pixels would change; write txt or jsonl instead"):
+                write(to, path)
+            assert path.read_bytes() == before
+
+
+def test_many_photos_many_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """exiv2 reads on in bytes that it does not keep alive: only TIFF, and only some, showed it."""
+    paths = [tmp_path / f"{n}.tif" for n in range(40)]
+    for n, path in enumerate(paths):
+        Image.effect_noise((5 + n, 60 - n), 60).convert("RGB").save(path)
+    before = [Image.open(path).tobytes() for path in paths]
+    change = Xmp._changed
+
+    def busy(self: Xmp, image: Any, text: str) -> bytes:
+        others = [bytes(5000) for _ in range(50)]  # memory that was let go of is somebody else's by now
+        return change(self, image, text) if others else b""
+
+    monkeypatch.setattr(Xmp, "_changed", busy)
+    to = writer(tmp_path, existing="overwrite")
+    for turn in range(4):
+        for n, path in enumerate(paths):
+            write(to, path, "a red circle " * (1 + (5 * n + 3 * turn) % 8))
+    assert [Image.open(path).tobytes() for path in paths] == before
+
+
 def test_a_caption_that_is_there_is_read_and_other_languages_stay(tmp_path: Path) -> None:
     path = draw(tmp_path / "a.jpg")
     image = exiv2.ImageFactory.open(path.read_bytes())

@@ -1,15 +1,20 @@
 """The caption inside the photo: XMP ``dc:description``, and IPTC's caption where the format has IPTC.
 
-A new file with the metadata changed takes the photo's place, so that a kill leaves the old one or the new one; exiv2
-copies the pixels' bytes as they are. What cannot be written into (RAW, HEIC, AVIF, GIF, BMP), is read-only, or is not
-to be touched (``--out``) gets a file ``dog.xmp``, as Adobe's programs read it.
+A new file with the metadata changed takes the photo's place, so that a kill leaves the old one or the new one. exiv2
+copies the pixels' bytes as they are; that it did is looked at before anybody's photo is replaced. What cannot be
+written into (RAW, HEIC, AVIF, GIF, BMP), is read-only, or is not to be touched (``--out``) gets a file ``dog.xmp``, as
+Adobe's programs read it.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import stat
+from dataclasses import dataclass
 from typing import Any
+
+from PIL import Image
 
 from captioner.data.paths import shown
 from captioner.errors import MissingExtraError, OutputError
@@ -26,6 +31,14 @@ LONGEST = 2000  # bytes of an IPTC caption
 _EMBEDDED = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".tif", ".tiff", ".jp2"))
 
 
+@dataclass(frozen=True)
+class _Opened:
+    """exiv2's image, and the bytes that it goes on reading without keeping them alive."""
+
+    image: Any
+    data: bytes = b""
+
+
 class Xmp:
     name = "xmp"
 
@@ -35,23 +48,28 @@ class Xmp:
     def slot(self, photo: Photo) -> Slot:
         """The photo itself, or its file ``.xmp``; and the description in it."""
         if photo.path is not None and self._may_change(photo.path):
-            image = self._open(os.fspath(photo.path))
-            if image is not None and image.checkMode(self._exiv2.MetadataId.Xmp) == self._exiv2.AccessMode.ReadWrite:
-                return Slot(os.fspath(photo.path), _description(image))
+            found = self._open(os.fspath(photo.path))
+            readable = self._exiv2.MetadataId.Xmp, self._exiv2.AccessMode.ReadWrite
+            if found is not None and found.image.checkMode(readable[0]) == readable[1]:
+                return Slot(os.fspath(photo.path), _description(found.image))
         file = self._neighbours.file(photo, ".xmp")
-        image = self._open(file) if os.path.exists(file) else None
-        return Slot(file, _description(image) if image is not None else "")
+        found = self._open(file) if os.path.exists(file) else None
+        return Slot(file, _description(found.image) if found is not None else "")
 
     def write(self, entry: Entry, token: str) -> None:
         slot = entry.slots[self.name]
         text = self._plan.combine(slot.old, self._plan.compose(entry.said[0].text, entry.id))
         text = text.encode("utf-8", "replace").decode()
         exists = os.path.exists(slot.file)
-        image = self._open(slot.file) if exists else self._exiv2.ImageFactory.create(self._exiv2.ImageType.xmp)
-        if image is None:
+        found = self._open(slot.file) if exists else _Opened(self._exiv2.ImageFactory.create(self._exiv2.ImageType.xmp))
+        if found is None:
             raise OutputError(f"cannot write into {shown(slot.file)}: its metadata is damaged; remove or convert it")
         try:
-            data = self._changed(image, text)
+            data = self._changed(found.image, text)
+            if not slot.file.lower().endswith(".xmp") and not same_pixels(found.data, data):
+                raise OutputError(
+                    f"cannot write into {shown(slot.file)}: its pixels would change; write txt or jsonl instead"
+                )
             if not exists:
                 os.makedirs(os.path.dirname(slot.file), exist_ok=True)
             replace_file(slot.file, [data], token)
@@ -75,15 +93,16 @@ class Xmp:
         image.io().munmap()
         return data
 
-    def _open(self, path: str) -> Any:
+    def _open(self, path: str) -> _Opened | None:
         """The file in memory, its metadata read; None for one that exiv2 does not know."""
         try:
             with open(path, "rb") as file:
-                image = self._exiv2.ImageFactory.open(file.read())
+                data = file.read()
+            image = self._exiv2.ImageFactory.open(data)
             image.readMetadata()
         except (OSError, self._exiv2.Exiv2Error):
             return None
-        return image
+        return _Opened(image, data)
 
     def _may_change(self, path: os.PathLike[str]) -> bool:
         """Whether a photo may be written into: its kind, its mode (also for root, who could) and its folder's."""
@@ -103,6 +122,28 @@ def _description(image: Any) -> str:
         return ""
     texts = dict(xmp[DESCRIPTION].value())
     return str(texts.get("x-default") or next(iter(texts.values()), ""))
+
+
+def same_pixels(old: bytes, new: bytes) -> bool:
+    """Whether two files hold the same picture: of JPEGs the compressed data, of others what Pillow makes of them."""
+    scans = _scans(old), _scans(new)
+    if scans[0] is not None or scans[1] is not None:
+        return scans[0] == scans[1]
+    try:
+        with Image.open(io.BytesIO(old)) as before, Image.open(io.BytesIO(new)) as after:
+            return (before.mode, before.size, before.tobytes()) == (after.mode, after.size, after.tobytes())
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return False
+
+
+def _scans(data: bytes) -> bytes | None:
+    """All of a JPEG from its first scan on; None for what is no JPEG."""
+    place = 2
+    while data[:2] == b"\xff\xd8" and data[place : place + 1] == b"\xff":
+        if data[place + 1] == 0xDA:
+            return data[place:]
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return None
 
 
 def _library() -> Any:
