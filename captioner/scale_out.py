@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import re
+import socket
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -36,7 +37,7 @@ ROWS = 64  # of a block of named files: so many are captioned anew where a worke
 
 
 def connect(address: str) -> None:
-    """Join a Ray cluster: ``auto``, ``host:port``, ``ray://host:port``, or ``local`` for one of this machine's cores.
+    """Join a Ray cluster: ``auto``, ``host:port``, or ``local`` for one of this machine's cores.
 
     Raises ``MissingExtraError`` without Ray, ``UsageError`` where no cluster answers.
     """
@@ -45,7 +46,10 @@ def connect(address: str) -> None:
     ray.data.DataContext.get_current().enable_progress_bars = sys.stderr.isatty()
     if ray.is_initialized():
         return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
+        if host and port.isdigit():  # Ray itself would go on trying for minutes
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
         ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, logging_level="warning")
     except Exception as error:  # Ray raises ConnectionError, ValueError, RuntimeError ... by kind of address
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]

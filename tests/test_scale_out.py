@@ -6,7 +6,9 @@ import importlib.util
 import io
 import json
 import os
+import re
 import signal
+import socket
 import tarfile
 import threading
 import time
@@ -185,6 +187,20 @@ def test_what_every_worker_would_stumble_over_is_said_at_once(monkeypatch: pytes
         caption_dataset(None, model=learnt, workers=0)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="there are no images to caption"):
         read([])
+
+
+@pytest.mark.skipif(not HERE, reason="ray is not installed")
+def test_a_cluster_that_does_not_answer_is_said_soon(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # not listening
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        began = time.monotonic()
+        assert main(["caption", "photo.jpg", "--ray", address]) == 1
+    assert time.monotonic() - began < 30
+    error = capsys.readouterr().err
+    assert re.search(
+        rf"^captioner: no Ray cluster answers at '{address}' \(.*refused\); start one, or say local$", error, re.M
+    )
 
 
 def test_without_ray(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,7 +30,7 @@ def add_ray(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--ray",
         metavar="ADDRESS",
-        help="caption on this Ray cluster (auto, host:port, ray://host:port, or local); --write parquet or jsonl goes "
+        help="caption on this Ray cluster (auto, host:port, or local); --write parquet or jsonl goes "
         "to the folder --out, else rows are printed",
     )
     group.add_argument("--workers", type=positive, metavar="N", help="models at work (default: as many as fit)")
