@@ -22,6 +22,7 @@ _ALONE = (
     "shard",
     "watch",
     "dry_run",
+    "report",
 )
 
 
