@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from captioner.checkpoint import Checkpoint, save
     from captioner.errors import CaptionerError, ImageError
     from captioner.evaluation.evaluate import evaluate
+    from captioner.folder.call import caption_folder
     from captioner.hub import push_to_hub
     from captioner.image_to_text import pipeline
     from captioner.pipelines import CaptionPipeline, load
@@ -33,6 +34,7 @@ _NAMES = {
     "CaptionerError": "captioner.errors",
     "Checkpoint": "captioner.checkpoint",
     "ImageError": "captioner.errors",
+    "caption_folder": "captioner.folder.call",
     "caption_series": "captioner.series",
     "evaluate": "captioner.evaluation.evaluate",
     "load": "captioner.pipelines",
@@ -48,6 +50,7 @@ __all__ = [
     "Checkpoint",
     "ImageError",
     "__version__",
+    "caption_folder",
     "caption_series",
     "evaluate",
     "load",
