@@ -45,6 +45,8 @@ OPTIONAL = (
     "peft",
     "jieba",
     "exiv2",
+    "pillow_heif",
+    "av",
 )
 HEAVY = ("torch", "torchvision", "timm", "transformers", "accelerate", "tensorboard", "pyarrow", "peft")
 HEAVY += ("pandas", "polars", "ray")

@@ -30,8 +30,9 @@ MAX_PIXELS = 200_000_000
 """More pixels than any camera makes. A decoded image takes three bytes for each, whatever the size of its file."""
 
 # Formats with a signature, in order of frequency. Pillow knows more, but some of them take any file for theirs (TGA),
-# start other programs (EPS) or are documents. HEIF is there only if the application has registered a reader for it.
+# start other programs (EPS) or are documents.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "HEIF", "JPEG2000", "PPM", "QOI", "ICO")
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 
 
 def open_image(source: ImageSource, *, min_side: int | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -158,7 +159,7 @@ def _identify(stream: BinaryIO) -> Image.Image:
         raise Refused("it is opened in text mode; open it with mode 'rb'")
     recognised = None
     for name in _FORMATS:
-        factory, accept = Image.OPEN.get(name, (None, None))
+        factory, accept = _heif() if name == "HEIF" else Image.OPEN.get(name, (None, None))
         if factory is None or accept is None or not _accepted(accept, prefix):
             continue
         stream.seek(0)
@@ -166,11 +167,26 @@ def _identify(stream: BinaryIO) -> Image.Image:
             return factory(stream, "")
         except (SyntaxError, IndexError, TypeError, struct.error):
             recognised = name
+    if _is_heif(prefix) and _heif()[0] is None:
+        raise Refused("it is a HEIC photo, which needs pillow-heif: pip install 'captioner[heif]'")
+    if prefix[4:12] in (b"ftypavif", b"ftypavis") and not recognised:
+        raise Refused("it is an AVIF photo, which needs a newer Pillow: pip install -U pillow")
     if recognised:
         raise Refused(f"its {recognised} header is damaged or cut off")
-    if prefix[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypmsf1", b"ftypavif"):
-        raise Refused("it is a HEIC or AVIF photo, which this installation cannot read; convert it to JPEG first")
     raise Refused("it is not an image, or of a format that is not supported")
+
+
+def _heif() -> tuple[Any, Callable[[bytes], bool] | None]:
+    """What Pillow would register; Nones without the package. It is not registered: that would change all of Pillow."""
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError:
+        return None, None
+    return HeifImageFile, _is_heif
+
+
+def _is_heif(prefix: bytes) -> bool:
+    return prefix[4:8] == b"ftyp" and prefix[8:12] in _HEIF_BRANDS
 
 
 def _accepted(accept: Callable[[bytes], Any], prefix: bytes) -> bool:

@@ -6,6 +6,7 @@ import io
 import os
 import socket
 import struct
+import sys
 import threading
 import warnings
 import zlib
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageDraw
 
-from captioner.data.images import open_image
+from captioner.data.images import image_size, open_image
 from captioner.errors import ImageError
 
 # Upright pixels from stored ones, as the EXIF specification defines the tag's values.
@@ -81,6 +82,32 @@ def test_orientation_is_applied_once(kind: str, orientation: int) -> None:
         x, y = x * image.width // 4, y * image.height // 4
         assert np.abs(np.array(image.getpixel((x, y))) - expected[y, x]).max() < 25
     assert np.array_equal(np.asarray(open_image(image)), np.asarray(image))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_heic_is_upright(orientation: int) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = io.BytesIO()
+    heif.from_pillow(photo()).save(data, quality=95, exif=exif.tobytes())
+    image = open_image(data)
+    expected = UPRIGHT[orientation](np.asarray(photo()).astype(int))
+    assert image.size == image_size(data) == expected.shape[1::-1]
+    for x, y in [(x * image.width // 4, y * image.height // 4) for x in (1, 3) for y in (1, 3)]:
+        assert np.abs(np.array(image.getpixel((x, y))) - expected[y, x]).max() < 25
+    assert "HEIF" not in Image.OPEN, "Pillow is as it was"
+    whole = data.getvalue()
+    for part in (16, 24, 100, len(whole) // 2, len(whole) - 3):
+        assert any(word in refusal(whole[:part]) for word in ("cut off", "truncated", "damaged"))
+
+
+def test_what_to_install_for_heic_and_avif(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    for brand in (b"heic", b"mif1"):
+        assert refusal(b"\0\0\0\x18ftyp" + brand + bytes(40)).endswith("pillow-heif: pip install 'captioner[heif]'")
+    monkeypatch.setitem(Image.OPEN, "AVIF", (Image.OPEN["AVIF"][0], lambda prefix: "not supported"))
+    assert refusal(b"\0\0\0\x18ftypavif" + bytes(40)).endswith("needs a newer Pillow: pip install -U pillow")
 
 
 def test_damaged_exif_is_ignored() -> None:
@@ -261,7 +288,7 @@ def test_refusals_name_the_file_and_the_reason(tmp_path: Path) -> None:
         "note.jpg": "not an image",
         "link.jpg": "a link to a file that does not exist",
         "circle.jpg": "symbolic links",
-        "phone.heic": "convert it to JPEG",
+        "phone.heic": "its HEIF header is damaged or cut off",
         "empty.jpg/x.jpg": "not a directory",
         "x" * 5000: "too long",
         "a\0b": "cannot be the name",

@@ -1,0 +1,162 @@
+"""Fuzz the reading of images and archives, guided by what code an input reaches; by hand, not in CI.
+
+::
+
+    pip install atheris
+    python scripts/fuzz_images.py /tmp/corpus -max_total_time=600 -timeout=20 -rss_limit_mb=3072
+
+Makes seeds of every format in the folder where it is empty, and stops at the first input whose outcome is neither an
+image nor an ``ImageError``: another exception, a crash of a decoder, 20 seconds, 3 GB. What libFuzzer prints when it is
+done (``stat::number_of_executed_units``) and what was found stands in ``docs/hard-input.md``.
+
+Pillow's Python is instrumented, its C decoders are not: there atheris guides by the Python around them alone.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import atheris
+
+for name in ("tarfile", "zipfile"):  # imported by others already, and then without being instrumented
+    sys.modules.pop(name, None)
+
+with atheris.instrument_imports(include=["PIL", "captioner.data", "zipfile", "tarfile"]):
+    import tarfile
+    import zipfile
+
+    from PIL import Image, ImageCms
+
+    from captioner.data import archives, images
+    from captioner.data.items import Item
+    from captioner.errors import ImageError
+
+    Image.init()  # Pillow's plugins come here, else later and without being instrumented
+
+MOST = 4_000_000  # pixels of an input that is decoded: time goes into many inputs, not into large ones
+_place = Path(tempfile.mkdtemp()) / "input"
+
+
+def one_input(data: bytes) -> None:
+    """A zip or tar is walked, everything else is an image."""
+    if data[:2] == b"PK" or data[257:262] == b"ustar" or data[:3] in (b"\x1f\x8b\x08", b"BZh"):
+        _place.write_bytes(data)
+        for item in archives.in_archive(_place):
+            assert item.id.startswith(str(_place)), item.id
+            _read(item)
+    else:
+        _read(data)
+
+
+def _read(source: bytes | Item) -> None:
+    sizes = []
+    for reader in (_size, _whole, _drafted):
+        try:
+            sizes.append(reader(source))
+        except ImageError as error:
+            told = str(error)
+            sizes.append(None)
+        else:
+            continue
+        assert told.startswith("cannot read "), ascii(told)
+        assert told.isprintable(), ascii(told)
+    size, whole, drafted = sizes
+    assert whole is None or size == whole, f"{size} by the header, {whole} decoded"
+    assert (whole is None) == (drafted is None), "min_side decides whether an image can be read"
+
+
+def _size(source: bytes | Item) -> tuple[int, int]:
+    return images.image_size(source)
+
+
+def _whole(source: bytes | Item) -> tuple[int, int]:
+    image = images.open_image(source, max_pixels=MOST)
+    assert (image.mode, image.info) == ("RGB", {})
+    return image.size
+
+
+def _drafted(source: bytes | Item) -> tuple[int, int]:
+    return images.open_image(source, min_side=32, max_pixels=MOST).size
+
+
+def seeds() -> Iterator[bytes]:
+    """Small files of every format that is read, and archives of a few of them."""
+    noise = Image.effect_noise((40, 30), 90)
+    rgb = Image.merge("RGB", (noise, noise.rotate(180), noise.transpose(Image.Transpose.FLIP_LEFT_RIGHT)))
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "a photo"
+    icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    alpha, palette = rgb.convert("RGBA"), rgb.quantize(8)
+    alpha.putalpha(noise)
+    frames = {"save_all": True, "append_images": [rgb.rotate(90)]}
+    kinds: list[tuple[Image.Image, str, dict[str, object]]] = [
+        (rgb, "JPEG", {"exif": exif, "icc_profile": icc}),
+        (rgb, "JPEG", {"progressive": True, "icc_profile": lab}),
+        (rgb.convert("CMYK"), "JPEG", {}),
+        (noise, "JPEG", {}),
+        (rgb, "MPO", frames),
+        (alpha, "PNG", {"exif": exif, "icc_profile": icc}),
+        (palette, "PNG", {"transparency": 3, "bits": 4}),
+        (noise.convert("I;16"), "PNG", {}),
+        (rgb, "PNG", {**frames, "disposal": 1}),
+        (alpha, "WEBP", {"exif": exif, "icc_profile": icc}),
+        (rgb, "WEBP", {"lossless": True, **frames}),
+        (palette, "GIF", {"transparency": 1}),
+        (rgb.quantize(16), "GIF", frames),
+        (rgb, "BMP", {}),
+        (palette, "BMP", {}),
+        (noise.convert("1"), "BMP", {}),
+        (alpha, "DIB", {}),
+        (rgb, "AVIF", {"exif": exif}),
+        (alpha, "JPEG2000", {}),
+        (rgb, "PPM", {}),
+        (noise.convert("I"), "PPM", {}),
+        (alpha, "ICO", {"sizes": [(16, 16)]}),
+        (rgb, "ICO", {"sizes": [(16, 16)], "bitmap_format": "bmp"}),
+        (noise.convert("F"), "TIFF", {}),
+        (rgb.convert("LAB"), "TIFF", {"icc_profile": lab}),
+        (rgb.convert("CMYK"), "TIFF", {"exif": exif}),
+        *((rgb, "TIFF", {"compression": name}) for name in ("tiff_lzw", "tiff_deflate", "jpeg", "packbits")),
+        (noise.convert("1"), "TIFF", {"compression": "group4"}),
+        (rgb, "TIFF", {"save_all": True, "append_images": [rgb.rotate(180)]}),
+    ]
+    files = {}
+    for number, (image, form, options) in enumerate(kinds):
+        stream = io.BytesIO()
+        image.copy().save(stream, form, **options)  # what one format leaves in an image confuses another
+        files[f"{number}.{form.lower()}"] = stream.getvalue()
+    yield from files.values()
+    few = dict(list(files.items())[5:20:5])
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2):
+        stream = io.BytesIO()
+        with zipfile.ZipFile(stream, "w", method) as archive:
+            for name, data in few.items():
+                archive.writestr(name, data)
+        yield stream.getvalue()
+    for mode, form in (("w", tarfile.GNU_FORMAT), ("w", tarfile.PAX_FORMAT), ("w:gz", tarfile.PAX_FORMAT)):
+        stream = io.BytesIO()
+        with tarfile.open(fileobj=stream, mode=mode, format=form) as tar:  # type: ignore[call-overload]
+            for name, data in few.items():
+                info = tarfile.TarInfo(f"{'ü' * 60}/{name}")
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+        yield stream.getvalue()
+
+
+def main() -> None:
+    corpus = Path(next((word for word in sys.argv[1:] if not word.startswith("-")), ""))
+    if corpus.is_dir() and not os.listdir(corpus):
+        for number, data in enumerate(seeds()):
+            (corpus / f"seed-{number}").write_bytes(data)
+    atheris.Setup(sys.argv, one_input)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
