@@ -18,6 +18,7 @@ from PIL import Image
 
 from captioner.data.items import Item, Refused, open_file, refusal
 from captioner.data.paths import IMAGE_SUFFIXES, Unreadable, find_images
+from captioner.data.png import is_overfull, without_texts
 from captioner.data.rgb import to_rgb, upright_size
 from captioner.data.urls import is_url, of_url
 from captioner.errors import ImageError
@@ -27,7 +28,7 @@ __all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "ImageSource", "Unreadable", "find_im
 ImageSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | Item
 
 MAX_PIXELS = 200_000_000
-"""More pixels than any camera makes. A decoded image takes three bytes for each, whatever the size of its file."""
+"""More pixels than any camera makes. A decoded image takes four bytes for each, whatever the size of its file."""
 
 # Formats with a signature, in order of frequency. Pillow knows more, but some of them take any file for theirs (TGA),
 # start other programs (EPS) or are documents.
@@ -56,13 +57,14 @@ def open_image(source: ImageSource, *, min_side: int | None = None, max_pixels: 
     with _quiet_pillow(), _named_errors(source):
         given = _given(source)
         if isinstance(given, Image.Image):
-            return _decode(given, max_pixels)
+            return _decode(given, max_pixels, keep=True)
         with _binary(given) as stream:
-            image = _identify(stream)
-            if min_side is not None:
-                _check_size(image, max_pixels)
-                image.draft(None, (max(1, min_side), max(1, min_side)))
-            return _decode(image, max_pixels)
+            try:
+                return _read(stream, min_side, max_pixels)
+            except ValueError as error:
+                if not is_overfull(error):
+                    raise
+                return _read(without_texts(stream), min_side, max_pixels)
 
 
 def image_size(source: ImageSource) -> tuple[int, int]:
@@ -75,7 +77,12 @@ def image_size(source: ImageSource) -> tuple[int, int]:
         if isinstance(given, Image.Image):
             return upright_size(given)
         with _binary(given) as stream:
-            return upright_size(_identify(stream))
+            try:
+                return upright_size(_identify(stream))
+            except ValueError as error:
+                if not is_overfull(error):
+                    raise
+                return upright_size(_identify(without_texts(stream)))
 
 
 def _given(source: ImageSource) -> str | os.PathLike[str] | bytes | BinaryIO | Image.Image:
@@ -119,6 +126,8 @@ def _reason(error: Exception) -> str:
         return "permission denied"
     if "truncated" in text.lower() or isinstance(error, (EOFError, struct.error)):
         return "the file is truncated"
+    if "could not create decoder" in text:  # of a WebP
+        return "the file is truncated or damaged"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     return f"the file is damaged or of an unsupported kind ({text})"
@@ -152,6 +161,7 @@ def _identify(stream: BinaryIO) -> Image.Image:
     ``Image.open`` would also apply Pillow's global pixel limit, lower than ours, and fall back to formats not wanted.
     """
     Image.init()
+    stream.seek(0)
     prefix = stream.read(16)
     if not prefix:
         raise Refused("it is empty")
@@ -204,10 +214,18 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
         raise Refused(f"its {size} pixels are more than the limit of {max_pixels / 1e6:g} megapixels")
 
 
-def _decode(image: Image.Image, max_pixels: int) -> Image.Image:
+def _read(stream: BinaryIO, min_side: int | None, max_pixels: int) -> Image.Image:
+    image = _identify(stream)
+    if min_side is not None:
+        _check_size(image, max_pixels)
+        image.draft(None, (max(1, min_side), max(1, min_side)))
+    return _decode(image, max_pixels, keep=False)
+
+
+def _decode(image: Image.Image, max_pixels: int, *, keep: bool) -> Image.Image:
     _check_size(image, max_pixels)
     image.load()
-    return to_rgb(image)
+    return to_rgb(image, keep=keep)
 
 
 _quiet_lock = threading.Lock()

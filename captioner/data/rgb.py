@@ -19,12 +19,15 @@ _TO_UPRIGHT = {
 _ORIENTATION_TAG = 0x0112
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """A new RGB image without metadata, else its orientation or profile would be applied again by the next reader."""
+def to_rgb(image: Image.Image, *, keep: bool = True) -> Image.Image:
+    """A new RGB image without metadata, else its orientation or profile would be applied again by the next reader.
+
+    Where ``image`` need not be kept its pixels may become those of the new one, which halves the memory of large ones.
+    """
     profile = image.info.get("icc_profile")
     rgb = _to_srgb(_opaque(_upright(image)), profile)
     if rgb is image:
-        rgb = image.copy()
+        rgb = image.copy() if keep else image._new(image.im)  # a plain image, whatever the format's own class
     rgb.info = {}
     return rgb
 

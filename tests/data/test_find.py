@@ -162,6 +162,9 @@ def test_damaged_zips(tmp_path: Path) -> None:
     assert "it is encrypted; unpack the archive with its password" in told(tmp_path, "c.zip")[0]
     (tmp_path / "d.zip").write_bytes(strange)
     assert "compressed in a way that this Python cannot read" in told(tmp_path, "d.zip")[0]
+    nameless = zipped(tmp_path / "g.zip", {"nameless": b"", "a.png": picture()}, 0).read_bytes()
+    (tmp_path / "g.zip").write_bytes(nameless.replace(b"nameless", b"\0ameless"))
+    assert told(tmp_path, "g.zip") == ["g.zip!/a.png -> 3"], "found by fuzzing"
     os.mkfifo(tmp_path / "e.zip")
     (tmp_path / "f.zip").touch()
     assert told(tmp_path, "e.zip", "f.zip") == [

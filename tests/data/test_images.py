@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageDraw
+from PIL.PngImagePlugin import PngInfo
 
 from captioner.data.images import image_size, open_image
 from captioner.errors import ImageError
@@ -86,18 +87,15 @@ def test_orientation_is_applied_once(kind: str, orientation: int) -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_heic_is_upright(orientation: int) -> None:
-    heif = pytest.importorskip("pillow_heif")
     exif = Image.Exif()
     exif[0x0112] = orientation
-    data = io.BytesIO()
-    heif.from_pillow(photo()).save(data, quality=95, exif=exif.tobytes())
-    image = open_image(data)
+    whole = heic(photo(), exif=exif.tobytes())
+    image = open_image(whole)
     expected = UPRIGHT[orientation](np.asarray(photo()).astype(int))
-    assert image.size == image_size(data) == expected.shape[1::-1]
+    assert image.size == image_size(whole) == expected.shape[1::-1]
     for x, y in [(x * image.width // 4, y * image.height // 4) for x in (1, 3) for y in (1, 3)]:
         assert np.abs(np.array(image.getpixel((x, y))) - expected[y, x]).max() < 25
     assert "HEIF" not in Image.OPEN, "Pillow is as it was"
-    whole = data.getvalue()
     for part in (16, 24, 100, len(whole) // 2, len(whole) - 3):
         assert any(word in refusal(whole[:part]) for word in ("cut off", "truncated", "damaged"))
 
@@ -108,6 +106,37 @@ def test_what_to_install_for_heic_and_avif(monkeypatch: pytest.MonkeyPatch) -> N
         assert refusal(b"\0\0\0\x18ftyp" + brand + bytes(40)).endswith("pillow-heif: pip install 'captioner[heif]'")
     monkeypatch.setitem(Image.OPEN, "AVIF", (Image.OPEN["AVIF"][0], lambda prefix: "not supported"))
     assert refusal(b"\0\0\0\x18ftypavif" + bytes(40)).endswith("needs a newer Pillow: pip install -U pillow")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "HEIF", "WEBP"])
+def test_what_comes_back_is_a_plain_image_of_its_own(kind: str, tmp_path: Path) -> None:
+    data = encoded(photo(), kind) if kind != "HEIF" else heic(photo())
+    image = open_image(data)
+    assert type(image) is Image.Image
+    assert (image.info, dict(image.getexif())) == ({}, {})
+    image.putpixel((0, 0), (1, 2, 3))
+    assert open_image(data).getpixel((0, 0)) != (1, 2, 3)
+    image.save(tmp_path / "a.png")
+    given = photo()
+    open_image(given).putpixel((0, 0), (1, 2, 3))
+    assert given.getpixel((0, 0)) == (250, 0, 0), "the caller's image is as it was"
+
+
+def heic(image: Image.Image, **options: object) -> bytes:
+    data = io.BytesIO()
+    pytest.importorskip("pillow_heif").from_pillow(image).save(data, quality=95, **options)
+    return data.getvalue()
+
+
+def test_texts_too_large_for_pillow_are_left_out() -> None:
+    info = PngInfo()
+    info.add_text("workflow", "x" * (2 << 20), zip=True)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for options in ({"pnginfo": info}, {"icc_profile": bytes(2 << 20)}):
+        data = encoded(photo(), "PNG", exif=exif, **options)
+        assert open_image(data).size == image_size(data) == (48, 32)
+        assert "truncated" in refusal(data[: len(data) // 2])
 
 
 def test_damaged_exif_is_ignored() -> None:

@@ -1,0 +1,135 @@
+"""Rows of what lies inside archives or behind addresses."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import lzma
+import tarfile
+import zipfile
+
+from case import CAPTION, TRUNCATED, Case
+from images import encoded, photo
+
+
+def inside() -> list[Case]:
+    """Archives that are named; what they hold is called as it is there, what is wrong with them by their own name."""
+    data = encoded(photo(8, 8), "PNG")
+    bomb = "it unpacks to more than 200 times its size, as no photos do"
+    cut_off = "the archive is damaged or cut off"
+    good = tarred({f"{n}.png": data for n in range(3)})
+    damaged = good[:2048] + b"x" * 512 + good[2560:]
+    locked, strange, lie = (bytearray(zipped({"photo.png": data})) for _ in range(3))
+    central = lie.index(b"PK\1\2")
+    locked[central + 8] |= 1
+    strange[central + 10] = 99
+    lie[60] ^= 0xFF
+    upwards = zipped(
+        {"../../up.png": data, "/root.png": data, "in/in.zip": zipped({"photo.png": data}), "C:\\c.png": data}
+    )
+    link = tarfile.TarInfo("link.png")
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    header = tarfile.TarInfo("header")
+    header.type, header.size = tarfile.XHDTYPE, 1 << 40
+
+    def of(name: str, what: str, content: bytes, members: dict[str, str]) -> list[Case]:
+        first, *rest = [(f"inside/{name}{member}", outcome) for member, outcome in members.items()]
+        return [
+            Case(name=first[0], what=what, outcome=first[1], make=lambda _: None, archive=(f"inside/{name}", content)),
+            *(Case(name=found, what=what, outcome=outcome, make=lambda _: None) for found, outcome in rest),
+        ]
+
+    return [
+        *of(
+            "up.zip",
+            "a zip whose names lead upwards, and with a zip in it",
+            upwards,
+            {"!/../../up.png": CAPTION, "!/root.png": CAPTION, "!/C:\\c.png": CAPTION},
+        ),
+        *of("bomb.zip", "a zip of 200 MB in 200 kB", zipped({"bomb.png": bytes(200 << 20)}), {"!/bomb.png": bomb}),
+        *of(
+            "bomb.tar.gz",
+            "the same in a tar.gz",
+            gzip.compress(tarred({"bomb.png": bytes(128 << 20)}), 1),
+            {"!/bomb.png": "its 134 MB are more than the 67 that are read", "!/": bomb},
+        ),
+        *of(
+            "locked.zip",
+            "a zip with a password",
+            bytes(locked),
+            {"!/photo.png": "it is encrypted; unpack the archive with its password first"},
+        ),
+        *of(
+            "strange.zip",
+            "a zip of an unknown compression",
+            bytes(strange),
+            {"!/photo.png": "it is compressed in a way that this Python cannot read; unpack the archive first"},
+        ),
+        *of("crc.zip", "a zip with a flipped bit", bytes(lie), {"!/photo.png": cut_off}),
+        *of("half.zip", "half a zip", upwards[: len(upwards) // 2], {"": cut_off}),
+        *of("empty.zip", "a zip without photos", zipped({"notes.txt": b""}), {"": "the archive holds no images"}),
+        *of("text.zip", "text called .zip", b"no archive", {"": cut_off}),
+        *of(
+            "damaged.tar",
+            "a tar damaged at its third photo",
+            damaged,
+            {"!/0.png": CAPTION, "!/1.png": CAPTION, "!/": cut_off},
+        ),
+        *of(
+            "cut.tar",
+            "a tar cut off in its second photo",
+            good[:1560],
+            {"!/0.png": CAPTION, "!/1.png": TRUNCATED, "!/": cut_off},
+        ),
+        *of(
+            "twice.tar",
+            "a tar with a name twice",
+            tarred({"a.png": data})[:1024] + tarred({"a.png": data}),
+            {"!/a.png": CAPTION, "!/a.png#2": CAPTION},
+        ),
+        *of(
+            "link.tar",
+            "a tar of a link to a file outside",
+            link.tobuf() + bytes(1024),
+            {"": "the archive holds no images"},
+        ),
+        *of("header.tar", "a tar with a header of 1 TB", header.tobuf() + bytes(1024), {"": cut_off}),
+        *of(
+            "photos.tar.xz",
+            "a tar.xz",
+            lzma.compress(good),
+            {"": "it is compressed by xz or zstd; unpack it to a plain tar first"},
+        ),
+    ]
+
+
+def tarred(members: dict[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as file:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            file.addfile(info, io.BytesIO(data))
+    return stream.getvalue()
+
+
+def zipped(members: dict[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, data in members.items():
+            file.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
+    return stream.getvalue()
+
+
+def addresses() -> list[Case]:
+    """URLs without a server; those of a server are in tests/data/test_urls.py."""
+    found = {
+        "http://127.0.0.1:1/photo.jpg": ("a server that is not there", "the connection failed"),
+        "https://photos.invalid/photo.jpg": (
+            "a server that is not known",
+            "its server is not known; check the address and the network",
+        ),
+        "http://": ("no server", "this cannot be an address"),
+        "http://[::1/photo.jpg": ("half an address", "this cannot be an address"),
+    }
+    return [Case(name=url, what=what, outcome=outcome, make=lambda _: None) for url, (what, outcome) in found.items()]

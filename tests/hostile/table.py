@@ -1,0 +1,77 @@
+"""The table of hard input: files that are damaged, odd or hostile, and what the user sees of each.
+
+``python tests/hostile/table.py`` writes it into docs/hard-input.md; a test says when that is out of date.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from case import Case
+from files import cut, kinds, lies, metadata, sizes
+from inside import addresses, inside
+from places import names, places
+
+
+@cache
+def cases() -> tuple[Case, ...]:
+    return (*cut(), *sizes(), *kinds(), *metadata(), *lies(), *names(), *places(), *inside(), *addresses())
+
+
+def build(top: Path) -> list[str]:
+    """Make all the files below a folder and return what is given to the command: the folder, archives, addresses."""
+    given = []
+    for case in cases():
+        path = top / case.archive[0] if case.archive else top / case.name
+        if case.archive:
+            given.append(str(path))
+        elif is_address(case.name):
+            given.append(case.name)
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(case.archive[1]) if case.archive else case.make(path)
+    return [str(top), *given]
+
+
+def is_address(name: str) -> bool:
+    return name.startswith("http") and "/" in name[:8]
+
+
+def markdown() -> str:
+    """The table as it stands in the documentation."""
+    lines = ["| file | what it is | what is said |", "|---|---|---|"]
+    sections: dict[tuple[str, str], list[str]] = {}
+    for case in cases():
+        if case.name.startswith("cut/"):
+            sections.setdefault((case.name.rpartition("/")[2], case.outcome), []).append(case.what)
+        else:
+            lines.append(_row(case.shown or case.name, case.what, case.outcome))
+    cut_off = [
+        _row(
+            f"cut/*/{name}", f"{name.rpartition('.')[2].upper()}, cut in the middle of its {', '.join(parts)}", outcome
+        )
+        for (name, outcome), parts in sections.items()
+    ]
+    return "\n".join([*lines[:2], *cut_off, *lines[2:]]) + "\n"
+
+
+def _row(name: str, what: str, outcome: str) -> str:
+    said = outcome or "nothing: it is no photo of this run, or one that it has already"
+    return f"| `{name.replace('|', chr(92) + '|').replace('`', chr(39))}` | {what} | {said} |"
+
+
+def page(text: str) -> str:
+    """The page with the table between its marks replaced by this one."""
+    before, start, rest = text.partition("<!-- table -->\n")
+    _, end, after = rest.partition("<!-- end of table -->\n")
+    assert start + end, "docs/hard-input.md has lost the marks around its table"
+    return before + start + markdown() + end + after
+
+
+if __name__ == "__main__":
+    PAGE = Path(__file__).resolve().parents[2] / "docs" / "hard-input.md"
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
