@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     from captioner.inspection.examine import examine
 
     datasets = [read_splits(data) for data in args.data]
-    total = len({sample.path for data in datasets for group in data.splits.values() for sample in group})
+    total = len({(sample.path, sample.span) for data in datasets for group in data.splits.values() for sample in group})
     with tqdm(total=total, unit=" images", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
         found = examine(datasets, progress=bar.update)
     if args.report:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from captioner.data.samples import Sample, Samples
+from captioner.data.samples import Sample
 from captioner.data.splits import ALL, Dataset, some
-from captioner.errors import DataError, ImageError
+from captioner.errors import ImageError
 from captioner.inspection.duplicates import exact_groups, near_groups
 from captioner.inspection.pictures import look_at_all
 from captioner.metrics.words import splitter, unspaced
@@ -20,14 +20,20 @@ SMALL_SIDE = 64  # pixels
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One image of one split."""
+    """One image of one split; ``span`` is where it lies in the tar at ``path``, as in ``Sample``."""
 
     split: str
     name: str
     path: Path
+    span: tuple[int, int] | None = None
 
     def __str__(self) -> str:
         return self.name if self.split == ALL else f"{self.name} ({self.split})"
+
+    @property
+    def sample(self) -> Sample:
+        """The image alone, the same for all entries of it."""
+        return Sample(name=self.name if self.span else "", path=self.path, captions=(), span=self.span)
 
 
 Group = tuple[Entry, ...]
@@ -66,18 +72,17 @@ def examine(datasets: Sequence[Dataset], *, progress: Callable[[int], object] = 
     samples: list[Sample] = []
     for dataset in datasets:
         for split, group in dataset.splits.items():
-            if isinstance(group, Samples):
-                raise DataError("images in tar files are not inspected; unpack the tars into a folder and name that")
-            entries += [Entry(split=split, name=sample.name, path=sample.path) for sample in group]
-            samples += group
-    paths = list(dict.fromkeys(entry.path for entry in entries))
+            told = list(group)
+            entries += [Entry(split=split, name=s.name, path=s.path, span=s.span) for s in told]
+            samples += told
+    images = list(dict.fromkeys(entry.sample for entry in entries))
     found = {}
-    for path, picture in zip(paths, look_at_all(paths), strict=True):
-        found[path] = picture
+    for image, picture in zip(images, look_at_all(images), strict=True):
+        found[image] = picture
         progress(1)
-    pictures = [None if isinstance(found[e.path], ImageError) else found[e.path] for e in entries]
+    pictures = [found[entry.sample] for entry in entries]
     good = [None if isinstance(picture, ImageError) else picture for picture in pictures]
-    unreadable = tuple((e, str(p)) for e in entries if isinstance(p := found[e.path], ImageError))
+    unreadable = tuple((e, str(p)) for e, p in zip(entries, pictures, strict=True) if isinstance(p, ImageError))
     same = _groups(exact_groups(good), entries)
     alike = _groups(near_groups(good), entries)
     leaks = tuple(group for group in (*same, *alike) if len({entry.split for entry in group}) > 1)

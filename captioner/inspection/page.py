@@ -158,7 +158,7 @@ def _more(group: Group) -> str:
 def _thumb(entry: Entry) -> str:
     name = escape(str(entry))
     try:
-        image = open_image(entry.path, min_side=THUMB)
+        image = open_image(entry.sample.image(), min_side=THUMB)
     except ImageError:  # it was there a moment ago
         return f"<figure>{name}</figure>"
     image.thumbnail((THUMB, THUMB), Image.Resampling.LANCZOS)

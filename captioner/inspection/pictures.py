@@ -15,6 +15,7 @@ from PIL import Image
 
 from captioner.data.images import image_size, open_image
 from captioner.data.paths import shown
+from captioner.data.samples import Inside, Sample
 from captioner.errors import ImageError
 
 Array = np.ndarray[Any, Any]
@@ -33,16 +34,21 @@ class Picture:
     small: Array
 
 
-def look(path: Path) -> Picture | ImageError:
-    """Read the file once. Returns the ``ImageError`` of one that cannot be read."""
+def look(image_of: Path | Sample) -> Picture | ImageError:
+    """Read the image once. Returns the ``ImageError`` of one that cannot be read."""
     data = b""
+    path = image_of if isinstance(image_of, Path) else image_of.path
+    name: str | Path = path
     try:
-        if path.is_file():
+        source = image_of if isinstance(image_of, Path) else image_of.image()
+        if isinstance(source, Inside):
+            name, data = source.name, source.getvalue()
+        elif path.is_file():
             data = path.read_bytes()
-        size = image_size(data or path)  # what is empty or no file is refused with its name
+        size = image_size(data or source)  # what is empty or no file is refused with its name
         image = open_image(data, min_side=2 * SMALL).convert("L")
     except ImageError as error:
-        return ImageError(str(error).replace(f"an image of {len(data)} bytes", shown(path)))
+        return ImageError(str(error).replace(f"an image of {len(data)} bytes", shown(name)))
     except OSError as error:
         return ImageError(f"cannot read {shown(path)}: {(error.strerror or str(error)).lower()}")
     small = image.resize((SMALL, SMALL), Image.Resampling.BOX)
@@ -56,11 +62,11 @@ def look(path: Path) -> Picture | ImageError:
     )
 
 
-def look_at_all(paths: Sequence[Path], *, workers: int | None = None) -> Iterator[Picture | ImageError]:
+def look_at_all(images: Sequence[Path | Sample], *, workers: int | None = None) -> Iterator[Picture | ImageError]:
     """``look`` at each, in order, in threads: Pillow decodes without holding the interpreter."""
     pool = ThreadPoolExecutor(max_workers=workers or min(16, 2 * (os.cpu_count() or 1)))
     try:
-        yield from pool.map(look, paths)
+        yield from pool.map(look, images)
     finally:  # Ctrl-C does not wait for the rest
         pool.shutdown(cancel_futures=True)
 

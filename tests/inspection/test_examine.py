@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import tarfile
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -184,3 +186,33 @@ def test_captions_without_blanks_are_counted_by_character(write: Callable[[Lines
     assert dict(found.caption_words) == {5: 1, 3: 1}
     assert found.vocabulary == 6
     assert not [note for note in found.notes if "words" in note]
+
+
+def test_images_in_tars_are_inspected_where_they_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for split, numbers in {"train": (1, 2, 3, 1), "dev": (4, 2)}.items():
+        with tarfile.open(tmp_path / f"{split}-0.tar", "w") as tar:
+            for place, number in enumerate(numbers):
+                stream = io.BytesIO()
+                scene(number).save(stream, "PNG")
+                data = stream.getvalue()
+                for suffix, content in (("png", data if number != 3 else data[:90]), ("txt", b"a caption")):
+                    member = tarfile.TarInfo(f"{place}.{suffix}")
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+    found = examine([read_splits(tmp_path)])
+    assert dict(found.images) == {"train": 4, "dev": 2}
+    assert sum(found.sizes.values()) == 5
+    assert [[str(entry) for entry in group] for group in found.same_bytes] == [
+        ["1.png (dev)", "1.png (train)"],
+        ["0.png (train)", "3.png (train)"],
+    ]
+    assert [len(group) for group in found.leaks] == [2]
+    ((broken, reason),) = found.unreadable
+    assert str(broken) == "2.png (train)"
+    assert reason == f"cannot read {tmp_path}/train-0.tar/2.png: the file is truncated"
+    assert page(found, "Tars").count("<img") == 4
+    assert main(["inspect", str(tmp_path), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["same_bytes"][1][1]["name"] == "3.png"
