@@ -1,4 +1,4 @@
-"""Caption photos: files, folders, patterns, zip and tar files, URLs, or a list on stdin.
+"""Caption photos: files, folders, patterns, zip and tar files, videos, URLs, or a list on stdin.
 
 Prints ``path<TAB>caption`` per photo, or a JSON record with ``--json``. A photo that cannot be read is one line on
 stderr (with ``--json`` a record with ``error``); the others go on, and the exit code is 1. What is written into files
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from captioner.cli.folder import add_folder, is_folder_run, run_folder
-from captioner.cli.options import add_generation, add_model, generation_options, positive
+from captioner.cli.options import add_frames, add_generation, add_model, generation_options, positive
 from captioner.cli.output import escaped, paths_of, print_caption, print_json, print_text
 from captioner.cli.scale_out import add_ray, run_ray
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "paths", nargs="+", metavar="PATH", help="file, folder, pattern, zip, tar or URL, or - for such on stdin"
+        "paths", nargs="+", metavar="PATH", help="file, folder, pattern, zip, tar, video or URL, or - for such on stdin"
     )
     parser.add_argument("--json", action="store_true", help="print JSON lines: path, caption, score; or path, error")
     parser.add_argument(
@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="beside --json captions: embeddings of photo and caption in one space, or the encoder's features",
     )
     parser.add_argument("--stream", action="store_true", help="print words as they are written, photo by photo")
+    add_frames(parser)
     add_model(parser)
     add_folder(parser)
     add_ray(parser)
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         return run_ray(args, options)
     if is_folder_run(args):
         return run_folder(args, options)
-    found = find_items(paths_of(args.paths))
+    found = find_items(paths_of(args.paths), frames=args.frames)
     first = next(found, None)  # nothing to caption is said before seconds go into loading a model
     if first is None:
         print("captioner: no paths on stdin; give a file of one path a line", file=sys.stderr)

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from captioner.cli.options import add_generation, add_model, generation_options
+from captioner.cli.options import add_frames, add_generation, add_model, generation_options
 from captioner.cli.output import print_json, print_text
 
 if TYPE_CHECKING:
@@ -23,7 +23,9 @@ FORMS = (".html", ".png")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="file, folder, pattern, zip, tar or URL of photos")
+    parser.add_argument(
+        "paths", nargs="+", metavar="PATH", help="file, folder, pattern, zip, tar, video or URL of photos"
+    )
     parser.add_argument("--caption", metavar="TEXT", help="explain this caption instead of the model's own")
     parser.add_argument(
         "--out",
@@ -34,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="print JSON lines: path, caption, files, words with figures"
     )
+    add_frames(parser)
     add_model(parser, batches=False)
     add_generation(parser)
 
@@ -45,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     options = generation_options(args)
     if args.caption is not None and options:
         raise UsageError("--caption leaves nothing to search for; leave out the options of how captions are written")
-    found = list(find_items(args.paths))
+    found = list(find_items(args.paths, frames=args.frames))
     out = Path(args.out)
     one_file = out.suffix.lower() in FORMS
     if one_file and len(found) > 1:

@@ -140,7 +140,7 @@ def _photos(args: argparse.Namespace, plan: Plan) -> Iterator[Photo]:
     from captioner.data.find import find_items
     from captioner.folder.photos import photos_of
 
-    return photos_of(find_items(paths_of(args.paths)), plan.place)
+    return photos_of(find_items(paths_of(args.paths), frames=args.frames), plan.place)
 
 
 def _tell(outcome: Outcome, args: argparse.Namespace, progress: Progress, *, quiet: bool) -> None:

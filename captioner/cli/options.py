@@ -39,6 +39,20 @@ def add_model(parser: argparse.ArgumentParser, *, batches: bool = True, choose: 
         parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="images at once (default: 16)")
 
 
+def add_frames(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--frames",
+        type=_frames,
+        default="scenes",
+        metavar="N|scenes",
+        help="of a video: N frames at even distances, or one of each scene (default: scenes)",
+    )
+
+
+def _frames(text: str) -> int | str:
+    return text if text == "scenes" else positive(text)
+
+
 def add_generation(parser: argparse.ArgumentParser) -> None:
     """How captions are written."""
     group = parser.add_argument_group(

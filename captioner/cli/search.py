@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from captioner.cli.options import add_model, positive
+from captioner.cli.options import add_frames, add_model, positive
 from captioner.cli.output import escaped, paths_of, print_json, print_text
 
 if TYPE_CHECKING:
@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("text", metavar="TEXT", help="what the photos should show, in a few words")
     parser.add_argument(
-        "paths", nargs="+", metavar="PATH", help="file, folder, pattern, zip, tar or URL, or - for such on stdin"
+        "paths", nargs="+", metavar="PATH", help="file, folder, pattern, zip, tar, video or URL, or - for such on stdin"
     )
     parser.add_argument("--count", type=positive, default=10, metavar="N", help="photos to print (default: 10)")
     parser.add_argument("--json", action="store_true", help="print JSON lines: path, score; or path, error")
+    add_frames(parser)
     add_model(parser)
 
 
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     listed: deque[str] = deque()
 
     def images() -> Iterator[Item]:
-        for item in find_items(paths_of(args.paths)):
+        for item in find_items(paths_of(args.paths), frames=args.frames):
             listed.append(item.id)
             yield item
 

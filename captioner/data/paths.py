@@ -19,6 +19,8 @@ IMAGE_SUFFIXES = frozenset(f".{name}" for name in _SUFFIXES.split())
 """What counts as an image inside a folder, in lower case. HEIC is among them: photos skipped in silence are worse."""
 _NUMBER = re.compile(r"0*([0-9]+)")
 ARCHIVE_SUFFIXES = (".zip", ".cbz", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
+_VIDEOS = "mp4 m4v mov mkv webm avi mpg mpeg mts m2ts 3gp wmv flv ogv"
+VIDEO_SUFFIXES = tuple(f".{name}" for name in _VIDEOS.split())
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,10 @@ def is_image_name(name: str) -> bool:
 
 def is_archive_name(name: str) -> bool:
     return name.lower().endswith(ARCHIVE_SUFFIXES)
+
+
+def is_video_name(name: str) -> bool:
+    return name.lower().endswith(VIDEO_SUFFIXES)
 
 
 def list_folder(folder: str) -> tuple[list[os.DirEntry[str]], list[os.DirEntry[str]]]:
@@ -160,7 +166,7 @@ class Walker:
                         yield from self._file(entry.path, os.path.realpath(entry.path))
                     elif not self.files or os.path.join(real, entry.name) not in self.files:
                         yield Path(entry.path)
-                elif empty and not other and is_archive_name(entry.name):
+                elif empty and not other and (is_archive_name(entry.name) or is_video_name(entry.name)):
                     other = os.path.join(folder, "*" + os.path.splitext(entry.name)[1])
             waiting.extend(entry.path for entry in reversed(folders))
         if empty:

@@ -1,0 +1,160 @@
+"""The scenes of a video, or frames at even distances, as images to caption; decoded in order, a few in memory.
+
+A scene ends where the colours change between two looks, a fifth of a second apart: the histograms of red, green and
+blue of a small picture differ in more than ``CUT`` of their mass. They see a cut but not a pan or a face that moves.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from captioner.data.items import Item, Refused, open_file, refusal, system_reason
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL import Image
+
+Frames = int | Literal["scenes"]
+"""So many frames at even distances, or one frame of each scene."""
+
+CUT = 0.3
+LOOK = 0.2  # seconds between two looks
+SHORTEST = 1.0  # seconds of a scene
+LARGEST = 1024
+"""Pixels of the longer side of a frame: more than any captioner reads, and little to keep."""
+MAX_PIXELS = 100_000_000
+_BINS = 16
+# Of the formats that FFmpeg knows some are lists of other files and addresses, which it would then read.
+_SAFE = {"format_whitelist": "mov,mp4,matroska,webm,avi,mpeg,mpegts,flv,asf,ogg", "protocol_whitelist": "none"}
+
+
+def in_video(path: Path, frames: Frames = "scenes") -> Iterator[Item]:
+    """An item for each scene, or for ``frames`` of them, in order; ``clip.mp4#t=12.4`` is its id, in seconds.
+
+    What is damaged is an item with a ``problem`` at its place.
+    """
+    count = 0
+    name = os.fspath(path)
+    try:
+        import av
+    except ImportError:
+        yield Item.broken(name, refusal(path, "it is a video, which needs av: pip install 'captioner[video]'"))
+        return
+    try:
+        with open_file(path) as file, av.open(file, options=_SAFE) as container:
+            stream = _stream(container)
+            found = _scenes(container, stream) if frames == "scenes" else _spread(container, stream, frames)
+            before = ""
+            for time, image in found:
+                at = f"{time:.1f}" if f"{time:.1f}" != before else f"{time:.3f}"
+                before = f"{time:.1f}"
+                count += 1
+                yield Item(id=f"{name}#t={at}", read=partial(_itself, image))
+        if not count:
+            raise Refused("it has no frames")
+    except Exception as error:  # FFmpeg's errors are of many classes, some of them of Python's own
+        rest = f"; {count} frames before that were found" if count else ""
+        yield Item.broken(name + ("#" if count else ""), refusal(path, _reason(error) + rest))
+
+
+def _stream(container: Any) -> Any:
+    if not container.streams.video:
+        raise Refused("it has no pictures")
+    stream = container.streams.video[0]
+    if stream.width * stream.height > MAX_PIXELS:
+        raise Refused(f"its frames of {stream.width} x {stream.height} pixels are too large")
+    stream.thread_type = "AUTO"
+    return stream
+
+
+def _scenes(container: Any, stream: Any) -> Iterator[tuple[float, Image.Image]]:
+    """(Seconds, frame) of each scene: the kept frame that is nearest to its middle.
+
+    Frames are kept at times that grow by half, so an hour without a cut keeps twenty.
+    """
+    kept: list[tuple[float, Image.Image]] = []
+    seen: NDArray[np.float32] | None = None
+    start = last = wanted = 0.0
+    for frame in container.decode(stream):
+        if frame.time is None or (kept and frame.time < last + LOOK):
+            continue
+        colours = _colours(frame)
+        cut = seen is not None and float(abs(colours - seen).sum()) / 2 > CUT
+        seen = colours
+        if cut and frame.time - start >= SHORTEST:
+            yield _middle(kept, (start + last) / 2)
+            kept = []
+        if not kept:
+            start = wanted = frame.time
+        last = frame.time
+        if last >= wanted:
+            kept.append((last, _image(frame, stream)))
+            wanted = start + max(0.5, 1.5 * (last - start))
+    if kept:
+        yield _middle(kept, (start + last) / 2)
+
+
+def _middle(kept: list[tuple[float, Image.Image]], middle: float) -> tuple[float, Image.Image]:
+    return min(kept, key=lambda pair: abs(pair[0] - middle))
+
+
+def _colours(frame: Any) -> NDArray[np.float32]:
+    """The histograms of red, green and blue, together 1."""
+    import numpy as np
+
+    pixels = frame.reformat(width=64, height=36, format="rgb24").to_ndarray() // (256 // _BINS)  # (36, 64, 3)
+    counts = [np.bincount(pixels[..., channel].ravel(), minlength=_BINS) for channel in range(3)]
+    return np.concatenate(counts).astype(np.float32) / pixels.size
+
+
+def _spread(container: Any, stream: Any, count: int) -> Iterator[tuple[float, Image.Image]]:
+    """(Seconds, frame) in the middle of each of ``count`` equal parts."""
+    if stream.duration is not None:
+        length = float(stream.duration * stream.time_base)
+    elif container.duration is not None:
+        length = container.duration / 1e6
+    else:
+        raise Refused("its length is not written in it; take its scenes instead")
+    begin = float((stream.start_time or 0) * stream.time_base)
+    before = None
+    for part in range(count):
+        wanted = begin + (part + 0.5) * length / count
+        container.seek(int(wanted / stream.time_base), stream=stream)
+        found = None
+        for frame in container.decode(stream):
+            if frame.time is not None:
+                found = frame
+                if frame.time >= wanted - 1e-3:
+                    break
+        if found is not None and found.time != before:
+            before = found.time
+            yield found.time, _image(found, stream)
+
+
+def _image(frame: Any, stream: Any) -> Image.Image:
+    """Upright, of square pixels, and not larger than needed."""
+    shape = float(getattr(stream, "sample_aspect_ratio", None) or 1)  # of a pixel, width by height
+    width, height = frame.width * shape, float(frame.height)
+    scale = min(1.0, LARGEST / max(width, height))
+    size = {"width": max(1, round(width * scale)), "height": max(1, round(height * scale))}
+    image: Image.Image = frame.reformat(**size, format="rgb24").to_image()
+    turn = getattr(frame, "rotation", 0)  # degrees to the left, from how the camera was held
+    return image.rotate(turn, expand=True) if turn else image
+
+
+def _itself(image: Image.Image) -> Image.Image:
+    return image
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, Refused):
+        return str(error)
+    if isinstance(error, PermissionError):
+        return system_reason(error)
+    text = " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
+    return f"the video is damaged or of an unsupported kind ({text[:100].lower()})"
