@@ -16,6 +16,8 @@ from files import cut, kinds, lies, metadata, sizes
 from inside import addresses, inside
 from places import names, places
 
+_KINDS = {"jpg": "JPEG", "png": "PNG", "webp": "WebP"}
+
 
 @cache
 def cases() -> tuple[Case, ...]:
@@ -42,21 +44,25 @@ def is_address(name: str) -> bool:
 
 
 def markdown() -> str:
-    """The table as it stands in the documentation."""
-    lines = ["| file | what it is | what is said |", "|---|---|---|"]
+    """The table as it stands in the documentation; files that are cut share a row with those of the same outcome."""
     sections: dict[tuple[str, str], list[str]] = {}
+    rows = []
     for case in cases():
         if case.name.startswith("cut/"):
-            sections.setdefault((case.name.rpartition("/")[2], case.outcome), []).append(case.what)
+            name, section = case.name.rpartition("/")[2], case.what.partition("-")[0]
+            found = sections.setdefault((name, case.outcome), [])
+            found += [section] * (section not in found)
         else:
-            lines.append(_row(case.shown or case.name, case.what, case.outcome))
+            rows.append(_row(case.shown or case.name, case.what, case.outcome))
     cut_off = [
         _row(
-            f"cut/*/{name}", f"{name.rpartition('.')[2].upper()}, cut in the middle of its {', '.join(parts)}", outcome
+            f"cut/*/{name}",
+            f"{_KINDS[name.rpartition('.')[2]]} that ends in the middle of its {' or '.join(found)}",
+            said,
         )
-        for (name, outcome), parts in sections.items()
+        for (name, said), found in sections.items()
     ]
-    return "\n".join([*lines[:2], *cut_off, *lines[2:]]) + "\n"
+    return "\n".join(["| file | what it is | what is said |", "|---|---|---|", *cut_off, *rows]) + "\n"
 
 
 def _row(name: str, what: str, outcome: str) -> str:
