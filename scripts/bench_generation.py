@@ -267,7 +267,7 @@ def whole_folder(precision: Precision, args: argparse.Namespace) -> None:
     paths = [path for path in find_images([args.photos]) if isinstance(path, Path)]
     paths = list(itertools.islice(itertools.cycle(paths), args.images))
     rounds = max(1, min(args.repeats, args.images // 100))
-    size = min(16, args.images // rounds)
+    size = min(32, args.images // rounds)  # the command line's own
     pixels: Any = list(load_pixels(paths[: 4 * size], pipe.checkpoint.config.preprocess))
     batches = torch.stack(pixels).split(size)
     parts = [paths[i::rounds] for i in range(rounds)]

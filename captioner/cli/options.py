@@ -36,7 +36,7 @@ def add_model(parser: argparse.ArgumentParser, *, batches: bool = True, choose: 
         help="of the weights; less is faster, and a few captions change (default: fp32)",
     )
     if batches:
-        parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="images at once (default: 16)")
+        parser.add_argument("--batch-size", type=positive, default=32, metavar="N", help="images at once (default: 32)")
 
 
 def add_frames(parser: argparse.ArgumentParser) -> None:

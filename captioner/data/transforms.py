@@ -98,6 +98,9 @@ def _normalise(image: Image.Image, config: PreprocessConfig) -> Tensor:
     import numpy as np
     import torch
 
-    mean, std = (np.asarray(values, dtype=np.float32) for values in (config.mean, config.std))
-    pixels = np.asarray(image, dtype=np.float32) / np.float32(255)  # (size, size, 3)
-    return torch.from_numpy((pixels - mean) / std).permute(2, 0, 1)  # (3, size, size)
+    pixels = np.array(image, dtype=np.float32)  # (size, size, 3)
+    rows = pixels.reshape(len(pixels), -1)  # (size, size * 3): numpy is slow at last axes of three (1.1 ms for 0.3)
+    rows /= np.float32(255)
+    rows -= np.tile(np.asarray(config.mean, dtype=np.float32), pixels.shape[1])
+    rows /= np.tile(np.asarray(config.std, dtype=np.float32), pixels.shape[1])
+    return torch.from_numpy(pixels).permute(2, 0, 1)  # (3, size, size)
