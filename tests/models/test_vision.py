@@ -9,7 +9,7 @@ import torch
 
 from captioner.config import PreprocessConfig, VisionConfig
 from captioner.errors import ConfigError
-from captioner.models.vision import VisionEncoder, _grid
+from captioner.models.vision import AT_ONCE, VisionEncoder, _grid
 
 WIDTH = 8
 SMALL = {"embed_dim": 16, "depth": 1, "num_heads": 2}
@@ -169,3 +169,17 @@ def test_the_shipped_backbone() -> None:
 def test_a_backbone_that_cannot_be(backbone: str, args: dict[str, Any], settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         encoder(backbone, args, **settings)
+
+
+def test_without_gradient_a_cpu_encodes_a_few_images_at_once_and_each_as_if_it_were_alone() -> None:
+    encoder = VisionEncoder(VisionConfig(backbone="test_efficientnet"), PreprocessConfig(size=64), 16).eval()
+    pixels = torch.randn(2 * AT_ONCE + 1, 3, 64, 64)
+    sizes: list[int] = []
+    encoder.backbone.conv_stem.register_forward_pre_hook(lambda module, given: sizes.append(len(given[0])))
+    with torch.no_grad():
+        found = encoder.features(pixels)
+        assert sizes == [AT_ONCE, AT_ONCE, 1]
+        assert torch.equal(found.values[-1:], encoder.features(pixels[-1:]).values)
+    sizes.clear()
+    torch.testing.assert_close(encoder.features(pixels).values, found.values, rtol=1e-4, atol=1e-4)
+    assert sizes == [len(pixels)]
