@@ -129,18 +129,19 @@ def _any_image(size: int) -> Tensor:
 
 
 def _pack_decoder(decoder: Decoder, precision: Precision) -> None:
-    """Focus and gates are small and decide much: they stay. So do logits in bf16: their steps of 1/16 around 10 would
-    make many words equal. In int8 the likeliest of them are exact."""
+    """Focus and gates are small and decide much: they stay fp32, packed so that a row is the same in any company; int8
+    would make words of the last bit. So do logits in bf16: their steps of 1/16 around 10 would make many words equal.
+    In int8 the likeliest of them are exact."""
     deciding = [module for module in decoder.modules() if isinstance(module, (Focus, MixedRead))]
     small = {id(part) for module in deciding for part in module.modules()}
     for name, module in list(decoder.named_modules()):
-        if type(module) is not nn.Linear or id(module) in small:
+        if type(module) is not nn.Linear:
             continue
-        if name == "lm_head":
-            packed = PackedHead(module) if precision == "int8" else PackedLinear(module, "fp32")
+        if name == "lm_head" and precision == "int8":
+            decoder.set_submodule(name, PackedHead(module))
         else:
-            packed = PackedLinear(module, precision)
-        decoder.set_submodule(name, packed)
+            exact = name == "lm_head" or id(module) in small
+            decoder.set_submodule(name, PackedLinear(module, "fp32" if exact else precision))
 
 
 def _read_per_word(decoder: Decoder) -> int:
