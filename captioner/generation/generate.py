@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeAlias, TypeVar
 
@@ -97,7 +98,7 @@ def caption_encoded(
     checkpoint: Checkpoint, encoded: EncodedImage, pixels: list[Tensor], config: GenerationConfig
 ) -> tuple[list[list[Hypothesis]], ImageMemory]:
     """As ``caption_pixels``, of images that are encoded already; draws depend on their ``pixels``."""
-    try:
+    with _fits(len(pixels)):
         memory = checkpoint.model.remember(encoded)
         rules = compile_rules(config, checkpoint.tokenizer)
         seeds = [content_seed(image, config.sampling.seed) for image in pixels] if config.sampling else None
@@ -109,8 +110,6 @@ def caption_encoded(
             judged = match_captions(checkpoint.model, memory, [[h.tokens for h in of_image] for of_image in found])
             return [ordered(*pair) for pair in zip(found, judged, strict=True)], memory
         return [rerank(candidates, config, tokenizer) for candidates in found], memory
-    except torch.OutOfMemoryError as error:
-        raise CaptionerError(TOO_MANY.format(len(pixels))) from error
 
 
 def stream_tokens(checkpoint: Checkpoint, image: ImageSource, config: GenerationConfig) -> Iterator[int]:
@@ -175,11 +174,20 @@ def encode(checkpoint: Checkpoint, pixels: list[Tensor]) -> EncodedImage:
     Raises ``CaptionerError`` where they do not fit the device.
     """
     model = checkpoint.model
-    try:
+    with _fits(len(pixels)):
         batch = torch.stack(pixels).to(next(model.parameters()).device)  # (B, 3, size, size)
         return model.encode_image(batch)
-    except torch.OutOfMemoryError as error:
-        raise CaptionerError(TOO_MANY.format(len(pixels))) from error
+
+
+@contextlib.contextmanager
+def _fits(images: int) -> Iterator[None]:
+    """Memory that runs out, of whatever device, as a sentence. A CPU's allocator has no error of its own in torch."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error):
+            raise CaptionerError(TOO_MANY.format(images)) from error
+        raise
 
 
 def in_batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

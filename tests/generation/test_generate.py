@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -39,13 +40,23 @@ def test_the_memory_comes_back_for_all_else_that_reads_it(checkpoint: Checkpoint
     assert memory.centres.shape == (4, 2)  # 64 pixels in patches of 32
 
 
-def test_too_little_memory_is_one_sentence(checkpoint: Checkpoint, data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+def _full_gpu() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(checkpoint.model, "encode_image", full)
+
+@pytest.mark.parametrize("fill", [_full_gpu, lambda: torch.empty(1 << 58)])
+def test_too_little_memory_is_one_sentence(
+    checkpoint: Checkpoint, data: Data, monkeypatch: pytest.MonkeyPatch, fill: Callable[[], object]
+) -> None:
+    monkeypatch.setattr(checkpoint.model, "encode_image", lambda *_: fill())
     with pytest.raises(CaptionerError, match="2 images at once do not fit the device; lower --batch-size"):
         list(generate(checkpoint, [sample.path for sample in data.train[:2]]))
+
+
+def test_other_errors_are_themselves(checkpoint: Checkpoint, data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint.model, "encode_image", lambda *_: torch.zeros(2) @ torch.zeros(3))
+    with pytest.raises(RuntimeError, match="size"):
+        list(generate(checkpoint, [data.train[0].path]))
 
 
 @pytest.mark.parametrize(("items", "lists"), [(0, []), (3, [[0, 1], [2]]), (4, [[0, 1], [2, 3]])])
