@@ -44,13 +44,12 @@ def connect(address: str) -> None:
     ray = _ray()
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     ray.data.DataContext.get_current().enable_progress_bars = sys.stderr.isatty()
-    if ray.is_initialized():
-        return
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
         if host and port.isdigit():  # Ray itself would go on trying for minutes
             socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
-        ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, logging_level="warning")
+        if not ray.is_initialized():
+            ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, logging_level="warning")
     except Exception as error:  # Ray raises ConnectionError, ValueError, RuntimeError ... by kind of address
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UsageError(f"no Ray cluster answers at {address!r} ({reason}); start one, or say local") from error
