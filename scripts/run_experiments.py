@@ -5,7 +5,7 @@
 An experiment is a TOML file: a recipe, seeds, and rows of settings. Each run is an ordinary ``captioner train`` or
 ``finetune`` on Flickr8k with the held-out photos of datasets/flickr8k; its best weights are then judged on dev with 5
 beams. What is done is kept in --out, so the same command goes on after an interruption, and --table prints from what is
-there. Choices are made by the held-out column; dev only reports.
+there. Choices are made by the held-out column; dev only reports. Below it stands what each row has more than the first.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ from captioner.checkpoint import load
 from captioner.cli import main as captioner
 from captioner.data.sources import load_split
 from captioner.evaluation.evaluate import evaluate
+from captioner.evaluation.judge import Judge
+from captioner.metrics.bootstrap import paired_differences
+from captioner.metrics.statistic import Statistic, averaged
 from captioner.models.decoder import Decoder
 from captioner.training.recipe import Recipe, load_recipe
 
@@ -128,6 +131,23 @@ def table(results: dict[str, list[dict[str, Any]]]) -> str:
     return "\n".join(lines)
 
 
+def differences(results: dict[str, list[dict[str, Any]]], shared: Path) -> str:
+    """Each row less the first one on the same dev photos: means over the seeds, 95 % paired bootstrap over photos."""
+    metrics = {"bleu4": "BLEU-4", "cider_d": "CIDEr-D"}
+    found: dict[str, dict[str, Statistic]] = {}
+    with Judge(load_split(shared / "flickr8k", "dev")) as judge:
+        for name, runs in results.items():
+            judged = [judge.judge(one["captions"]).model.metrics for one in runs]
+            found[name] = {key: averaged([of_seed[key] for of_seed in judged]) for key in metrics}
+    first, *others = found
+    lines = [f"| less {first} | {' | '.join(metrics.values())} |", "|---" * (1 + len(metrics)) + "|"]
+    for name in others:
+        gaps = paired_differences(found[first], found[name])
+        cells = [f"{gaps[k].value:+.2f} ({gaps[k].interval.low:+.2f} to {gaps[k].interval.high:+.2f})" for k in metrics]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 STUDENT = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}  # 97.5 % by runs
 
 
@@ -165,7 +185,10 @@ def main() -> int:
                 kept.write_text(json.dumps(judge(place, args.shared)), encoding="utf-8")
             if kept.exists():
                 results[name].append(json.loads(kept.read_text(encoding="utf-8")))
-        print(table({name: runs for name, runs in results.items() if runs}), flush=True)
+        there = {name: runs for name, runs in results.items() if runs}
+        print(table(there), flush=True)
+    if len(there) > 1:
+        print(f"\n{differences(there, args.shared)}")
     return 0
 
 
