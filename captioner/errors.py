@@ -1,4 +1,4 @@
-"""Every error that a user can cause, and nothing else.
+"""Every error that a user can cause, and how a sentence of ours quotes an error that is not.
 
 ::
 
@@ -56,3 +56,8 @@ class MissingExtraError(CaptionerError):
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(f"{purpose} needs {package}: pip install 'captioner[{extra}]'")
+
+
+def reason_of(error: Exception) -> str:
+    """The first line of what a library's error says, or its kind where it says nothing: for a sentence of ours."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -20,7 +20,7 @@ from captioner.allocation import keep_freed_memory
 from captioner.config import GenerationConfig, with_options
 from captioner.data.paths import is_archive_name, shown
 from captioner.data.urls import is_url
-from captioner.errors import CaptionerError, ImageError, MissingExtraError, UsageError
+from captioner.errors import CaptionerError, ImageError, MissingExtraError, UsageError, reason_of
 from captioner.files import find
 from captioner.image_to_text.inputs import image_of
 from captioner.pipelines import CaptionPipeline, GenerationOptions, load
@@ -51,8 +51,9 @@ def connect(address: str) -> None:
         if not ray.is_initialized():
             ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, logging_level="warning")
     except Exception as error:  # Ray raises ConnectionError, ValueError, RuntimeError ... by kind of address
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UsageError(f"no Ray cluster answers at {address!r} ({reason}); start one, or say local") from error
+        raise UsageError(
+            f"no Ray cluster answers at {address!r} ({reason_of(error)}); start one, or say local"
+        ) from error
 
 
 def read(names: Iterable[str]) -> Dataset:

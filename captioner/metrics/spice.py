@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from captioner.errors import CaptionerError, MissingExtraError
+from captioner.errors import CaptionerError, MissingExtraError, reason_of
 from captioner.metrics.checks import Caption, check_corpus
 from captioner.metrics.ngrams import Floats
 
@@ -33,6 +33,5 @@ def spice(candidates: Sequence[Caption], references: Sequence[Sequence[Caption]]
     try:
         _, scores = Spice().compute_score(truth, said)
     except Exception as error:  # a download that fails, a Java that is too new, a full disk
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise CaptionerError(f"SPICE could not be computed ({reason}); leave out --spice") from error
+        raise CaptionerError(f"SPICE could not be computed ({reason_of(error)}); leave out --spice") from error
     return 100 * np.array([score["All"]["f"] for score in scores], dtype=np.float64)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from captioner.checkpoint import Checkpoint
 from captioner.checkpoint import load as load_checkpoint
-from captioner.errors import UsageError
+from captioner.errors import UsageError, reason_of
 from captioner.pipelines.pipeline import CaptionPipeline
 
 if TYPE_CHECKING:
@@ -48,8 +48,9 @@ def choose_device(name: str | None = None) -> str:
         try:
             torch.zeros(1, device=name).item()
         except Exception as error:  # RuntimeError, AssertionError, NotImplementedError ...: each device has its own
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise UsageError(f"the device {name!r} cannot be used ({reason}); name another one, such as cpu") from error
+            raise UsageError(
+                f"the device {name!r} cannot be used ({reason_of(error)}); name another one, such as cpu"
+            ) from error
         return name
     if torch.cuda.is_available():
         return "cuda"

@@ -14,7 +14,7 @@ import torch
 
 from captioner.config import to_dict
 from captioner.data.samples import Samples
-from captioner.errors import CheckpointError, TrainingError
+from captioner.errors import CheckpointError, TrainingError, reason_of
 from captioner.evaluation.evaluate import fingerprint
 from captioner.text import CaptionTokenizer
 from captioner.training.recipe import Recipe
@@ -64,7 +64,7 @@ def read_state(directory: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise TrainingError(f"there is no run to resume in {directory}; start it without --resume") from None
     except Exception as error:  # a damaged zip, a pickle with code, the state of another program
-        raise TrainingError(f"{path} is damaged ({_first_line(error)}); start again with another --out") from error
+        raise TrainingError(f"{path} is damaged ({reason_of(error)}); start again with another --out") from error
 
 
 def run_identity(recipe: Recipe, data: str, *, base: str = "") -> dict[str, Any]:
@@ -131,7 +131,3 @@ def _flat(values: Any, name: str = "") -> dict[str, Any]:
     else:
         return {name: values}
     return {key: leaf for part, value in items for key, leaf in _flat(value, f"{name}.{part}".lstrip(".")).items()}
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
