@@ -12,7 +12,7 @@ import struct
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 from PIL import Image
 
@@ -25,6 +25,7 @@ from captioner.errors import ImageError
 
 __all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "ImageSource", "Unreadable", "find_images", "image_size", "open_image"]
 
+T = TypeVar("T")
 ImageSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | Item
 
 MAX_PIXELS = 200_000_000
@@ -59,12 +60,7 @@ def open_image(source: ImageSource, *, min_side: int | None = None, max_pixels: 
         if isinstance(given, Image.Image):
             return _decode(given, max_pixels, keep=True)
         with _binary(given) as stream:
-            try:
-                return _read(stream, min_side, max_pixels)
-            except ValueError as error:
-                if not is_overfull(error):
-                    raise
-                return _read(without_texts(stream), min_side, max_pixels)
+            return _despite_texts(stream, lambda stream: _read(stream, min_side, max_pixels))
 
 
 def image_size(source: ImageSource) -> tuple[int, int]:
@@ -77,12 +73,17 @@ def image_size(source: ImageSource) -> tuple[int, int]:
         if isinstance(given, Image.Image):
             return upright_size(given)
         with _binary(given) as stream:
-            try:
-                return upright_size(_identify(stream))
-            except ValueError as error:
-                if not is_overfull(error):
-                    raise
-                return upright_size(_identify(without_texts(stream)))
+            return _despite_texts(stream, lambda stream: upright_size(_identify(stream)))
+
+
+def _despite_texts(stream: BinaryIO, read: Callable[[BinaryIO], T]) -> T:
+    """Read a PNG whose texts are too long for Pillow again without them; all else once."""
+    try:
+        return read(stream)
+    except ValueError as error:
+        if not is_overfull(error):
+            raise
+        return read(without_texts(stream))
 
 
 def _given(source: ImageSource) -> str | os.PathLike[str] | bytes | BinaryIO | Image.Image:

@@ -8,7 +8,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from captioner.data.paths import shown
@@ -135,7 +135,7 @@ def _read_csv(path: str) -> Iterator[Row]:
             if last is not None:
                 yield _csv_row(last)
             last = cells
-        if last is not None and (len(last) == len(COLUMNS) or _ends_with_newline(path)):
+        if last is not None and (len(last) == len(COLUMNS) or ends_a_line(path)):
             yield _csv_row(last)
 
 
@@ -167,7 +167,10 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def _ends_with_newline(path: str) -> bool:
+def ends_a_line(path: str) -> bool:
+    """Whether rows can be added to a file as it is; so they can where there is none."""
+    if not os.path.exists(path) or not os.path.getsize(path):
+        return True
     with open(path, "rb") as file:
         file.seek(-1, os.SEEK_END)
         return file.read(1) == b"\n"
@@ -177,13 +180,14 @@ def _strange(path: str, what: str) -> OutputError:
     return OutputError(f"{shown(path)} {what}; move it away, or write elsewhere with --out DIR")
 
 
+_JSONL = Form(
+    file="captions{}.jsonl",
+    live=True,
+    spell=_spell_jsonl,
+    read=lambda path: _read_json_lines(path, "path", "caption"),
+)
 FORMS = {
-    "jsonl": Form(
-        file="captions{}.jsonl",
-        live=True,
-        spell=_spell_jsonl,
-        read=lambda path: _read_json_lines(path, "path", "caption"),
-    ),
+    "jsonl": _JSONL,
     "csv": Form(
         file="captions{}.csv", live=True, spell=_spell_csv, read=_read_csv, head=(",".join(COLUMNS) + "\n").encode()
     ),
@@ -202,10 +206,5 @@ FORMS = {
         between=b",\n",
         foot=b"\n]\n",
     ),
-    "review": Form(
-        file="review{}.jsonl",
-        live=True,
-        spell=_spell_jsonl,
-        read=lambda path: _read_json_lines(path, "path", "caption"),
-    ),
+    "review": replace(_JSONL, file="review{}.jsonl"),
 }

@@ -18,7 +18,7 @@ from captioner.folder.atomic import refused, replace_file
 from captioner.folder.entry import Entry, Photo, Said, Slot
 from captioner.folder.journal import Journal
 from captioner.folder.plan import Plan
-from captioner.folder.writers.forms import FORMS
+from captioner.folder.writers.forms import FORMS, ends_a_line
 
 
 class Table:
@@ -90,7 +90,7 @@ class Table:
             return
         self._journal.learn(self.name, ((row.name, row.text) for row in self._form.read(self.path) if row.name))
         self._size = os.path.getsize(self.path)
-        self._torn = self._form.live and not _ends_a_line(self.path)
+        self._torn = self._form.live and not ends_a_line(self.path)
 
     def _mend(self) -> None:
         """Give the table a whole last line."""
@@ -108,7 +108,7 @@ class Table:
             os.truncate(self.path, size)
             self._size = size
         # One that is to be put together may have been, just before the end: its rows are known by their names.
-        self._torn = self._form.live and not _ends_a_line(self.path)
+        self._torn = self._form.live and not ends_a_line(self.path)
 
     def _cut(self) -> None:
         """Take back a row of which only a part was written."""
@@ -149,14 +149,6 @@ class Table:
         yield self._form.head
         yield from _joined(chain(self._old(), new), self._form.between)
         yield self._form.foot
-
-
-def _ends_a_line(path: str) -> bool:
-    if not os.path.exists(path) or not os.path.getsize(path):
-        return True
-    with open(path, "rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
 
 
 def _joined(rows: Iterable[bytes], between: bytes) -> Iterator[bytes]:
