@@ -2,10 +2,11 @@
 
     python scripts/run_experiments.py scripts/experiments/attention.toml --shared ../shared --out runs/attention
 
-An experiment is a TOML file: a recipe, seeds, and rows of settings. Each run is an ordinary ``captioner train`` or
-``finetune`` on Flickr8k with the held-out photos of datasets/flickr8k; its best weights are then judged on dev with 5
-beams. What is done is kept in --out, so the same command goes on after an interruption, and --table prints from what is
-there. Choices are made by the held-out column; dev only reports. Below it stands what each row has more than the first.
+An experiment is a TOML file: a recipe, seeds, and rows. A row is a list of settings, or a table of what a ``Row`` has.
+Each run is an ordinary ``captioner train``, or ``finetune`` of what another row made, with the held-out photos of
+datasets/flickr8k; its best weights are then judged on dev with 5 beams. What is done is kept in --out, so the same
+command goes on after an interruption, and --table prints from what is there. Choices are made by the held-out column;
+dev only reports. Below it stands what each row has more than the first.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import math
 import statistics
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,40 @@ HELD_OUT = ROOT / "datasets" / "flickr8k" / "held_out.txt"
 BEAMS, LENGTH_PENALTY = 5, 1.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of the table.
+
+    ``recipe``: a file beside the experiment, or a recipe's name. ``after``: the row whose best weights are tuned
+    further; without one the run starts from random weights. ``data`` and ``text`` lie in --shared.
+    """
+
+    recipe: str
+    settings: Sequence[str] = ()
+    after: str | None = None
+    data: Sequence[str] = ("flickr8k",)
+    text: Sequence[str] = ()
+
+    @property
+    def trains(self) -> Recipe:
+        """Its recipe, with its settings."""
+        return load_recipe(self.recipe, self.settings)
+
+
+def read_rows(path: Path) -> tuple[dict[str, Row], list[int]]:
+    """The rows of an experiment by name, and its seeds."""
+    experiment = tomllib.loads(path.read_text(encoding="utf-8"))
+    rows = {}
+    for name, given in experiment["rows"].items():
+        table = given if isinstance(given, dict) else {"settings": given}
+        row = Row(**{"recipe": experiment["recipe"], **table})
+        beside = path.parent / row.recipe
+        rows[name] = replace(row, recipe=str(beside)) if beside.is_file() else row
+        if row.after is not None and row.after not in rows:
+            raise SystemExit(f"{path}: {name} comes after {row.after!r}, which is no row above it")
+    return (with_equal_parameters(rows) if experiment.get("equal_parameters") else rows), experiment["seeds"]
+
+
 def parameters(recipe: Recipe) -> int:
     """Those of the decoder, counted without making it."""
     with torch.device("meta"):
@@ -49,39 +84,47 @@ def parameters(recipe: Recipe) -> int:
     return sum(p.numel() for p in decoder.parameters())
 
 
-def with_equal_parameters(recipe: str, rows: dict[str, list[str]]) -> dict[str, list[str]]:
+def with_equal_parameters(rows: dict[str, Row]) -> dict[str, Row]:
     """The rows, each with the feed-forward width that brings it nearest to the largest of them."""
-    built = {name: load_recipe(recipe, settings) for name, settings in rows.items()}
-    goal = max(parameters(made) for made in built.values())
+    goal = max(parameters(row.trains) for row in rows.values())
     fitted = {}
-    for name, settings in rows.items():
-        width = 4 * int(built[name].decoder["width"])
+    for name, row in rows.items():
+        recipe = row.trains
+        width = 4 * int(recipe.decoder["width"])
         sized = {
-            mlp: parameters(replace(built[name], decoder={**built[name].decoder, "mlp_width": mlp}))
+            mlp: parameters(replace(recipe, decoder={**recipe.decoder, "mlp_width": mlp}))
             for mlp in range(width, width + width // 8)
         }
         mlp = min(sized, key=lambda mlp: abs(sized[mlp] - goal))
         if abs(sized[mlp] - goal) > 0.001 * goal:
             raise SystemExit(f"no feed-forward width of {name} comes within 0.1 % of {goal} parameters")
-        fitted[name] = [*settings, f"decoder.mlp_width={mlp}"]
+        fitted[name] = replace(row, settings=[*row.settings, f"decoder.mlp_width={mlp}"])
     return fitted
 
 
-def run(experiment: dict[str, Any], settings: Sequence[str], shared: Path, out: Path, features: Path) -> None:
-    """Train one row with one seed into ``out``, or go on with it."""
+def place_of(name: str, seed: int, out: Path) -> Path:
+    """Where the run of that row and seed lies."""
+    return out / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
+
+
+def run(row: Row, seed: int, shared: Path, place: Path, features: Path) -> None:
+    """Train one row with one seed into ``place``, or go on with it."""
     features.mkdir(parents=True, exist_ok=True)
-    out.mkdir(parents=True, exist_ok=True)
-    if not (out / "features").is_symlink():  # they are told apart by what they were made from
-        (out / "features").symlink_to(features.resolve(), target_is_directory=True)
-    command = [experiment["command"], "--recipe", experiment["recipe"], "--held-out", str(HELD_OUT), "--out", str(out)]
-    command += ["--data", *(str(shared / name) for name in experiment.get("data", ["flickr8k"]))]
-    command += [part for setting in settings for part in ("--set", setting)]
-    if "model" in experiment:
-        command += ["--model", experiment["model"]]
-    if (out / "state.pt").exists():
+    place.mkdir(parents=True, exist_ok=True)
+    if not (place / "features").is_symlink():  # they are told apart by what they were made from
+        (place / "features").symlink_to(features.resolve(), target_is_directory=True)
+    command = ["train"]
+    if row.after is not None:
+        command = ["finetune", "--model", str(place_of(row.after, seed, place.parent) / "best")]
+    command += ["--recipe", row.recipe, "--held-out", str(HELD_OUT), "--out", str(place)]
+    command += ["--data", *(str(shared / name) for name in row.data)]
+    if row.text:
+        command += ["--text", *(str(shared / name) for name in row.text)]
+    command += [part for setting in (*row.settings, f"seed={seed}") for part in ("--set", setting)]
+    if (place / "state.pt").exists():
         command.append("--resume")
     if captioner(command):
-        raise SystemExit(f"the run in {out} failed")
+        raise SystemExit(f"the run in {place} failed")
 
 
 def judge(out: Path, shared: Path) -> dict[str, Any]:
@@ -99,6 +142,7 @@ def judge(out: Path, shared: Path) -> dict[str, Any]:
         "bleu4": found.model.bleu.bleu4,
         "cider_d": found.model.cider_d,
         "distinct": found.diversity.distinct_captions,
+        "distinct_2": found.diversity.distinct_2,
         "repetitive": found.diversity.repetitive,
         "perplexity": found.perplexity,
         "steps": records[-1]["step"],
@@ -114,6 +158,7 @@ def table(results: dict[str, list[dict[str, Any]]]) -> str:
         "BLEU-4": "bleu4",
         "CIDEr-D": "cider_d",
         "distinct captions, %": "distinct",
+        "distinct-2": "distinct_2",
         "repeat themselves, %": "repetitive",
         "perplexity": "perplexity",
     }
@@ -168,20 +213,15 @@ def main() -> int:
     parser.add_argument("--features", type=Path, help="where kept features lie, to share them (default: OUT/features)")
     parser.add_argument("--table", action="store_true", help="run nothing, print what is there")
     args = parser.parse_args()
-    experiment = tomllib.loads(args.experiment.read_text(encoding="utf-8"))
-    beside = args.experiment.parent / experiment["recipe"]
-    experiment["recipe"] = str(beside) if beside.is_file() else experiment["recipe"]
-    rows: dict[str, list[str]] = experiment["rows"]
-    if experiment.get("equal_parameters"):
-        rows = with_equal_parameters(experiment["recipe"], rows)
+    rows, seeds = read_rows(args.experiment)
     out = args.out or Path("runs") / args.experiment.stem
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in rows}
-    for seed in experiment["seeds"]:
-        for name, settings in rows.items():
-            place = out / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
+    for seed in seeds:
+        for name, row in rows.items():
+            place = place_of(name, seed, out)
             kept = place / "result.json"
             if not kept.exists() and not args.table:
-                run(experiment, [*settings, f"seed={seed}"], args.shared, place, args.features or out / "features")
+                run(row, seed, args.shared, place, args.features or out / "features")
                 kept.write_text(json.dumps(judge(place, args.shared)), encoding="utf-8")
             if kept.exists():
                 results[name].append(json.loads(kept.read_text(encoding="utf-8")))
