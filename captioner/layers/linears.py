@@ -2,7 +2,8 @@
 
 Decoding reads every weight once per token and does little with it, so it is as fast as weights come from memory: bf16
 halves them, int8 quarters them. torch's own ``linear`` does not even reach that limit at a few rows in fp32. The
-products are those that ``torch.compile`` chooses (oneDNN), called directly.
+products are those that ``torch.compile`` chooses (oneDNN), called directly; or, of layers that read few rows at a time,
+this package's own (``captioner/native``) where they were built.
 
 =========  =====================  ====================================  ================
 precision  weights                activations inside the product         what comes out
@@ -25,6 +26,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from captioner.native.library import library
+from captioner.native.products import NativeProduct
+
 Precision = Literal["fp32", "bf16", "int8"]
 Product = Callable[[Tensor], Tensor]  # (..., rows, in) -> (..., rows, out), both fp32
 SHORTLIST = 32
@@ -39,14 +43,22 @@ class PackedLinear(nn.Module):
     torch's own speed.
     """
 
-    def __init__(self, linear: nn.Linear, precision: Precision) -> None:
+    def __init__(self, linear: nn.Linear, precision: Precision, *, few_rows: bool = False) -> None:
+        """``few_rows``: it will read those of a decoding step rather than hundreds."""
         super().__init__()
         self.in_features, self.out_features, self.precision = linear.in_features, linear.out_features, precision
         weight = linear.weight.detach()
         bias = None if linear.bias is None else linear.bias.detach().float()
-        self.packed = weight.device.type == "cpu" and has_product(precision)
-        make = (_PACKED if self.packed else _PLAIN)[precision]
-        self._product = make(weight, bias)
+        on_cpu = weight.device.type == "cpu"
+        native = few_rows and on_cpu and precision in _NATIVE and library() is not None
+        self.packed = native or (on_cpu and has_product(precision))
+        make = _NATIVE if native else _PACKED if self.packed else _PLAIN
+        self._product = make[precision](weight, bias)
+
+    @property
+    def native(self) -> NativeProduct | None:
+        """What a decoding step in C reads, if that is how this layer multiplies."""
+        return self._product if isinstance(self._product, NativeProduct) else None
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` (..., in) -> (..., out), in the dtype of ``x``."""
@@ -68,7 +80,7 @@ class PackedHead(nn.Module):
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         self.in_features, self.out_features, self.precision = linear.in_features, linear.out_features, "int8"
-        self._rough = PackedLinear(linear, "int8")
+        self._rough = PackedLinear(linear, "int8", few_rows=True)
         self._weight = (linear.weight.detach(),)  # in a tuple: no parameter of this module
 
     def forward(self, x: Tensor) -> Tensor:
@@ -172,6 +184,16 @@ def _plain_int8(weight: Tensor, bias: Tensor | None) -> Product:
     return multiply
 
 
+def _native_fp32(weight: Tensor, bias: Tensor | None) -> Product:
+    return NativeProduct(weight, bias)
+
+
+def _native_int8(weight: Tensor, bias: Tensor | None) -> Product:
+    levels, scale = quantized(weight)
+    return NativeProduct(levels, bias, scale=scale)
+
+
+_NATIVE: dict[Precision, Callable[[Tensor, Tensor | None], Product]] = {"fp32": _native_fp32, "int8": _native_int8}
 _PACKED: dict[Precision, Callable[[Tensor, Tensor | None], Product]] = {
     "fp32": _packed_fp32,
     "bf16": _packed_bf16,

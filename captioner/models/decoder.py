@@ -6,8 +6,9 @@ With pattern ``G`` everywhere and no gate this is Hugging Face's GPT-2 with ``ad
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import TypeAlias, cast
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +42,10 @@ class ImageMemory:
         """The memory of the given images (B',) only."""
         layers = tuple((k.index_select(0, rows), v.index_select(0, rows)) for k, v in self.layers)
         return ImageMemory(layers, self.centres, self.prefix)
+
+
+Steps: TypeAlias = Callable[[Tensor, ImageMemory | None, Sight, DecoderCache], Tensor]
+"""Embedded words (N, T, D), which are appended to the cache, through all blocks: (N, T, D)."""
 
 
 class Block(nn.Module):
@@ -90,6 +95,7 @@ class Decoder(nn.Module):
         self.config = config
         self._reads_locally = {_tiled(config.self_pattern, i) for i in range(config.layers)} != {"G"}
         self.draft: Decoder | None = None  # a cheap likeness that may write ahead (``generation/foresight.py``)
+        self.steps: Steps | None = None  # all blocks in one call, where that can be (``native_steps.py``)
         self.checkpointing = False  # recompute blocks in the backward pass instead of keeping their activations
         self.token_embedding = nn.Embedding(config.vocab_size, config.width)
         self.position_embedding = nn.Embedding(config.context, config.width)
@@ -166,15 +172,29 @@ class Decoder(nn.Module):
                 sight = cast(Sight, tuple(m if m is None else F.pad(m, (before, 0), value=True) for m in sight))
         places = torch.arange(start, start + count, device=tokens.device)
         x = self.dropout(self.token_embedding(tokens) + self.position_embedding(places))  # (N, T, D)
+        if self.steps is not None and cache is not None and reads is None:
+            x = self.steps(x, memory, sight, cache)
+        else:
+            x = self._through_blocks(x, memory, sight, cache, reads)
+        if last:
+            x = x[:, -1:]  # (N, 1, D)
+        return self.final_norm(x)  # (N, T, D)
+
+    def _through_blocks(
+        self,
+        x: Tensor,
+        memory: ImageMemory | None,
+        sight: Sight,
+        cache: DecoderCache | None,
+        reads: list[ImageRead] | None,
+    ) -> Tensor:
         for i, block in enumerate(self.blocks):
             layer_cache = cache.layers[i] if cache is not None else None
             if self.checkpointing and self.training:
                 x = checkpoint(block, x, i, memory, sight, layer_cache, use_reentrant=False)
             else:
                 x = block(x, i, memory, sight, layer_cache, reads=reads)
-        if last:
-            x = x[:, -1:]  # (N, 1, D)
-        return self.final_norm(x)  # (N, T, D)
+        return x
 
     def forward(
         self,

@@ -22,6 +22,7 @@ from captioner.layers.linears import PackedHead, PackedLinear, Precision
 from captioner.models.adapters import merge
 from captioner.models.captioner import Captioner
 from captioner.models.decoder import Decoder
+from captioner.models.native_steps import NativeSteps
 from captioner.models.vision import VisionEncoder
 
 __all__ = ["Precision", "for_inference"]
@@ -141,21 +142,23 @@ def _pack_decoder(decoder: Decoder, precision: Precision) -> None:
             decoder.set_submodule(name, PackedHead(module))
         else:
             exact = name == "lm_head" or id(module) in small
-            decoder.set_submodule(name, PackedLinear(module, "fp32" if exact else precision))
+            few_rows = not name.endswith(".kv_proj")  # that one reads all patches of a batch
+            decoder.set_submodule(name, PackedLinear(module, "fp32" if exact else precision, few_rows=few_rows))
+    decoder.steps = NativeSteps.of(decoder)
 
 
 def _read_per_word(decoder: Decoder) -> int:
     return sum(
         module.weight.numel()
         for name, module in decoder.named_modules()
-        if isinstance(module, nn.Linear) and not name.endswith("kv_proj")
+        if isinstance(module, nn.Linear) and not name.endswith(".kv_proj")
     )
 
 
 def _draft_of(decoder: Decoder) -> Decoder:
     """``decoder`` in int8, sharing with it all but the products. It never makes a memory of its own."""
     draft = copy.deepcopy(decoder, {id(parameter): parameter for parameter in decoder.parameters()})
-    draft.set_submodule("lm_head", PackedLinear(draft.lm_head, "int8"))  # near enough for a guess
+    draft.set_submodule("lm_head", PackedLinear(draft.lm_head, "int8", few_rows=True))  # near enough for a guess
     for i in range(len(draft.blocks)):
         draft.set_submodule(f"blocks.{i}.cross_attn.kv_proj", nn.Identity())
     _pack_decoder(draft, "int8")

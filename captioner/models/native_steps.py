@@ -1,0 +1,137 @@
+"""The blocks of a prepared decoder as one call of the compiled library, for words that go through a cache."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from captioner.layers.attention import MixedRead, Sight
+from captioner.layers.cache import DecoderCache
+from captioner.layers.linears import PackedLinear
+from captioner.models.decoder import Block, Decoder, ImageMemory
+from captioner.native.library import checked, library
+from captioner.native.plans import GridPlan, LayerPlan, MaskPlan, NormPlan, PairPlan, ProductPlan, StepPlan
+
+KINDS = "GLM"  # enum kind of src/plan.h
+
+
+class NativeSteps:
+    """What the blocks compute, their words appended to the cache. It reads the weights where the blocks have them."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self.config = decoder.config
+        self._blocks = [cast(Block, block) for block in decoder.blocks]  # the plan has addresses of their weights
+        self._kept: list[Tensor] = []
+        self._layers = (LayerPlan * len(self._blocks))(*map(self._plan, self._blocks))
+
+    @staticmethod
+    def of(decoder: Decoder) -> NativeSteps | None:
+        """Those of ``decoder``, or None where it has layers that are not the library's, as in bf16."""
+        read = [
+            layer
+            for name, layer in decoder.blocks.named_modules()
+            if isinstance(layer, (nn.Linear, PackedLinear)) and not name.endswith(".kv_proj")
+        ]
+        if not all(isinstance(layer, PackedLinear) and layer.native is not None for layer in read):
+            return None
+        return NativeSteps(decoder)
+
+    def __call__(self, x: Tensor, memory: ImageMemory | None, sight: Sight, cache: DecoderCache) -> Tensor:
+        """``x`` (N, T, D) -> (N, T, D), another tensor."""
+        found = library()
+        assert found is not None
+        images, past = cache.images, cache.layers[0].length
+        queries = x.shape[0] * x.shape[1] // images
+        out = x.clone(memory_format=torch.contiguous_format)
+        kept: list[Tensor] = []  # until the call is over
+        plan = StepPlan(
+            images=images,
+            queries=queries,
+            width=self.config.width,
+            heads=self.config.heads,
+            hidden=self.config.mlp_width or 4 * self.config.width,
+            layer_count=len(self._blocks),
+            past=past,
+            capacity=cache.layers[0].keys.shape[2],
+            layers=self._layers,
+            caches=_pairs([(layer.keys, layer.values) for layer in cache.layers], kept),
+            x=out.data_ptr(),
+        )
+        plan.global_mask, plan.local_mask = (_mask(m, images, queries, past + queries, kept) for m in sight)
+        if memory is not None:
+            plan.patches = memory.layers[0][0].shape[2]
+            plan.memories = _pairs(memory.layers, kept)
+            plan.grid = _grid(memory, kept)
+        checked(found.captioner_step(plan, torch.get_num_threads()))
+        for layer in cache.layers:
+            layer.length += queries
+        return out
+
+    def _plan(self, block: Block) -> LayerPlan:
+        words, image = block.self_attn, block.cross_attn
+        mixed, focused = image.kind == "M", image.kind != "G"
+        gate = block.cross_gate
+        return LayerPlan(
+            self_norm=self._norm(block.self_norm),
+            cross_norm=self._norm(block.cross_norm),
+            mlp_norm=self._norm(block.mlp_norm),
+            qkv=_product(words.qkv_proj),
+            self_gate=_gate(words.read),
+            self_out=_product(words.out_proj),
+            q=_product(image.q_proj),
+            cross_gate=_gate(image.read) if mixed else None,
+            point=_product(image.focus.point) if focused else None,
+            spread=_product(image.focus.spread) if focused else None,
+            cross_out=_product(image.out_proj),
+            fc1=_product(block.fc1),
+            fc2=_product(block.fc2),
+            self_kind=KINDS.index(words.read.kind),
+            cross_kind=KINDS.index(image.kind),
+            cross_factor=1.0 if gate is None else float(torch.tanh(gate)),
+            eps=block.self_norm.eps,
+        )
+
+    def _norm(self, norm: nn.LayerNorm) -> NormPlan:
+        kept = norm.weight.detach().contiguous(), norm.bias.detach().contiguous()
+        self._kept += kept
+        return NormPlan(*(value.data_ptr() for value in kept))
+
+
+def _product(layer: nn.Module) -> Any:
+    native = cast(PackedLinear, layer).native
+    assert native is not None
+    return ctypes.pointer(native.plan)
+
+
+def _gate(read: MixedRead) -> Any:
+    return _product(read.gate) if read.kind == "M" else ctypes.POINTER(ProductPlan)()
+
+
+def _pairs(layers: Any, kept: list[Tensor]) -> Any:
+    """Keys and values (B, H, slots, Dh) of every layer, as the library takes them."""
+    found = (PairPlan * len(layers))()
+    for plan, pair in zip(found, layers, strict=True):
+        keys, values = (part.contiguous() for part in pair)
+        kept += keys, values
+        plan.keys, plan.values = keys.data_ptr(), values.data_ptr()
+    return found
+
+
+def _mask(mask: Tensor | None, images: int, queries: int, slots: int, kept: list[Tensor]) -> MaskPlan:
+    """A mask that broadcasts to (B, 1, Q, slots)."""
+    if mask is None:
+        return MaskPlan()
+    if mask.stride(-1) != 1:
+        mask = mask.contiguous()
+    mask = mask.expand(images, 1, queries, slots)
+    kept.append(mask)
+    return MaskPlan(mask.data_ptr(), mask.stride(0), mask.stride(2))
+
+
+def _grid(memory: ImageMemory, kept: list[Tensor]) -> GridPlan:
+    rows, columns = memory.centres.float().t().contiguous()
+    kept += rows, columns
+    return GridPlan(rows.data_ptr(), columns.data_ptr(), memory.prefix)

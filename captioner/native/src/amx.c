@@ -1,0 +1,66 @@
+/* Products of int8 weights with AMX, for many rows: the panels of VNNI are its tiles. The sums are exact, as there. */
+#include "dequantize.h"
+
+#define AMX __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma,amx-tile,amx-int8")))
+
+enum { TALL = 16 }; /* rows of a tile */
+
+struct tiles { /* what LDTILECFG reads */
+    uint8_t palette, start, reserved[14];
+    uint16_t bytes[16];
+    uint8_t rows[16];
+};
+
+/* Tiles 0 to 2 are sums, 3 to 5 levels of up to 48 rows, 6 weights. */
+AMX static void configure(int64_t rows) {
+    struct tiles tiles = {.palette = 1};
+    for (int i = 0; i < 3; i++) {
+        int64_t left = rows - i * TALL;
+        uint8_t tall = left <= 0 ? 1 : left < TALL ? (uint8_t)left : TALL;
+        tiles.rows[i] = tiles.rows[3 + i] = tall;
+        tiles.bytes[i] = tiles.bytes[3 + i] = 64;
+    }
+    tiles.rows[6] = TALL;
+    tiles.bytes[6] = 64;
+    __asm__ volatile("" : : "r"(&tiles) : "memory"); /* gcc takes it that LDTILECFG reads the first eight bytes alone */
+    _tile_loadconfig(&tiles);
+}
+
+/* Sums of one panel, for ``count`` <= 48 rows from ``row`` on. */
+AMX static void sum_panel(const uint8_t *x, const int8_t *weight, int64_t depth, int64_t count, int32_t *sums) {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    for (int64_t k = 0; k < depth; k += DEPTH) {
+        _tile_loadd(6, weight + k * PANEL, 64);
+        _tile_loadd(3, x + k, depth);
+        _tile_dpbusd(0, 3, 6);
+        if (count > TALL) {
+            _tile_loadd(4, x + TALL * depth + k, depth);
+            _tile_dpbusd(1, 4, 6);
+        }
+        if (count > 2 * TALL) {
+            _tile_loadd(5, x + 2 * TALL * depth + k, depth);
+            _tile_dpbusd(2, 5, 6);
+        }
+    }
+    _tile_stored(0, sums, 64);
+    _tile_stored(1, sums + TALL * PANEL, 64);
+    _tile_stored(2, sums + 2 * TALL * PANEL, 64);
+}
+
+AMX void multiply_amx(const struct product *product, const struct rows *rows, const struct sink *sink,
+                      struct share part) {
+    const int64_t depth = padded(product->in), most = 3 * TALL;
+    int32_t sums[3 * TALL * PANEL] __attribute__((aligned(64)));
+    for (int64_t row = 0; row < rows->count; row += most) {
+        int64_t count = rows->count - row < most ? rows->count - row : most;
+        configure(count);
+        for (int64_t panel = part.first; panel < part.end; panel++) {
+            sum_panel(rows->levels + row * depth, product->levels + panel * depth * PANEL, depth, count, sums);
+            for (int64_t r = 0; r < count; r++)
+                put_levels(product, rows, sink, row + r, panel * PANEL, _mm512_load_si512(sums + r * PANEL));
+        }
+    }
+    _tile_release();
+}

@@ -1,0 +1,17 @@
+/* From sums of levels to what they stand for. */
+#ifndef CAPTIONER_DEQUANTIZE_H
+#define CAPTIONER_DEQUANTIZE_H
+
+#include "lanes.h"
+
+/* sum_k (a_k step + least) w_k scale, and the bias: 16 columns of a row. */
+INLINE void put_levels(const struct product *product, const struct rows *rows, const struct sink *sink, int64_t row,
+                       int64_t column, __m512i sums) {
+    __m512 constant = _mm512_fmadd_ps(_mm512_loadu_ps(product->totals + column), _mm512_set1_ps(rows->least[row]),
+                                      _mm512_loadu_ps(product->bias + column));
+    __m512 values = _mm512_mul_ps(_mm512_cvtepi32_ps(sums), _mm512_loadu_ps(product->scale + column));
+    put(sink, row, column, _mm512_fmadd_ps(values, _mm512_set1_ps(rows->step[row]), constant),
+        first_lanes(product->out - column));
+}
+
+#endif

@@ -1,0 +1,73 @@
+/* A thread's part of a product, and a product by itself. */
+#include "native.h"
+
+#include <omp.h>
+#include <stdlib.h>
+
+enum { MANY = 8 }; /* rows up to which VNNI waits for the weights as AMX would */
+
+void *room_for(int64_t count, int64_t size) { return aligned_alloc(64, (size_t)((count * size + 64) / 64 * 64)); }
+
+int rows_alloc(struct rows *rows, int64_t count, int64_t width, int in_levels) {
+    *rows = (struct rows){.count = count, .width = width, .values = room_for(count * width, sizeof(float))};
+    if (!in_levels)
+        return rows->values != NULL;
+    rows->levels = room_for(count, padded(width));
+    rows->step = room_for(count, sizeof(float));
+    rows->least = room_for(count, sizeof(float));
+    return rows->values && rows->levels && rows->step && rows->least;
+}
+
+void rows_free(struct rows *rows) {
+    free(rows->values);
+    free(rows->levels);
+    free(rows->step);
+    free(rows->least);
+}
+
+static const void *first_read(const struct product *product, struct team team) {
+    if (!product)
+        return NULL;
+    int64_t panel = share_of(panels_of(product), team).first;
+    if (product->levels)
+        return product->levels + panel * padded(product->in) * PANEL;
+    return product->weight + panel * product->in * PANEL;
+}
+
+void multiply(const struct product *product, const struct rows *rows, const struct sink *sink, struct team team,
+              const struct product *after) {
+    struct share part = share_of(panels_of(product), team);
+    if (!product->levels)
+        multiply_fp32(product, rows, sink, part, first_read(after, team));
+    else if (rows->count > MANY && product->tiles)
+        multiply_amx(product, rows, sink, part);
+    else
+        multiply_vnni(product, rows, sink, part, first_read(after, team));
+}
+
+/* ``x`` [count][in] times a product, into ``out`` [count][out]. Returns 0, or 1 where there was no memory. */
+int captioner_multiply(const struct product *product, const float *x, int64_t count, float *out, int threads) {
+    struct rows rows = {.count = count, .width = product->in, .values = (float *)x};
+    struct sink sink = {.out = out, .stride = product->out};
+    if (product->levels) {
+        rows.levels = room_for(count, padded(product->in));
+        rows.step = room_for(count, sizeof(float));
+        rows.least = room_for(count, sizeof(float));
+    }
+    int failed = product->levels && !(rows.levels && rows.step && rows.least);
+    if (!failed) {
+#pragma omp parallel num_threads(threads)
+        {
+            struct team team = {omp_get_thread_num(), omp_get_num_threads()};
+            if (product->levels) {
+                for (int64_t row = team.thread; row < count; row += team.threads)
+                    quantize(&rows, row);
+#pragma omp barrier
+            }
+            multiply(product, &rows, &sink, team, NULL);
+        }
+    }
+    rows.values = NULL; /* the caller's */
+    rows_free(&rows);
+    return failed;
+}

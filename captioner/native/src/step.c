@@ -1,0 +1,201 @@
+/* One decoding step of all blocks: what captioner/models/decoder.py does with a cache, in one call.
+ *
+ * All threads go through the same phases, and a barrier ends each: they share rows, the panels of a product, or the
+ * heads of the images.
+ */
+#include "native.h"
+
+#include <omp.h>
+#include <stdlib.h>
+
+/* What lies between the phases. */
+struct state {
+    const struct step *step;
+    struct rows normed, read, hidden;
+    float *qkv, *q, *gate, *point, *spread, *scratch;
+    int64_t scratch_width; /* floats of each thread */
+};
+
+static int has_levels(const struct step *step) { return step->layers[0].qkv->levels != NULL; }
+
+static int64_t more(int64_t a, int64_t b) { return a > b ? a : b; }
+
+static int state_alloc(struct state *state, const struct step *step, int threads) {
+    const int64_t count = step->images * step->queries, slots = step->past + step->queries;
+    *state = (struct state){.step = step, .scratch_width = attention_scratch(more(slots, step->patches))};
+    int levels = has_levels(step);
+    int found = rows_alloc(&state->normed, count, step->width, levels);
+    found &= rows_alloc(&state->read, count, step->width, levels);
+    found &= rows_alloc(&state->hidden, count, step->hidden, levels);
+    state->qkv = room_for(count * 3 * step->width, sizeof(float));
+    state->q = room_for(count * step->width, sizeof(float));
+    state->gate = room_for(count * step->heads, sizeof(float));
+    state->point = room_for(count * step->heads * 2, sizeof(float));
+    state->spread = room_for(count * step->heads, sizeof(float));
+    state->scratch = room_for(state->scratch_width * threads, sizeof(float));
+    return found && state->qkv && state->q && state->gate && state->point && state->spread && state->scratch;
+}
+
+static void state_free(struct state *state) {
+    rows_free(&state->normed);
+    rows_free(&state->read);
+    rows_free(&state->hidden);
+    free(state->qkv);
+    free(state->q);
+    free(state->gate);
+    free(state->point);
+    free(state->spread);
+    free(state->scratch);
+}
+
+static void normalize_rows(const struct state *state, const struct norm *norm, float eps, struct team team) {
+    const struct rows *out = &state->normed;
+    for (int64_t row = team.thread; row < out->count; row += team.threads) {
+        normalize(state->step->x + row * out->width, out, row, norm, eps);
+        if (out->levels)
+            quantize(out, row);
+    }
+#pragma omp barrier
+}
+
+/* x += factor * product(rows) */
+static void add_to_x(const struct state *state, const struct product *product, const struct rows *rows, float factor,
+                     struct team team, const struct product *after) {
+    if (rows->levels) {
+        for (int64_t row = team.thread; row < rows->count; row += team.threads)
+            quantize(rows, row);
+#pragma omp barrier
+    }
+    struct sink sink = {state->step->x, state->step->width, ADD, factor};
+    multiply(product, rows, &sink, team, after);
+#pragma omp barrier
+}
+
+/* A product of the normed rows; ``product`` may be one that this layer does not have. */
+static void store(const struct state *state, const struct product *product, float *out, struct team team,
+                  const struct product *after) {
+    if (!product)
+        return;
+    struct sink sink = {.out = out, .stride = product->out};
+    multiply(product, &state->normed, &sink, team, after);
+}
+
+static struct mask of_image(struct mask mask, int64_t image) {
+    if (mask.bytes)
+        mask.bytes += image * mask.image_stride;
+    return mask;
+}
+
+/* Keys and values of an image's new words, for one head, behind those of the past. */
+static void append(const struct step *step, const struct cache *cache, const float *qkv, int64_t image, int64_t head) {
+    const int64_t width = step->width / step->heads;
+    int64_t slot = (image * step->heads + head) * step->capacity + step->past;
+    for (int64_t query = 0; query < step->queries; query++, slot++) {
+        const float *of_row = qkv + (image * step->queries + query) * 3 * step->width + head * width;
+        for (int64_t c = 0; c < width; c++) {
+            cache->keys[slot * width + c] = of_row[step->width + c];
+            cache->values[slot * width + c] = of_row[2 * step->width + c];
+        }
+    }
+}
+
+static void read_words(const struct state *state, const struct layer *layer, int64_t i, struct team team) {
+    const struct step *step = state->step;
+    const struct cache *cache = &step->caches[i];
+    const int64_t width = step->width / step->heads;
+    const int windowed = step->local.bytes != step->global.bytes;
+    struct share part = share_of(step->images * step->heads, team);
+    for (int64_t piece = part.first; piece < part.end; piece++) {
+        const int64_t image = piece / step->heads, head = piece % step->heads, row = image * step->queries;
+        append(step, cache, state->qkv, image, head);
+        struct reading reading = {
+            .queries = step->queries,
+            .slots = step->past + step->queries,
+            .head_width = width,
+            .q = state->qkv + row * 3 * step->width + head * width,
+            .q_stride = 3 * step->width,
+            .keys = cache->keys + piece * step->capacity * width,
+            .values = cache->values + piece * step->capacity * width,
+            .out = state->read.values + row * step->width + head * width,
+            .out_stride = step->width,
+            .global = of_image(step->global, image),
+            .local = of_image(step->local, image),
+            .kind = windowed ? (int)layer->self_kind : READ_GLOBAL, /* the past may be no longer than the window */
+            .gate = windowed && layer->self_gate ? state->gate + row * step->heads + head : NULL,
+            .gate_stride = step->heads,
+        };
+        attend(&reading, state->scratch + team.thread * state->scratch_width);
+    }
+#pragma omp barrier
+}
+
+static void read_image(const struct state *state, const struct layer *layer, int64_t i, struct team team) {
+    const struct step *step = state->step;
+    const int64_t width = step->width / step->heads;
+    struct share part = share_of(step->images * step->heads, team);
+    for (int64_t piece = part.first; piece < part.end; piece++) {
+        const int64_t image = piece / step->heads, head = piece % step->heads, row = image * step->queries;
+        struct reading reading = {
+            .queries = step->queries,
+            .slots = step->patches,
+            .head_width = width,
+            .q = state->q + row * step->width + head * width,
+            .q_stride = step->width,
+            .keys = step->memories[i].keys + piece * step->patches * width,
+            .values = step->memories[i].values + piece * step->patches * width,
+            .out = state->read.values + row * step->width + head * width,
+            .out_stride = step->width,
+            .kind = (int)layer->cross_kind,
+            .gate = layer->cross_gate ? state->gate + row * step->heads + head : NULL,
+            .point = state->point + (row * step->heads + head) * 2,
+            .spread = state->spread + row * step->heads + head,
+            .gate_stride = step->heads,
+            .grid = layer->cross_kind == READ_GLOBAL ? NULL : &step->grid,
+        };
+        attend(&reading, state->scratch + team.thread * state->scratch_width);
+    }
+#pragma omp barrier
+}
+
+static void run_layer(const struct state *state, int64_t i, struct team team) {
+    const struct step *step = state->step;
+    const struct layer *layer = &step->layers[i];
+    normalize_rows(state, &layer->self_norm, layer->eps, team);
+    store(state, layer->self_gate, state->gate, team, layer->qkv);
+    store(state, layer->qkv, state->qkv, team, layer->self_out);
+#pragma omp barrier
+    read_words(state, layer, i, team);
+    add_to_x(state, layer->self_out, &state->read, 1.0f, team, step->memories ? layer->q : layer->fc1);
+    if (step->memories) {
+        normalize_rows(state, &layer->cross_norm, layer->eps, team);
+        store(state, layer->cross_gate, state->gate, team, layer->q);
+        store(state, layer->point, state->point, team, layer->q);
+        store(state, layer->spread, state->spread, team, layer->q);
+        store(state, layer->q, state->q, team, layer->cross_out);
+#pragma omp barrier
+        read_image(state, layer, i, team);
+        add_to_x(state, layer->cross_out, &state->read, layer->cross_factor, team, layer->fc1);
+    }
+    normalize_rows(state, &layer->mlp_norm, layer->eps, team);
+    struct sink sink = {.out = state->hidden.values, .stride = step->hidden, .how = GELU};
+    multiply(layer->fc1, &state->normed, &sink, team, layer->fc2);
+#pragma omp barrier
+    const struct product *after = i + 1 < step->layer_count ? layer[1].qkv : NULL;
+    add_to_x(state, layer->fc2, &state->hidden, 1.0f, team, after);
+}
+
+/* Returns 0, or 1 where there was no memory. */
+int captioner_step(const struct step *step, int threads) {
+    struct state state;
+    int found = state_alloc(&state, step, threads);
+    if (found) {
+#pragma omp parallel num_threads(threads)
+        {
+            struct team team = {omp_get_thread_num(), omp_get_num_threads()};
+            for (int64_t i = 0; i < step->layer_count; i++)
+                run_layer(&state, i, team);
+        }
+    }
+    state_free(&state);
+    return !found;
+}

@@ -1,0 +1,82 @@
+"""The library's products are torch's, and a row of them is the same in any company."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from captioner.layers.linears import levels_of, quantized
+from captioner.native.library import has_tiles, library
+from captioner.native.products import NativeProduct
+
+pytestmark = pytest.mark.skipif(library() is None, reason="the library is not built, or this CPU cannot run it")
+SHAPES = [(64, 48), (768, 50), (100, 33), (4, 1), (36, 16), (320, 97)]  # in, out
+
+
+def product(layer: nn.Linear, precision: str) -> NativeProduct:
+    if precision == "fp32":
+        return NativeProduct(layer.weight, layer.bias)
+    levels, scale = quantized(layer.weight)
+    return NativeProduct(levels, layer.bias, scale=scale)
+
+
+def wanted(layer: nn.Linear, precision: str, x: Tensor) -> Tensor:
+    """In fp64, of the rounded weights and activations where they are rounded."""
+    weight, x = layer.weight.double(), x
+    if precision == "int8":
+        levels, scale = quantized(layer.weight)
+        weight = levels.double() * scale[:, None].double()
+        activations, step, least = levels_of(x)
+        x = activations.double() * step + least
+    found = x.double() @ weight.T
+    return found if layer.bias is None else found + layer.bias.double()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("bias", [True, False])
+def test_it_is_the_product_of_any_number_of_rows(precision: str, shape: tuple[int, int], bias: bool) -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(*shape, bias=bias).requires_grad_(False)
+    native = product(layer, precision)
+    for rows in (1, 2, 3, 5, 7, 8, 9, 17, 33, 49, 100):
+        x = torch.randn(rows, shape[0]) * torch.logspace(-3, 3, rows)[:, None]
+        found = native(x)
+        tolerance = 1e-5 * (x.abs().amax(1, keepdim=True) + 1)
+        assert found.shape == (rows, shape[1])
+        assert ((found.double() - wanted(layer, precision, x)).abs() <= tolerance).all()
+        for row in {0, rows // 2, rows - 1}:
+            assert torch.equal(native(x[row : row + 1]), found[row : row + 1])
+
+
+@pytest.mark.skipif(not has_tiles(), reason="this CPU has no AMX")
+def test_tiles_and_registers_give_the_same_bits() -> None:
+    layer = nn.Linear(200, 70)
+    native = product(layer.requires_grad_(False), "int8")
+    x = torch.randn(60, 200)
+    found = native(x)
+    native.plan.tiles = 0
+    assert torch.equal(native(x), found)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_rows_may_lie_anywhere(precision: str) -> None:
+    layer = nn.Linear(64, 20).requires_grad_(False)
+    native, x = product(layer, precision), torch.randn(6, 4, 2, 64)
+    assert torch.equal(native(x[:, :, 1]), native(x[:, :, 1].contiguous()))
+    assert torch.equal(copy.deepcopy(native)(x), native(x))
+    assert native(x[:0]).shape == (0, 4, 2, 20)
+
+
+def test_rows_of_one_value_and_of_none() -> None:
+    native = product(nn.Linear(64, 20).requires_grad_(False), "int8")
+    x = torch.zeros(4, 64)
+    x[1] = 3.0
+    x[2, 5] = torch.nan
+    found = native(x)
+    assert found[[0, 1, 3]].isfinite().all()
+    assert torch.equal(found[0], found[3])
+    assert found[2].isnan().all()
