@@ -14,8 +14,8 @@ setup(
     ext_modules=[
         Extension(
             "captioner.native._step",
-            sources=[SOURCE + name for name in ("amx.c", "attention.c", "fp32.c", "library.c", "products.c", "rows.c")]
-            + [SOURCE + name for name in ("step.c", "vnni.c")],
+            sources=[SOURCE + name for name in ("amx.c", "attention.c", "fp32.c", "largest.c", "library.c")]
+            + [SOURCE + name for name in ("products.c", "rows.c", "step.c", "vnni.c")],
             depends=[SOURCE + name for name in ("dequantize.h", "lanes.h", "native.h", "plan.h")],
             extra_compile_args=["-std=gnu11", "-O3", "-g0", "-fopenmp"],
             extra_link_args=["-fopenmp"],

@@ -16,6 +16,7 @@ from torch import Tensor
 from captioner.config import GenerationConfig, TextConfig
 from captioner.generation.hypothesis import Hypothesis, finished
 from captioner.generation.step import Writing, wide
+from captioner.native.choice import largest
 
 
 def beam_search(writing: Writing, text: TextConfig, config: GenerationConfig, steps: int) -> list[list[Hypothesis]]:
@@ -105,7 +106,7 @@ def best_continuations(log_probs: Tensor, sums: Tensor, count: int) -> tuple[Ten
     At most one continuation of each of K beams ends the caption, so 2K of them always hold K that go on. No beam has
     more than ``count`` among them, which spares a sort of all B * K * V sums.
     """
-    each, token = log_probs.topk(min(count, log_probs.shape[-1]), dim=-1)  # (B, K, count)
+    each, token = largest(log_probs, min(count, log_probs.shape[-1]))  # (B, K, count)
     totals, place = (sums[..., None] + wide(each)).flatten(1).topk(min(count, each[0].numel()), dim=1)
     return place // each.shape[-1], token.flatten(1).gather(1, place), totals
 

@@ -26,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from captioner.native.choice import sharpen
 from captioner.native.library import library
 from captioner.native.products import NativeProduct
 
@@ -87,6 +88,9 @@ class PackedHead(nn.Module):
         """``x`` (..., in) -> (..., V), in the dtype of ``x``."""
         rows = x.reshape(-1, self.in_features)  # (N, in)
         logits = self._rough(rows)  # (N, V)
+        if self._rough.native is not None and self._weight[0].dtype == rows.dtype == torch.float32:
+            sharpen(logits, rows.contiguous(), self._weight[0], min(SHORTLIST, self.out_features))
+            return logits.view(*x.shape[:-1], self.out_features)
         words = logits.topk(min(SHORTLIST, self.out_features), dim=1, sorted=False).indices  # (N, SHORTLIST)
         weights = F.embedding(words, self._weight[0])  # (N, SHORTLIST, in)
         exact = (weights @ rows[..., None].to(weights.dtype)).squeeze(-1)  # (N, SHORTLIST)

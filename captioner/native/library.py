@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from ctypes import POINTER, c_int, c_int64, c_void_p
 from pathlib import Path
 
 import torch
@@ -25,15 +26,17 @@ def library() -> ctypes.CDLL | None:
         return None
     try:
         found = ctypes.CDLL(str(built[-1]))
-        found.captioner_size.restype = ctypes.c_int64
+        found.captioner_size.restype = c_int64
         sizes = [found.captioner_size(which) for which in range(3)]
         same = sizes == [ctypes.sizeof(plan) for plan in (ProductPlan, LayerPlan, StepPlan)]
         if not same or found.captioner_level() == NEVER or not _shares_threads(found):
             return None
-        found.captioner_multiply.argtypes = [
-            ctypes.POINTER(ProductPlan), ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int
-        ]  # fmt: skip
-        found.captioner_step.argtypes = [ctypes.POINTER(StepPlan), ctypes.c_int]
+        found.captioner_multiply.argtypes = [POINTER(ProductPlan), c_void_p, c_int64, c_void_p, c_int]
+        found.captioner_step.argtypes = [POINTER(StepPlan), c_int]
+        found.captioner_largest.argtypes = [c_void_p, c_int64, c_int64, c_int64, c_void_p, c_void_p, c_int]
+        found.captioner_largest.restype = None
+        found.captioner_sharpen.argtypes = [c_void_p, *[c_int64] * 3, c_void_p, c_void_p, c_int64, c_int]
+        found.captioner_sharpen.restype = None
     except (OSError, AttributeError):
         return None
     return found
@@ -49,7 +52,7 @@ def has_tiles() -> bool:
 def _shares_threads(found: ctypes.CDLL) -> bool:
     """Whether the threads of ``found`` are torch's: whether both have OpenMP from one file."""
     torch_library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
-    own, other = (ctypes.cast(one.omp_get_max_threads, ctypes.c_void_p).value for one in (found, torch_library))
+    own, other = (ctypes.cast(one.omp_get_max_threads, c_void_p).value for one in (found, torch_library))
     return own == other
 
 

@@ -32,6 +32,8 @@ AMX static void sum_panel(const uint8_t *x, const int8_t *weight, int64_t depth,
     _tile_zero(1);
     _tile_zero(2);
     for (int64_t k = 0; k < depth; k += DEPTH) {
+        for (int64_t line = 0; line < DEPTH * PANEL; line += 64) /* of the next panel */
+            _mm_prefetch((const char *)weight + (depth + k) * PANEL + line, _MM_HINT_T1);
         _tile_loadd(6, weight + k * PANEL, 64);
         _tile_loadd(3, x + k, depth);
         _tile_dpbusd(0, 3, 6);
