@@ -11,12 +11,12 @@ from __future__ import annotations
 import argparse
 import time
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from captioner.checkpoint import load
-from captioner.config import GenerationConfig, with_options
+from captioner.config import with_options
 from captioner.data.sources import read_splits
 from captioner.errors import ImageError
 from captioner.generation.generate import generate
@@ -62,7 +62,7 @@ def main() -> None:
         began = time.perf_counter()
         said = [
             "" if isinstance(found, ImageError) else checkpoint.tokenizer.decode(found[0].tokens)
-            for found in generate(checkpoint, (sample.path for sample in samples), cast(GenerationConfig, config))
+            for found in generate(checkpoint, (sample.path for sample in samples), config)
         ]
         seconds = time.perf_counter() - began
         first = first or said

@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 import transformers
@@ -45,6 +46,7 @@ from captioner.text import CaptionTokenizer
 from captioner.training import step
 from captioner.training import trainer as ours
 from captioner.training.batches import Batch, Collate, Item
+from captioner.training.optim import set_rate
 from captioner.training.recipe import Recipe
 from captioner.training.setup import accelerator, new_captioner, read_data
 from captioner.training.tasks import Data
@@ -121,7 +123,7 @@ def hugging_face(tokenizer: CaptionTokenizer, attention: str) -> VisionEncoderDe
     return VisionEncoderDecoderModel(config)
 
 
-class Clock(TrainerCallback):
+class Clock(TrainerCallback):  # type: ignore[misc]
     def __init__(self) -> None:
         self.times: list[float] = []
 
@@ -138,22 +140,17 @@ def run_ours(data: Data, tokenizer: CaptionTokenizer, images: int, steps: int) -
     plan = recipe(images, 1)
     few = Data(train=data.train[: images * steps], validation=data.validation[:1])
     clock = Clock()
-    rate = step.set_rate
 
     def timed(*args: Any) -> float:
         clock.on_step_end()  # a step begins where the one before has ended
-        return rate(*args)
+        return set_rate(*args)
 
-    step.set_rate = timed
-    try:
-        with tempfile.TemporaryDirectory() as out:
-            start = captioner(plan, tokenizer)
-            loop = ours.Trainer(plan, few, start, Path(out), log_every=10**9)
-            loop.log.say = lambda text: None  # type: ignore[method-assign]
-            loop._validate = lambda *args: None  # type: ignore[method-assign]
-            loop.run()
-    finally:
-        step.set_rate = rate
+    with tempfile.TemporaryDirectory() as out, mock.patch.object(step, "set_rate", timed):
+        start = captioner(plan, tokenizer)
+        loop = ours.Trainer(plan, few, start, Path(out), log_every=10**9)
+        loop.log.say = lambda text: None  # type: ignore[method-assign]
+        loop._validate = lambda *args: None  # type: ignore[method-assign]
+        loop.run()
     return clock.step()
 
 

@@ -91,7 +91,7 @@ def measured(checkpoint: Checkpoint, path: Path, name: str) -> dict[str, Any] | 
         "random": np.array([chance.random() for _ in range(h * w)]).reshape(h, w),
         "caption": found.maps.mean(0),
     }
-    maps = {(kind, None): values for kind, values in whole.items()}
+    maps: dict[tuple[str, int | None], Array] = {(kind, None): values for kind, values in whole.items()}
     for i in chosen:
         of_word = {"mixed": found.maps[i], "global": found.global_maps[i], "local": found.local_maps[i]}
         maps.update({(kind, i): values for kind, values in of_word.items()})

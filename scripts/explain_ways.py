@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from captioner.data.sources import load_split
 from captioner.data.splits import hold_out_named
 from captioner.data.transforms import preprocess
 from captioner.explain.explain import explain
+from captioner.models.decoder import Block
 
 Array = np.ndarray[Any, Any]
 
@@ -57,7 +58,7 @@ def ways(checkpoint: Checkpoint, path: Path, name: str) -> dict[str, list[Array]
     rows, columns = (np.arange(h) + 0.5) / h - 0.5, (np.arange(w) + 0.5) / w - 0.5
     norms = [
         value_norms(block.cross_attn.out_proj, memory.layers[n][1], torch.from_numpy(found.layers[n].weights))
-        for n, block in enumerate(decoder.blocks)
+        for n, block in enumerate(cast(list[Block], list(decoder.blocks)))
     ]  # of each layer (T, S)
     areas: dict[str, list[Array]] = {}
     for i, word in enumerate(found.words):

@@ -20,6 +20,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import atheris
 
@@ -54,7 +55,7 @@ def one_input(data: bytes) -> None:
 
 
 def _read(source: bytes | Item) -> None:
-    sizes = []
+    sizes: list[tuple[int, int] | None] = []
     for reader in (_size, _whole, _drafted):
         try:
             sizes.append(reader(source))
@@ -95,7 +96,7 @@ def seeds() -> Iterator[bytes]:
     alpha, palette = rgb.convert("RGBA"), rgb.quantize(8)
     alpha.putalpha(noise)
     frames = {"save_all": True, "append_images": [rgb.rotate(90)]}
-    kinds: list[tuple[Image.Image, str, dict[str, object]]] = [
+    kinds: list[tuple[Image.Image, str, dict[str, Any]]] = [
         (rgb, "JPEG", {"exif": exif, "icc_profile": icc}),
         (rgb, "JPEG", {"progressive": True, "icc_profile": lab}),
         (rgb.convert("CMYK"), "JPEG", {}),
@@ -139,9 +140,9 @@ def seeds() -> Iterator[bytes]:
             for name, data in few.items():
                 archive.writestr(name, data)
         yield stream.getvalue()
-    for mode, form in (("w", tarfile.GNU_FORMAT), ("w", tarfile.PAX_FORMAT), ("w:gz", tarfile.PAX_FORMAT)):
+    for opening, layout in (("w", tarfile.GNU_FORMAT), ("w", tarfile.PAX_FORMAT), ("w:gz", tarfile.PAX_FORMAT)):
         stream = io.BytesIO()
-        with tarfile.open(fileobj=stream, mode=mode, format=form) as tar:  # type: ignore[call-overload]
+        with tarfile.open(fileobj=stream, mode=opening, format=layout) as tar:  # type: ignore[call-overload]
             for name, data in few.items():
                 info = tarfile.TarInfo(f"{'ü' * 60}/{name}")
                 info.size = len(data)

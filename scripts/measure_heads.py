@@ -75,7 +75,8 @@ def main() -> None:
             own = [[checkpoint.tokenizer.encode(c) for c in s.captions] for s in part]
             true, false = (match_captions(checkpoint.model, memory, ids) for ids in (own, [*own[1:], *own[:1]]))
             right += [
-                (np.mean(np.array(a) > 0.5), np.mean(np.array(b) < 0.5)) for a, b in zip(true, false, strict=True)
+                (float(np.mean(np.array(a) > 0.5)), float(np.mean(np.array(b) < 0.5)))
+                for a, b in zip(true, false, strict=True)
             ]
 
     print(f"{args.model or 'shipped model'}, {len(samples)} held-out images, data {fingerprint(samples)}\n")
@@ -86,9 +87,9 @@ def main() -> None:
         scores = bleu(captions, references).bleu4, cider_d(captions, references).mean
         print(f"| {name} | {scores[0]:.2f} | {scores[1]:.2f} | {distinct:.1f} % |")
     if heads is not None:
-        texts = embed_texts(checkpoint, [c for s in samples for c in s.captions]).numpy()
+        sayings = embed_texts(checkpoint, [c for s in samples for c in s.captions]).numpy()
         owner = np.repeat(np.arange(len(samples)), [len(s.captions) for s in samples])
-        recall = retrieval(np.concatenate(directions) @ texts.T, owner)
+        recall = retrieval(np.concatenate(directions) @ sayings.T, owner)
         print("\n| retrieval | R@1 | R@5 | R@10 |\n|---|---|---|---|")
         for name, row in (("a caption for a photo", recall.captions), ("the photo of a caption", recall.images)):
             print(f"| {name} | " + " | ".join(f"{value:.1f}" for value in row) + " |")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -50,20 +51,20 @@ mean probability that the model gave to such words.
 """
 
 
-def choose_generation(checkpoint: Checkpoint, held_out: list[Sample]) -> GenerationConfig:
+def choose_generation(checkpoint: Checkpoint, held_out: Sequence[Sample]) -> GenerationConfig:
     """The beams and length penalty of the highest sum of CIDEr-D and 2 x BLEU-4 on the held-out images.
 
     The words of these captions calibrate the confidence.
     """
     best, best_value = checkpoint.generation, float("-inf")
-    for beams, penalty in product((3, 5), (0.0, 0.5, 1.0)):
+    for beams, penalty in product((3, 5), (0.5, 0.7, 0.8, 0.9, 1.0)):
         config = replace(checkpoint.generation, beams=beams, length_penalty=penalty, calibration=Calibration())
         found = evaluate(checkpoint, held_out, config, batch_size=32)
         bleu4, cider = found.model.bleu.bleu4, found.model.cider_d
         value = cider + 2 * bleu4
         print(f"beams {beams}, length penalty {penalty}: BLEU-4 {bleu4:.2f}, CIDEr-D {cider:.2f}", flush=True)
-        if value > best_value:
-            best = replace(config, calibration=fit_calibration(*zip(*found.word_chances, strict=True)))
+        if value > best_value and found.of_model is not None:
+            best = replace(config, calibration=fit_calibration(*zip(*found.of_model.word_chances, strict=True)))
             best_value = value
     return best
 
