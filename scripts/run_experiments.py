@@ -22,10 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from train_default import HELD_OUT, ROOT, choose_generation
 
 from captioner.checkpoint import load
 from captioner.cli import main as captioner
 from captioner.data.sources import load_split
+from captioner.data.splits import hold_out_named
 from captioner.evaluation.evaluate import evaluate
 from captioner.evaluation.judge import Judge
 from captioner.metrics.bootstrap import paired_differences
@@ -38,9 +40,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-ROOT = Path(__file__).resolve().parents[1]
-HELD_OUT = ROOT / "datasets" / "flickr8k" / "held_out.txt"
-BEAMS, LENGTH_PENALTY = 5, 1.0
+BEAMS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +63,8 @@ class Row:
         return load_recipe(self.recipe, self.settings)
 
 
-def read_rows(path: Path) -> tuple[dict[str, Row], list[int]]:
-    """The rows of an experiment by name, and its seeds."""
+def read(path: Path) -> tuple[dict[str, Row], list[int], list[float]]:
+    """The rows of an experiment by name, its seeds, and the length penalties to choose from."""
     experiment = tomllib.loads(path.read_text(encoding="utf-8"))
     rows = {}
     for name, given in experiment["rows"].items():
@@ -74,7 +74,9 @@ def read_rows(path: Path) -> tuple[dict[str, Row], list[int]]:
         rows[name] = replace(row, recipe=str(beside)) if beside.is_file() else row
         if row.after is not None and row.after not in rows:
             raise SystemExit(f"{path}: {name} comes after {row.after!r}, which is no row above it")
-    return (with_equal_parameters(rows) if experiment.get("equal_parameters") else rows), experiment["seeds"]
+    if experiment.get("equal_parameters"):
+        rows = with_equal_parameters(rows)
+    return rows, experiment["seeds"], experiment.get("length_penalties", [1.0])
 
 
 def parameters(recipe: Recipe) -> int:
@@ -127,17 +129,22 @@ def run(row: Row, seed: int, shared: Path, place: Path, features: Path) -> None:
         raise SystemExit(f"the run in {place} failed")
 
 
-def judge(out: Path, shared: Path) -> dict[str, Any]:
-    """What the best weights of a run say of the dev photos, and their figures on the held-out ones."""
+def judge(out: Path, shared: Path, penalties: Sequence[float]) -> dict[str, Any]:
+    """What the best weights of a run say of the dev photos, and their figures on the held-out ones, which choose the
+    length penalty where there are several."""
     checkpoint = load(out / "best")
     samples = load_split(shared / "flickr8k", "dev")
-    config = replace(checkpoint.generation, beams=BEAMS, length_penalty=LENGTH_PENALTY)
+    config = replace(checkpoint.generation, beams=BEAMS, length_penalty=penalties[0])
+    if len(penalties) > 1:
+        _, held_out = hold_out_named(load_split(shared / "flickr8k", "train"), HELD_OUT)
+        config = choose_generation(checkpoint, held_out, beams=[BEAMS], penalties=penalties)
     found = evaluate(checkpoint, samples, config, batch_size=32)
     records = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     checks = [r for r in records if r["kind"] == "validation" and "cider_d" in r]
     trained = [r for r in records if r["kind"] == "train"]
     return {
         "parameters": sum(p.numel() for p in checkpoint.model.decoder.parameters()),
+        "length_penalty": config.length_penalty,
         "held_out_cider_d": max(r["cider_d"] for r in checks),
         "bleu4": found.model.bleu.bleu4,
         "cider_d": found.model.cider_d,
@@ -161,6 +168,7 @@ def table(results: dict[str, list[dict[str, Any]]]) -> str:
         "distinct-2": "distinct_2",
         "repeat themselves, %": "repetitive",
         "perplexity": "perplexity",
+        "length penalty": "length_penalty",
     }
     lines = [
         f"| | seeds | parameters | {' | '.join(columns)} | steps | images/s |",
@@ -213,7 +221,7 @@ def main() -> int:
     parser.add_argument("--features", type=Path, help="where kept features lie, to share them (default: OUT/features)")
     parser.add_argument("--table", action="store_true", help="run nothing, print what is there")
     args = parser.parse_args()
-    rows, seeds = read_rows(args.experiment)
+    rows, seeds, penalties = read(args.experiment)
     out = args.out or Path("runs") / args.experiment.stem
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in rows}
     for seed in seeds:
@@ -222,7 +230,7 @@ def main() -> int:
             kept = place / "result.json"
             if not kept.exists() and not args.table:
                 run(row, seed, args.shared, place, args.features or out / "features")
-                kept.write_text(json.dumps(judge(place, args.shared)), encoding="utf-8")
+                kept.write_text(json.dumps(judge(place, args.shared, penalties)), encoding="utf-8")
             if kept.exists():
                 results[name].append(json.loads(kept.read_text(encoding="utf-8")))
         there = {name: runs for name, runs in results.items() if runs}

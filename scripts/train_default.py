@@ -30,6 +30,7 @@ from captioner.metrics.calibration import fit_calibration
 
 ROOT = Path(__file__).resolve().parents[1]
 HELD_OUT = ROOT / "datasets" / "flickr8k" / "held_out.txt"
+PENALTIES = (0.5, 0.7, 0.8, 0.9, 1.0)
 CARD_NOTES = """\
 ## What it knows
 
@@ -51,18 +52,20 @@ mean probability that the model gave to such words.
 """
 
 
-def choose_generation(checkpoint: Checkpoint, held_out: Sequence[Sample]) -> GenerationConfig:
+def choose_generation(
+    checkpoint: Checkpoint, held_out: Sequence[Sample], *, beams: Sequence[int], penalties: Sequence[float]
+) -> GenerationConfig:
     """The beams and length penalty of the highest sum of CIDEr-D and 2 x BLEU-4 on the held-out images.
 
     The words of these captions calibrate the confidence.
     """
     best, best_value = checkpoint.generation, float("-inf")
-    for beams, penalty in product((3, 5), (0.5, 0.7, 0.8, 0.9, 1.0)):
-        config = replace(checkpoint.generation, beams=beams, length_penalty=penalty, calibration=Calibration())
+    for width, penalty in product(beams, penalties):
+        config = replace(checkpoint.generation, beams=width, length_penalty=penalty, calibration=Calibration())
         found = evaluate(checkpoint, held_out, config, batch_size=32)
         bleu4, cider = found.model.bleu.bleu4, found.model.cider_d
         value = cider + 2 * bleu4
-        print(f"beams {beams}, length penalty {penalty}: BLEU-4 {bleu4:.2f}, CIDEr-D {cider:.2f}", flush=True)
+        print(f"beams {width}, length penalty {penalty}: BLEU-4 {bleu4:.2f}, CIDEr-D {cider:.2f}", flush=True)
         if value > best_value and found.of_model is not None:
             best = replace(config, calibration=fit_calibration(*zip(*found.of_model.word_chances, strict=True)))
             best_value = value
@@ -84,7 +87,7 @@ def main() -> int:
             return code
     checkpoint = load(args.out)
     _, held_out = hold_out_named(load_split(args.shared / "flickr8k", "train"), HELD_OUT)
-    checkpoint.generation = choose_generation(checkpoint, held_out)
+    checkpoint.generation = choose_generation(checkpoint, held_out, beams=(3, 5), penalties=PENALTIES)
     steadiness = markdown(probe(checkpoint, load_split(args.shared / "flickr8k", "dev")))
     parts = [write_card(checkpoint.config, checkpoint.training), CARD_NOTES, STEADINESS + steadiness]
     checkpoint.card = "\n".join(parts) + "\n"
