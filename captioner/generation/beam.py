@@ -15,8 +15,7 @@ from torch import Tensor
 
 from captioner.config import GenerationConfig, TextConfig
 from captioner.generation.hypothesis import Hypothesis, finished
-from captioner.generation.step import Writing, wide
-from captioner.native.choice import largest
+from captioner.generation.step import Writing, best_continuations, wide
 
 
 def beam_search(writing: Writing, text: TextConfig, config: GenerationConfig, steps: int) -> list[list[Hypothesis]]:
@@ -98,17 +97,6 @@ def may_improve(
     # Sums only fall; where longer captions are favoured the bound is the longest one.
     length = most if config.length_penalty > 0 else done + 1
     return best / length**config.length_penalty > found[-1].score
-
-
-def best_continuations(log_probs: Tensor, sums: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The ``count`` best continuations of each image: parents, tokens and sums, each (B, count), best first.
-
-    At most one continuation of each of K beams ends the caption, so 2K of them always hold K that go on. No beam has
-    more than ``count`` among them, which spares a sort of all B * K * V sums.
-    """
-    each, token = largest(log_probs, min(count, log_probs.shape[-1]))  # (B, K, count)
-    totals, place = (sums[..., None] + wide(each)).flatten(1).topk(min(count, each[0].numel()), dim=1)
-    return place // each.shape[-1], token.flatten(1).gather(1, place), totals
 
 
 def filled(values: Tensor, width: int, value: float) -> Tensor:

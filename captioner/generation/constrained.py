@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from captioner.config import GenerationConfig, TextConfig
-from captioner.generation.beam import best_continuations, insert, may_improve
+from captioner.generation.beam import insert, may_improve
 from captioner.generation.hypothesis import Hypothesis, finished
-from captioner.generation.step import Writing, wide
+from captioner.generation.step import Writing, best_continuations, wide
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ Greedy and sampling walk (``walk.py``), beams search (``beam.py``), words that m
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -14,6 +14,7 @@ import torch
 from captioner.config import GenerationConfig, TextConfig
 from captioner.errors import UsageError
 from captioner.generation.beam import beam_search
+from captioner.generation.branching import Branching
 from captioner.generation.constrained import constrained_search
 from captioner.generation.foresight import Foresight
 from captioner.generation.hypothesis import Hypothesis
@@ -76,6 +77,10 @@ def _begin(
     steps = min(config.max_tokens, decoder.config.context - 1) - len(rules.prefix)
     if steps < 1:
         raise UsageError(f"the prefix fills the decoder's {decoder.config.context} places; shorten it")
-    ahead = decoder.draft is not None and memory.images == captions == 1 and config.sampling is None
-    begin = Foresight if ahead else partial(Writing, captions=captions)
+    begin: Callable[..., Writing] = partial(Writing, captions=captions)
+    if decoder.draft is not None and memory.images == 1 and config.sampling is None:
+        if captions == 1:
+            begin = Foresight
+        elif config.groups == 1 and not rules.require:
+            begin = partial(Branching, captions=captions)
     return begin(decoder, memory, text, steps=steps, processors=rules.processors, prefix=rules.prefix), steps

@@ -13,11 +13,23 @@ from torch import Tensor
 from captioner.config import TextConfig
 from captioner.generation.processors import Processor
 from captioner.models.decoder import Decoder, ImageMemory
+from captioner.native.choice import largest
 
 
 def wide(values: Tensor) -> Tensor:
     """``values`` in the precision of sums over many words: fp64, or fp32 where the device has no fp64 (Apple's)."""
     return values.float() if values.device.type == "mps" else values.double()
+
+
+def best_continuations(log_probs: Tensor, sums: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The ``count`` best continuations of each image: parents, tokens and sums, each (B, count), best first.
+
+    At most one continuation of each of K beams ends the caption, so 2K of them always hold K that go on. No beam has
+    more than ``count`` among them, which spares a sort of all B * K * V sums.
+    """
+    each, token = largest(log_probs, min(count, log_probs.shape[-1]))  # (B, K, count)
+    totals, place = (sums[..., None] + wide(each)).flatten(1).topk(min(count, each[0].numel()), dim=1)
+    return place // each.shape[-1], token.flatten(1).gather(1, place), totals
 
 
 class Writing:
@@ -82,8 +94,8 @@ class Writing:
     def advance(self, parents: Tensor, tokens: Tensor) -> None:
         """Caption k of image b goes on from caption ``parents[b, k]`` with ``tokens[b, k]``; both (B, K')."""
         said = self._model.flatten(1).gather(1, parents * self._model.shape[-1] + tokens)  # (B, K')
-        self.tokens = torch.cat([_rows(self.tokens, parents), tokens[..., None]], dim=-1)
-        self.log_probs = torch.cat([_rows(self.log_probs, parents), said[..., None]], dim=-1)
+        self.tokens = torch.cat([rows_of(self.tokens, parents), tokens[..., None]], dim=-1)
+        self.log_probs = torch.cat([rows_of(self.log_probs, parents), said[..., None]], dim=-1)
         self.cache.fork(parents)
         self._asked = tokens.flatten()[:, None]
 
@@ -100,6 +112,6 @@ class Writing:
         self.tokens, self.log_probs, self._model = self.tokens[images], self.log_probs[images], self._model[images]
 
 
-def _rows(values: Tensor, parents: Tensor) -> Tensor:
+def rows_of(values: Tensor, parents: Tensor) -> Tensor:
     """(B, K, T) in the order of ``parents`` (B, K')."""
     return values.gather(1, parents[..., None].expand(-1, -1, values.shape[-1]))

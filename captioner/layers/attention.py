@@ -19,10 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captioner.layers.cache import LayerCache
+from captioner.layers.cache import LayerCache, Sight
 from captioner.layers.prefix import Prefix
-
-Sight = tuple[Tensor | None, Tensor | None]  # masks of the global and of the local reading; None hides nothing
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:

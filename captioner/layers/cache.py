@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+Sight = tuple[Tensor | None, Tensor | None]  # masks of the global and of the local reading; None hides nothing
+
 
 @dataclass
 class LayerCache:
@@ -51,7 +53,7 @@ class DecoderCache:
         """B."""
         return self.layers[0].keys.shape[0]
 
-    def sight(self, tokens: int, *, window: int | None = None) -> tuple[Tensor | None, Tensor | None]:
+    def sight(self, tokens: int, *, window: int | None = None) -> Sight:
         """What T more tokens of each caption see: all of their past, and the last ``window`` words of it.
 
         Each is a boolean mask that broadcasts to (B, H, K * T, slots + K * T), True where visible, or None where there
@@ -74,10 +76,17 @@ class DecoderCache:
         elif tokens > 1:
             everything = places <= own
         self.words += tokens
-        if window is None or self.words <= window:
-            return everything, everything
-        near = (places > own - window) | (places < 0)
-        return everything, near if everything is None else everything & near
+        return _sight(everything, places, own, window)
+
+    def sight_of(self, visible: Tensor, places: Tensor, *, window: int | None = None) -> Sight:
+        """What words see that stand at ``places`` (R,) of their captions and were each shown their slots.
+
+        ``visible`` (B, R, slots + R) has them among the last slots, in their order. As ``sight``, before the layers
+        append; ``words`` and ``visible`` of the cache stay as they are.
+        """
+        past = self.layers[0].length
+        self.places[past : past + len(places)] = places
+        return _sight(visible[:, None], self.places[: past + len(places)], places[:, None], window)
 
     def fork(self, parents: Tensor) -> None:
         """Caption k of image b goes on from caption ``parents[b, k]``; (B, K), K may be another number than before."""
@@ -95,6 +104,13 @@ class DecoderCache:
         for layer in self.layers:
             layer.length -= words
 
+    def cut(self, slots: int) -> None:
+        """Forget the slots behind the first ``slots``."""
+        for layer in self.layers:
+            layer.length = slots
+        if self.visible is not None:
+            self.visible = self.visible[:, :, :slots]
+
     def keep(self, images: Tensor) -> None:
         """Go on with the given images (B',) only."""
         for layer in self.layers:
@@ -102,6 +118,14 @@ class DecoderCache:
             layer.values = layer.values.index_select(0, images)
         if self.visible is not None:
             self.visible = self.visible.index_select(0, images)
+
+
+def _sight(everything: Tensor | None, places: Tensor, own: Tensor, window: int | None) -> Sight:
+    """``everything`` that words at ``own`` (Q, 1) see of slots at ``places`` (slots,), and their windows of it."""
+    if window is None or int(own.max()) < window:
+        return everything, everything
+    near = (places > own - window) | (places < 0)
+    return everything, near if everything is None else everything & near
 
 
 def empty_cache(images: int, slots: int, shape: tuple[int, int, int], like: Tensor) -> DecoderCache:

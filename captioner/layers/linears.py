@@ -2,8 +2,8 @@
 
 Decoding reads every weight once per token and does little with it, so it is as fast as weights come from memory: bf16
 halves them, int8 quarters them. torch's own ``linear`` does not even reach that limit at a few rows in fp32. The
-products are those that ``torch.compile`` chooses (oneDNN), called directly; or, of layers that read few rows at a time,
-this package's own (``captioner/native``) where they were built.
+products are this package's own (``captioner/native``) where they were built, or those that ``torch.compile`` chooses
+(oneDNN), called directly.
 
 =========  =====================  ====================================  ================
 precision  weights                activations inside the product         what comes out
@@ -44,14 +44,13 @@ class PackedLinear(nn.Module):
     torch's own speed.
     """
 
-    def __init__(self, linear: nn.Linear, precision: Precision, *, few_rows: bool = False) -> None:
-        """``few_rows``: it will read those of a decoding step rather than hundreds."""
+    def __init__(self, linear: nn.Linear, precision: Precision) -> None:
         super().__init__()
         self.in_features, self.out_features, self.precision = linear.in_features, linear.out_features, precision
         weight = linear.weight.detach()
         bias = None if linear.bias is None else linear.bias.detach().float()
         on_cpu = weight.device.type == "cpu"
-        native = few_rows and on_cpu and precision in _NATIVE and library() is not None
+        native = on_cpu and precision in _NATIVE and library() is not None
         self.packed = native or (on_cpu and has_product(precision))
         make = _NATIVE if native else _PACKED if self.packed else _PLAIN
         self._product = make[precision](weight, bias)
@@ -81,7 +80,7 @@ class PackedHead(nn.Module):
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         self.in_features, self.out_features, self.precision = linear.in_features, linear.out_features, "int8"
-        self._rough = PackedLinear(linear, "int8", few_rows=True)
+        self._rough = PackedLinear(linear, "int8")
         self._weight = (linear.weight.detach(),)  # in a tuple: no parameter of this module
 
     def forward(self, x: Tensor) -> Tensor:

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from captioner.config import DecoderConfig
-from captioner.layers.attention import CrossAttention, ImageRead, SelfAttention, Sight, causal_mask
-from captioner.layers.cache import DecoderCache, LayerCache, empty_cache
+from captioner.layers.attention import CrossAttention, ImageRead, SelfAttention, causal_mask
+from captioner.layers.cache import DecoderCache, LayerCache, Sight, empty_cache
 from captioner.models.vision import EncodedImage
 
 
@@ -172,13 +172,23 @@ class Decoder(nn.Module):
                 sight = cast(Sight, tuple(m if m is None else F.pad(m, (before, 0), value=True) for m in sight))
         places = torch.arange(start, start + count, device=tokens.device)
         x = self.dropout(self.token_embedding(tokens) + self.position_embedding(places))  # (N, T, D)
-        if self.steps is not None and cache is not None and reads is None:
-            x = self.steps(x, memory, sight, cache)
-        else:
-            x = self._through_blocks(x, memory, sight, cache, reads)
+        x = self._through_blocks(x, memory, sight, cache, reads)
         if last:
             x = x[:, -1:]  # (N, 1, D)
         return self.final_norm(x)  # (N, T, D)
+
+    def branches(
+        self, tokens: Tensor, places: Tensor, visible: Tensor, memory: ImageMemory, cache: DecoderCache
+    ) -> Tensor:
+        """Logits (R, 1, V) after words that go on from each other: ``tokens`` (R, 1) of one image, read at once.
+
+        They stand at ``places`` (R,) of their captions, and ``visible`` (1, R, slots + R) shows each the slots of its
+        caption: those in the cache, and those that these words take behind them, in their order.
+        """
+        window = self.config.local_words if self._reads_locally else None
+        sight = cache.sight_of(visible, places, window=window)
+        x = self.token_embedding(tokens) + self.position_embedding(places)[:, None]  # (R, 1, D)
+        return self.lm_head(self.final_norm(self._through_blocks(x, memory, sight, cache)))
 
     def _through_blocks(
         self,
@@ -186,8 +196,10 @@ class Decoder(nn.Module):
         memory: ImageMemory | None,
         sight: Sight,
         cache: DecoderCache | None,
-        reads: list[ImageRead] | None,
+        reads: list[ImageRead] | None = None,
     ) -> Tensor:
+        if self.steps is not None and cache is not None and reads is None:
+            return self.steps(x, memory, sight, cache)
         for i, block in enumerate(self.blocks):
             layer_cache = cache.layers[i] if cache is not None else None
             if self.checkpointing and self.training:

@@ -8,8 +8,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from captioner.layers.attention import MixedRead, Sight
-from captioner.layers.cache import DecoderCache
+from captioner.layers.attention import MixedRead
+from captioner.layers.cache import DecoderCache, Sight
 from captioner.layers.linears import PackedLinear
 from captioner.models.decoder import Block, Decoder, ImageMemory
 from captioner.native.library import checked, library

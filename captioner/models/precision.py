@@ -142,8 +142,7 @@ def _pack_decoder(decoder: Decoder, precision: Precision) -> None:
             decoder.set_submodule(name, PackedHead(module))
         else:
             exact = name == "lm_head" or id(module) in small
-            few_rows = not name.endswith(".kv_proj")  # that one reads all patches of a batch
-            decoder.set_submodule(name, PackedLinear(module, "fp32" if exact else precision, few_rows=few_rows))
+            decoder.set_submodule(name, PackedLinear(module, "fp32" if exact else precision))
     decoder.steps = NativeSteps.of(decoder)
 
 
@@ -158,7 +157,7 @@ def _read_per_word(decoder: Decoder) -> int:
 def _draft_of(decoder: Decoder) -> Decoder:
     """``decoder`` in int8, sharing with it all but the products. It never makes a memory of its own."""
     draft = copy.deepcopy(decoder, {id(parameter): parameter for parameter in decoder.parameters()})
-    draft.set_submodule("lm_head", PackedLinear(draft.lm_head, "int8", few_rows=True))  # near enough for a guess
+    draft.set_submodule("lm_head", PackedLinear(draft.lm_head, "int8"))  # near enough for a guess
     for i in range(len(draft.blocks)):
         draft.set_submodule(f"blocks.{i}.cross_attn.kv_proj", nn.Identity())
     _pack_decoder(draft, "int8")

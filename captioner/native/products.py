@@ -11,29 +11,26 @@ from torch import Tensor
 from captioner.native.library import checked, has_tiles, library
 from captioner.native.plans import ProductPlan
 
-PANEL, DEPTH = 16, 64  # of src/native.h
+GROUP, DEPTH = 48, 64  # of src/native.h
 
 
 class NativeProduct:
-    """(..., rows, in) -> (..., rows, out), fp32: a row has the same bits in any company.
-
-    As few rows as a decoding step has wait for the weights alone; at hundreds torch's own products are faster.
-    """
+    """(..., rows, in) -> (..., rows, out), fp32: a row has the same bits in any company."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, *, scale: Tensor | None = None) -> None:
         """``weight`` (out, in) in fp32, or in int8 with the ``scale`` (out,) of its rows; ``bias`` (out,)."""
         count, width = weight.shape
-        panels = -(-count // PANEL)
-        over = panels * PANEL - count
+        groups = -(-count // GROUP)
+        over = groups * GROUP - count
         kept = {"bias": F.pad(torch.zeros(count) if bias is None else bias.float(), (0, over))}
         if scale is None:
             weight = F.pad(weight.float(), (0, 0, 0, over))
-            kept["weight"] = weight.view(panels, PANEL, width).transpose(1, 2).contiguous()  # (panels, in, PANEL)
+            kept["weight"] = weight.view(groups, GROUP, width).transpose(1, 2).contiguous()  # (groups, in, GROUP)
         else:
             kept["scale"] = F.pad(scale, (0, over))
             kept["totals"] = F.pad(weight.sum(dim=1) * scale, (0, over))
             weight = F.pad(weight, (0, -width % DEPTH, 0, over))
-            fours = weight.view(panels, PANEL, -1, 4).transpose(1, 2)  # (panels, in / 4, PANEL, 4)
+            fours = weight.view(groups, GROUP, -1, 4).transpose(1, 2)  # (groups, in / 4, GROUP, 4)
             kept["levels"] = fours.contiguous()
         self.inputs, self.outputs = width, count
         self._kept = kept  # the plan has their addresses

@@ -65,8 +65,15 @@ def test_the_better_the_draft_the_fewer_the_readings(make: Make) -> None:
     assert readings[0.0] == CONFIG.max_tokens // (AHEAD + 1) < readings[0.2] < readings[5.0] <= CONFIG.max_tokens
 
 
-@pytest.mark.parametrize("config", [GenerationConfig(beams=3, max_tokens=8), GenerationConfig(max_tokens=8)])
-def test_beams_and_batches_do_without_it(config: GenerationConfig, make: Make) -> None:
+@pytest.mark.parametrize(
+    "config",
+    [
+        GenerationConfig(beams=3, max_tokens=8),
+        GenerationConfig(max_tokens=8),
+        GenerationConfig(beams=4, groups=2, diversity=0.5, max_tokens=8),
+    ],
+)
+def test_batches_do_without_it(config: GenerationConfig, make: Make) -> None:
     decoder, memory = make(2, images=2)
     seer = drafted(decoder, 1.0)
 

@@ -11,15 +11,20 @@ from torch import nn
 
 from captioner.layers import linears
 from captioner.layers.linears import SHORTLIST, PackedHead, PackedLinear, Precision, has_product, quantized
+from captioner.native.library import library
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
 ERROR = {"fp32": 1e-6, "bf16": 6e-3, "int8": 1.5e-2}  # of the standard deviation of what comes out
 
 
-@pytest.fixture(params=[True, False], ids=["packed", "plain"])
-def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """This machine's own products where it has them, and the plain ones of machines that have none."""
-    if not request.param:
+@pytest.fixture(params=["native", "packed", "plain"])
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The compiled products, those of torch on this machine, and the plain ones of machines that have neither."""
+    if request.param == "native" and library() is None:
+        pytest.skip("the library is not built, or this CPU cannot run it")
+    if request.param != "native":
+        monkeypatch.setattr(linears, "library", lambda: None)
+    if request.param == "plain":
         monkeypatch.setattr(linears, "has_product", lambda precision: False)
     return request.param
 
@@ -53,12 +58,18 @@ def test_it_computes_what_the_layer_computes(precision: Precision, shape: tuple[
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("bias", [True, False])
-def test_plain_and_packed_agree(precision: Precision, bias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("compiled", [True, False])
+def test_plain_and_packed_agree(
+    precision: Precision, bias: bool, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The plain product of a precision is that precision, not fp32 under its name."""
     layer, x = make(200, 64, bias=bias), torch.randn(31, 200)
+    if not compiled:
+        monkeypatch.setattr(linears, "library", lambda: None)
     packed = PackedLinear(layer, precision)
     if not packed.packed:
         pytest.skip(f"this machine has no {precision} product")
+    monkeypatch.setattr(linears, "library", lambda: None)
     monkeypatch.setattr(linears, "has_product", lambda precision: False)
     plain = PackedLinear(layer, precision)
     assert not plain.packed
@@ -169,6 +180,7 @@ def test_a_product_that_overflows_or_is_missing_is_not_used(monkeypatch: pytest.
     def overflowing(weight: torch.Tensor, bias: torch.Tensor | None) -> linears.Product:
         return lambda rows: torch.full((len(rows), len(weight)), 32767.0 * 32)
 
+    monkeypatch.setattr(linears, "library", lambda: None)
     for broken in (missing, overflowing):
         monkeypatch.setitem(linears._PACKED, "int8", broken)
         has_product.cache_clear()

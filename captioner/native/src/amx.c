@@ -26,15 +26,16 @@ AMX static void configure(int64_t rows) {
     _tile_loadconfig(&tiles);
 }
 
-/* Sums of one panel, for ``count`` <= 48 rows from ``row`` on. */
-AMX static void sum_panel(const uint8_t *x, const int8_t *weight, int64_t depth, int64_t count, int32_t *sums) {
+/* Sums of one panel of a group, for ``count`` <= TOGETHER rows; ``ahead``: what is fetched, as much as is read. */
+AMX static void sum_panel(const uint8_t *x, const int8_t *weight, const char *ahead, int64_t depth, int64_t count,
+                          int32_t *sums) {
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
     for (int64_t k = 0; k < depth; k += DEPTH) {
-        for (int64_t line = 0; line < DEPTH * PANEL; line += 64) /* of the next panel */
-            _mm_prefetch((const char *)weight + (depth + k) * PANEL + line, _MM_HINT_T1);
-        _tile_loadd(6, weight + k * PANEL, 64);
+        for (int64_t line = 0; line < DEPTH * PANEL; line += 64)
+            _mm_prefetch(ahead + k * PANEL + line, _MM_HINT_T1);
+        _tile_loadd(6, weight + k * GROUP, 4 * GROUP);
         _tile_loadd(3, x + k, depth);
         _tile_dpbusd(0, 3, 6);
         if (count > TALL) {
@@ -46,22 +47,25 @@ AMX static void sum_panel(const uint8_t *x, const int8_t *weight, int64_t depth,
             _tile_dpbusd(2, 5, 6);
         }
     }
-    _tile_stored(0, sums, 64);
-    _tile_stored(1, sums + TALL * PANEL, 64);
-    _tile_stored(2, sums + 2 * TALL * PANEL, 64);
+    _tile_stored(0, sums, GROUP * sizeof(int32_t));
+    _tile_stored(1, sums + TALL * GROUP, GROUP * sizeof(int32_t));
+    _tile_stored(2, sums + 2 * TALL * GROUP, GROUP * sizeof(int32_t));
 }
 
 AMX void multiply_amx(const struct product *product, const struct rows *rows, const struct sink *sink,
-                      struct share part) {
-    const int64_t depth = padded(product->in), most = 3 * TALL;
-    int32_t sums[3 * TALL * PANEL] __attribute__((aligned(64)));
-    for (int64_t row = 0; row < rows->count; row += most) {
-        int64_t count = rows->count - row < most ? rows->count - row : most;
+                      struct share part, const void *next) {
+    const int64_t depth = padded(product->in);
+    int32_t sums[TOGETHER * GROUP] __attribute__((aligned(64)));
+    for (int64_t row = 0; row < rows->count; row += TOGETHER) {
+        int64_t count = rows->count - row < TOGETHER ? rows->count - row : TOGETHER;
         configure(count);
-        for (int64_t panel = part.first; panel < part.end; panel++) {
-            sum_panel(rows->levels + row * depth, product->levels + panel * depth * PANEL, depth, count, sums);
+        for (int64_t group = part.first; group < part.end; group++) {
+            const int8_t *weight = product->levels + group * depth * GROUP;
+            const char *ahead = group + 1 == part.end ? next : (const char *)weight + depth * GROUP;
+            for (int64_t p = 0; p < GROUP; p += PANEL)
+                sum_panel(rows->levels + row * depth, weight + 4 * p, ahead + depth * p, depth, count, sums + p);
             for (int64_t r = 0; r < count; r++)
-                put_levels(product, rows, sink, row + r, panel * PANEL, _mm512_load_si512(sums + r * PANEL));
+                put_levels(product, rows, sink, row + r, group * GROUP, sums + r * GROUP);
         }
     }
     _tile_release();

@@ -125,17 +125,11 @@ AVX512 static void focus(const struct reading *reading, int64_t query, float *bi
     }
 }
 
-/* The slots that a query sees, and a bias that hides those outside of its window. */
-static int64_t look(const struct reading *reading, int64_t query, int32_t *seen, float *bias) {
-    const uint8_t *global = reading->global.bytes, *local = reading->local.bytes;
+int64_t look(const uint8_t *global, const uint8_t *local, int64_t slots, int32_t *seen, float *window) {
     int64_t count = 0;
-    if (global)
-        global += query * reading->global.query_stride;
-    if (local)
-        local += query * reading->local.query_stride;
-    for (int64_t s = 0; s < reading->slots; s++) {
+    for (int64_t s = 0; s < slots; s++) {
         seen[count] = (int32_t)s;
-        bias[count] = local && !local[s] ? -INFINITY : 0.0f;
+        window[count] = local && !local[s] ? -INFINITY : 0.0f;
         count += !global || global[s];
     }
     for (int64_t s = count; s % PANEL; s++)
@@ -143,20 +137,19 @@ static int64_t look(const struct reading *reading, int64_t query, int32_t *seen,
     return count;
 }
 
-int64_t attention_scratch(int64_t slots) { return 4 * (slots + 2 * PANEL); }
+int64_t attention_scratch(int64_t slots) { return 3 * (slots + PANEL); }
 
 AVX512 void attend(const struct reading *reading, float *scratch) {
-    const int64_t room = reading->slots + 2 * PANEL, width = reading->head_width;
-    float *logits = scratch, *bias = logits + room, *weights = bias + room;
-    int32_t *seen = (int32_t *)(weights + room);
-    int64_t count = 0;
+    const int64_t room = reading->slots + PANEL, width = reading->head_width;
+    float *logits = scratch, *gaussian = logits + room, *weights = gaussian + room;
     for (int64_t query = 0; query < reading->queries; query++) {
         const float *q = reading->q + query * reading->q_stride;
         float *out = reading->out + query * reading->out_stride;
-        if (reading->global.bytes || reading->local.bytes || query == 0)
-            count = look(reading, query, seen, bias);
+        const int32_t *seen = reading->seen + query * reading->seen_stride;
+        const float *bias = reading->grid ? gaussian : reading->window + query * reading->seen_stride;
+        const int64_t count = reading->seen_stride ? reading->counts[query] : reading->counts[0];
         if (reading->grid)
-            focus(reading, query, bias);
+            focus(reading, query, gaussian);
         if (width == 64)
             multiply_keys(q, reading->keys, seen, count, 64, logits);
         else

@@ -14,7 +14,9 @@
 #define AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma")))
 #define INLINE AVX512 static inline __attribute__((always_inline))
 
-enum { PANEL = 16 }; /* outputs that lie side by side: the floats of a register */
+enum { PANEL = 16 }; /* the floats of a register */
+enum { GROUP = 48 }; /* outputs that lie side by side: three registers of them */
+enum { TOGETHER = 48 };  /* rows that go through a group of weights together: three tiles of AMX, six times eight rows */
 enum { DEPTH = 64 }; /* int8 inputs are padded to a multiple of it: the bytes of a register, and of an AMX tile's row */
 
 /* What a product multiplies: rows of floats, and in int8 the same as levels * step + least. */
@@ -49,17 +51,25 @@ static inline struct share share_of(int64_t pieces, struct team team) {
     return (struct share){pieces * team.thread / team.threads, pieces * (team.thread + 1) / team.threads};
 }
 
-static inline int64_t panels_of(const struct product *product) { return (product->out + PANEL - 1) / PANEL; }
+static inline int64_t groups_of(const struct product *product) { return (product->out + GROUP - 1) / GROUP; }
 static inline int64_t padded(int64_t width) { return (width + DEPTH - 1) / DEPTH * DEPTH; }
 
 static inline uint16_t first_lanes(int64_t count) {
     return count >= PANEL ? 0xFFFF : count <= 0 ? 0 : (uint16_t)((1u << count) - 1);
 }
 
-/* fp32.c, vnni.c, amx.c: panels ``part`` of a product of all rows, into ``sink``; ``next``: weights that are read after. */
+/* A run over weights: ``count`` inputs, in int8 fours of them. Meanwhile ``step`` bytes for each are fetched from ``ahead``. */
+struct run {
+    const void *weight;
+    int64_t count;
+    const char *ahead;
+    int64_t step;
+};
+
+/* fp32.c, vnni.c, amx.c: groups ``part`` of a product of all rows, into ``sink``; ``next``: weights that are read after. */
 void multiply_fp32(const struct product *, const struct rows *, const struct sink *, struct share part, const void *next);
 void multiply_vnni(const struct product *, const struct rows *, const struct sink *, struct share part, const void *next);
-void multiply_amx(const struct product *, const struct rows *, const struct sink *, struct share part);
+void multiply_amx(const struct product *, const struct rows *, const struct sink *, struct share part, const void *next);
 
 /* products.c: a thread's part of a product; ``after`` is read then, or NULL. Room for rows, and whether there was any. */
 void multiply(const struct product *, const struct rows *, const struct sink *, struct team, const struct product *after);
@@ -77,14 +87,19 @@ struct reading {
     const float *q, *keys, *values; /* q[query * q_stride], keys and values [slot][head_width] */
     int64_t q_stride, out_stride;
     float *out;
-    struct mask global, local; /* of this image */
+    const int32_t *seen;   /* of the first query: the slots that it sees, padded to whole panels; seen_stride to the next */
+    const int64_t *counts; /* how many these are, of each query */
+    const float *window;   /* of each of them 0, or -infinity outside of the window of the local reading; as ``seen`` */
+    int64_t seen_stride;   /* 0 where all queries see the same */
     int kind;
     const float *gate, *point, *spread; /* what the products gave for this head, a query gate_stride from the next */
     int64_t gate_stride;
     const struct grid *grid; /* of the local reading, if that is of an image */
 };
 
-/* attention.c: ``scratch`` has attention_scratch(slots) floats. */
+/* attention.c: lists the slots that a query sees, padded to whole panels, and its window; returns their number. */
+int64_t look(const uint8_t *global, const uint8_t *local, int64_t slots, int32_t *seen, float *window);
+/* ``scratch`` has attention_scratch(slots) floats. */
 void attend(const struct reading *reading, float *scratch);
 int64_t attention_scratch(int64_t slots);
 

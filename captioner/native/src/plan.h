@@ -4,12 +4,12 @@
 
 #include <stdint.h>
 
-/* A linear layer. Weights lie in the order in which they are read; outputs are padded to whole panels, with zeros. */
+/* A linear layer. Weights lie in the order in which they are read; outputs are padded to whole groups, with zeros. */
 struct product {
     int64_t in, out;
     const float *bias;    /* [out] */
-    const float *weight;  /* fp32: [panel][in][PANEL]; NULL in int8 */
-    const int8_t *levels; /* int8: [panel][in / 4][PANEL][4]; NULL in fp32 */
+    const float *weight;  /* fp32: [group][in][GROUP]; NULL in int8 */
+    const int8_t *levels; /* int8: [group][in / 4][GROUP][4]; NULL in fp32 */
     const float *scale;   /* int8: [out], the size of a level */
     const float *totals;  /* int8: [out], the sum of a row of weights */
     int64_t tiles;        /* whether AMX may multiply it */

@@ -4,7 +4,7 @@
 #include <omp.h>
 #include <stdlib.h>
 
-enum { MANY = 8 }; /* rows up to which VNNI waits for the weights as AMX would */
+enum { FEW = 8 }; /* rows up to which VNNI waits for the weights as AMX would */
 
 void *room_for(int64_t count, int64_t size) { return aligned_alloc(64, (size_t)((count * size + 64) / 64 * 64)); }
 
@@ -28,21 +28,22 @@ void rows_free(struct rows *rows) {
 static const void *first_read(const struct product *product, struct team team) {
     if (!product)
         return NULL;
-    int64_t panel = share_of(panels_of(product), team).first;
+    int64_t group = share_of(groups_of(product), team).first;
     if (product->levels)
-        return product->levels + panel * padded(product->in) * PANEL;
-    return product->weight + panel * product->in * PANEL;
+        return product->levels + group * padded(product->in) * GROUP;
+    return product->weight + group * product->in * GROUP;
 }
 
 void multiply(const struct product *product, const struct rows *rows, const struct sink *sink, struct team team,
               const struct product *after) {
-    struct share part = share_of(panels_of(product), team);
+    struct share part = share_of(groups_of(product), team);
+    const void *next = first_read(after, team);
     if (!product->levels)
-        multiply_fp32(product, rows, sink, part, first_read(after, team));
-    else if (rows->count > MANY && product->tiles)
-        multiply_amx(product, rows, sink, part);
+        multiply_fp32(product, rows, sink, part, next);
+    else if (rows->count > FEW && product->tiles)
+        multiply_amx(product, rows, sink, part, next);
     else
-        multiply_vnni(product, rows, sink, part, first_read(after, team));
+        multiply_vnni(product, rows, sink, part, next);
 }
 
 /* ``x`` [count][in] times a product, into ``out`` [count][out]. Returns 0, or 1 where there was no memory. */

@@ -8,17 +8,40 @@
 #include <omp.h>
 #include <stdlib.h>
 
+/* The slots that queries see: as struct reading has them. */
+struct sight {
+    int32_t *seen;
+    int64_t *counts;
+    float *window;
+    int64_t stride;
+};
+
 /* What lies between the phases. */
 struct state {
     const struct step *step;
     struct rows normed, read, hidden;
     float *qkv, *q, *gate, *point, *spread, *scratch;
-    int64_t scratch_width; /* floats of each thread */
+    int64_t scratch_width;     /* floats of each thread */
+    struct sight words, image; /* of all queries of the step; of any */
 };
 
 static int has_levels(const struct step *step) { return step->layers[0].qkv->levels != NULL; }
 
 static int64_t more(int64_t a, int64_t b) { return a > b ? a : b; }
+
+static int sight_alloc(struct sight *sight, int64_t queries, int64_t slots) {
+    sight->stride = slots + PANEL;
+    sight->seen = room_for(queries * sight->stride, sizeof(int32_t));
+    sight->counts = room_for(queries, sizeof(int64_t));
+    sight->window = room_for(queries * sight->stride, sizeof(float));
+    return sight->seen && sight->counts && sight->window;
+}
+
+static void sight_free(struct sight *sight) {
+    free(sight->seen);
+    free(sight->counts);
+    free(sight->window);
+}
 
 static int state_alloc(struct state *state, const struct step *step, int threads) {
     const int64_t count = step->images * step->queries, slots = step->past + step->queries;
@@ -27,6 +50,8 @@ static int state_alloc(struct state *state, const struct step *step, int threads
     int found = rows_alloc(&state->normed, count, step->width, levels);
     found &= rows_alloc(&state->read, count, step->width, levels);
     found &= rows_alloc(&state->hidden, count, step->hidden, levels);
+    found &= sight_alloc(&state->words, count, slots);
+    found &= sight_alloc(&state->image, 1, step->patches);
     state->qkv = room_for(count * 3 * step->width, sizeof(float));
     state->q = room_for(count * step->width, sizeof(float));
     state->gate = room_for(count * step->heads, sizeof(float));
@@ -40,6 +65,8 @@ static void state_free(struct state *state) {
     rows_free(&state->normed);
     rows_free(&state->read);
     rows_free(&state->hidden);
+    sight_free(&state->words);
+    sight_free(&state->image);
     free(state->qkv);
     free(state->q);
     free(state->gate);
@@ -80,11 +107,22 @@ static void store(const struct state *state, const struct product *product, floa
     multiply(product, &state->normed, &sink, team, after);
 }
 
-static struct mask of_image(struct mask mask, int64_t image) {
-    if (mask.bytes)
-        mask.bytes += image * mask.image_stride;
-    return mask;
+static const uint8_t *of_query(const struct mask *mask, int64_t image, int64_t query) {
+    return mask->bytes ? mask->bytes + image * mask->image_stride + query * mask->query_stride : NULL;
 }
+
+static void look_around(const struct state *state, struct team team) {
+    const struct step *step = state->step;
+    const struct sight *words = &state->words, *image = &state->image;
+    for (int64_t row = team.thread; row < step->images * step->queries; row += team.threads) {
+        const uint8_t *global = of_query(&step->global, row / step->queries, row % step->queries);
+        const uint8_t *local = of_query(&step->local, row / step->queries, row % step->queries);
+        words->counts[row] = look(global, local, step->past + step->queries, words->seen + row * words->stride,
+                                  words->window + row * words->stride);
+    }
+    if (team.thread == 0)
+        image->counts[0] = look(NULL, NULL, step->patches, image->seen, image->window);
+} /* the barrier after the first norms ends this, too */
 
 /* Keys and values of an image's new words, for one head, behind those of the past. */
 static void append(const struct step *step, const struct cache *cache, const float *qkv, int64_t image, int64_t head) {
@@ -118,8 +156,10 @@ static void read_words(const struct state *state, const struct layer *layer, int
             .values = cache->values + piece * step->capacity * width,
             .out = state->read.values + row * step->width + head * width,
             .out_stride = step->width,
-            .global = of_image(step->global, image),
-            .local = of_image(step->local, image),
+            .seen = state->words.seen + row * state->words.stride,
+            .counts = state->words.counts + row,
+            .window = state->words.window + row * state->words.stride,
+            .seen_stride = state->words.stride,
             .kind = windowed ? (int)layer->self_kind : READ_GLOBAL, /* the past may be no longer than the window */
             .gate = windowed && layer->self_gate ? state->gate + row * step->heads + head : NULL,
             .gate_stride = step->heads,
@@ -145,6 +185,9 @@ static void read_image(const struct state *state, const struct layer *layer, int
             .values = step->memories[i].values + piece * step->patches * width,
             .out = state->read.values + row * step->width + head * width,
             .out_stride = step->width,
+            .seen = state->image.seen,
+            .counts = state->image.counts,
+            .window = state->image.window,
             .kind = (int)layer->cross_kind,
             .gate = layer->cross_gate ? state->gate + row * step->heads + head : NULL,
             .point = state->point + (row * step->heads + head) * 2,
@@ -192,6 +235,7 @@ int captioner_step(const struct step *step, int threads) {
 #pragma omp parallel num_threads(threads)
         {
             struct team team = {omp_get_thread_num(), omp_get_num_threads()};
+            look_around(&state, team);
             for (int64_t i = 0; i < step->layer_count; i++)
                 run_layer(&state, i, team);
         }
