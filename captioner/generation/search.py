@@ -1,7 +1,8 @@
 """Every way to write captions from an image memory, behind one function.
 
 Greedy and sampling walk (``walk.py``), beams search (``beam.py``), words that must appear are searched for
-(``constrained.py``). All of them ask the same step (``step.py``), which may know some words ahead (``foresight.py``).
+(``constrained.py``). All of them ask the same step (``step.py``), which may know some words ahead
+(``foresight.py``, ``branching.py``).
 """
 
 from __future__ import annotations

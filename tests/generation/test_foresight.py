@@ -62,7 +62,7 @@ def test_the_better_the_draft_the_fewer_the_readings(make: Make) -> None:
         seer.register_forward_hook(lambda *given, count=count: count.append(1))
         search(seer, memory, TEXT, CONFIG, rules=rules)
         readings[noise] = len(count)
-    assert readings[0.0] == CONFIG.max_tokens // (AHEAD + 1) < readings[0.2] < readings[5.0] <= CONFIG.max_tokens
+    assert readings[0.0] == -(-CONFIG.max_tokens // (AHEAD + 1)) < readings[0.2] < readings[5.0] <= CONFIG.max_tokens
 
 
 @pytest.mark.parametrize(
