@@ -93,15 +93,16 @@ def with_equal_parameters(rows: dict[str, Row]) -> dict[str, Row]:
     for name, row in rows.items():
         recipe = row.trains
         width = 4 * int(recipe.decoder["width"])
-        sized = {
-            mlp: parameters(replace(recipe, decoder={**recipe.decoder, "mlp_width": mlp}))
-            for mlp in range(width, width + width // 8)
-        }
-        mlp = min(sized, key=lambda mlp: abs(sized[mlp] - goal))
-        if abs(sized[mlp] - goal) > 0.001 * goal:
+        narrow, wider = (parameters(_with_mlp(recipe, mlp)) for mlp in (width, width + 1))
+        mlp = width + round((goal - narrow) / (wider - narrow))  # parameters are linear in it
+        if abs(parameters(_with_mlp(recipe, mlp)) - goal) > 0.001 * goal:
             raise SystemExit(f"no feed-forward width of {name} comes within 0.1 % of {goal} parameters")
         fitted[name] = replace(row, settings=[*row.settings, f"decoder.mlp_width={mlp}"])
     return fitted
+
+
+def _with_mlp(recipe: Recipe, mlp: int) -> Recipe:
+    return replace(recipe, decoder={**recipe.decoder, "mlp_width": mlp})
 
 
 def place_of(name: str, seed: int, out: Path) -> Path:
