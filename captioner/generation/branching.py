@@ -21,8 +21,8 @@ from captioner.models.decoder import Decoder, ImageMemory
 
 LEVELS = 4  # words of a caption that are read at once
 SPARE = 3  # branches of a level besides the beams, since the draft ranks a little differently
-# Beam 5 of 153M, 20 words of four images: 440 ms without a draft, 323 at 3 levels and 2 to spare, 300 at 4 and 2, 302 at
-# 4 and 3 (each image alike), 301 at 5 and 3. A draft for the first word too was no faster: it is the least certain.
+# Beam 5 of 153M, 20 words of four images: 440 ms without a draft, 323 at 3 levels and 2 to spare, 300 at 4 and 2, 302
+# at 4 and 3 (each image alike), 301 at 5 and 3. A draft for the first word too was no faster: it is the least certain.
 
 
 class Branching(Writing):
