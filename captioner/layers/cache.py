@@ -76,17 +76,24 @@ class DecoderCache:
         elif tokens > 1:
             everything = places <= own
         self.words += tokens
-        return _sight(everything, places, own, window)
+        return everything, self._nearby(everything, places, own, window)
 
     def sight_of(self, visible: Tensor, places: Tensor, *, window: int | None = None) -> Sight:
         """What words see that stand at ``places`` (R,) of their captions and were each shown their slots.
 
         ``visible`` (B, R, slots + R) has them among the last slots, in their order. As ``sight``, before the layers
-        append; ``words`` and ``visible`` of the cache stay as they are.
+        append; but ``words`` counts up to the last of them already, and the cache's ``visible`` stays as it is.
         """
-        past = self.layers[0].length
+        past, everything = self.layers[0].length, visible[:, None]  # (B, 1, R, slots + R)
         self.places[past : past + len(places)] = places
-        return _sight(visible[:, None], self.places[: past + len(places)], places[:, None], window)
+        return everything, self._nearby(everything, self.places[: past + len(places)], places[:, None], window)
+
+    def _nearby(self, everything: Tensor | None, places: Tensor, own: Tensor, window: int | None) -> Tensor | None:
+        """Of all that words at ``own`` (Q, 1) see of slots at ``places`` (slots,), what is in their windows."""
+        if window is None or self.words <= window:  # the same object: there is nothing to hide
+            return everything
+        near = (places > own - window) | (places < 0)
+        return near if everything is None else everything & near
 
     def fork(self, parents: Tensor) -> None:
         """Caption k of image b goes on from caption ``parents[b, k]``; (B, K), K may be another number than before."""
@@ -118,14 +125,6 @@ class DecoderCache:
             layer.values = layer.values.index_select(0, images)
         if self.visible is not None:
             self.visible = self.visible.index_select(0, images)
-
-
-def _sight(everything: Tensor | None, places: Tensor, own: Tensor, window: int | None) -> Sight:
-    """``everything`` that words at ``own`` (Q, 1) see of slots at ``places`` (slots,), and their windows of it."""
-    if window is None or int(own.max()) < window:
-        return everything, everything
-    near = (places > own - window) | (places < 0)
-    return everything, near if everything is None else everything & near
 
 
 def empty_cache(images: int, slots: int, shape: tuple[int, int, int], like: Tensor) -> DecoderCache:

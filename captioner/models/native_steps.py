@@ -57,13 +57,15 @@ class NativeSteps:
             past=past,
             capacity=cache.layers[0].keys.shape[2],
             layers=self._layers,
-            caches=_pairs([(layer.keys, layer.values) for layer in cache.layers], kept),
+            caches=_pairs([(layer.keys, layer.values) for layer in cache.layers], kept, (images, past + queries)),
             x=out.data_ptr(),
         )
         plan.global_mask, plan.local_mask = (_mask(m, images, queries, past + queries, kept) for m in sight)
         if memory is not None:
             plan.patches = memory.layers[0][0].shape[2]
-            plan.memories = _pairs(memory.layers, kept)
+            plan.memories = _pairs(
+                [(k.contiguous(), v.contiguous()) for k, v in memory.layers], kept, (images, plan.patches)
+            )
             plan.grid = _grid(memory, kept)
         checked(found.captioner_step(plan, torch.get_num_threads()))
         for layer in cache.layers:
@@ -110,13 +112,17 @@ def _gate(read: MixedRead) -> Any:
     return _product(read.gate) if read.kind == "M" else ctypes.POINTER(ProductPlan)()
 
 
-def _pairs(layers: Any, kept: list[Tensor]) -> Any:
-    """Keys and values (B, H, slots, Dh) of every layer, as the library takes them."""
+def _pairs(layers: Any, kept: list[Tensor], room: tuple[int, int]) -> Any:
+    """Keys and values (B, H, slots, Dh) of every layer, as the library takes them; ``room``: B and the least slots."""
     found = (PairPlan * len(layers))()
     for plan, pair in zip(found, layers, strict=True):
-        keys, values = (part.contiguous() for part in pair)
-        kept += keys, values
-        plan.keys, plan.values = keys.data_ptr(), values.data_ptr()
+        for part in pair:  # the library trusts them, and writes to a cache
+            assert part.is_contiguous()
+            assert part.dtype == torch.float32
+            assert part.shape[0] == room[0]
+            assert part.shape[2] >= room[1]
+        kept += pair
+        plan.keys, plan.values = (part.data_ptr() for part in pair)
     return found
 
 
@@ -124,6 +130,7 @@ def _mask(mask: Tensor | None, images: int, queries: int, slots: int, kept: list
     """A mask that broadcasts to (B, 1, Q, slots)."""
     if mask is None:
         return MaskPlan()
+    assert mask.dtype == torch.bool
     if mask.stride(-1) != 1:
         mask = mask.contiguous()
     mask = mask.expand(images, 1, queries, slots)

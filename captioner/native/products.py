@@ -38,6 +38,8 @@ class NativeProduct:
         self.plan = ProductPlan(inputs=width, outputs=count, tiles=has_tiles(), **addresses)
 
     def __call__(self, rows: Tensor) -> Tensor:
+        assert rows.dtype == torch.float32
+        assert rows.shape[-1] == self.inputs
         rows = rows.contiguous()
         count = rows.numel() // self.inputs
         out = torch.empty(*rows.shape[:-1], self.outputs)

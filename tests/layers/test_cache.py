@@ -75,3 +75,25 @@ def test_images_that_end_leave_every_layer() -> None:
     for layer in cache.layers:
         assert layer.keys[:, 0, 0, 0].tolist() == [2, 0]
         assert layer.values[:, 0, 0, 0].tolist() == [-2, 0]
+
+
+@pytest.mark.parametrize("window", [None, 2, 9])
+def test_a_tree_of_words_sees_its_branches(window: int | None) -> None:
+    """Two captions of three words, in turns in the slots, go on: one by two words, the other by one."""
+    cache = empty_cache(1, 20, (1, 1, 1), torch.zeros(0))
+    for _ in range(3):
+        cache.fork(torch.tensor([[0, 0 if cache.words == 0 else 1]]))
+        step(cache, 1)
+    pasts = [[0, 2, 4], [1, 3, 5]]
+    seen = [[*pasts[0], 6], [*pasts[1], 7], [*pasts[0], 6, 8]]
+    visible = torch.zeros(1, 3, 9, dtype=torch.bool)
+    for row, slots in enumerate(seen):
+        visible[0, row, slots] = True
+    cache.words = 5
+    everything, nearby = cache.sight_of(visible, torch.tensor([3, 3, 4]), window=window)
+    for row, slots in enumerate(seen):
+        assert everything[0, 0, row].nonzero().flatten().tolist() == slots
+        assert nearby[0, 0, row].nonzero().flatten().tolist() == slots[-(window or 9) :]
+    assert (nearby is everything) == (window != 2)
+    cache.cut(4)
+    assert cache.layers[0].length == cache.visible.shape[2] == 4
