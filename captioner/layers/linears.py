@@ -33,6 +33,10 @@ from captioner.native.products import NativeProduct
 Precision = Literal["fp32", "bf16", "int8"]
 Product = Callable[[Tensor], Tensor]  # (..., rows, in) -> (..., rows, out), both fp32
 SHORTLIST = 32
+PIECE, WHOLE = (
+    32,
+    512,
+)  # oneDNN adds up bf16 of at most PIECE rows, and of more than WHOLE, in one order, else in others
 ROWS_IN_MIND = 8  # oneDNN lays weights out for a number of rows; for 1 to 400 it measured the same
 
 
@@ -146,7 +150,17 @@ def _packed_bf16(weight: Tensor, bias: Tensor | None) -> Product:
     product = torch.ops.mkldnn._linear_pointwise.default
     packed = torch.ops.mkldnn._reorder_linear_weight(weight.bfloat16().contiguous(), ROWS_IN_MIND)
     rounded = None if bias is None else bias.bfloat16()
-    return lambda rows: product(rows.bfloat16(), packed, rounded, "none", [], "").float()
+
+    def multiply(rows: Tensor) -> Tensor:
+        """In pieces where that keeps a row's bits the same in any company."""
+        narrow = rows.bfloat16()
+        if not PIECE < narrow.numel() // narrow.shape[-1] <= WHOLE:
+            return product(narrow, packed, rounded, "none", [], "").float()
+        pieces = narrow.reshape(-1, narrow.shape[-1]).split(PIECE)
+        out = torch.cat([product(piece, packed, rounded, "none", [], "") for piece in pieces])
+        return out.view(*rows.shape[:-1], out.shape[-1]).float()
+
+    return multiply
 
 
 def _packed_int8(weight: Tensor, bias: Tensor | None) -> Product:
