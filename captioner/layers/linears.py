@@ -33,10 +33,7 @@ from captioner.native.products import NativeProduct
 Precision = Literal["fp32", "bf16", "int8"]
 Product = Callable[[Tensor], Tensor]  # (..., rows, in) -> (..., rows, out), both fp32
 SHORTLIST = 32
-PIECE, WHOLE = (
-    32,
-    512,
-)  # oneDNN adds up bf16 of at most PIECE rows, and of more than WHOLE, in one order, else in others
+PIECE, WHOLE = 32, 512  # between so many rows oneDNN adds up bf16 in other orders than of fewer or more
 ROWS_IN_MIND = 8  # oneDNN lays weights out for a number of rows; for 1 to 400 it measured the same
 
 
