@@ -16,7 +16,7 @@ setup(
             "captioner.native._step",
             sources=[SOURCE + name for name in ("amx.c", "attention.c", "fp32.c", "largest.c", "library.c")]
             + [SOURCE + name for name in ("products.c", "rows.c", "step.c", "vnni.c")],
-            depends=[SOURCE + name for name in ("dequantize.h", "lanes.h", "native.h", "plan.h")],
+            depends=[SOURCE + name for name in ("dequantize.h", "lanes.h", "native.h", "plan.h", "tiles.h")],
             extra_compile_args=["-std=gnu11", "-O3", "-g0", "-fopenmp"],
             extra_link_args=["-fopenmp"],
             libraries=["m"],

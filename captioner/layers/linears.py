@@ -198,16 +198,12 @@ def _plain_int8(weight: Tensor, bias: Tensor | None) -> Product:
     return multiply
 
 
-def _native_fp32(weight: Tensor, bias: Tensor | None) -> Product:
-    return NativeProduct(weight, bias)
-
-
 def _native_int8(weight: Tensor, bias: Tensor | None) -> Product:
     levels, scale = quantized(weight)
     return NativeProduct(levels, bias, scale=scale)
 
 
-_NATIVE: dict[Precision, Callable[[Tensor, Tensor | None], Product]] = {"fp32": _native_fp32, "int8": _native_int8}
+_NATIVE: dict[Precision, Callable[[Tensor, Tensor | None], Product]] = {"fp32": NativeProduct, "int8": _native_int8}
 _PACKED: dict[Precision, Callable[[Tensor, Tensor | None], Product]] = {
     "fp32": _packed_fp32,
     "bf16": _packed_bf16,

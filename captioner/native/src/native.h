@@ -76,6 +76,7 @@ void multiply(const struct product *, const struct rows *, const struct sink *, 
 void *room_for(int64_t count, int64_t size);
 int rows_alloc(struct rows *rows, int64_t count, int64_t width, int in_levels);
 void rows_free(struct rows *rows);
+void quantize_rows(const struct rows *rows, struct team team); /* all of them, by all threads, where rows have levels */
 
 /* rows.c: one row alone. */
 void quantize(const struct rows *rows, int64_t row);

@@ -8,14 +8,16 @@ enum { FEW = 8 }; /* rows up to which VNNI waits for the weights as AMX would */
 
 void *room_for(int64_t count, int64_t size) { return aligned_alloc(64, (size_t)((count * size + 64) / 64 * 64)); }
 
+static int levels_alloc(struct rows *rows) {
+    rows->levels = room_for(rows->count, padded(rows->width));
+    rows->step = room_for(rows->count, sizeof(float));
+    rows->least = room_for(rows->count, sizeof(float));
+    return rows->levels && rows->step && rows->least;
+}
+
 int rows_alloc(struct rows *rows, int64_t count, int64_t width, int in_levels) {
     *rows = (struct rows){.count = count, .width = width, .values = room_for(count * width, sizeof(float))};
-    if (!in_levels)
-        return rows->values != NULL;
-    rows->levels = room_for(count, padded(width));
-    rows->step = room_for(count, sizeof(float));
-    rows->least = room_for(count, sizeof(float));
-    return rows->values && rows->levels && rows->step && rows->least;
+    return rows->values && (!in_levels || levels_alloc(rows));
 }
 
 void rows_free(struct rows *rows) {
@@ -23,6 +25,14 @@ void rows_free(struct rows *rows) {
     free(rows->levels);
     free(rows->step);
     free(rows->least);
+}
+
+void quantize_rows(const struct rows *rows, struct team team) {
+    if (!rows->levels)
+        return;
+    for (int64_t row = team.thread; row < rows->count; row += team.threads)
+        quantize(rows, row);
+#pragma omp barrier
 }
 
 static const void *first_read(const struct product *product, struct team team) {
@@ -50,21 +60,12 @@ void multiply(const struct product *product, const struct rows *rows, const stru
 int captioner_multiply(const struct product *product, const float *x, int64_t count, float *out, int threads) {
     struct rows rows = {.count = count, .width = product->in, .values = (float *)x};
     struct sink sink = {.out = out, .stride = product->out};
-    if (product->levels) {
-        rows.levels = room_for(count, padded(product->in));
-        rows.step = room_for(count, sizeof(float));
-        rows.least = room_for(count, sizeof(float));
-    }
-    int failed = product->levels && !(rows.levels && rows.step && rows.least);
+    int failed = product->levels && !levels_alloc(&rows);
     if (!failed) {
 #pragma omp parallel num_threads(threads)
         {
             struct team team = {omp_get_thread_num(), omp_get_num_threads()};
-            if (product->levels) {
-                for (int64_t row = team.thread; row < count; row += team.threads)
-                    quantize(&rows, row);
-#pragma omp barrier
-            }
+            quantize_rows(&rows, team);
             multiply(product, &rows, &sink, team, NULL);
         }
     }

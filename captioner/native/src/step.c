@@ -88,11 +88,7 @@ static void normalize_rows(const struct state *state, const struct norm *norm, f
 /* x += factor * product(rows) */
 static void add_to_x(const struct state *state, const struct product *product, const struct rows *rows, float factor,
                      struct team team, const struct product *after) {
-    if (rows->levels) {
-        for (int64_t row = team.thread; row < rows->count; row += team.threads)
-            quantize(rows, row);
-#pragma omp barrier
-    }
+    quantize_rows(rows, team);
     struct sink sink = {state->step->x, state->step->width, ADD, factor};
     multiply(product, rows, &sink, team, after);
 #pragma omp barrier

@@ -23,58 +23,17 @@ INLINE void save(int32_t *sums, struct trio sum) {
 }
 
 /* Four levels of a row, in every lane. */
-INLINE __m512i four(const uint8_t *levels) { return _mm512_set1_epi32(*(const int32_t *)levels); }
+INLINE __m512i spread(const uint8_t *levels) { return _mm512_set1_epi32(*(const int32_t *)levels); }
 
-/* ``R`` rows, ``x`` and those ``width`` behind each other, onto their sums: in registers that have names, since gcc keeps
- * an array in memory too. */
-INLINE void tile(const int R, struct run run, const uint8_t *x, int64_t width, int32_t *sums) {
-    const int8_t *weight = run.weight;
-    const char *ahead = run.ahead;
-    struct trio s0 = load(sums), s1, s2, s3, s4, s5, s6, s7;
-    if (R > 1) s1 = load(sums + 1 * GROUP);
-    if (R > 2) s2 = load(sums + 2 * GROUP);
-    if (R > 3) s3 = load(sums + 3 * GROUP);
-    if (R > 4) s4 = load(sums + 4 * GROUP);
-    if (R > 5) s5 = load(sums + 5 * GROUP);
-    if (R > 6) s6 = load(sums + 6 * GROUP);
-    if (R > 7) s7 = load(sums + 7 * GROUP);
-    for (int64_t k = 0; k < run.count; k++, x += 4, weight += 4 * GROUP, ahead += run.step) {
-        struct trio w = {_mm512_loadu_si512(weight), _mm512_loadu_si512(weight + 4 * PANEL), _mm512_loadu_si512(weight + 8 * PANEL)};
-        _mm_prefetch(ahead, _MM_HINT_T1);
-        _mm_prefetch(ahead + 64, _MM_HINT_T1);
-        _mm_prefetch(ahead + 128, _MM_HINT_T1);
-        s0 = add(s0, four(x), w);
-        if (R > 1) s1 = add(s1, four(x + width), w);
-        if (R > 2) s2 = add(s2, four(x + 2 * width), w);
-        if (R > 3) s3 = add(s3, four(x + 3 * width), w);
-        if (R > 4) s4 = add(s4, four(x + 4 * width), w);
-        if (R > 5) s5 = add(s5, four(x + 5 * width), w);
-        if (R > 6) s6 = add(s6, four(x + 6 * width), w);
-        if (R > 7) s7 = add(s7, four(x + 7 * width), w);
-    }
-    save(sums, s0);
-    if (R > 1) save(sums + 1 * GROUP, s1);
-    if (R > 2) save(sums + 2 * GROUP, s2);
-    if (R > 3) save(sums + 3 * GROUP, s3);
-    if (R > 4) save(sums + 4 * GROUP, s4);
-    if (R > 5) save(sums + 5 * GROUP, s5);
-    if (R > 6) save(sums + 6 * GROUP, s6);
-    if (R > 7) save(sums + 7 * GROUP, s7);
+INLINE struct trio weights(const void *at) {
+    const char *weight = at;
+    return (struct trio){_mm512_loadu_si512(weight), _mm512_loadu_si512(weight + 64), _mm512_loadu_si512(weight + 128)};
 }
 
-/* The constants make each case a loop without branches. */
-AVX512 static void tiles(int64_t rows, struct run run, const uint8_t *x, int64_t width, int32_t *sums) {
-    switch (rows) {
-    case 1: tile(1, run, x, width, sums); break;
-    case 2: tile(2, run, x, width, sums); break;
-    case 3: tile(3, run, x, width, sums); break;
-    case 4: tile(4, run, x, width, sums); break;
-    case 5: tile(5, run, x, width, sums); break;
-    case 6: tile(6, run, x, width, sums); break;
-    case 7: tile(7, run, x, width, sums); break;
-    default: tile(8, run, x, width, sums);
-    }
-}
+#define INPUT uint8_t
+#define SUM int32_t
+#define AT_ONCE 4
+#include "tiles.h"
 
 /* Up to TOGETHER rows from ``row`` on. */
 AVX512 static void multiply_some(const struct product *product, const struct rows *rows, const struct sink *sink,
