@@ -15,9 +15,8 @@ from torch import Tensor
 
 from captioner.checkpoint import Checkpoint
 from captioner.data.images import ImageSource
-from captioner.data.loader import load_pixels
 from captioner.errors import ImageError, UsageError
-from captioner.generation.generate import Beside, encode, in_batches
+from captioner.generation.generate import Beside, encode, in_batches, pixels_of
 from captioner.models.heads import Heads, collected, end_states
 
 Vectors = Literal["embeddings", "features"]
@@ -67,7 +66,7 @@ def vectors_of(checkpoint: Checkpoint, kind: Vectors) -> Beside:
 def _vectors(
     checkpoint: Checkpoint, images: Iterable[ImageSource | ImageError], of: Beside, batch_size: int
 ) -> Iterator[Tensor | ImageError]:
-    for batch in in_batches(load_pixels(images, checkpoint.config.preprocess, ahead=2 * batch_size), batch_size):
+    for batch in in_batches(pixels_of(checkpoint, images, batch_size), batch_size):
         good = [pixels for pixels in batch if isinstance(pixels, Tensor)]
         found: Iterator[Tensor] = iter(of(encode(checkpoint, good))) if good else iter(())
         for pixels in batch:

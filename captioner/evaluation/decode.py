@@ -11,10 +11,9 @@ from torch import Tensor
 
 from captioner.checkpoint import Checkpoint
 from captioner.config import Calibration, GenerationConfig
-from captioner.data.loader import load_pixels
 from captioner.data.samples import Sample, images_of
 from captioner.errors import DataError, ImageError
-from captioner.generation.generate import caption_pixels, check_learnt, in_batches
+from captioner.generation.generate import caption_pixels, check_learnt, in_batches, pixels_of
 from captioner.generation.hypothesis import Hypothesis
 from captioner.generation.likelihood import score_captions
 from captioner.generation.words import calibrated, confidence, word_log_probs
@@ -62,7 +61,7 @@ def decode(
     chances: list[tuple[float, bool]] = []
     problems: list[str] = []
     seconds = 0.0
-    pixels = load_pixels(images_of(samples), checkpoint.config.preprocess, ahead=2 * batch_size)
+    pixels = pixels_of(checkpoint, images_of(samples), batch_size)
     batches = in_batches(zip(range(len(samples)), pixels, strict=True), batch_size)
     began = time.perf_counter()
     for batch in batches:

@@ -45,7 +45,7 @@ def generate(
     """The captions of each image, best first, or the reason why there are none; one result per image, in order."""
     config = config or checkpoint.generation
     check_learnt(checkpoint, config)
-    pixels = load_pixels(images, checkpoint.config.preprocess, ahead=2 * batch_size)
+    pixels = pixels_of(checkpoint, images, batch_size)
     return (found for found, _ in generate_beside(checkpoint, pixels, config, batch_size=batch_size))
 
 
@@ -74,6 +74,20 @@ def generate_beside(
                 yield image, None
             else:
                 yield next(found) or ImageError(NOTHING_FITS), next(rows, None)
+
+
+def pixels_of(
+    checkpoint: Checkpoint, images: Iterable[ImageSource | ImageError], batch_size: int
+) -> Iterator[Tensor | ImageError]:
+    """Images read ahead for a model that takes ``batch_size`` at once, as ``load_pixels`` gives them.
+
+    A CPU loads and captions in turns: beside the parallel loops of a model each thread that decodes holds up all of
+    them (two cores: 2 to 3 % fewer photos a second). Batches too small to share among its threads do without.
+    """
+    device, threads = next(checkpoint.model.parameters()).device, torch.get_num_threads()
+    if device.type == "cpu" and batch_size >= 4 * threads:
+        return load_pixels(images, checkpoint.config.preprocess, workers=threads, ahead=batch_size, in_turns=True)
+    return load_pixels(images, checkpoint.config.preprocess, ahead=2 * batch_size)
 
 
 def check_learnt(checkpoint: Checkpoint, config: GenerationConfig) -> None:
@@ -151,7 +165,7 @@ def matches(
 
 def _memories(checkpoint: Checkpoint, images: Iterable[ImageSource], batch_size: int) -> Iterator[ImageMemory]:
     """The memory of each batch of images. Raises ``ImageError`` for one that cannot be read."""
-    for batch in in_batches(load_pixels(images, checkpoint.config.preprocess, ahead=2 * batch_size), batch_size):
+    for batch in in_batches(pixels_of(checkpoint, images, batch_size), batch_size):
         with torch.inference_mode():
             memory = _remember(checkpoint, [_readable(pixels) for pixels in batch])
         yield memory
@@ -175,8 +189,9 @@ def encode(checkpoint: Checkpoint, pixels: list[Tensor]) -> EncodedImage:
     """
     model = checkpoint.model
     with _fits(len(pixels)):
-        batch = torch.stack(pixels).to(next(model.parameters()).device)  # (B, 3, size, size)
-        return model.encode_image(batch)
+        # Channels last, as they are read: stacked by channels 0.2 ms a photo instead of 0.06.
+        batch = torch.stack([image.movedim(0, -1) for image in pixels]).movedim(-1, 1)  # (B, 3, size, size)
+        return model.encode_image(batch.to(next(model.parameters()).device))
 
 
 @contextlib.contextmanager

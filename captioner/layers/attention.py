@@ -182,12 +182,13 @@ class CrossAttention(nn.Module):
             self.focus = Focus(width, heads)
         self.out_proj = nn.Linear(width, width)
 
-    def remember(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values (B, H, S, Dh) of an image's patch tokens (B, S, D).
+    def remember(self, tokens: Tensor, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
+        """Keys and values (B, H, S, Dh) of an image's patch tokens (B, S, D), in ``dtype`` or as they come.
 
         Laid out head by head: every step reads them (8 images of 197 patches: 0.67 ms a layer instead of 0.92).
         """
-        k, v = (split_heads(part, self.heads).contiguous() for part in self.kv_proj(tokens).chunk(2, dim=-1))
+        both = self.kv_proj(tokens).to(dtype)  # (B, S, 2 D)
+        k, v = (split_heads(part, self.heads).contiguous() for part in both.chunk(2, dim=-1))
         return k, v
 
     def forward(

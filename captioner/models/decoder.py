@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TypeAlias, cast
 
 import torch
@@ -20,28 +21,44 @@ from captioner.layers.attention import CrossAttention, ImageRead, SelfAttention,
 from captioner.layers.cache import DecoderCache, LayerCache, Sight, empty_cache
 from captioner.models.vision import EncodedImage
 
+Pairs: TypeAlias = tuple[tuple[Tensor, Tensor], ...]
+"""Keys and values of every layer."""
+
 
 @dataclass(frozen=True)
 class ImageMemory:
-    """Keys and values (B, H, S, Dh) that every decoder layer reads, made once from B encoded images.
+    """Keys and values (B, H, S, Dh) that every decoder layer reads, made once from encoded images.
 
+    ``made`` has those of all images, ``rows`` (B,) are the ones meant, in their order, and None is all of them.
     ``centres`` (h * w, 2): where the patches lie, as (row, column) from 0 to 1; ``prefix`` tokens before them lie
     nowhere.
     """
 
-    layers: tuple[tuple[Tensor, Tensor], ...]
+    made: Pairs
     centres: Tensor
     prefix: int
+    rows: Tensor | None = None
 
     @property
     def images(self) -> int:
         """B."""
-        return self.layers[0][0].shape[0]
+        return self.made[0][0].shape[0] if self.rows is None else len(self.rows)
+
+    @cached_property
+    def layers(self) -> Pairs:
+        """Keys and values of the images meant, in fp32 where they are kept in fp16.
+
+        That may be a copy, made once; ``native_steps`` reads what was made.
+        """
+        return tuple((self._read(k), self._read(v)) for k, v in self.made)
+
+    def _read(self, made: Tensor) -> Tensor:
+        chosen = made if self.rows is None else made.index_select(0, self.rows)
+        return chosen.float() if made.dtype == torch.float16 else chosen
 
     def select(self, rows: Tensor) -> ImageMemory:
         """The memory of the given images (B',) only."""
-        layers = tuple((k.index_select(0, rows), v.index_select(0, rows)) for k, v in self.layers)
-        return ImageMemory(layers, self.centres, self.prefix)
+        return replace(self, rows=rows if self.rows is None else self.rows[rows])
 
 
 Steps: TypeAlias = Callable[[Tensor, ImageMemory | None, Sight, DecoderCache], Tensor]
@@ -96,6 +113,7 @@ class Decoder(nn.Module):
         self._reads_locally = {_tiled(config.self_pattern, i) for i in range(config.layers)} != {"G"}
         self.draft: Decoder | None = None  # a cheap likeness that may write ahead (``generation/foresight.py``)
         self.steps: Steps | None = None  # all blocks in one call, where that can be (``native_steps.py``)
+        self.memory_dtype: torch.dtype | None = None  # of what it remembers; None: as it comes
         self.checkpointing = False  # recompute blocks in the backward pass instead of keeping their activations
         self.token_embedding = nn.Embedding(config.vocab_size, config.width)
         self.position_embedding = nn.Embedding(config.context, config.width)
@@ -125,7 +143,9 @@ class Decoder(nn.Module):
         rows = (torch.arange(h, device=device) + 0.5) / h
         columns = (torch.arange(w, device=device) + 0.5) / w
         centres = torch.cartesian_prod(rows, columns)  # (h * w, 2)
-        layers = tuple(cast(Block, block).cross_attn.remember(encoded.tokens) for block in self.blocks)
+        layers = tuple(
+            cast(Block, block).cross_attn.remember(encoded.tokens, self.memory_dtype) for block in self.blocks
+        )
         return ImageMemory(layers, centres, encoded.prefix)
 
     def new_cache(self, images: int, slots: int) -> DecoderCache:

@@ -16,6 +16,7 @@ from captioner.native.library import checked, library
 from captioner.native.plans import GridPlan, LayerPlan, MaskPlan, NormPlan, PairPlan, ProductPlan, StepPlan
 
 KINDS = "GLM"  # enum kind of src/plan.h
+WIDE, HALF = torch.float32, torch.float16
 
 
 class NativeSteps:
@@ -57,15 +58,17 @@ class NativeSteps:
             past=past,
             capacity=cache.layers[0].keys.shape[2],
             layers=self._layers,
-            caches=_pairs([(layer.keys, layer.values) for layer in cache.layers], kept, (images, past + queries)),
+            caches=_pairs([(layer.keys, layer.values) for layer in cache.layers], kept, (images, past + queries), WIDE),
             x=out.data_ptr(),
         )
         plan.global_mask, plan.local_mask = (_mask(m, images, queries, past + queries, kept) for m in sight)
         if memory is not None:
-            plan.patches = memory.layers[0][0].shape[2]
-            plan.memories = _pairs(
-                [(k.contiguous(), v.contiguous()) for k, v in memory.layers], kept, (images, plan.patches)
-            )
+            assert memory.images == images
+            (made, _, plan.patches, _), dtype = memory.made[0][0].shape, memory.made[0][0].dtype
+            pairs = [(k.contiguous(), v.contiguous()) for k, v in memory.made]
+            plan.memories = _pairs(pairs, kept, (made, plan.patches), HALF if dtype == HALF else WIDE)
+            plan.halves = dtype == HALF
+            plan.rows = _rows(memory.rows, made, kept)
             plan.grid = _grid(memory, kept)
         checked(found.captioner_step(plan, torch.get_num_threads()))
         for layer in cache.layers:
@@ -112,18 +115,29 @@ def _gate(read: MixedRead) -> Any:
     return _product(read.gate) if read.kind == "M" else ctypes.POINTER(ProductPlan)()
 
 
-def _pairs(layers: Any, kept: list[Tensor], room: tuple[int, int]) -> Any:
+def _pairs(layers: Any, kept: list[Tensor], room: tuple[int, int], dtype: torch.dtype) -> Any:
     """Keys and values (B, H, slots, Dh) of every layer, as the library takes them; ``room``: B and the least slots."""
     found = (PairPlan * len(layers))()
     for plan, pair in zip(found, layers, strict=True):
         for part in pair:  # the library trusts them, and writes to a cache
             assert part.is_contiguous()
-            assert part.dtype == torch.float32
+            assert part.dtype == dtype
             assert part.shape[0] == room[0]
             assert part.shape[2] >= room[1]
         kept += pair
         plan.keys, plan.values = (part.data_ptr() for part in pair)
     return found
+
+
+def _rows(rows: Tensor | None, made: int, kept: list[Tensor]) -> int | None:
+    """Which of the images ``made`` are read, as the library takes them: None is each."""
+    if rows is None:
+        return None
+    rows = rows.contiguous()
+    assert rows.dtype == torch.int64
+    assert 0 <= int(rows.min()) <= int(rows.max()) < made
+    kept.append(rows)
+    return rows.data_ptr()
 
 
 def _mask(mask: Tensor | None, images: int, queries: int, slots: int, kept: list[Tensor]) -> MaskPlan:

@@ -55,6 +55,8 @@ def for_inference(model: Captioner, precision: Precision) -> Captioner:
         if precision == "fp32" and _read_per_word(model.decoder) >= MUCH:
             model.decoder.draft = _draft_of(model.decoder)
         _pack_decoder(model.decoder, precision)
+        if precision == "int8" and model.decoder.steps is not None:
+            model.decoder.memory_dtype = torch.float16  # half the bytes of what every word reads of every image
     elif precision == "bf16":
         _cast(model)
     model.precision = precision

@@ -58,6 +58,8 @@ class StepPlan(Structure):
         ("layers", POINTER(LayerPlan)),
         ("caches", POINTER(PairPlan)),
         ("memories", POINTER(PairPlan)),
+        ("halves", c_int64),
+        ("rows", c_void_p),
         ("grid", GridPlan),
         ("global_mask", MaskPlan),
         ("local_mask", MaskPlan),

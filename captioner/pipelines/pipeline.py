@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, TypeVar, overload
 from captioner.captions import Caption, GenerationOptions, caption_of, raised
 from captioner.config import GenerationConfig, with_options
 from captioner.data.images import ImageSource
-from captioner.data.loader import Transform, load_pixels
+from captioner.data.loader import Transform
 from captioner.errors import ImageError, UsageError
 from captioner.explain.explain import explain
 from captioner.explain.explanation import Explanation
-from captioner.generation.generate import Result, check_learnt, generate_beside, stream_tokens
+from captioner.generation.generate import Result, check_learnt, generate_beside, pixels_of, stream_tokens
 from captioner.generation.words import as_they_come
 from captioner.hub import push_to_hub
 from captioner.pipelines.judging import Judging
@@ -94,7 +94,7 @@ class CaptionPipeline(Judging):
         if batch_size < 1:
             raise UsageError(f"the batch size must be at least 1, not {batch_size}")
         config = self._config(count, options)
-        pixels = load_pixels(images, self.checkpoint.config.preprocess, ahead=2 * batch_size)
+        pixels = pixels_of(self.checkpoint, images, batch_size)
         return self._captions(pixels, count, batch_size, config, vectors)
 
     def _captions(

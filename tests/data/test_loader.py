@@ -54,6 +54,34 @@ def test_no_more_than_ahead_images_wait() -> None:
     assert taken == 4 + 3
 
 
+def test_in_turns_nothing_is_begun_before_all_are_taken() -> None:
+    begun = 0
+
+    def some() -> Iterator[Image.Image]:
+        nonlocal begun
+        for begun in range(1, 8):
+            yield gray(begun)
+
+    found = load_pixels(some(), PIXELS, ahead=3, in_turns=True)
+    assert [(level(pixels), begun) for pixels in found] == [(1, 3), (2, 3), (3, 3), (4, 6), (5, 6), (6, 6), (7, 7)]
+
+
+def test_what_must_be_fetched_does_not_wait_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        loader, "open_image", lambda image, **options: image if isinstance(image, Image.Image) else gray(9)
+    )
+    begun = 0
+
+    def some() -> Iterator[Image.Image | str]:
+        nonlocal begun
+        for image in (gray(1), "https://example.org/a.jpg", gray(2), gray(3), gray(4)):
+            begun += 1
+            yield image
+
+    found = load_pixels(some(), PIXELS, ahead=2, in_turns=True)
+    assert [(level(pixels), begun) for pixels in found] == [(1, 3), (9, 4), (2, 5), (3, 5), (4, 5)]
+
+
 def test_a_reader_that_leaves_does_not_wait_for_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[object] = []
     gate = threading.Event()

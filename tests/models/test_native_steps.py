@@ -95,6 +95,17 @@ def test_it_gives_what_the_blocks_give(kind: str, precision: Precision, begun: i
             assert off.mean() < 0.02
 
 
+@pytest.mark.parametrize("kind", ["all of them", "heads of 20", "heads of 64", "heads of 76"])
+@torch.inference_mode()
+def test_an_image_may_be_remembered_in_halves(kind: str) -> None:
+    decoder, memory = make(KINDS[kind])
+    halves = replace(memory, made=tuple((k.half(), v.half()) for k, v in memory.made))
+    as_read = replace(memory, made=halves.layers)
+    for found, wanted in zip(search(decoder, halves), search(in_torch(decoder), as_read), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+    assert not torch.equal(search(decoder, halves)[0], search(decoder, memory)[0])
+
+
 @torch.inference_mode()
 def test_one_caption_is_read_ahead_and_taken_back() -> None:
     decoder, memory = make(KINDS["M"], images=1)

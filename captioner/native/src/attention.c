@@ -19,57 +19,63 @@ INLINE __m512 over_lanes(__m512 a, __m512 b) {
     return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xDD));
 }
 
+/* Keys and values as they lie: floats, or halves of them. */
+struct slots {
+    const void *first;
+    int64_t width;
+    int halves;
+};
+
+INLINE __m512 of_slot(struct slots slots, int64_t slot, int64_t column) {
+    __mmask16 lanes = first_lanes(slots.width - column);
+    int64_t place = slot * slots.width + column;
+    if (slots.halves)
+        return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(lanes, (const uint16_t *)slots.first + place));
+    return _mm512_maskz_loadu_ps(lanes, (const float *)slots.first + place);
+}
+
 /* Products of q and one key, lane by lane. */
-INLINE __m512 partial(const float *q, const float *key, int64_t width) {
+INLINE __m512 partial(const float *q, struct slots keys, int32_t slot) {
     __m512 sum = _mm512_setzero_ps();
-    for (int64_t c = 0; c < width; c += PANEL) {
-        __mmask16 lanes = first_lanes(width - c);
-        sum = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(lanes, q + c), _mm512_maskz_loadu_ps(lanes, key + c), sum);
-    }
+    for (int64_t c = 0; c < keys.width; c += PANEL)
+        sum = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(first_lanes(keys.width - c), q + c), of_slot(keys, slot, c), sum);
     return sum;
 }
 
-INLINE __m512 four_keys(const float *q, const float *keys, const int32_t *seen, int64_t width) {
-    return four_sums(partial(q, keys + seen[0] * width, width), partial(q, keys + seen[1] * width, width),
-                     partial(q, keys + seen[2] * width, width), partial(q, keys + seen[3] * width, width));
+INLINE __m512 four_keys(const float *q, struct slots keys, const int32_t *seen) {
+    return four_sums(partial(q, keys, seen[0]), partial(q, keys, seen[1]), partial(q, keys, seen[2]),
+                     partial(q, keys, seen[3]));
 }
 
 /* q times the keys ``seen``, padded to whole panels, divided by the root of the width. */
-INLINE void multiply_keys(const float *q, const float *keys, const int32_t *seen, int64_t count, int64_t width,
-                          float *logits) {
-    __m512 scale = _mm512_set1_ps(1.0f / sqrtf((float)width));
+INLINE void multiply_keys(const float *q, struct slots keys, const int32_t *seen, int64_t count, float *logits) {
+    __m512 scale = _mm512_set1_ps(1.0f / sqrtf((float)keys.width));
     for (int64_t s = 0; s < count; s += PANEL) {
-        __m512 first = over_lanes(four_keys(q, keys, seen + s, width), four_keys(q, keys, seen + s + 4, width));
-        __m512 second = over_lanes(four_keys(q, keys, seen + s + 8, width), four_keys(q, keys, seen + s + 12, width));
+        __m512 first = over_lanes(four_keys(q, keys, seen + s), four_keys(q, keys, seen + s + 4));
+        __m512 second = over_lanes(four_keys(q, keys, seen + s + 8), four_keys(q, keys, seen + s + 12));
         _mm512_storeu_ps(logits + s, _mm512_mul_ps(over_lanes(first, second), scale));
     }
 }
 
 /* The values ``seen``, weighted: up to 64 columns of them at once, odd and even slots apart for more sums at a time. */
-INLINE void weigh_values(const float *weights, const float *values, const int32_t *seen, int64_t count, int64_t width,
-                         float *out) {
-    for (int64_t c = 0; c < width; c += 4 * PANEL) {
-        const __mmask16 lanes[] = {first_lanes(width - c), first_lanes(width - c - PANEL),
-                                   first_lanes(width - c - 2 * PANEL), first_lanes(width - c - 3 * PANEL)};
+INLINE void weigh_values(const float *weights, struct slots values, const int32_t *seen, int64_t count, float *out) {
+    for (int64_t c = 0; c < values.width; c += 4 * PANEL) {
         __m512 a0 = _mm512_setzero_ps(), a1 = a0, a2 = a0, a3 = a0, b0 = a0, b1 = a0, b2 = a0, b3 = a0;
         for (int64_t s = 0; s < count; s += 2) {
             __m512 even = _mm512_set1_ps(weights[s]);
-            const float *value = values + seen[s] * width + c;
-            a0 = _mm512_fmadd_ps(even, _mm512_maskz_loadu_ps(lanes[0], value), a0);
-            a1 = _mm512_fmadd_ps(even, _mm512_maskz_loadu_ps(lanes[1], value + PANEL), a1);
-            a2 = _mm512_fmadd_ps(even, _mm512_maskz_loadu_ps(lanes[2], value + 2 * PANEL), a2);
-            a3 = _mm512_fmadd_ps(even, _mm512_maskz_loadu_ps(lanes[3], value + 3 * PANEL), a3);
+            a0 = _mm512_fmadd_ps(even, of_slot(values, seen[s], c), a0);
+            a1 = _mm512_fmadd_ps(even, of_slot(values, seen[s], c + PANEL), a1);
+            a2 = _mm512_fmadd_ps(even, of_slot(values, seen[s], c + 2 * PANEL), a2);
+            a3 = _mm512_fmadd_ps(even, of_slot(values, seen[s], c + 3 * PANEL), a3);
             __m512 odd = _mm512_set1_ps(weights[s + 1]); /* behind the last one there is a weight of zero */
-            value = values + seen[s + 1] * width + c;
-            b0 = _mm512_fmadd_ps(odd, _mm512_maskz_loadu_ps(lanes[0], value), b0);
-            b1 = _mm512_fmadd_ps(odd, _mm512_maskz_loadu_ps(lanes[1], value + PANEL), b1);
-            b2 = _mm512_fmadd_ps(odd, _mm512_maskz_loadu_ps(lanes[2], value + 2 * PANEL), b2);
-            b3 = _mm512_fmadd_ps(odd, _mm512_maskz_loadu_ps(lanes[3], value + 3 * PANEL), b3);
+            b0 = _mm512_fmadd_ps(odd, of_slot(values, seen[s + 1], c), b0);
+            b1 = _mm512_fmadd_ps(odd, of_slot(values, seen[s + 1], c + PANEL), b1);
+            b2 = _mm512_fmadd_ps(odd, of_slot(values, seen[s + 1], c + 2 * PANEL), b2);
+            b3 = _mm512_fmadd_ps(odd, of_slot(values, seen[s + 1], c + 3 * PANEL), b3);
         }
-        _mm512_mask_storeu_ps(out + c, lanes[0], _mm512_add_ps(a0, b0));
-        _mm512_mask_storeu_ps(out + c + PANEL, lanes[1], _mm512_add_ps(a1, b1));
-        _mm512_mask_storeu_ps(out + c + 2 * PANEL, lanes[2], _mm512_add_ps(a2, b2));
-        _mm512_mask_storeu_ps(out + c + 3 * PANEL, lanes[3], _mm512_add_ps(a3, b3));
+        const __m512 sums[] = {_mm512_add_ps(a0, b0), _mm512_add_ps(a1, b1), _mm512_add_ps(a2, b2), _mm512_add_ps(a3, b3)};
+        for (int64_t i = 0; i < 4; i++)
+            _mm512_mask_storeu_ps(out + c + i * PANEL, first_lanes(values.width - c - i * PANEL), sums[i]);
     }
 }
 
@@ -139,29 +145,33 @@ int64_t look(const uint8_t *global, const uint8_t *local, int64_t slots, int32_t
 
 int64_t attention_scratch(int64_t slots) { return 3 * (slots + PANEL); }
 
-AVX512 void attend(const struct reading *reading, float *scratch) {
-    const int64_t room = reading->slots + PANEL, width = reading->head_width;
+INLINE void attend_as(const struct reading *reading, float *scratch, int64_t width, int halves) {
+    const int64_t room = reading->slots + PANEL;
+    const struct slots keys = {reading->keys, width, halves}, values = {reading->values, width, halves};
     float *logits = scratch, *gaussian = logits + room, *weights = gaussian + room;
     for (int64_t query = 0; query < reading->queries; query++) {
         const float *q = reading->q + query * reading->q_stride;
-        float *out = reading->out + query * reading->out_stride;
         const int32_t *seen = reading->seen + query * reading->seen_stride;
         const float *bias = reading->grid ? gaussian : reading->window + query * reading->seen_stride;
         const int64_t count = reading->seen_stride ? reading->counts[query] : reading->counts[0];
         if (reading->grid)
             focus(reading, query, gaussian);
-        if (width == 64)
-            multiply_keys(q, reading->keys, seen, count, 64, logits);
-        else
-            multiply_keys(q, reading->keys, seen, count, width, logits);
+        multiply_keys(q, keys, seen, count, logits);
         float open = reading->gate ? sigmoid(reading->gate[query * reading->gate_stride]) : reading->kind == READ_GLOBAL;
         if (open > 0.0f)
             softmax(logits, NULL, count, open, 0, weights);
         if (reading->kind != READ_GLOBAL)
             softmax(logits, bias, count, 1.0f - open, open > 0.0f, weights);
-        if (width == 64)
-            weigh_values(weights, reading->values, seen, count, 64, out);
-        else
-            weigh_values(weights, reading->values, seen, count, width, out);
+        weigh_values(weights, values, seen, count, reading->out + query * reading->out_stride);
     }
+}
+
+/* The usual width is known to the compiler, which unrolls for it. */
+AVX512 void attend(const struct reading *reading, float *scratch) {
+    if (reading->head_width == 64 && reading->halves)
+        attend_as(reading, scratch, 64, 1);
+    else if (reading->head_width == 64)
+        attend_as(reading, scratch, 64, 0);
+    else
+        attend_as(reading, scratch, reading->head_width, reading->halves);
 }

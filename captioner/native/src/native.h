@@ -85,7 +85,9 @@ void normalize(const float *x, const struct rows *out, int64_t row, const struct
 /* What one head of an image's queries reads, and where to. */
 struct reading {
     int64_t queries, slots, head_width;
-    const float *q, *keys, *values; /* q[query * q_stride], keys and values [slot][head_width] */
+    const float *q;            /* [query * q_stride] */
+    const void *keys, *values; /* [slot][head_width]: floats, or halves of them */
+    int64_t halves;
     int64_t q_stride, out_stride;
     float *out;
     const int32_t *seen;   /* of the first query: the slots that it sees, padded to whole panels; seen_stride to the next */

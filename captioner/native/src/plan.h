@@ -45,7 +45,7 @@ struct grid {
 };
 
 struct memory {
-    const float *keys, *values; /* [image][head][slot][head_width] */
+    const void *keys, *values; /* [image][head][slot][head_width], floats or halves of them */
 };
 
 struct cache {
@@ -59,6 +59,8 @@ struct step {
     const struct layer *layers;
     const struct cache *caches;
     const struct memory *memories;
+    int64_t halves;      /* whether the memories are fp16 */
+    const int64_t *rows; /* [images]: which of those in the memories each is; NULL: they are the same */
     struct grid grid;
     struct mask global, local;
     float *x; /* [images * queries][width], in and out */

@@ -168,17 +168,20 @@ static void read_words(const struct state *state, const struct layer *layer, int
 static void read_image(const struct state *state, const struct layer *layer, int64_t i, struct team team) {
     const struct step *step = state->step;
     const int64_t width = step->width / step->heads;
+    const int64_t of_head = step->patches * width * (step->halves ? sizeof(uint16_t) : sizeof(float));
     struct share part = share_of(step->images * step->heads, team);
     for (int64_t piece = part.first; piece < part.end; piece++) {
         const int64_t image = piece / step->heads, head = piece % step->heads, row = image * step->queries;
+        const int64_t kept = (step->rows ? step->rows[image] : image) * step->heads + head;
         struct reading reading = {
             .queries = step->queries,
             .slots = step->patches,
             .head_width = width,
             .q = state->q + row * step->width + head * width,
             .q_stride = step->width,
-            .keys = step->memories[i].keys + piece * step->patches * width,
-            .values = step->memories[i].values + piece * step->patches * width,
+            .keys = (const char *)step->memories[i].keys + kept * of_head,
+            .values = (const char *)step->memories[i].values + kept * of_head,
+            .halves = step->halves,
             .out = state->read.values + row * step->width + head * width,
             .out_stride = step->width,
             .seen = state->image.seen,
