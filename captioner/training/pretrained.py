@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captioner.checkpoint import load
 from captioner.errors import CheckpointError, ConfigError
+from captioner.files import SHIPPED_NAME
 
 
 def load_backbone(backbone: nn.Module, name: str, source: str, args: Mapping[str, Any]) -> None:
-    """Fill the timm model ``name`` in place from ``source``: random, timm, package:NAME or a file.
+    """Fill the timm model ``name`` in place from ``source``, which is as ``Recipe.vision_weights`` may be.
 
     Raises ``ConfigError`` when the source is not there, ``CheckpointError`` when it does not fit.
     """
@@ -24,6 +26,8 @@ def load_backbone(backbone: nn.Module, name: str, source: str, args: Mapping[str
         weights = _from_timm(name, args)
     elif source.startswith("package:"):
         weights = _read(_file_of_package(source.removeprefix("package:")))
+    elif source == SHIPPED_NAME or Path(source).is_dir():
+        weights = load(None if source == SHIPPED_NAME else source).model.vision.backbone.state_dict()
     else:
         weights = _read(Path(source))
     backbone.load_state_dict(_fit(backbone, weights, source))

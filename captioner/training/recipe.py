@@ -118,8 +118,9 @@ class TokenizerRecipe:
 class Recipe:
     """The whole of a run but its data.
 
-    ``vision_weights``: where the backbone starts; ``random``, ``timm`` (downloaded), a file, or ``package:NAME`` for an
-    installed package that carries one. ``validation_images``: how many held-out images are decoded per validation.
+    ``vision_weights``: where the backbone starts; ``random``, ``timm`` (downloaded), a file, ``package:NAME`` for an
+    installed package that carries one, or that of a captioner: its directory, or ``shipped``. ``validation_images``:
+    how many held-out images are decoded per validation.
     ``decoder_weights``: ``random``, or the directory or hub id of a GPT-2 that the decoder starts from.
     ``captions_per_image``: K of a step. ``decoder``: ``DecoderConfig`` without its vocabulary. ``precision``: of the
     products under autocast; ``auto`` is bf16 where the hardware multiplies it (CUDA, CPUs with AMX), else fp32.

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from captioner.checkpoint import save
 from captioner.data.sources import load_split
 from captioner.errors import CheckpointError, ConfigError, DataError
 from captioner.training.pretrained import load_backbone
@@ -160,6 +161,18 @@ def test_a_backbone_from_an_installed_package(
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     load_backbone(backbone, "test_efficientnet", "package:weights_of_a_net", {})
     assert_filled(backbone)
+
+
+def test_a_backbone_of_a_captioner(backbone: nn.Module, recipe: MakeRecipe, data: Data, tmp_path: Path) -> None:
+    captioner = new_captioner(recipe(vision={"backbone": "test_efficientnet"}), data)
+    with torch.no_grad():
+        for value in captioner.model.vision.backbone.state_dict().values():
+            value.fill_(0.5)
+    save(captioner, tmp_path)
+    load_backbone(backbone, "test_efficientnet", str(tmp_path), {})
+    assert_filled(backbone)
+    with pytest.raises(CheckpointError, match=r"^shipped holds weights of another backbone"):
+        load_backbone(backbone, "test_efficientnet", "shipped", {})
 
 
 @pytest.mark.parametrize(
