@@ -2,7 +2,8 @@
 
     python scripts/run_experiments.py scripts/experiments/attention.toml --shared ../shared --out runs/attention
 
-An experiment is a TOML file: a recipe, seeds, and rows. A row is a list of settings, or a table of what a ``Row`` has.
+An experiment is a TOML file: a recipe, seeds, settings of all rows, and rows. A row is a list of settings, or a table of
+what a ``Row`` has.
 Each run is an ordinary ``captioner train``, or ``finetune`` of what another row made, with the held-out photos of
 datasets/flickr8k; its best weights are then judged on dev with 5 beams. What is done is kept in --out, so the same
 command goes on after an interruption, and --table prints from what is there. Choices are made by the held-out column;
@@ -69,7 +70,8 @@ def read(path: Path) -> tuple[dict[str, Row], list[int], list[float]]:
     rows = {}
     for name, given in experiment["rows"].items():
         table = given if isinstance(given, dict) else {"settings": given}
-        row = Row(**{"recipe": experiment["recipe"], **table})
+        of_all = experiment.get("settings", ())
+        row = Row(**{"recipe": experiment["recipe"], **table, "settings": [*of_all, *table.get("settings", ())]})
         beside = path.parent / row.recipe
         rows[name] = replace(row, recipe=str(beside)) if beside.is_file() else row
         if row.after is not None and row.after not in rows:
