@@ -12,7 +12,8 @@ from captioner.config import GenerationConfig
 from captioner.data.images import ImageSource, open_image
 from captioner.data.transforms import preprocess, view
 from captioner.errors import ImageError, UsageError
-from captioner.explain.explanation import Array, Explanation, LayerReads
+from captioner.explain.explanation import Explanation
+from captioner.explain.reading import Array, LayerReads
 from captioner.generation.generate import NOTHING_FITS, caption_pixels
 from captioner.generation.words import word_spans
 from captioner.layers.attention import ImageRead

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from captioner.data.transforms import View
-from captioner.explain.explanation import Array
+from captioner.explain.reading import Array
 
 DARKEST = 0.25  # of its brightness a photo keeps where nothing was read
 

@@ -17,15 +17,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from captioner.explain.explanation import Array, Explanation
 from captioner.explain.overlay import DARKEST, light, on_photo, over_photo, reach
+from captioner.explain.reading import Array, Reading
 
 PHOTO, VEIL = 1024, 64  # longest sides, in pixels, of the photo and of what is laid over it; the browser smooths
 READS = {"maps": "all that was read", "global_maps": "global read", "local_maps": "local read"}
 _ROWS, _COLUMNS = ("upper", "middle", "lower"), ("left", "centre", "right")
 
 
-def page(found: Explanation) -> str:
+def page(found: Reading) -> str:
     """The whole HTML file."""
     kinds = [name for name in READS if getattr(found, name) is not None]
     if found.local_maps is None or found.global_maps is None:
@@ -59,7 +59,7 @@ def where(values: Array) -> str:
     return f"most at the {name} ({shares[row, column]:.0%})"
 
 
-def _veil(values: Array, found: Explanation) -> str:
+def _veil(values: Array, found: Reading) -> str:
     """What darkens the photo where little was read: black, as transparent as the read was strong."""
     height, width = found.photo.shape[:2]
     scale = min(1.0, VEIL / max(width, height))
@@ -69,7 +69,7 @@ def _veil(values: Array, found: Explanation) -> str:
     return _data_uri(Image.fromarray(np.stack([black, alpha], -1), "LA"), "PNG")
 
 
-def _photo(found: Explanation) -> str:
+def _photo(found: Reading) -> str:
     photo = Image.fromarray(found.photo)
     photo.thumbnail((PHOTO, PHOTO), Image.Resampling.LANCZOS)
     return _data_uri(photo, "JPEG")
@@ -81,7 +81,7 @@ def _data_uri(image: Image.Image, form: str) -> str:
     return f"data:image/{form.lower()};base64,{base64.b64encode(out.getvalue()).decode()}"
 
 
-def _word(found: Explanation, i: int) -> str:
+def _word(found: Reading, i: int) -> str:
     said = f"looked {where(found.maps[i])}; probability {found.probabilities[i]:.0%}"
     if found.gates is not None:
         said += f"; {found.gates[i]:.0%} of the read was global"
@@ -103,7 +103,7 @@ def _choice(kinds: list[str]) -> str:
     return f"<fieldset><legend>Light what belongs to</legend>{options}</fieldset>"
 
 
-def _columns(found: Explanation) -> list[str]:
+def _columns(found: Reading) -> list[str]:
     names = ["word", "probability", "where the model looked", "entropy, bits"]
     if found.gates is not None:
         names.append("global share")
@@ -114,7 +114,7 @@ def _columns(found: Explanation) -> list[str]:
     return names
 
 
-def _row(found: Explanation, i: int) -> str:
+def _row(found: Reading, i: int) -> str:
     cells = [f"{found.probabilities[i]:.1%}", where(found.maps[i]), f"{found.entropies[i]:.2f}"]
     if found.gates is not None:
         cells.append(f"{found.gates[i]:.0%}")
@@ -127,7 +127,7 @@ def _row(found: Explanation, i: int) -> str:
     return f"<tr><th scope='row'>{escape(found.words[i])}</th>{body}</tr>"
 
 
-def _notes(found: Explanation) -> str:
+def _notes(found: Reading) -> str:
     h, w = found.grid
     text = f"The model sees {h} x {w} patches. Light is stretched between a word's least and most read ones; how evenly"
     text += f" the read was spread, its entropy says: 0 bits is one patch, {np.log2(h * w):.2f} all of them alike."
@@ -137,7 +137,7 @@ def _notes(found: Explanation) -> str:
     return text
 
 
-def _all_aims(found: Explanation) -> list[dict[str, Any]]:
+def _all_aims(found: Reading) -> list[dict[str, Any]]:
     """Centre and reach of the local reads by word, in shares of the photo."""
     if found.centres is None or found.spreads is None:
         return []

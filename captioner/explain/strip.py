@@ -7,8 +7,8 @@ import math
 
 from PIL import Image, ImageDraw, ImageFont
 
-from captioner.explain.explanation import Explanation
 from captioner.explain.overlay import light, lit, on_photo, over_photo, reach
+from captioner.explain.reading import Reading
 
 TILE = 240  # pixels of a tile's longer side
 A_ROW = 6  # tiles side by side
@@ -16,7 +16,7 @@ GAP, LABEL = 8, 40
 INK, PAPER, MARK = (30, 30, 30), (255, 255, 255), (255, 210, 0)
 
 
-def strip(found: Explanation) -> Image.Image:
+def strip(found: Reading) -> Image.Image:
     """The picture. A ring marks centre and spread of the local reads, where there are any."""
     photo = Image.fromarray(found.photo)
     photo.thumbnail((TILE, TILE), Image.Resampling.LANCZOS)
@@ -40,7 +40,7 @@ def strip(found: Explanation) -> Image.Image:
     return sheet
 
 
-def png(found: Explanation) -> bytes:
+def png(found: Reading) -> bytes:
     """``strip`` as the bytes of a PNG file; the caption is in its metadata."""
     from PIL.PngImagePlugin import PngInfo
 
@@ -51,7 +51,7 @@ def png(found: Explanation) -> bytes:
     return out.getvalue()
 
 
-def _tile(found: Explanation, i: int, photo: Image.Image) -> Image.Image:
+def _tile(found: Reading, i: int, photo: Image.Image) -> Image.Image:
     import numpy as np
 
     brightness = light(over_photo(found.maps[i], found.view, photo.size))
