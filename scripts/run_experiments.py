@@ -2,12 +2,11 @@
 
     python scripts/run_experiments.py scripts/experiments/attention.toml --shared ../shared --out runs/attention
 
-An experiment is a TOML file: a recipe, seeds, settings of all rows, and rows. A row is a list of settings, or a table of
-what a ``Row`` has.
-Each run is an ordinary ``captioner train``, or ``finetune`` of what another row made, with the held-out photos of
-datasets/flickr8k; its best weights are then judged on dev with 5 beams. What is done is kept in --out, so the same
-command goes on after an interruption, and --table prints from what is there. Choices are made by the held-out column;
-dev only reports. Below it stands what each row has more than the first.
+An experiment is a TOML file: a recipe, seeds, settings of all rows, and rows. A row is a list of settings, or a table
+of what a ``Row`` has. Each run is an ordinary ``captioner train``, or ``finetune`` of what another row made, with the
+held-out photos of datasets/flickr8k; its best weights are then judged on dev with 5 beams. What is done is kept in
+--out, so the same command goes on after an interruption, and --table prints from what is there. Choices are made by
+the held-out column; dev only reports. Below it stands what each row has more than the first.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ def test_the_loss_by_hand(recipe: Make, data: Data, checkpoint: Checkpoint) -> N
     assert batch.advantages is not None
     for b, k, t in batch.weights.nonzero().tolist():
         wanted -= float(batch.advantages[b, k] * log_probs[b, k, t, batch.targets[b, k, t]])
-    assert float(task.loss(model, batch)["loss"]) == pytest.approx(wanted, rel=1e-4, abs=1e-4)
+    assert task.loss(model, batch)["loss"].item() == pytest.approx(wanted, rel=1e-4, abs=1e-4)
 
 
 def test_steps_raise_the_reward(recipe: Make, data: Data, tmp_path: Path) -> None:
