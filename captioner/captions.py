@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypedDict
 
 from captioner.checkpoint import Checkpoint
-from captioner.errors import ImageError
 from captioner.generation.hypothesis import Hypothesis
 from captioner.generation.words import confidence, word_log_probs
 
@@ -88,10 +87,3 @@ def caption_of(found: Sequence[Hypothesis], checkpoint: Checkpoint) -> Caption:
         for h in found
     )
     return replace(best, alternatives=tuple(others))
-
-
-def raised(found: Caption | ImageError) -> Caption:
-    """The caption. Raises the ``ImageError`` that stands in its place."""
-    if isinstance(found, ImageError):
-        raise found
-    return found

@@ -18,6 +18,10 @@ The command line prints ``str(error)`` and leaves; a traceback appears with ``--
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+T = TypeVar("T")
+
 
 class CaptionerError(Exception):
     """Base of the tree: ``str(error)`` is one sentence that says what is wrong and what to do."""
@@ -56,6 +60,13 @@ class MissingExtraError(CaptionerError):
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(f"{purpose} needs {package}: pip install 'captioner[{extra}]'")
+
+
+def raised(found: T | ImageError) -> T:
+    """What was found of an image. Raises the ``ImageError`` that stands in its place."""
+    if isinstance(found, ImageError):
+        raise found
+    return found
 
 
 def reason_of(error: Exception) -> str:

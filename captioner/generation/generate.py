@@ -13,7 +13,7 @@ from captioner.checkpoint import Checkpoint
 from captioner.config import GenerationConfig
 from captioner.data.images import ImageSource
 from captioner.data.loader import load_pixels
-from captioner.errors import CaptionerError, ImageError
+from captioner.errors import CaptionerError, ImageError, raised
 from captioner.generation.hypothesis import Hypothesis
 from captioner.generation.likelihood import score_captions
 from captioner.generation.matching import match_captions, require_matching
@@ -131,7 +131,7 @@ def stream_tokens(checkpoint: Checkpoint, image: ImageSource, config: Generation
 
     Nothing is left behind when the reader stops in the middle. Raises ``ImageError`` for an image that cannot be read.
     """
-    pixels = _readable(next(load_pixels([image], checkpoint.config.preprocess, ahead=1)))
+    pixels = raised(next(load_pixels([image], checkpoint.config.preprocess, ahead=1)))
     rules = compile_rules(config, checkpoint.tokenizer)
     seed = content_seed(pixels, config.sampling.seed) if config.sampling else 0
     with torch.inference_mode():
@@ -167,14 +167,8 @@ def _memories(checkpoint: Checkpoint, images: Iterable[ImageSource], batch_size:
     """The memory of each batch of images. Raises ``ImageError`` for one that cannot be read."""
     for batch in in_batches(pixels_of(checkpoint, images, batch_size), batch_size):
         with torch.inference_mode():
-            memory = _remember(checkpoint, [_readable(pixels) for pixels in batch])
+            memory = _remember(checkpoint, [raised(pixels) for pixels in batch])
         yield memory
-
-
-def _readable(pixels: Tensor | ImageError) -> Tensor:
-    if isinstance(pixels, ImageError):
-        raise pixels
-    return pixels
 
 
 def _remember(checkpoint: Checkpoint, pixels: list[Tensor]) -> ImageMemory:

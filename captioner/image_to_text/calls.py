@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, overload
 
-from captioner.captions import Caption, raised
-from captioner.errors import ImageError, UsageError
+from captioner.captions import Caption
+from captioner.errors import ImageError, UsageError, raised
 from captioner.image_to_text.inputs import Given, Indexed, each, image_of, is_one
 from captioner.image_to_text.options import Options, asked, translated
 from captioner.pipelines import CaptionPipeline

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar, overload
 
-from captioner.captions import Caption, GenerationOptions, caption_of, raised
+from captioner.captions import Caption, GenerationOptions, caption_of
 from captioner.config import GenerationConfig, with_options
 from captioner.data.images import ImageSource
 from captioner.data.loader import Transform
-from captioner.errors import ImageError, UsageError
+from captioner.errors import ImageError, UsageError, raised
 from captioner.explain.explain import explain
 from captioner.explain.explanation import Explanation
 from captioner.generation.generate import Result, check_learnt, generate_beside, pixels_of, stream_tokens
