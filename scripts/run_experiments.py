@@ -66,10 +66,10 @@ class Row:
 def read(path: Path) -> tuple[dict[str, Row], list[int], list[float]]:
     """The rows of an experiment by name, its seeds, and the length penalties to choose from."""
     experiment = tomllib.loads(path.read_text(encoding="utf-8"))
+    of_all = experiment.get("settings", ())
     rows = {}
     for name, given in experiment["rows"].items():
         table = given if isinstance(given, dict) else {"settings": given}
-        of_all = experiment.get("settings", ())
         row = Row(**{"recipe": experiment["recipe"], **table, "settings": [*of_all, *table.get("settings", ())]})
         beside = path.parent / row.recipe
         rows[name] = replace(row, recipe=str(beside)) if beside.is_file() else row
