@@ -15,7 +15,7 @@ from torch import Tensor
 
 from captioner.checkpoint import Checkpoint
 from captioner.data.images import ImageSource
-from captioner.errors import ImageError, UsageError
+from captioner.errors import ImageError, UsageError, raised
 from captioner.generation.generate import Beside, encode, in_batches, pixels_of
 from captioner.models.heads import Heads, collected, end_states
 
@@ -97,15 +97,9 @@ def embed_texts(checkpoint: Checkpoint, texts: Sequence[str], *, batch_size: int
 
 def table_of(directions: Iterable[Tensor | ImageError], checkpoint: Checkpoint) -> NDArray[np.float32]:
     """N directions as one array (N, W). Raises the ``ImageError`` that stands in the place of one."""
-    found = [_readable(direction) for direction in directions]
+    found = [raised(direction) for direction in directions]
     width = len(found[0]) if found else heads_of(checkpoint).image_proj.out_features
     table: NDArray[np.float32] = np.zeros((len(found), width), np.float32)
     for row, direction in zip(table, found, strict=True):
         row[:] = direction.numpy()
     return table
-
-
-def _readable(direction: Tensor | ImageError) -> Tensor:
-    if isinstance(direction, ImageError):
-        raise direction
-    return direction

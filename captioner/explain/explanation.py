@@ -8,9 +8,7 @@ from pathlib import Path
 
 from captioner.data.paths import shown
 from captioner.errors import UsageError
-from captioner.explain.page import page
 from captioner.explain.reading import Reading
-from captioner.explain.strip import png
 
 
 class Explanation(Reading):
@@ -22,6 +20,9 @@ class Explanation(Reading):
 
         Raises ``UsageError`` for another suffix.
         """
+        from captioner.explain.page import page  # only here: every start of the package would wait for them
+        from captioner.explain.strip import png
+
         forms: dict[str, Callable[[Reading], bytes]] = {".html": lambda reading: page(reading).encode(), ".png": png}
         path = Path(path)
         form = forms.get(path.suffix.lower())
