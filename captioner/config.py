@@ -64,13 +64,34 @@ class VisionConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MixedInit:
+    """Where mixed attention begins, before it is trained.
+
+    ``gate``: the share of the global reading. ``spread``: how wide the local reading of the image is, the standard
+    deviation in sides of the image, above the least there is. ``points``: where its heads aim, all at the ``middle`` or
+    ``apart``, on a grid over the image.
+    """
+
+    gate: float = 0.5
+    spread: float = 0.25
+    points: Literal["middle", "apart"] = "middle"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.gate < 1:
+            raise ConfigError(f"decoder.init.gate must be above 0 and below 1, not {self.gate:g}")
+        if not 0 < self.spread <= 10:
+            raise ConfigError(f"decoder.init.spread must be above 0 and at most 10, not {self.spread:g}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
     """A GPT-2 decoder with cross-attention (Radford et al. 2019).
 
     ``self_pattern`` and ``cross_pattern`` are tiled over the layers: G reads globally, L locally, M mixes both by a
     learned gate. ``local_words`` is the width of the local window in tokens, the current one included. ``cross_gate``
     multiplies the cross block by tanh of a scalar that starts at zero (Alayrac et al. 2022, Flamingo). ``prefix`` is
-    the number of learned keys and values that every word reads before its own past (Li and Liang 2021).
+    the number of learned keys and values that every word reads before its own past (Li and Liang 2021). ``init`` is
+    where L and M begin.
     """
 
     vocab_size: int
@@ -86,6 +107,7 @@ class DecoderConfig:
     cross_gate: bool = False
     norm_eps: float = 1e-5
     prefix: int = 0
+    init: MixedInit = field(default_factory=MixedInit)
 
     def __post_init__(self) -> None:
         sizes = ("vocab_size", "context", "width", "layers", "heads", "local_words")

@@ -71,6 +71,18 @@ def test_configs_are_frozen_and_named(config: CaptionerConfig) -> None:
         ({"decoder": {"vocab_size": 9, "self_pattern": "GX"}}, r"decoder\.self_pattern 'GX' must be made of"),
         ({"decoder": {"vocab_size": 9, "cross_pattern": ""}}, r"decoder\.cross_pattern ''"),
         ({"decoder": {"vocab_size": 9, "width": 10, "heads": 3}}, r"decoder\.width 10 is not a multiple of"),
+        (
+            {"decoder": {"vocab_size": 9, "init": {"gate": 1}}},
+            r"decoder\.init\.gate must be above 0 and below 1, not 1",
+        ),
+        (
+            {"decoder": {"vocab_size": 9, "init": {"spread": 0}}},
+            r"decoder\.init\.spread must be above 0 and at most 10",
+        ),
+        (
+            {"decoder": {"vocab_size": 9, "init": {"points": "x"}}},
+            r"decoder\.init\.points must be one of middle, apart",
+        ),
         ({"preprocess": {"aspect": "stretch"}}, r"preprocess\.aspect must be one of squash, crop, pad, not 'stretch'"),
         ({"preprocess": {"mean": 0.5}}, r"preprocess\.mean must be a list"),
         ({"preprocess": {"mean": [0.5]}}, r"preprocess\.mean must have 3 values, not 1"),

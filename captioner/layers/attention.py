@@ -90,6 +90,11 @@ class MixedRead(nn.Module):
         if kind == "M":
             self.gate = nn.Linear(width, heads)
 
+    def begin(self, gate: float) -> None:
+        """Let the bias of the gate give ``gate`` of the global reading, 0 to 1."""
+        if self.kind == "M":
+            nn.init.constant_(self.gate.bias, math.log(gate / (1 - gate)))
+
     def forward(
         self, x: Tensor, qkv: tuple[Tensor, Tensor, Tensor], global_mask: Tensor | None, local_mask: Tensor | None
     ) -> Tensor:
@@ -150,7 +155,16 @@ class Focus(nn.Module):
         self.heads = heads
         self.point = nn.Linear(width, 2 * heads)
         self.spread = nn.Linear(width, heads)
-        nn.init.constant_(self.spread.bias, math.log(math.expm1(0.25)))  # softplus^-1: starts at a quarter of the image
+        self.begin()
+
+    def begin(self, spread: float = 0.25, *, apart: bool = False) -> None:
+        """Let biases aim at the middle, or each head elsewhere, ``spread`` wide above the least."""
+        rows, columns = (math.isqrt(self.heads), -(-self.heads // math.isqrt(self.heads))) if apart else (1, 1)
+        head = torch.arange(self.heads) % (rows * columns)
+        points = torch.stack([(head // columns + 0.5) / rows, (head % columns + 0.5) / columns], dim=-1)  # (H, 2)
+        with torch.no_grad():
+            self.point.bias.copy_(points.logit().flatten())
+            self.spread.bias.fill_(math.log(math.expm1(spread)))  # softplus^-1
 
     def forward(self, x: Tensor, centres: Tensor, prefix: int) -> Tensor:
         """``x`` (B, Q, D), ``centres`` (h * w, 2) of the patches: returns -d^2 / 2 sigma^2, (B, H, Q, prefix + h * w).

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from captioner.config import DecoderConfig
-from captioner.layers.attention import CrossAttention, ImageRead, SelfAttention, causal_mask
+from captioner.layers.attention import CrossAttention, Focus, ImageRead, MixedRead, SelfAttention, causal_mask
 from captioner.layers.cache import DecoderCache, LayerCache, Sight, empty_cache
 from captioner.models.vision import EncodedImage
 
@@ -127,14 +127,20 @@ class Decoder(nn.Module):
         self.lm_head.weight = self.token_embedding.weight
 
     def _initialise(self) -> None:
-        """GPT-2's: normal 0.02; what writes to the residual stream is scaled down by its depth."""
+        """GPT-2's, normal 0.02, what writes to the residual stream scaled down by its depth; then gates and focus."""
+        init = self.config.init
         for name, module in self.named_modules():
             if isinstance(module, (nn.Linear, nn.Embedding)):
                 residual = name.endswith(("out_proj", "fc2"))
                 std = 0.02 / math.sqrt(3 * self.config.layers) if residual else 0.02
                 nn.init.normal_(module.weight, std=std)
-                if isinstance(module, nn.Linear) and module.bias is not None and not name.endswith("focus.spread"):
+                if isinstance(module, nn.Linear) and module.bias is not None:
                     nn.init.zeros_(module.bias)
+        for module in self.modules():
+            if isinstance(module, MixedRead):
+                module.begin(init.gate)
+            elif isinstance(module, Focus):
+                module.begin(init.spread, apart=init.points == "apart")
 
     def remember(self, encoded: EncodedImage) -> ImageMemory:
         """Every layer's keys and values of the encoded images."""

@@ -109,6 +109,26 @@ def test_focus_starts_a_quarter_of_the_image_wide_and_learns_where_to_look() -> 
     assert focus.point.weight.grad.abs().min() > 0
 
 
+@pytest.mark.parametrize(
+    ("heads", "points"),
+    [
+        (1, [(0.5, 0.5)]),
+        (4, [(0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75)]),
+        (3, [(0.5, 1 / 6), (0.5, 0.5), (0.5, 5 / 6)]),
+        (5, [(0.25, 1 / 6), (0.25, 0.5), (0.25, 5 / 6), (0.75, 1 / 6), (0.75, 0.5)]),
+    ],
+)
+def test_heads_may_begin_apart(heads: int, points: list[tuple[float, float]]) -> None:
+    focus = Focus(WIDTH, heads)
+    nowhere = torch.zeros(1, 1, WIDTH)
+    point, _ = focus.locate(nowhere)
+    assert torch.equal(point, torch.full((1, heads, 1, 2), 0.5))
+    focus.begin(0.5, apart=True)
+    point, spread = focus.locate(nowhere)
+    torch.testing.assert_close(point[0, :, 0], torch.tensor(points))
+    torch.testing.assert_close(spread, torch.full((1, heads, 1, 1), 0.52))
+
+
 def test_mixed_read_is_the_gated_sum(qkv: tuple[torch.Tensor, ...]) -> None:
     x, near = torch.randn(2, 5, WIDTH), torch.randn(5, 7)
     read = MixedRead(WIDTH, HEADS, "M")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 
-from captioner.config import DecoderConfig
+from captioner.config import DecoderConfig, MixedInit
 from captioner.models.decoder import Decoder
 from captioner.models.vision import EncodedImage
 
@@ -194,6 +195,20 @@ def test_a_fresh_decoder_expects_every_word_alike() -> None:
     assert loss.item() == pytest.approx(math.log(200), abs=0.1)
     spread = torch.nn.functional.softplus(decoder.blocks[0].cross_attn.focus.spread.bias)
     assert spread.tolist() == pytest.approx([0.25, 0.25])  # not undone by the initialisation of GPT-2
+
+
+def test_a_decoder_begins_where_it_is_told() -> None:
+    """The constants of its gates and its focus, and no other weight."""
+    config = DecoderConfig(vocab_size=20, width=32, layers=2, heads=4, self_pattern="GM", cross_pattern="LM")
+    torch.manual_seed(0)
+    plain = Decoder(config).state_dict()
+    torch.manual_seed(0)
+    told = Decoder(replace(config, init=MixedInit(gate=0.9, spread=1.0, points="apart"))).state_dict()
+    moved = {name for name, weight in told.items() if not torch.equal(weight, plain[name])}
+    gates = {"blocks.1.self_attn.read.gate.bias", "blocks.1.cross_attn.read.gate.bias"}
+    assert moved == gates | {f"blocks.{i}.cross_attn.focus.{part}.bias" for i in (0, 1) for part in ("point", "spread")}
+    for name in gates:
+        assert told[name].sigmoid().tolist() == pytest.approx([0.9] * 4)
 
 
 def test_the_head_is_the_embedding(make_decoder: Make) -> None:
