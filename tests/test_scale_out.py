@@ -81,7 +81,7 @@ def test_every_input_has_one_row_though_a_worker_is_killed(
     out = tmp_path / "captions"
     running = threading.Thread(target=write, args=(captions, out, "parquet"))
     running.start()
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not list(out.glob("*.parquet")) and time.monotonic() < deadline:
         time.sleep(0.05)
     there = len(list(out.glob("*.parquet")))
@@ -89,7 +89,7 @@ def test_every_input_has_one_row_though_a_worker_is_killed(
     assert len(first) == 2
     os.kill(first[0], signal.SIGKILL)
     assert 0 < there < 90, "killed in the middle"
-    running.join(300)
+    running.join(600)
     assert not running.is_alive()
     assert first[0] not in workers()
     rows = rows_of(out)

@@ -7,14 +7,14 @@ import struct
 import zlib
 
 from case import CAPTION, DAMAGED, LARGE, NOT_AN_IMAGE, TRUNCATED, WEBP, Case, file
-from images import chunk, encoded, exif, heic, photo, png, profile, sections
+from images import chunk, encoded, exif, heic, noise, photo, png, profile, sections
 from PIL import Image
 
 
 def cut() -> list[Case]:
     """JPEG, PNG and WebP that end in the middle of each of their sections."""
-    noise = Image.effect_noise((64, 48), 90)
-    colours = Image.merge("RGB", (noise, noise.rotate(180), noise.rotate(90)))
+    grey = noise(64, 48)
+    colours = Image.merge("RGB", (grey, grey.rotate(180), grey.rotate(90)))
     whole = {
         "photo.jpg": encoded(colours, "JPEG", exif=exif(), icc_profile=profile()),
         "progressive.jpg": encoded(colours, "JPEG", progressive=True),
@@ -258,7 +258,7 @@ def lies() -> list[Case]:
     broken[broken.index(b"IDAT") + 8] ^= 0xFF
     few = png(64, 64, chunk(b"IDAT", zlib.compress((b"\0" + bytes(192)) * 9)))
     jpeg = encoded(photo(), "JPEG")
-    flipped = bytearray(encoded(Image.effect_noise((256, 256), 90), "JPEG"))
+    flipped = bytearray(encoded(noise(256, 256), "JPEG"))
     for place in range(len(flipped) - 3000, len(flipped) - 100, 97):
         flipped[place] ^= 0x55
     tiff = encoded(photo(), "TIFF")

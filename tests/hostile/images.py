@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 import struct
 import zlib
 from collections.abc import Iterator
@@ -19,6 +20,11 @@ def photo(width: int = 64, height: int = 48) -> Image.Image:
     draw.rectangle((width // 2, 0, width, height // 2), fill=(0, 250, 0))
     draw.rectangle((0, height // 2, width // 2, height), fill=(0, 0, 250))
     return image
+
+
+def noise(width: int, height: int) -> Image.Image:
+    """The same grey noise every time: of some noise a JPEG is whole even without its last byte."""
+    return Image.frombytes("L", (width, height), random.Random(0).randbytes(width * height))
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
