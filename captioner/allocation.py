@@ -30,3 +30,16 @@ def keep_freed_memory() -> None:
         return
     mallopt(M_MMAP_MAX, 0)
     mallopt(M_TRIM_THRESHOLD, MOST)
+
+
+def give_back_freed_memory() -> None:
+    """Return to the system what this process has freed, once; where glibc is not, nothing happens.
+
+    A loaded model is laid out anew to be read fast, and glibc keeps the room of what it was before: 0.5 GB of 153M.
+    """
+    if sys.platform != "linux":
+        return
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, AttributeError):  # another C library
+        return

@@ -54,6 +54,7 @@ def beam_search(writing: Writing, text: TextConfig, config: GenerationConfig, st
             totals.append(best)
             if taken is not None:
                 taken = taken.scatter_add(1, tokens[-1], (best != -torch.inf).to(taken.dtype))
+        del log_probs, part, taken  # each as large as all words of all beams: not beside those of the next step
         if step == steps:
             break
         sums = torch.stack(totals, dim=1)  # (B, G, K)

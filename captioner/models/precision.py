@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from captioner.allocation import give_back_freed_memory
 from captioner.errors import UsageError
 from captioner.layers.attention import Focus, MixedRead
 from captioner.layers.linears import PackedHead, PackedLinear, Precision
@@ -60,6 +61,7 @@ def for_inference(model: Captioner, precision: Precision) -> Captioner:
     elif precision == "bf16":
         _cast(model)
     model.precision = precision
+    give_back_freed_memory()
     return model
 
 
