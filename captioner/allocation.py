@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from typing import Any
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
 MOST = 2**31 - 1
@@ -24,12 +25,10 @@ def keep_freed_memory() -> None:
     if sys.platform != "linux":
         return
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):  # another C library
-        return
-    mallopt(M_MMAP_MAX, 0)
-    mallopt(M_TRIM_THRESHOLD, MOST)
+    mallopt = _of_glibc("mallopt")
+    if mallopt is not None:
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, MOST)
 
 
 def give_back_freed_memory() -> None:
@@ -37,9 +36,16 @@ def give_back_freed_memory() -> None:
 
     A loaded model is laid out anew to be read fast, and glibc keeps the room of what it was before: 0.5 GB of 153M.
     """
+    trim = _of_glibc("malloc_trim")
+    if trim is not None:
+        trim(0)
+
+
+def _of_glibc(name: str) -> Any:
+    """A function of glibc, or None where another system or C library has no such function."""
     if sys.platform != "linux":
-        return
+        return None
     try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (OSError, AttributeError):  # another C library
-        return
+        return getattr(ctypes.CDLL(None), name)
+    except (OSError, AttributeError):
+        return None

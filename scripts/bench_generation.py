@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -277,19 +278,17 @@ def whole_folder(precision: Precision, args: argparse.Namespace) -> None:
     parts = [paths[i::rounds] for i in range(rounds)]
     left = iter([parts[0], *parts])
 
-    def encode() -> None:
-        for _, batch in zip(range(len(parts[0]) // size), itertools.cycle(batches), strict=False):
-            pipe.checkpoint.model.encode_image(batch)
-
-    def encode_by_timm() -> None:
-        for _, batch in zip(range(len(parts[0]) // size), itertools.cycle(batches), strict=False):
-            timms.forward_features(batch)
+    def encode(by: Callable[[Tensor], object]) -> None:
+        for batch in itertools.islice(itertools.cycle(batches), len(parts[0]) // size):
+            by(batch)
 
     def caption() -> None:
         for _ in pipe.stream(next(left), beams=1, batch_size=size):
             pass
 
-    encoder, timms_encoder, ours = in_turns(rounds, encode, encode_by_timm, caption)
+    encoder, timms_encoder, ours = in_turns(
+        rounds, partial(encode, pipe.checkpoint.model.encode_image), partial(encode, timms.forward_features), caption
+    )
     encoded = len(parts[0]) // size * size
     own = [len(part) / seconds for part, seconds in zip(parts, ours, strict=True)]
     for peer, what in ((encoder, "its bare encoder"), (timms_encoder, "its encoder as timm makes it")):

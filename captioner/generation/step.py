@@ -78,9 +78,8 @@ class Writing:
         """Log-probabilities (B, K, V) of the next token in fp32, as the processors leave them."""
         first = self.cache.words == 0 and self._asked.shape[1] > 1  # a prefix: all of its probabilities are wanted
         self._model = torch.empty(0)  # (B, K, V) are the largest numbers of a step: the last ones go before these come
-        logits = self.decoder(self._asked, self.memory, self.cache, last=not first)
-        log_probs = logits.float().log_softmax(dim=-1)  # (N, T, V), T is 1 but for a prefix
-        del logits
+        # No name keeps the logits. (N, T, V), T is 1 but for a prefix:
+        log_probs = self.decoder(self._asked, self.memory, self.cache, last=not first).float().log_softmax(dim=-1)
         if first:
             self.log_probs = log_probs[:, None, :-1].gather(-1, self.tokens[..., None]).squeeze(-1)
         self._model = log_probs[:, -1].unflatten(0, (self.images, self.captions))  # (B, K, V)

@@ -159,9 +159,12 @@ class Focus(nn.Module):
 
     def begin(self, spread: float = 0.25, *, apart: bool = False) -> None:
         """Let biases aim at the middle, or each head elsewhere, ``spread`` wide above the least."""
-        rows, columns = (math.isqrt(self.heads), -(-self.heads // math.isqrt(self.heads))) if apart else (1, 1)
-        head = torch.arange(self.heads) % (rows * columns)
-        points = torch.stack([(head // columns + 0.5) / rows, (head % columns + 0.5) / columns], dim=-1)  # (H, 2)
+        points = torch.full((self.heads, 2), 0.5)
+        if apart:
+            rows = math.isqrt(self.heads)
+            columns = -(-self.heads // rows)
+            head = torch.arange(self.heads)
+            points = torch.stack([(head // columns + 0.5) / rows, (head % columns + 0.5) / columns], dim=-1)  # (H, 2)
         with torch.no_grad():
             self.point.bias.copy_(points.logit().flatten())
             self.spread.bias.fill_(math.log(math.expm1(spread)))  # softplus^-1

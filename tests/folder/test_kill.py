@@ -113,9 +113,9 @@ def test_killed_again_and_again(process: subprocess.Popen[str], photos: Path, ex
     rng = random.Random(f"{existing} 7")
     start(process, calm, *command, existing)
     assert ended(process) == 0
-    kills, status = 0, -1
+    kills, status, finished = 0, -1, False
     for _ in range(3 * KILLS):
-        if status == 0 or over(photos):  # a busy machine killed too late and too seldom: once more from the start
+        if finished:  # a busy machine killed too late and too seldom: once more from the start
             shutil.rmtree(photos)
             shutil.copytree(originals, photos)
             kills = 0
@@ -129,12 +129,13 @@ def test_killed_again_and_again(process: subprocess.Popen[str], photos: Path, ex
             os.kill(child, signal.SIGKILL)
         status = ended(process)
         kills += status != 0
+        finished = status == 0 or over(photos)
         whole(photos, originals)
-        if kills == KILLS or (kills > 2 and (status == 0 or over(photos))):
+        if kills == KILLS or (kills > 2 and finished):
             break
     assert kills > 2
     if status != 0:  # killed when it was over, it may have left its lock, for the next run to clear away
-        start(process, photos, *command, "skip" if over(photos) else existing)
+        start(process, photos, *command, "skip" if finished else existing)
         assert ended(process) == 0
     assert state(photos) == state(calm)
     whole(photos, originals)
