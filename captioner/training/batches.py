@@ -202,7 +202,6 @@ class Plan:
     process: int = 0
     processes: int = 1
     lengths: Sequence[int] | None = None
-
     most_steps: int = 0
 
     def __post_init__(self) -> None:
@@ -243,16 +242,20 @@ class Plan:
             yield from steps
 
     def _cut(self, order: list[int], draw: random.Random) -> tuple[list[list[int]], list[int]]:
-        """The steps of an order of places, and what is left of it; what is too little for a step is one."""
+        """Return the steps of an order of places, and the places left over; too few places for a step are one step.
+
+        The cut comes before the sort: sorted first, the left over places would be the longest ones, in every epoch.
+        """
+        whole = max(1, len(order) // self.batch_size) * self.batch_size
+        kept, rest = order[:whole], order[whole:]
         if self.lengths is not None:
             lengths, pool = self.lengths, 64 * self.batch_size
-            pools = (order[start : start + pool] for start in range(0, len(order), pool))
-            order = [place for some in pools for place in sorted(some, key=lengths.__getitem__)]
-        whole = max(1, len(order) // self.batch_size) * self.batch_size
-        steps = [order[start : start + self.batch_size] for start in range(0, whole, self.batch_size)]
+            pools = (kept[start : start + pool] for start in range(0, len(kept), pool))
+            kept = [place for some in pools for place in sorted(some, key=lengths.__getitem__)]
+        steps = [kept[start : start + self.batch_size] for start in range(0, len(kept), self.batch_size)]
         if self.lengths is not None:
             draw.shuffle(steps)
-        return steps, order[whole:]
+        return steps, rest
 
 
 def _seed(*parts: object) -> int:

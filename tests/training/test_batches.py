@@ -163,6 +163,31 @@ def test_the_odd_rest_waits_for_another_permutation() -> None:
     assert sorted(place for place, _ in next(few.keys(0))) == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("items", [7, 40, 300, 3000])
+@pytest.mark.parametrize("batch_size", [8, 32, 64])
+@pytest.mark.parametrize(("processes", "accumulate"), [(1, 1), (2, 2)])
+@pytest.mark.parametrize("shape", ["none", "distinct", "equal", "two"])
+def test_epochs_show_every_item_and_none_much_more_often(
+    items: int, batch_size: int, processes: int, accumulate: int, shape: str
+) -> None:
+    """The items with the longest captions are not the ones that an epoch leaves out."""
+    lengths = {"none": None, "distinct": range(items), "equal": [3] * items, "two": [n % 2 for n in range(items)]}[
+        shape
+    ]
+    epochs = 30
+    plans = [
+        plan(items=items, batch_size=batch_size, accumulate=accumulate, process=n, processes=processes, lengths=lengths)
+        for n in range(processes)
+    ]
+    seen = Counter(place for one in plans for epoch in range(epochs) for part in one.keys(epoch) for place, _ in part)
+    assert seen.total() == epochs * min(items, plans[0].steps * batch_size)
+    assert len(seen) == items, "an item is never shown"
+    left_out = 1 - seen.total() / (epochs * items)  # the share of an epoch that waits
+    most_missed = epochs - min(seen.values())
+    assert most_missed <= epochs * left_out + 6 * (epochs * left_out * (1 - left_out)) ** 0.5
+    assert max(seen.values()) <= epochs
+
+
 def test_lengths_bring_like_to_like_and_every_item_once() -> None:
     lengths = [(7 * n) % 64 for n in range(64)]
     steps = [[place for place, _ in step] for step in plan(items=64, accumulate=1, lengths=lengths).keys(0)]
