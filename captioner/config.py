@@ -126,10 +126,12 @@ class DecoderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TextConfig:
-    """The token ids that start, end and fill a caption, and whether text is put in lower case before encoding.
+    """The token ids that start, end and pad a caption, and whether text is lowercased before encoding.
 
-    ``words``: what counts as a word where captions are scored (``captioner.metrics.words``).
-    ``gap_id``, one that no caption holds, stands for words left out where the checkpoint has learnt to fill them in.
+    ``words``: the words that captions are scored by (``captioner.metrics.words``).
+    ``gap_id``: a token that no caption holds; it stands for left-out words where the checkpoint has learnt to fill
+    them in. ``languages``: the start token of each language that the captioner writes, the default language first;
+    empty for a captioner of one language, whose captions all start with ``bos_id``.
     """
 
     bos_id: int
@@ -138,6 +140,26 @@ class TextConfig:
     lowercase: bool = True
     words: Words = "ptb"
     gap_id: int | None = None
+    languages: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, start in self.languages.items():
+            if isinstance(start, bool) or not isinstance(start, int) or start < 0:
+                raise ConfigError(f"text.languages.{name} must be the id of a start token, not {start!r}")
+        if self.languages and self.bos_id not in self.languages.values():
+            raise ConfigError(f"text.bos_id {self.bos_id} must be the start token of one of text.languages")
+
+    def speaking(self, language: str) -> TextConfig:
+        """Return these settings with the start token of ``language``; an empty name keeps the default language.
+
+        Raises ``ConfigError`` that lists the languages for one that the captioner does not write.
+        """
+        if not language:
+            return self
+        if language not in self.languages:
+            known = ", ".join(self.languages) or "one language only, without a name"
+            raise ConfigError(f"this captioner does not write {language!r}; it writes {known}")
+        return dataclasses.replace(self, bos_id=self.languages[language])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,8 @@ def _byte_alphabet() -> dict[str, int]:
 
 
 _BYTES = _byte_alphabet()
+UNSPACED_LANGUAGES = ("zh", "ja", "th")
+_UNSPACED = re.compile("[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 _SPACE_BEFORE_MARK = re.compile(r"\s+([,.;:!?])")
 
 
@@ -57,20 +59,42 @@ class CaptionTokenizer:
         for token in ids:
             if token == config.eos_id and (kept or config.eos_id != config.bos_id):
                 break
-            if token not in (config.bos_id, config.eos_id, config.pad_id):
+            if token not in (config.bos_id, config.eos_id, config.pad_id, *config.languages.values()):
                 kept.append(int(token))
         return str(self.model.decode(kept, skip_special_tokens=True)).strip()
 
     @cached_property
     def pieces(self) -> tuple[bytes, ...]:
         """What each of the V tokens adds to the text, in UTF-8, perhaps part of a character; special ones nothing."""
-        special = {self.config.bos_id, self.config.eos_id, self.config.pad_id}
+        config = self.config
+        special = {config.bos_id, config.eos_id, config.pad_id, *config.languages.values()}
         special |= {token for token, added in self.model.get_added_tokens_decoder().items() if added.special}
         written = [self.model.id_to_token(token) or "" for token in range(self.vocab_size)]
         return tuple(
             b"" if token in special else bytes(_BYTES[c] for c in text) if _BYTES.keys() >= set(text) else text.encode()
             for token, text in enumerate(written)
         )
+
+    def language_of(self, caption: str) -> str:
+        """Return the language that ``caption`` is written in, by its script; empty for a captioner of one language.
+
+        A caption is Chinese or Japanese where it holds characters of theirs and the captioner writes such a language;
+        every other caption is of the default language.
+        """
+        languages = self.config.languages
+        if not languages:
+            return ""
+        unspaced = next((name for name in languages if name in UNSPACED_LANGUAGES), None)
+        return unspaced if unspaced and _UNSPACED.search(caption) else next(iter(languages))
+
+    def start_of(self, caption: str) -> int:
+        """Return the start token of the language that ``caption`` is written in."""
+        return self.config.speaking(self.language_of(caption)).bos_id
+
+    def default_captions(self, captions: Sequence[str]) -> tuple[str, ...]:
+        """Return the captions in the default language, or all of them where none is."""
+        default = self.config.bos_id
+        return tuple(caption for caption in captions if self.start_of(caption) == default) or tuple(captions)
 
     def to_json(self) -> str:
         """The content of ``tokenizer.json``."""
@@ -88,23 +112,30 @@ class CaptionTokenizer:
 
 
 def train_tokenizer(
-    captions: Iterable[str], vocab_size: int, *, lowercase: bool = True, words: Words = "ptb"
+    captions: Iterable[str],
+    vocab_size: int,
+    *,
+    lowercase: bool = True,
+    words: Words = "ptb",
+    languages: Sequence[str] = (),
 ) -> CaptionTokenizer:
     """Byte-level BPE (Sennrich et al. 2016 on bytes) over the captions; a word has one form at every place.
 
-    Where ``words`` is not ``ptb`` the language parts none, and whole captions would become single tokens: there a
-    token is at most one character.
+    Where ``words`` is not ``ptb``, or a language writes no blanks, whole captions would become single tokens: there a
+    token is at most one character. Every language but the first one gets a start token of its own.
 
-    The vocabulary holds the 256 bytes and three special tokens at least, whatever ``vocab_size`` says.
+    The vocabulary holds the 256 bytes and the special tokens at least, whatever ``vocab_size`` says.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
     model = Tokenizer(models.BPE())
-    in_bytes = pre_tokenizers.ByteLevel(add_prefix_space=words == "ptb")
+    blanks = words == "ptb" or any(name not in UNSPACED_LANGUAGES for name in languages)
+    unspaced = words != "ptb" or any(name in UNSPACED_LANGUAGES for name in languages)
+    in_bytes = pre_tokenizers.ByteLevel(add_prefix_space=blanks)
     apart = pre_tokenizers.Split(Regex("[\u00e0-\u00ef]..|\u00f0..."), "isolated")  # 3 or 4 bytes: beyond U+07FF
-    model.pre_tokenizer = in_bytes if words == "ptb" else pre_tokenizers.Sequence([in_bytes, apart])
+    model.pre_tokenizer = pre_tokenizers.Sequence([in_bytes, apart]) if unspaced else in_bytes
     model.decoder = decoders.ByteLevel()
-    special = ["<pad>", "<bos>", "<eos>"]
+    special = ["<pad>", "<bos>", "<eos>", *(f"<{name}>" for name in languages[1:])]
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=special,
@@ -112,4 +143,7 @@ def train_tokenizer(
         show_progress=False,
     )
     model.train_from_iterator((tidy(caption, lowercase=lowercase) for caption in captions), trainer)
-    return CaptionTokenizer(model, TextConfig(pad_id=0, bos_id=1, eos_id=2, lowercase=lowercase, words=words))
+    starts = {name: 1 if place == 0 else 2 + place for place, name in enumerate(languages)}
+    return CaptionTokenizer(
+        model, TextConfig(pad_id=0, bos_id=1, eos_id=2, lowercase=lowercase, words=words, languages=starts)
+    )

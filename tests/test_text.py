@@ -7,7 +7,7 @@ import random
 import pytest
 
 from captioner.config import TextConfig
-from captioner.errors import CheckpointError
+from captioner.errors import CheckpointError, ConfigError
 from captioner.text import CaptionTokenizer, tidy, train_tokenizer
 
 CAPTIONS = ["a dog runs on the beach", "two dogs play in the snow .", "A man, a plan"] * 5
@@ -141,3 +141,40 @@ def test_any_tokens_in_a_row_are_their_pieces(tokenizer: CaptionTokenizer) -> No
         ids = [generator.randrange(3, tokenizer.vocab_size) for _ in range(8)]
         joined = b"".join(tokenizer.pieces[token] for token in ids).decode(errors="replace")
         assert joined.strip() == tokenizer.decode(ids)
+
+
+def test_a_captioner_of_two_languages_has_a_start_token_for_each() -> None:
+    chinese = "湖边一个小男孩看着鸭子"
+    both = train_tokenizer([*CAPTIONS, *[chinese] * 5], 400, words="characters", languages=("en", "zh"))
+    config = both.config
+    assert config.languages == {"en": config.bos_id, "zh": 3}
+    assert (both.language_of("a dog"), both.language_of(chinese)) == ("en", "zh")
+    assert (both.start_of("a dog"), both.start_of(chinese)) == (config.bos_id, 3)
+    assert both.default_captions(["a dog", chinese, "two dogs"]) == ("a dog", "two dogs")
+    assert both.default_captions([chinese]) == (chinese,)
+    assert config.speaking("zh").bos_id == 3
+    assert config.speaking("") is config
+    with pytest.raises(ConfigError, match="does not write 'de'; it writes en, zh"):
+        config.speaking("de")
+    for caption in (*CAPTIONS, chinese, "a 湖 lake"):
+        ids = both.encode(caption)
+        assert not {0, 1, 2, 3} & set(ids)
+        assert both.decode([3, *ids, 2]) == tidy(caption, lowercase=True)
+    assert all(len(piece.decode().strip()) <= 1 or piece.isascii() for piece in both.pieces if _whole(piece))
+    assert both.encode("dogs") == both.encode("two dogs")[1:], "a word has one form at every place"
+
+
+def _whole(piece: bytes) -> bool:
+    try:
+        return bool(piece.decode())
+    except UnicodeDecodeError:
+        return False
+
+
+def test_start_tokens_must_belong_to_the_captioner() -> None:
+    with pytest.raises(ConfigError, match="bos_id 1 must be the start token"):
+        TextConfig(bos_id=1, eos_id=2, pad_id=0, languages={"en": 4})
+    with pytest.raises(ConfigError, match=r"languages\.en must be the id"):
+        TextConfig(bos_id=1, eos_id=2, pad_id=0, languages={"en": "1"})  # type: ignore[dict-item]
+    with pytest.raises(ConfigError, match="one language only"):
+        TextConfig(bos_id=1, eos_id=2, pad_id=0).speaking("zh")

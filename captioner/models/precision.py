@@ -50,7 +50,7 @@ def for_inference(model: Captioner, precision: Precision) -> Captioner:
     if model.adapter is not None:
         merge(model)
     model.eval().requires_grad_(False)
-    used = _fold_norms(model.vision, model.config.preprocess.size)
+    used = fold_norms(model.vision, model.config.preprocess.size)
     if device.type == "cpu":
         _prepare_backbone(model.vision, precision, used)
         if precision == "fp32" and _read_per_word(model.decoder) >= MUCH:
@@ -65,8 +65,8 @@ def for_inference(model: Captioner, precision: Precision) -> Captioner:
     return model
 
 
-def _fold_norms(vision: VisionEncoder, size: int) -> list[str]:
-    """Fold each batch norm of the backbone into the convolution whose output it reads; the names of linear layers used.
+def fold_norms(vision: VisionEncoder, size: int) -> list[str]:
+    """Fold each batch norm of the backbone into the convolution before it; return the names of the linear layers used.
 
     Which belong together one image tells; and whether all that depends on the convolution goes through the norm: the
     features of the same image must stay the same, or nothing is folded.

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from captioner.config import PreprocessConfig, VisionConfig
 from captioner.errors import ConfigError
+from captioner.models.halves import lower_half, upper_half
 
 # oneDNN adds in another order from 15 images on (EfficientNet-Lite2, 288 pixels), and int8 makes that last bit a word:
 # 3 of 200 captions changed with the size of the batch. All at once would be 5 % faster and take more memory.
@@ -32,11 +33,15 @@ class EncodedImage:
 
 @dataclass(frozen=True)
 class Features:
-    """The backbone's own output for B images: ``values`` (B, S, C) with the grid and prefix of ``EncodedImage``."""
+    """The backbone's output for B images: ``values`` (B, S, C) with the grid and prefix of ``EncodedImage``.
+
+    ``blocks``: the number of the backbone's blocks that made it, where the others have yet to follow; None for all.
+    """
 
     values: Tensor
     grid: tuple[int, int]
     prefix: int = 0
+    blocks: int | None = None
 
 
 class VisionEncoder(nn.Module):
@@ -98,17 +103,39 @@ class VisionEncoder(nn.Module):
             return replace(parts[0], values=torch.cat([part.values for part in parts]))
         return self._features(pixels)
 
-    def _features(self, pixels: Tensor) -> Features:
+    def lower_features(self, pixels: Tensor, blocks: int) -> Features:
+        """Return the output of the backbone's first ``blocks`` blocks; ``finished`` runs the others."""
+        return self._features(pixels, blocks)
+
+    def finished(self, features: Features) -> Features:
+        """Run the blocks of the backbone that ``features`` lack; features that lack none come back as they are."""
+        if features.blocks is None:
+            return features
+        x = features.values  # (B, S, C)
+        if type(self.backbone).__name__ == "EfficientNet":
+            x = x.unflatten(1, features.grid).permute(0, 3, 1, 2)  # (B, C, h, w), channels last as they were kept
+        with self._precision(x.device.type):
+            out = upper_half(self.backbone, x, features.blocks)
+        return self._in_rows(out, 1.0)  # only square pixels are kept
+
+    def _features(self, pixels: Tensor, blocks: int | None = None) -> Features:
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         if self.backbone_dtypes is not None:
             pixels = pixels.to(self.backbone_dtypes[0])
         with self._precision(pixels.device.type):
-            out = self.backbone.forward_features(pixels)
+            if blocks is None:
+                out = self.backbone.forward_features(pixels)
+            else:
+                out = lower_half(self.backbone, pixels, blocks)
         if self.backbone_dtypes is not None:
             out = out.to(self.backbone_dtypes[1])
+        return replace(self._in_rows(out, pixels.shape[2] / pixels.shape[3]), blocks=blocks)
+
+    def _in_rows(self, out: Tensor, aspect: float) -> Features:
+        """Return a backbone's output as (B, S, C) with its grid; ``aspect`` is height / width of the pixels."""
         if out.ndim == 3:  # a ViT: (B, prefix + h * w, C), its final norm applied
             prefix = int(getattr(self.backbone, "num_prefix_tokens", 0))
-            return Features(out, _grid(out.shape[1] - prefix, pixels.shape[2] / pixels.shape[3]), prefix)
+            return Features(out, _grid(out.shape[1] - prefix, aspect), prefix)
         # A map. timm says which axis holds the channels; where it says nothing they come first.
         if str(getattr(self.backbone, "output_fmt", "NCHW")).endswith("NCHW"):
             out = out.permute(0, 2, 3, 1)  # (B, h, w, C)
@@ -122,7 +149,8 @@ class VisionEncoder(nn.Module):
         return nullcontext()
 
     def tokens(self, features: Features) -> EncodedImage:
-        """The decoder's view of ``features``: norm, projection and positions. (B, S, C) -> (B, S, D)."""
+        """Return the decoder's view of ``features``: norm, projection and positions. (B, S, C) -> (B, S, D)."""
+        features = self.finished(features)
         tokens = self.proj(self.norm(features.values))  # (B, S, D)
         if self.positions is not None:
             places: Tensor = self.positions

@@ -70,11 +70,15 @@ class Batch:
 
 @dataclass(frozen=True)
 class Item:
-    """One image on its way into a batch: encoded captions and what the model reads of the image."""
+    """One image on its way into a batch: encoded captions and what the model reads of the image.
+
+    ``starts``: the start token of each caption, where they are of several languages.
+    """
 
     captions: tuple[tuple[int, ...], ...]
     image: Tensor | None
     name: str
+    starts: tuple[int, ...] = ()
 
 
 class CaptionItems(Dataset[Item]):
@@ -113,12 +117,13 @@ class CaptionItems(Dataset[Item]):
         image = self._image(place, sample, draw)
         if self.vary is not None:
             captions = tuple(self.vary(ids, draw) for ids in captions)
-        return Item(captions, image, sample.name)
+        starts = tuple(map(self.tokenizer.start_of, texts)) if self.tokenizer.config.languages else ()
+        return Item(captions, image, sample.name, starts)
 
     def _image(self, place: int, sample: Sample, draw: random.Random) -> Tensor:
         flip = self.views != "plain" and may_flip(sample.captions)
         if self.store is not None:
-            return self.store.view(place, mirrored=flip and draw.random() < 0.5)
+            return self.store.view(place, 0 if self.views == "plain" else self.store.draw(draw, flip=flip))
         image = open_training_image(sample)
         if self.views == "augmented":
             return augment(image, self.preprocess, flip=flip, seed=draw.getrandbits(32))
@@ -132,12 +137,13 @@ class TextItems(Dataset[Item]):
 
     def __init__(self, lines: Sequence[str], tokenizer: CaptionTokenizer, *, context: int) -> None:
         self.encoded = [tuple(tokenizer.encode(line)[: context - 1]) for line in lines]
+        self.starts = tuple(map(tokenizer.start_of, lines)) if tokenizer.config.languages else ()
 
     def __len__(self) -> int:
         return len(self.encoded)
 
     def __getitem__(self, key: tuple[int, int]) -> Item:
-        return Item((self.encoded[key[0]],), None, f"line {key[0] + 1}")
+        return Item((self.encoded[key[0]],), None, f"line {key[0] + 1}", self.starts[key[0] : key[0] + 1])
 
 
 Items = CaptionItems | TextItems
@@ -145,25 +151,31 @@ Items = CaptionItems | TextItems
 
 @dataclass(frozen=True)
 class Collate:
-    """Items to one batch. ``grid`` and ``prefix`` belong to kept features; without them the image is pixels."""
+    """Items to one batch. ``kept``: the features that are kept, without their values; without it images are pixels."""
 
     bos_id: int
     eos_id: int
     pad_id: int
-    grid: tuple[int, int] | None = None
-    prefix: int = 0
+    kept: Features | None = None
 
     def __call__(self, items: Sequence[Item]) -> Batch:
-        tokens, targets, weights = self.filled([item.captions for item in items])
+        tokens, targets, weights = self.filled(
+            [item.captions for item in items], [item.starts for item in items] if items[0].starts else None
+        )
         image: Any = None
         if items[0].image is not None:
             image = torch.stack([item.image for item in items if item.image is not None])
-            if self.grid is not None:
-                image = Features(image, self.grid, self.prefix)
+            if self.kept is not None:
+                image = replace(self.kept, values=image)
         return Batch(tokens, targets, weights, image, tuple(item.name for item in items))
 
-    def filled(self, captions: Sequence[Sequence[Sequence[int]]]) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens, targets and weights (B, K, T) of the captions of B images, filled up to the longest."""
+    def filled(
+        self, captions: Sequence[Sequence[Sequence[int]]], starts: Sequence[Sequence[int]] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return tokens, targets and weights (B, K, T) of the captions of B images, padded to the longest.
+
+        ``starts``: the start token of each caption, ``bos_id`` for all where it is None.
+        """
         length = 1 + max(len(ids) for of_image in captions for ids in of_image)
         shape = (len(captions), max(map(len, captions)), length)
         tokens = torch.full(shape, self.pad_id)  # (B, K, T)
@@ -171,7 +183,8 @@ class Collate:
         weights = torch.zeros(shape)
         for b, of_image in enumerate(captions):
             for k, ids in enumerate(of_image):
-                tokens[b, k, : len(ids) + 1] = torch.tensor((self.bos_id, *ids))
+                start = self.bos_id if starts is None else starts[b][k]
+                tokens[b, k, : len(ids) + 1] = torch.tensor((start, *ids))
                 targets[b, k, : len(ids) + 1] = torch.tensor((*ids, self.eos_id))
                 weights[b, k, : len(ids) + 1] = 1
         return tokens, targets, weights

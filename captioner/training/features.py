@@ -1,10 +1,13 @@
-"""The output of a frozen backbone, computed once and kept on disk for every epoch."""
+"""The output of a frozen backbone, or of its layers below the trained ones, kept on disk for every epoch."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
+import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,36 +19,53 @@ from torch.utils.data import Dataset
 
 from captioner.config import to_dict
 from captioner.data.samples import Sample
-from captioner.data.transforms import preprocess
+from captioner.data.transforms import augment, may_flip, preprocess
 from captioner.errors import TrainingError
 from captioner.models.captioner import Captioner
+from captioner.models.precision import fold_norms
+from captioner.models.vision import Features
 from captioner.training.loading import load_ahead, open_training_image
+
+MIRRORED = 1  # the place of the mirror image among the views of a photo; 0 is the photo itself
 
 
 class FeatureStore:
-    """Features of each image as it is and mirrored, fp16 on disk: (images, 2, S, C)."""
+    """Features of several views of each image, fp16 on disk: (images, views, S, C).
 
-    def __init__(self, path: Path, grid: tuple[int, int], prefix: int) -> None:
+    View 0 is the photo, view 1 its mirror image, the others are drawn by ``augment``. ``of_no_image`` are the features
+    of an empty batch: they say the grid, the prefix and which blocks of the backbone have yet to follow.
+    """
+
+    def __init__(self, path: Path, of_no_image: Features) -> None:
         self.values = np.load(path, mmap_mode="r")
-        self.grid, self.prefix = grid, prefix
+        self.of_no_image = of_no_image
 
-    def view(self, place: int, *, mirrored: bool) -> Tensor:
+    def view(self, place: int, view: int) -> Tensor:
         """(S, C), fp32."""
-        return torch.from_numpy(self.values[place, int(mirrored)].astype(np.float32))
+        return torch.from_numpy(self.values[place, view].astype(np.float32))
+
+    def draw(self, draw: random.Random, *, flip: bool) -> int:
+        """Return a view by chance; the mirror image only where ``flip`` says so (drawn views keep to it already)."""
+        views = [view for view in reversed(range(self.values.shape[1])) if flip or view != MIRRORED]
+        return views[int(draw.random() * len(views))]
 
 
 class _Views(Dataset[Tensor]):
-    """Both views of each image as pixels (2, 3, size, size)."""
+    """The views of each image as pixels (views, 3, size, size)."""
 
-    def __init__(self, samples: Sequence[Sample], model: Captioner) -> None:
-        self.samples, self.preprocess = samples, model.config.preprocess
+    def __init__(self, samples: Sequence[Sample], model: Captioner, views: int) -> None:
+        self.samples, self.preprocess, self.views = samples, model.config.preprocess, views
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, place: int) -> Tensor:
-        image = open_training_image(self.samples[place])
-        return torch.stack([preprocess(view, self.preprocess) for view in (image, ImageOps.mirror(image))])
+        sample, config = self.samples[place], self.preprocess
+        image = open_training_image(sample)
+        found = [preprocess(image, config), preprocess(ImageOps.mirror(image), config)][: self.views]
+        flip = may_flip(sample.captions)
+        found += [augment(image, config, flip=flip, seed=seed) for seed in range(place, place + self.views - 2)]
+        return torch.stack(found)
 
 
 def _stack(views: Sequence[Tensor]) -> Tensor:
@@ -58,30 +78,42 @@ def build_store(
     samples: Sequence[Sample],
     directory: Path,
     *,
+    views: int = 2,
+    blocks: int | None = None,
     workers: int,
     device: torch.device,
     report: Callable[[str], None],
 ) -> FeatureStore:
-    """Features of ``samples`` under the model's backbone, from ``directory`` where the same ones lie already."""
+    """Return the features of ``samples``, read from ``directory`` where the same ones lie already.
+
+    They are the backbone's output for ``views`` views of each image, or that of its first ``blocks`` blocks.
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    path = directory / f"features-{_fingerprint(model, samples)}.npy"
-    backbone = model.vision.eval()
+    path = directory / f"features-{_fingerprint(model, samples, views, blocks)}.npy"
     size = model.config.preprocess.size
-    probe = backbone.features(torch.zeros(1, 3, size, size, device=device))
+    vision = copy.deepcopy(model.vision).eval().requires_grad_(False)
+    fold_norms(vision, size)  # EfficientNet-Lite3 in bf16: 22 images a second for 16
+
+    def features(pixels: Tensor) -> Features:
+        return vision.features(pixels) if blocks is None else vision.lower_features(pixels, blocks)
+
+    probe = features(torch.zeros(1, 3, size, size, device=device))
+    of_no_image = replace(probe, values=probe.values[:0])
     if path.exists():
-        return FeatureStore(path, probe.grid, probe.prefix)
-    shape = (len(samples), 2, *probe.values.shape[1:])
+        return FeatureStore(path, of_no_image)
+    shape = (len(samples), views, *probe.values.shape[1:])
     partial = path.with_suffix(".partial")
     done = 0
-    keys = [range(start, min(start + 16, len(samples))) for start in range(0, len(samples), 16)]
+    each = max(1, 16 // views)
+    keys = [range(start, min(start + each, len(samples))) for start in range(0, len(samples), each)]
     try:
         with partial.open("wb") as file:  # in order and not mapped: a full disk is then an error, not a bus error
             write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
-            for views in load_ahead(_Views(samples, model), keys, _stack, workers=workers):
-                values = backbone.features(views.flatten(0, 1).to(device)).values  # (2B, S, C)
+            for seen in load_ahead(_Views(samples, model, views), keys, _stack, workers=workers):
+                values = features(seen.flatten(0, 1).to(device)).values  # (B * views, S, C)
                 file.write(values.half().cpu().numpy().astype("<f2").tobytes())
-                done += len(views)
-                if done % 512 < 16:
+                done += len(seen)
+                if done % 512 < each or done == len(samples):
                     report(f"features of {done} / {len(samples)} images")
         partial.rename(path)
     except OSError as error:
@@ -90,12 +122,12 @@ def build_store(
             f"cannot keep the features of {len(samples)} images in {directory}: {error}; free some space (they take "
             f"{2 * math.prod(shape) / 1e9:.1f} GB) or set cache_features to false"
         ) from error
-    return FeatureStore(path, probe.grid, probe.prefix)
+    return FeatureStore(path, of_no_image)
 
 
-def _fingerprint(model: Captioner, samples: Sequence[Sample]) -> str:
-    """Of the backbone's weights, the preprocessing and the images: another of any means other features."""
-    digest = hashlib.sha256(repr(to_dict(model.config.preprocess)).encode())
+def _fingerprint(model: Captioner, samples: Sequence[Sample], views: int, blocks: int | None) -> str:
+    """Return a digest of the backbone's weights, the preprocessing, the views and the images."""
+    digest = hashlib.sha256(repr((to_dict(model.config.preprocess), views, blocks)).encode())
     for value in model.vision.backbone.state_dict().values():
         digest.update(value.detach().float().sum().cpu().numpy().tobytes())
         digest.update(value.detach().float().square().sum().cpu().numpy().tobytes())

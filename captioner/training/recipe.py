@@ -40,8 +40,9 @@ class Stage:
     backbone's last N groups of layers. ``epochs`` over the training images (or text lines); ``batch_size`` images per
     step over all processes, split into ``accumulate`` parts. Rates: ``lr`` for everything new, ``vision_lr`` for the
     backbone; both warm up over the share ``warmup`` of the steps and fall by a cosine to ``final_lr`` of their peak.
-    ``ema``: decay of the weight average that is validated and saved, 0 for none. ``cache_features`` keeps the frozen
-    backbone's output (original and mirrored) on disk; ``augment`` draws a new view each time. ``patience``:
+    ``ema``: decay of the weight average that is validated and saved, 0 for none. ``augment`` draws a new view of a
+    photo each time. ``cache_features`` keeps on disk, for ``views`` views of each photo, the output of the backbone, or
+    of its layers below the trained ones: the photo, its mirror image, and drawn ones from the third on. ``patience``:
     validations without a better score before the stage ends, 0 for never; ``validate_every``: epochs between them;
     ``epoch_steps``: steps after which an epoch counts as done, 0 for when its items are; ``options``: the task's own.
     """
@@ -61,6 +62,7 @@ class Stage:
     ema: float = 0.0
     augment: bool = False
     cache_features: bool = False
+    views: int = 2
     patience: int = 0
     validate_every: int = 1
     checkpointing: bool = False
@@ -68,10 +70,14 @@ class Stage:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.cache_features and (self.augment or self.vision != "frozen"):
+        if self.cache_features and (self.augment or self.vision == "all"):
             raise ConfigError(
-                "cache_features keeps what a frozen backbone says of fixed views: use it with vision = "
-                "'frozen' and without augment"
+                "cache_features keeps the output of layers that are not trained, for fixed views: use it with vision = "
+                "'frozen' or 'last:N' and without augment"
+            )
+        if self.views < 2:
+            raise ConfigError(
+                f"stage setting views must be at least 2, the photo and its mirror image, not {self.views}"
             )
         last, _, groups = self.vision.partition(":")
         if self.vision not in ("frozen", "all") and not (last == "last" and groups.isdecimal() and int(groups) > 0):
@@ -112,6 +118,7 @@ class TokenizerRecipe:
     vocab_size: int = 6000
     lowercase: bool = True
     words: Words = "ptb"
+    languages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,20 +46,19 @@ def read_data(
     hundredth of the rest, at least one and at most 1,000 lines, judges the language model.
     """
     parts: list[Sequence[Sample]] = []
-    validation: Sequence[Sample] = ()
-    for place, source in enumerate(data):
+    for source in data:
         dataset = read_splits(source)
         for problem in dataset.problems:
             report(problem)
         if not dataset.splits.keys() & {"train", ALL}:
             raise DataError(f"{source} holds only {' and '.join(dataset.splits)}; name a folder or file to train on")
-        if place == 0:
-            samples = dataset.splits.get("train") or dataset.splits.get(ALL, ())
-            kept, validation = hold_out_named(samples, held_out) if held_out else hold_out(samples)
-        else:
-            kept = dataset.split("train")
-        parts.append(kept)
-    train = _without(parts, validation)
+        whole = held_out or not parts  # hold_out divides the first dataset here, a file divides all of them below
+        parts.append(dataset.splits.get("train") or dataset.splits.get(ALL, ()) if whole else dataset.split("train"))
+    if held_out:
+        train, validation = hold_out_named(_joined(parts), held_out)
+    else:
+        parts[0], validation = hold_out(parts[0])
+        train = _without(_joined(parts), validation)
     validation = validation[:validation_images]
     if not train or not validation:
         raise DataError(f"{', '.join(map(str, data))} has too few images to train on and hold some out; add images")
@@ -75,16 +74,29 @@ def read_data(
     )
 
 
-def _without(parts: Sequence[Sequence[Sample]], away: Sequence[Sample]) -> Sequence[Sample]:
-    """The samples of all parts but those whose image is in ``away``: it may stand in several of the datasets."""
-    images = {(sample.path.resolve(), sample.span) for sample in away}
-    if not any(isinstance(part, Samples) for part in parts):
-        return tuple(s for part in parts for s in part if (s.path.resolve(), s.span) not in images)
-    if len(parts) == 1:  # of one dataset what is held out is out
+def _joined(parts: Sequence[Sequence[Sample]]) -> Sequence[Sample]:
+    """Return the samples of all parts; an image that stands in several of them has the captions of all.
+
+    Parts that are longer than memory are joined without a look at their images.
+    """
+    if len(parts) == 1:
         return parts[0]
+    if any(isinstance(part, Samples) for part in parts):
+        return Joined(parts)
+    by_image: dict[tuple[Path, tuple[int, int] | None], Sample] = {}
+    for sample in chain.from_iterable(parts):
+        image = (sample.path.resolve(), sample.span)
+        known = by_image.get(image)
+        by_image[image] = sample if known is None else replace(known, captions=known.captions + sample.captions)
+    return tuple(by_image.values())
+
+
+def _without(samples: Sequence[Sample], away: Sequence[Sample]) -> Sequence[Sample]:
+    """Return the samples whose image is not in ``away``."""
+    images = {(sample.path.resolve(), sample.span) for sample in away}
     resolved = lru_cache(maxsize=1024)(Path.resolve)
-    whole = Joined(parts)
-    return Part(whole, (n for n, s in enumerate(whole) if (resolved(s.path), s.span) not in images))
+    kept = (n for n, sample in enumerate(samples) if (resolved(sample.path), sample.span) not in images)
+    return Part(samples, kept) if isinstance(samples, Samples) else tuple(samples[n] for n in kept)
 
 
 def new_captioner(recipe: Recipe, data: Data) -> Checkpoint:
@@ -114,7 +126,11 @@ def _tokenizer(recipe: Recipe, data: Data) -> CaptionTokenizer:
         return CaptionTokenizer(found.model, replace(found.config, words=settings.words))
     captions = (caption for sample in data.train for caption in sample.captions)
     return train_tokenizer(
-        chain(captions, data.text), settings.vocab_size, lowercase=settings.lowercase, words=settings.words
+        chain(captions, data.text),
+        settings.vocab_size,
+        lowercase=settings.lowercase,
+        words=settings.words,
+        languages=settings.languages,
     )
 
 

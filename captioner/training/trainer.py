@@ -29,6 +29,7 @@ from captioner.checkpoint import Checkpoint, save
 from captioner.config import to_dict
 from captioner.errors import TrainingError
 from captioner.evaluation.judge import fingerprint
+from captioner.models.halves import cut_below
 from captioner.training.adapting import RankBudget
 from captioner.training.batches import Batch, Plan, batches
 from captioner.training.features import FeatureStore, build_store
@@ -200,7 +201,7 @@ class Trainer:
 
     def _validate(self, task: Task, store: FeatureStore | None) -> None:
         where, accelerator = self.position, self.accelerator
-        validation = self._validation_store(store)
+        validation = self._validation_store(task.stage, store)
         self.average.eval()
         with accelerator.autocast():
             result = [task.validate(self.average, validation, accelerator.device)]
@@ -234,17 +235,21 @@ class Trainer:
             save(snapshot, self.directory / name)
 
     def _store(self, stage: Stage) -> FeatureStore | None:
-        return self._kept_features(self.data.train) if stage.cache_features else None
+        return self._kept_features(self.data.train, stage, stage.views) if stage.cache_features else None
 
-    def _validation_store(self, store: FeatureStore | None) -> FeatureStore | None:
-        return self._kept_features(self.data.validation) if store is not None else None
+    def _validation_store(self, stage: Stage, store: FeatureStore | None) -> FeatureStore | None:
+        return self._kept_features(self.data.validation, stage, 1) if store is not None else None
 
-    def _kept_features(self, samples: Any) -> FeatureStore:
+    def _kept_features(self, samples: Any, stage: Stage, views: int) -> FeatureStore:
+        backbone = self.model.vision.backbone
+        trained = [name for name, parameter in backbone.named_parameters() if parameter.requires_grad]
         with self.accelerator.main_process_first(), self.accelerator.autocast():
             return build_store(
                 self.model,
                 samples,
                 self.directory / "features",
+                views=views,
+                blocks=None if stage.vision == "frozen" else cut_below(backbone, trained),
                 workers=self.recipe.workers,
                 device=self.accelerator.device,
                 report=self.log.say,

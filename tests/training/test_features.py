@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -28,21 +29,48 @@ def model(recipe: Callable[..., Recipe], data: Data) -> Captioner:
     return new_captioner(recipe(), data).model
 
 
-def build(model: Captioner, data: Data, folder: Path, said: list[str] | None = None) -> FeatureStore:
+def build(
+    model: Captioner,
+    data: Data,
+    folder: Path,
+    said: list[str] | None = None,
+    *,
+    views: int = 2,
+    blocks: int | None = None,
+) -> FeatureStore:
     report: Any = said.append if said is not None else str
-    return build_store(model, data.train, folder, workers=0, device=CPU, report=report)
+    return build_store(model, data.train, folder, views=views, blocks=blocks, workers=0, device=CPU, report=report)
 
 
 def test_both_views_of_every_image(model: Captioner, data: Data, tmp_path: Path) -> None:
     store = build(model, data, tmp_path)
-    assert (store.grid, store.prefix) == ((2, 2), 0)
+    assert (store.of_no_image.grid, store.of_no_image.prefix) == ((2, 2), 0)
     for place, sample in enumerate(data.train):
         with Image.open(sample.path) as image:
             for mirrored, view in ((False, image.convert("RGB")), (True, ImageOps.mirror(image.convert("RGB")))):
                 with torch.no_grad():
                     fresh = model.vision.eval().features(preprocess(view, model.config.preprocess)[None]).values[0]
-                torch.testing.assert_close(store.view(place, mirrored=mirrored), fresh, rtol=2e-3, atol=2e-3)
+                torch.testing.assert_close(store.view(place, int(mirrored)), fresh, rtol=2e-3, atol=2e-3)
     assert store.values.dtype == "<f2"
+
+
+def test_drawn_views_of_every_image_below_the_trained_blocks(model: Captioner, data: Data, tmp_path: Path) -> None:
+    captions = ("a square left of a circle",)
+    samples = (replace(data.train[0], captions=captions), *data.train[1:])
+    store = build(model, replace(data, train=samples), tmp_path, views=4, blocks=2)
+    assert store.values.shape[:2] == (8, 4)
+    assert store.of_no_image.blocks == 2
+    for place in range(8):
+        views = torch.stack([store.view(place, view) for view in range(4)])
+        assert len(views.flatten(1).unique(dim=0)) == 4
+        with torch.no_grad():
+            kept = replace(store.of_no_image, values=views)
+            with Image.open(samples[place].path) as image:
+                fresh = model.vision.features(preprocess(image.convert("RGB"), model.config.preprocess)[None]).values
+            torch.testing.assert_close(model.vision.finished(kept).values[:1], fresh, rtol=5e-3, atol=5e-3)
+    draw = random.Random(0)
+    assert {store.draw(draw, flip=True) for _ in range(100)} == {0, 1, 2, 3}
+    assert {store.draw(draw, flip=False) for _ in range(100)} == {0, 2, 3}
 
 
 def test_they_are_made_once(model: Captioner, data: Data, tmp_path: Path) -> None:

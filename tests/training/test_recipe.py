@@ -66,8 +66,11 @@ def test_a_slip_is_one_sentence(setting: str, said: str) -> None:
 
 def test_kept_features_exclude_new_views_and_a_changing_backbone() -> None:
     assert Stage(cache_features=True)
+    assert Stage(cache_features=True, vision="last:2", views=4)
+    with pytest.raises(ConfigError, match=r"views must be at least 2, .* not 1"):
+        Stage(cache_features=True, views=1)
     for more in ({"augment": True}, {"vision": "all"}):
-        with pytest.raises(ConfigError, match="cache_features keeps what a frozen backbone says"):
+        with pytest.raises(ConfigError, match="cache_features keeps the output of layers that are not"):
             Stage(cache_features=True, **more)  # type: ignore[arg-type]
 
 

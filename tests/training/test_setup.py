@@ -78,6 +78,26 @@ def test_a_file_names_the_held_out_images_and_only_some_are_judged(tmp_path: Pat
     assert len(found.train) == 7
 
 
+def test_an_image_of_several_datasets_has_the_captions_of_all(tmp_path: Path) -> None:
+    one = dataset(tmp_path / "one", {"train": range(10)})
+    lines = [{"file_name": f"../one/{n}.jpg", "captions": [f"照片 {n}"]} for n in range(10)]
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "held.txt").write_text("3.jpg\n")
+    found = read(one, tmp_path / "two", held_out=str(tmp_path / "held.txt"))
+    samples = {sample.name: sample for sample in (*found.train, *found.validation)}
+    assert len(found.train) == 9
+    assert all(samples[f"{n}.jpg"].captions == (f"Photo {n}.", "a photo", f"照片 {n}") for n in range(10))
+
+
+def test_held_out_images_may_be_of_any_dataset(tmp_path: Path) -> None:
+    one, two = dataset(tmp_path / "one", {"train": range(5)}), dataset(tmp_path / "two", {"train": range(5, 10)})
+    (tmp_path / "held.txt").write_text("3.jpg\n7.jpg\n")
+    found = read(one, two, held_out=str(tmp_path / "held.txt"))
+    assert [sample.name for sample in found.validation] == ["3.jpg", "7.jpg"]
+    assert len(found.train) == 8
+
+
 @pytest.mark.parametrize(
     ("splits", "said"),
     [

@@ -75,6 +75,22 @@ def test_kept_features_give_the_losses_of_fresh_ones(
     assert kept == pytest.approx(fresh, abs=2e-3)
 
 
+def test_kept_output_of_lower_layers_gives_the_losses_of_fresh_pixels(
+    recipe: MakeRecipe, data: Data, tmp_path: Path
+) -> None:
+    stage = {"epochs": 3, "vision": "last:2", "vision_lr": 1e-3}
+    fresh = losses(recipe(stage), data, tmp_path / "fresh")
+    kept = losses(recipe({**stage, "cache_features": True}), data, tmp_path / "kept")
+    assert kept == pytest.approx(fresh, abs=2e-3)
+    fresh, kept = (load(tmp_path / name / "last").model.vision.backbone.state_dict() for name in ("fresh", "kept"))
+    assert any(
+        not value.equal(new_captioner(recipe(stage), data).model.vision.backbone.state_dict()[name])
+        for name, value in kept.items()
+    )
+    for name, value in kept.items():
+        torch.testing.assert_close(value, fresh[name], rtol=0, atol=5e-3)
+
+
 def test_the_language_model_learns_words_and_leaves_the_image_half_alone(
     recipe: MakeRecipe, data: Data, tmp_path: Path
 ) -> None:

@@ -172,8 +172,8 @@ class Task(ABC):
     def collate(self, store: FeatureStore | None = None) -> Collate:
         """How items of this task become a batch."""
         ids = self.tokenizer.config
-        kept = (store.grid, store.prefix) if store is not None else (None, 0)
-        return Collate(ids.bos_id, ids.eos_id, ids.pad_id, *kept)
+        kept = store.of_no_image if store is not None else None
+        return Collate(ids.bos_id, ids.eos_id, ids.pad_id, kept)
 
 
 def weighted_cross_entropy(
@@ -195,9 +195,9 @@ def weighted_cross_entropy(
 
 
 def features_of(model: Captioner, batch: Batch) -> Features:
-    """What the backbone says of the batch's images, kept or computed."""
+    """Return the backbone's features of the batch's images, kept or computed."""
     image = cast(Tensor | Features, batch.image)
-    return image if isinstance(image, Features) else model.vision.features(image)
+    return model.vision.finished(image) if isinstance(image, Features) else model.vision.features(image)
 
 
 def plain_nll(logits: Tensor, batch: Batch) -> tuple[float, float]:

@@ -74,7 +74,9 @@ class CrossEntropy(Task):
             said += [split(self.tokenizer.decode(best[0].tokens)) for best in found]
         said = in_turn(gathered(said))
         judged = total_of(gathered(judged))
-        references = [[split(caption) for caption in sample.captions] for sample in samples]
+        references = [
+            [split(caption) for caption in self.tokenizer.default_captions(sample.captions)] for sample in samples
+        ]
         cider, scores = cider_d(said, references), bleu(said, references)
         mean = {name: total / max(count, 1) for name, (total, count) in judged.items()}
         return {

@@ -159,7 +159,10 @@ class CiderReward:
 
     def __init__(self, samples: Sequence[Sample], tokenizer: CaptionTokenizer) -> None:
         self.words = splitter(tokenizer.config.words)
-        references = {sample.name: [[*self.words(c), END] for c in sample.captions] for sample in samples}
+        references = {
+            sample.name: [[*self.words(c), END] for c in tokenizer.default_captions(sample.captions)]
+            for sample in samples
+        }
         self.tokenizer = tokenizer
         self.scorer = CiderD(DocumentFrequencies.of(list(references.values())))
         self.references = {name: self.scorer.vectors(group) for name, group in references.items()}

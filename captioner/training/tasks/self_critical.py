@@ -43,7 +43,7 @@ class SelfCritical(PolicyGradient):
         super().__init__(recipe, stage, data, tokenizer)
         self.options: Options = self.options_of(stage)
         self.cider = CiderReward(data.train, tokenizer)
-        self.references = {sample.name: [words(caption) for caption in sample.captions] for sample in data.train}
+        self.references = {s.name: [words(c) for c in tokenizer.default_captions(s.captions)] for s in data.train}
 
     def rewards(self, drawn: Drawn, features: Features, batch: Batch) -> Judged:
         cider = self.cider(drawn.captions, batch.names)

@@ -1,0 +1,71 @@
+"""A timm backbone in two halves, cut between two of its blocks.
+
+The lower half of a backbone whose upper blocks alone are trained gives the same output in every epoch. Training can
+keep that output and start from it (``captioner.training.features``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from torch import Tensor, nn
+
+from captioner.errors import ConfigError
+
+# Modules of ``forward_features`` before and after ``blocks``, by the class that timm builds.
+_LAYOUTS = {
+    "EfficientNet": (("conv_stem", "bn1"), ("conv_head", "bn2")),
+    "VisionTransformer": (("patch_embed", "_pos_embed", "patch_drop", "norm_pre"), ("norm",)),
+}
+
+
+def cut_below(backbone: nn.Module, trained: Collection[str]) -> int:
+    """Return the number of blocks below the first one that holds one of the ``trained`` parameters.
+
+    Raises ``ConfigError`` for a backbone without a known layout, and where layers before the blocks are trained.
+    """
+    _, after = _layout(backbone)
+    if any(name.split(".")[0] not in ("blocks", *after) for name in trained):
+        raise ConfigError(
+            "cache_features keeps the output of layers that are not trained, and this stage trains the first ones; "
+            "set vision to last:N with a smaller N, or cache_features to false"
+        )
+    blocks = len(_blocks(backbone))
+    indices = [int(name.split(".")[1]) for name in trained if name.startswith("blocks.")]
+    return min(indices, default=blocks)
+
+
+def lower_half(backbone: nn.Module, pixels: Tensor, blocks: int) -> Tensor:
+    """Run the layers up to the first ``blocks`` blocks: pixels (B, 3, size, size) -> a map or tokens."""
+    x: Any = pixels
+    for name in _layout(backbone)[0]:
+        x = getattr(backbone, name)(x)
+    for block in _blocks(backbone)[:blocks]:
+        x = block(x)
+    out: Tensor = x
+    return out
+
+
+def upper_half(backbone: nn.Module, x: Tensor, blocks: int) -> Tensor:
+    """Run the layers after the first ``blocks`` blocks on the output of ``lower_half``: the backbone's features."""
+    for block in _blocks(backbone)[blocks:]:
+        x = block(x)
+    for name in _layout(backbone)[1]:
+        x = getattr(backbone, name)(x)
+    return x
+
+
+def _layout(backbone: nn.Module) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    kind = type(backbone).__name__
+    if kind not in _LAYOUTS:
+        raise ConfigError(
+            f"cache_features with a trained backbone knows {' and '.join(_LAYOUTS)}, not {kind}; set cache_features "
+            "to false, or vision to frozen"
+        )
+    return _LAYOUTS[kind]
+
+
+def _blocks(backbone: nn.Module) -> list[nn.Module]:
+    found: Any = backbone.blocks
+    return list(found)
