@@ -183,14 +183,44 @@ class HeadsConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LabelsConfig:
+    """Words that name what an image shows, and their tokens in the decoder's vocabulary.
+
+    ``count``: the number of label tokens that the decoder reads of an image, those of the most probable words.
+    """
+
+    words: tuple[str, ...]
+    tokens: tuple[tuple[int, ...], ...]
+    count: int = 8
+
+    def __post_init__(self) -> None:
+        _at_least_one(self, "labels", "count")
+        if not self.words or len(set(self.words)) < len(self.words):
+            raise ConfigError("labels.words must name each word once, and one at least")
+        if len(self.words) != len(self.tokens) or not all(self.tokens):
+            raise ConfigError("labels.tokens must hold the tokens of each of labels.words")
+
+
+@dataclass(frozen=True, kw_only=True)
 class CaptionerConfig:
-    """Everything needed to build the model of a checkpoint, weights aside. Without ``heads`` it only captions."""
+    """Everything needed to build the model of a checkpoint, weights aside.
+
+    Without ``heads`` it only captions; without ``labels`` the decoder reads patches alone.
+    """
 
     vision: VisionConfig
     decoder: DecoderConfig
     text: TextConfig
     preprocess: PreprocessConfig
     heads: HeadsConfig | None = None
+    labels: LabelsConfig | None = None
+
+    def __post_init__(self) -> None:
+        vocabulary = self.decoder.vocab_size
+        if self.labels is not None and not all(
+            0 <= token < vocabulary for tokens in self.labels.tokens for token in tokens
+        ):
+            raise ConfigError(f"labels.tokens must lie in the vocabulary of {vocabulary} tokens")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ HOUSE = ROOT / "captioner"
 FLOORS = {
     "errors": 0,
     **dict.fromkeys(("config", "version", "allocation", "native"), 1),
-    **dict.fromkeys(("layers", "data", "metrics", "text", "card", "files"), 2),
+    **dict.fromkeys(("layers", "data", "metrics", "nouns", "text", "card", "files"), 2),
     **dict.fromkeys(("models", "inspection"), 3),
     "checkpoint": 4,
     **dict.fromkeys(("hf_import", "generation", "hub"), 5),

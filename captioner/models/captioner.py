@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 from torch import Tensor, nn
 
-from captioner.config import AdapterConfig, CaptionerConfig, HeadsConfig
+from captioner.config import AdapterConfig, CaptionerConfig, HeadsConfig, LabelsConfig
 from captioner.errors import UsageError
 from captioner.layers.linears import Precision
 from captioner.models.decoder import Decoder, ImageMemory
 from captioner.models.heads import Heads
+from captioner.models.labels import Labelled, Labeller
 from captioner.models.together import Ask, Together, read_together
 from captioner.models.vision import EncodedImage, Features, VisionEncoder
 
@@ -28,6 +30,9 @@ class Captioner(nn.Module):
         self.vision = VisionEncoder(config.vision, config.preprocess, config.decoder.width)
         self.decoder = Decoder(config.decoder)
         self.heads = Heads(config.heads, config.decoder) if config.heads is not None else None
+        self.labeller: Labeller | None = None
+        if config.labels is not None:
+            self.labeller = Labeller(config.labels, self.vision.channels, config.decoder.width)
         self.adapter: AdapterConfig | None = None  # what alone is trained and saved, where something is
         self.precision: Precision | None = None  # set by ``for_inference``; such a model only captions
 
@@ -45,31 +50,47 @@ class Captioner(nn.Module):
         self.config = replace(self.config, heads=config)
         self.heads = Heads(config, self.config.decoder).to(self.decoder.token_embedding.weight.device)
 
+    def add_labeller(self, config: LabelsConfig) -> None:
+        """Put a fresh labeller on a model that has none."""
+        self.config = replace(self.config, labels=config)
+        labeller = Labeller(config, self.vision.channels, self.config.decoder.width)
+        self.labeller = labeller.to(self.decoder.token_embedding.weight.device)
+
     def encode_image(self, pixels: Tensor) -> EncodedImage:
-        """``pixels`` (B, 3, size, size), normalised -> patch tokens (B, S, D)."""
-        encoded: EncodedImage = self.vision(pixels)
-        return encoded
+        """``pixels`` (B, 3, size, size), normalised -> label and patch tokens (B, S, D)."""
+        return self.encode_features(self.vision.features(pixels))
+
+    def encode_features(self, features: Features) -> EncodedImage:
+        """The backbone's ``features``, kept or just computed -> label and patch tokens (B, S, D)."""
+        features = self.vision.finished(features)
+        encoded = self.vision.tokens(features)
+        if self.labeller is None:
+            return encoded
+        return self.labeller.beside(encoded, self.labeller(features), self.decoder.token_embedding)
 
     def remember(self, encoded: EncodedImage) -> ImageMemory:
         """The decoder's keys and values of the encoded images."""
         return self.decoder.remember(encoded)
 
     def forward(
-        self, tokens: Tensor, image: Tensor | Features | None = None, ask: Ask | None = None
-    ) -> Tensor | Together:
+        self, tokens: Tensor, image: Tensor | Features | None = None, ask: Ask | Literal["labels"] | None = None
+    ) -> Tensor | Together | Labelled:
         """Teacher-forced logits, (B, K, T) tokens -> (B, K, T, V); all K captions of an image share one encoding.
 
-        ``image`` is pixels (B, 3, size, size), or kept ``Features`` of a frozen backbone, or None for language
-        modelling, where the image half of the decoder is left out. Where it is asked, a model with heads gives what
-        they say beside the logits: all in one call, since a distributed run synchronises by that call.
+        ``image`` is pixels (B, 3, size, size), or kept ``Features``, or None for language modelling, where the image
+        half of the decoder is left out. Where it is asked, a model with heads or a labeller gives what they say beside
+        the logits: all in one call, since a distributed run synchronises by that call.
         """
         encoded = None
         if image is not None:
-            encoded = self.vision.tokens(image) if isinstance(image, Features) else self.vision(image)
-        if ask is not None:
+            encoded = self.encode_features(image) if isinstance(image, Features) else self.encode_image(image)
+        if isinstance(ask, Ask):
             assert encoded is not None
             assert self.heads is not None
             return read_together(self.decoder, self.heads, encoded, tokens, ask, eos_id=self.config.text.eos_id)
         memory = self.decoder.remember(encoded) if encoded is not None else None
         logits: Tensor = self.decoder(tokens.flatten(0, 1), memory)  # (B * K, T, V)
-        return logits.unflatten(0, tokens.shape[:2])
+        logits = logits.unflatten(0, tokens.shape[:2])
+        if ask == "labels" and encoded is not None and encoded.labels is not None:
+            return Labelled(logits=logits, labels=encoded.labels)
+        return logits

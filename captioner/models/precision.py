@@ -56,6 +56,9 @@ def for_inference(model: Captioner, precision: Precision) -> Captioner:
         if precision == "fp32" and _read_per_word(model.decoder) >= MUCH:
             model.decoder.draft = _draft_of(model.decoder)
         _pack_decoder(model.decoder, precision)
+        if model.labeller is not None:  # rounding would choose other labels
+            for name in ("classify", "proj"):
+                model.labeller.set_submodule(name, PackedLinear(cast(nn.Linear, getattr(model.labeller, name)), "fp32"))
         if precision == "int8" and model.decoder.steps is not None:
             model.decoder.memory_dtype = torch.float16  # half the bytes of what every word reads of every image
     elif precision == "bf16":
@@ -184,10 +187,10 @@ def _cast(model: Captioner) -> None:
     """All of ``model`` to bf16 but its last norm and its logits, which are of fp32 weights."""
     decoder = model.decoder
     weight = decoder.lm_head.weight.detach().float().clone()
-    heads = model.heads
-    model.heads = None
+    heads, labeller = model.heads, model.labeller
+    model.heads = model.labeller = None
     model.bfloat16()  # the table of tokens too, which was one with the weights of the logits
     decoder.lm_head.weight = nn.Parameter(weight, requires_grad=False)
     decoder.final_norm = cast(nn.LayerNorm, _Widened(decoder.final_norm))
-    model.heads = heads  # they read fp32 states, and decide
+    model.heads, model.labeller = heads, labeller  # they read fp32 states, and decide
     model.vision.backbone_dtypes = torch.bfloat16, torch.bfloat16

@@ -23,12 +23,14 @@ AT_ONCE = 8
 class EncodedImage:
     """What the decoder may know of B images: ``tokens`` (B, S, D), S = prefix + h * w, and the ``grid`` (h, w).
 
-    ``prefix`` tokens (CLS, registers) come first and have no place on the grid.
+    ``prefix`` tokens (labels, CLS, registers) come first and have no place on the grid. ``labels``: log-odds (B, G) of
+    each label, where the captioner has a labeller.
     """
 
     tokens: Tensor
     grid: tuple[int, int]
     prefix: int = 0
+    labels: Tensor | None = None
 
 
 @dataclass(frozen=True)

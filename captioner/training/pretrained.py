@@ -72,6 +72,15 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"the weight file {path} cannot be read as plain tensors: {error}") from error
 
 
+def read_classifier(path: Path) -> tuple[Tensor, Tensor]:
+    """Return weight (N, C) and bias (N,) of the classifier in a timm weight file. Raises ``ConfigError``."""
+    weights = _read(path)
+    try:
+        return weights["classifier.weight"].float(), weights["classifier.bias"].float()
+    except KeyError:
+        raise ConfigError(f"{path} holds no classifier.weight; name the weights of a timm classifier") from None
+
+
 def _fit(backbone: nn.Module, weights: dict[str, Tensor], source: str) -> dict[str, Tensor]:
     """By name where the names agree; else in order, where every shape agrees (the same model written elsewhere)."""
     wanted = backbone.state_dict()

@@ -118,8 +118,8 @@ class Task(ABC):
         return None
 
     def trained(self, name: str) -> bool:
-        """Whether the parameter of this name takes part (a parameter without gradient would stall DDP)."""
-        return not name.startswith("heads.")
+        """Return whether the parameter of this name takes part (a parameter without gradient would stall DDP)."""
+        return not name.startswith(("heads.", "labeller.classify."))
 
     def begin(self, model: Captioner, average: Captioner) -> None:  # noqa: B027 - most tasks own nothing
         """Before a stage: make ``own`` modules. ``average`` follows the weights of ``model`` as ``stage.ema`` says."""

@@ -64,7 +64,7 @@ class CrossEntropy(Task):
         for batch in batches(items, keys, self.collate(store), workers=self.recipe.workers if store is None else 0):
             batch = batch.to(device)
             image = cast(Tensor | Features, batch.image)
-            encoded = model.vision.tokens(image) if isinstance(image, Features) else model.encode_image(image)
+            encoded = model.encode_features(image) if isinstance(image, Features) else model.encode_image(image)
             memory = model.remember(encoded)  # once, for the likelihood and the search
             for name, (nll, tokens) in self.judge(model.decoder, memory, batch).items():
                 total, count = judged.get(name, (0.0, 0.0))

@@ -112,6 +112,8 @@ class Multitask(CrossEntropy):
         return True
 
     def trained(self, name: str) -> bool:
+        if name.startswith("labeller.classify."):
+            return False
         return not (self.options.weights and name == "heads._log_variances")
 
     def prepare(self, model: Captioner, batch: Batch) -> Batch:

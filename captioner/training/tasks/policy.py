@@ -137,7 +137,7 @@ class PolicyGradient(CrossEntropy):
         config = GenerationConfig(
             sampling=SamplingConfig(), candidates=self.policy.samples, max_tokens=self.recipe.generation.max_tokens
         )
-        memory = model.remember(model.vision.tokens(features))
+        memory = model.remember(model.encode_features(features))
         seeds = [seed_of(seed, name) for name in names]
         captions = search(model.decoder, memory, self.tokenizer.config, config, seeds=seeds)
         tokens, targets, weights = self.collate().filled([[h.tokens for h in of_image] for of_image in captions])

@@ -1,0 +1,148 @@
+"""Captioning and labelling learnt together: the model names what an image shows, and reads those names as it writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from captioner.checkpoint import Checkpoint
+from captioner.config import LabelsConfig
+from captioner.errors import ConfigError, UsageError
+from captioner.models.captioner import Captioner
+from captioner.models.decoder import ImageMemory
+from captioner.models.labels import Labelled, Labeller
+from captioner.models.vision import EncodedImage
+from captioner.nouns import LabelFinder
+from captioner.text import CaptionTokenizer
+from captioner.training.batches import Batch
+from captioner.training.features import FeatureStore
+from captioner.training.pretrained import read_classifier
+from captioner.training.ranks import gathered
+from captioner.training.recipe import Recipe, Stage
+from captioner.training.tasks.base import Data, weighted_cross_entropy
+from captioner.training.tasks.cross_entropy import CrossEntropy
+
+LISTS = Path(__file__).parents[1] / "labels"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """``words``: a shipped list of labels, or a file of one label a line. ``count``: label tokens per image.
+
+    ``classifier``: weights of an ImageNet classifier on the same backbone, from which the labels start; the file has
+    ``classifier.weight`` and ``classifier.bias``. ``weight`` of the labels' loss, in nats per image, beside the
+    captions'. A captioner that has a labeller keeps its words.
+    """
+
+    words: str = "everyday"
+    count: int = 8
+    classifier: str = ""
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or not 0 < self.weight < float("inf"):
+            raise ConfigError("options.count must be at least 1, and options.weight above 0")
+
+
+class Labels(CrossEntropy):
+    """Cross-entropy of captions, and binary cross-entropy of the labels that an image's captions name."""
+
+    Options = Options
+
+    def __init__(self, recipe: Recipe, stage: Stage, data: Data, tokenizer: CaptionTokenizer) -> None:
+        super().__init__(recipe, stage, data, tokenizer)
+        self.options: Options = self.options_of(stage)
+        self.finder: LabelFinder | None = None
+        self.hits: list[tuple[int, int, int]] = []
+
+    @classmethod
+    def equip(cls, recipe: Recipe, stage: Stage, data: Data, checkpoint: Checkpoint) -> bool:
+        """Put a labeller on a captioner that has none."""
+        if recipe.adapter is not None:
+            raise UsageError("labels trains a labeller and an adapter trains itself alone; leave the adapter out")
+        if checkpoint.model.labeller is not None:
+            return False
+        options = cls.options_of(stage)
+        words = read_words(options.words)
+        tokens = tuple(tuple(checkpoint.tokenizer.encode(word)) for word in words)
+        torch.manual_seed(recipe.seed)
+        checkpoint.model.add_labeller(LabelsConfig(words=words, tokens=tokens, count=options.count))
+        if options.classifier:
+            weight, bias = read_classifier(Path(options.classifier))
+            labeller: Labeller = checkpoint.model.labeller  # type: ignore[assignment]
+            labeller.start_from(weight, bias, imagenet_groups(words))
+        return True
+
+    def trained(self, name: str) -> bool:
+        return not name.startswith("heads.")
+
+    def begin(self, model: Captioner, average: Captioner) -> None:
+        assert model.config.labels is not None
+        self.finder = LabelFinder(model.config.labels.words)
+
+    def prepare(self, model: Captioner, batch: Batch) -> Batch:
+        """Add the labels (B, G) that the captions of each image name, 0 or 1."""
+        return replace(batch, extra={**batch.extra, "labels": self._named(batch).to(batch.tokens.device)})
+
+    def _named(self, batch: Batch) -> Tensor:
+        assert self.finder is not None
+        named = torch.zeros(len(batch.names), len(self.finder.labels))  # (B, G)
+        for row, of_image in zip(named, batch.targets.tolist(), strict=True):
+            for ids in of_image:
+                row[list(self.finder.find(self.tokenizer.decode(ids)))] = 1
+        return named
+
+    def loss(self, wrapped: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        found: Labelled = wrapped(batch.tokens, batch.image, "labels")
+        smoothed, nll = weighted_cross_entropy(
+            found.logits, batch.targets, batch.weights, label_smoothing=self.stage.label_smoothing
+        )
+        labels = F.binary_cross_entropy_with_logits(found.labels, batch.extra["labels"], reduction="sum")
+        return {"loss": smoothed + self.options.weight * labels, "nll": nll, "labels": labels.detach()}
+
+    def look(self, model: Captioner, encoded: EncodedImage, memory: ImageMemory, batch: Batch) -> None:
+        """Count the named labels of held-out images, the label tokens, and those that are right."""
+        assert encoded.labels is not None
+        assert model.labeller is not None
+        named = self._named(batch)
+        best = encoded.labels.topk(model.labeller.count, dim=1).indices.cpu()
+        self.hits.append((int(named.gather(1, best).sum()), int(named.sum()), best.numel()))
+
+    @torch.inference_mode()
+    def validate(self, model: Captioner, store: FeatureStore | None, device: torch.device) -> dict[str, float]:
+        self.hits = []
+        figures = super().validate(model, store, device)
+        right, named, shown = (sum(column) for column in zip(*(h for p in gathered(self.hits) for h in p), strict=True))
+        return {**figures, "label_recall": 100 * right / max(named, 1), "label_precision": 100 * right / max(shown, 1)}
+
+
+def read_words(name: str) -> tuple[str, ...]:
+    """Return the labels of a shipped list or of a file, in its order. Raises ``ConfigError``."""
+    path = LISTS / f"{name}.txt" if "/" not in name and not name.endswith(".txt") else Path(name)
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"the labels {name} cannot be read ({error}); name a UTF-8 file of one label a line"
+        ) from None
+    words = tuple(dict.fromkeys(" ".join(line.lower().split()) for line in lines if line.strip()))
+    if not words:
+        raise ConfigError(f"the labels {name} are empty; name a UTF-8 file of one label a line")
+    return words
+
+
+def imagenet_groups(words: Sequence[str]) -> dict[int, list[int]]:
+    """Return, for each of ``words`` that ImageNet knows, its classes (0 to 999, in the order of their WordNet ids)."""
+    place = {word: n for n, word in enumerate(words)}
+    groups: dict[int, list[int]] = {}
+    for line in (LISTS / "imagenet.txt").read_text(encoding="utf-8").splitlines():
+        word, _, ranges = line.partition(": ")
+        if word in place:
+            ends = [[int(end) for end in part.split("-")] for part in ranges.split()]
+            groups[place[word]] = [n for pair in ends for n in range(pair[0], pair[-1] + 1)]
+    return groups
