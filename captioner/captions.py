@@ -40,6 +40,10 @@ class GenerationOptions(TypedDict, total=False):
     bias: Mapping[str, float] | None
     repetition_penalty: float | None
     no_repeat_ngram: int | None
+    language: str | None
+
+
+LEAST_PROBABLE = 0.25  # a label below it is more often wrong than right
 
 
 @dataclass(frozen=True)
@@ -51,12 +55,21 @@ class Word:
 
 
 @dataclass(frozen=True)
+class Label:
+    """A name of something that the photo shows, and the probability, 0 to 1, that people would name it."""
+
+    text: str
+    probability: float
+
+
+@dataclass(frozen=True)
 class Caption:
     """A caption and how sure the model is of it.
 
     ``score`` is the mean log-probability of its tokens (nearer to 0 is surer), ``confidence`` the share of its words, 0
     to 1, that people can be expected to say of the image too, as calibrated on held-out photos. ``alternatives`` are
-    the runners-up, best first, where more than one caption was asked for. Where vectors are asked for:
+    the runners-up, best first, where more than one caption was asked for. ``labels``: names of what the photo shows,
+    most probable first, from a captioner with a labeller. Where vectors are asked for:
     ``embedding`` of the image and ``text_embedding`` of these words, (W,), directions in one space; or ``features``
     of the image, (D,).
     """
@@ -66,6 +79,7 @@ class Caption:
     confidence: float = 1.0
     words: tuple[Word, ...] = ()
     alternatives: tuple[Caption, ...] = ()
+    labels: tuple[Label, ...] = ()
     embedding: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
     text_embedding: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
     features: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
@@ -87,3 +101,9 @@ def caption_of(found: Sequence[Hypothesis], checkpoint: Checkpoint) -> Caption:
         for h in found
     )
     return replace(best, alternatives=tuple(others))
+
+
+def labels_of(probabilities: Sequence[float], words: Sequence[str]) -> tuple[Label, ...]:
+    """Return the labels of at least ``LEAST_PROBABLE``, most probable first."""
+    named = [Label(word, p) for word, p in zip(words, probabilities, strict=True) if p >= LEAST_PROBABLE]
+    return tuple(sorted(named, key=lambda label: -label.probability))

@@ -2,7 +2,7 @@
 
 ::
 
-    config.json         format number, vision, decoder, text, preprocess, heads where there are some
+    config.json         format number, vision, decoder, text, preprocess, heads and labels where there are some
     model.safetensors   all weights, the backbone's included
     tokenizer.json      Hugging Face tokenizers format
     generation.json     decoding defaults
@@ -224,8 +224,9 @@ def _parts(checkpoint: Checkpoint) -> tuple[str, dict[str, Tensor], dict[str, st
 
 def _model_settings(checkpoint: Checkpoint) -> dict[str, Any]:
     settings = to_dict(checkpoint.config)
-    if checkpoint.config.heads is None:
-        del settings["heads"]  # a checkpoint without them stays one that older versions read
+    for part in ("heads", "labels"):
+        if settings[part] is None:
+            del settings[part]  # a checkpoint without them stays one that older versions read
     return settings
 
 

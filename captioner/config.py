@@ -347,7 +347,8 @@ class GenerationConfig:
     ranked by its log-probability over ``length ** length_penalty``, its end token counted (Wu et al. 2016 in Hugging
     Face's simpler form); 0 ranks by the plain sum. ``groups`` of beams search one after the other, each held off by
     ``diversity`` times how often earlier groups chose a word at that place (Vijayakumar et al. 2018, Hamming
-    diversity). ``candidates`` captions of an image compete: the best beams, or as many draws. ``rerank`` says for
+    diversity). ``language``: that of the captions, where the captioner writes several; empty is its default language.
+    ``candidates`` captions of an image compete: the best beams, or as many draws. ``rerank`` says for
     what: their own ``score``, ``consensus`` with the others, or ``matching`` with the image, by a head that judges it.
     The best one is rewritten where the model doubts it, in up to ``refine`` rounds.
     """
@@ -363,6 +364,7 @@ class GenerationConfig:
     candidates: int = 1
     rerank: Literal["score", "consensus", "matching"] = "score"
     refine: int = 0
+    language: str = ""
     calibration: Calibration = field(default_factory=Calibration)
 
     def __post_init__(self) -> None:

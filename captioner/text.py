@@ -91,10 +91,10 @@ class CaptionTokenizer:
         """Return the start token of the language that ``caption`` is written in."""
         return self.config.speaking(self.language_of(caption)).bos_id
 
-    def default_captions(self, captions: Sequence[str]) -> tuple[str, ...]:
-        """Return the captions in the default language, or all of them where none is."""
-        default = self.config.bos_id
-        return tuple(caption for caption in captions if self.start_of(caption) == default) or tuple(captions)
+    def captions_in(self, language: str, captions: Sequence[str]) -> tuple[str, ...]:
+        """Return the captions in ``language`` (empty: the default one), or all of them where none is."""
+        start = self.config.speaking(language).bos_id
+        return tuple(caption for caption in captions if self.start_of(caption) == start) or tuple(captions)
 
     def to_json(self) -> str:
         """The content of ``tokenizer.json``."""

@@ -108,6 +108,29 @@ def taught(tmp_path_factory: pytest.TempPathFactory, learnt: Path, data: Data, r
     return out
 
 
+@pytest.fixture(scope="session")
+def bilingual(tmp_path_factory: pytest.TempPathFactory, data: Data, recipe: Callable[..., Recipe]) -> Path:
+    """The run of a captioner with labels that knows the eight pictures in English and Chinese. Not to be changed."""
+    from captioner.training.run import train
+
+    out = tmp_path_factory.mktemp("bilingual") / "run"
+    (out.parent / "labels.txt").write_text("circle\nsquare\ntriangle\nstar\nelephant\n")
+    chinese = ("红色的圆", "蓝色的方块", "三角形", "绿色的星", "很大的圆", "很小的方块", "黄色背景", "白色背景上的圆")
+    both = tuple(
+        replace(sample, captions=(sample.captions[0], text)) for sample, text in zip(data.train, chinese, strict=True)
+    )
+    stage = {"task": "labels", "options": {"words": str(out.parent / "labels.txt"), "count": 3}, "epochs": 150}
+    plan = recipe(
+        {**stage, "batch_size": 8, "lr": 4e-3, "vision": "all", "vision_lr": 2e-3, "weight_decay": 0.0},
+        decoder={"self_pattern": "M", "cross_pattern": "M"},
+        captions_per_image=2,
+        tokenizer={"words": "characters", "languages": ["en", "zh"], "vocab_size": 400},
+    )
+    plan = replace(plan, stages=(replace(plan.stages[0], validate_every=150),))
+    train(plan, replace(data, train=both, validation=both), out)
+    return out
+
+
 @pytest.fixture
 def checkpoint(learnt: Path) -> Checkpoint:
     """The overfitted captioner, freshly loaded."""

@@ -150,8 +150,9 @@ def test_a_captioner_of_two_languages_has_a_start_token_for_each() -> None:
     assert config.languages == {"en": config.bos_id, "zh": 3}
     assert (both.language_of("a dog"), both.language_of(chinese)) == ("en", "zh")
     assert (both.start_of("a dog"), both.start_of(chinese)) == (config.bos_id, 3)
-    assert both.default_captions(["a dog", chinese, "two dogs"]) == ("a dog", "two dogs")
-    assert both.default_captions([chinese]) == (chinese,)
+    assert both.captions_in("", ["a dog", chinese, "two dogs"]) == ("a dog", "two dogs")
+    assert both.captions_in("zh", ["a dog", chinese, "two dogs"]) == (chinese,)
+    assert both.captions_in("en", [chinese]) == (chinese,)
     assert config.speaking("zh").bos_id == 3
     assert config.speaking("") is config
     with pytest.raises(ConfigError, match="does not write 'de'; it writes en, zh"):

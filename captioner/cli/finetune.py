@@ -10,6 +10,7 @@ DIR OUT --merge`` makes it whole.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_training(parser)
     parser.add_argument("--model", metavar="M", help="checkpoint directory or hub id (default: the model that ships)")
+    parser.add_argument(
+        "--language", metavar="LANG", help="language that the captioner writes from then on, where it writes several"
+    )
     parser.add_argument(
         "--recipe",
         default="finetune",
@@ -49,6 +53,9 @@ def run(args: argparse.Namespace) -> int:
     out = Path(args.out or f"runs/{Path(args.recipe).stem}")
     check_out(out, resume=args.resume)
     start = load(args.model)
+    if args.language:
+        start.config.text.speaking(args.language)  # refuses a language that the captioner does not write
+        start.generation = replace(start.generation, language=args.language)
     data = read_data(args.data, held_out=args.held_out, validation_images=recipe.validation_images, report=complain)
     recipe = fitted(args, len(data.train))
     doubts = doubts_of_data(data)

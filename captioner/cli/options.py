@@ -133,6 +133,7 @@ GENERATION: dict[str, dict[str, Any]] = {
     },
     "repetition_penalty": {"type": float, "metavar": "F", "help": "log-probability of words said before, times F"},
     "no_repeat_ngram": {"type": positive, "metavar": "N", "help": "no N tokens in a row twice"},
+    "language": {"metavar": "LANG", "help": "language of the captions, en or zh, where the model writes several"},
 }
 
 

@@ -44,6 +44,8 @@ def _record(caption: Caption, *, details: bool) -> dict[str, object]:
     if details:
         record["confidence"] = round(caption.confidence, 4)
         record["words"] = [[word.text, round(word.probability, 4)] for word in caption.words]
+        if caption.labels:
+            record["labels"] = [[label.text, round(label.probability, 4)] for label in caption.labels]
     for name in ("embedding", "text_embedding", "features"):
         if (vector := getattr(caption, name)) is not None:
             record[name] = [round(value, 6) for value in vector.tolist()]

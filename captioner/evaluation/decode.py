@@ -53,7 +53,8 @@ def decode(
 ) -> Decoded:
     """Caption every image. Raises ``DataError`` where none can be read."""
     check_learnt(checkpoint, generation)
-    decoder, text, tokenizer = checkpoint.model.decoder, checkpoint.config.text, checkpoint.tokenizer
+    decoder, tokenizer = checkpoint.model.decoder, checkpoint.tokenizer
+    text = checkpoint.config.text.speaking(generation.language)
     places: list[int] = []
     said: list[str] = []
     sure: list[float] = []

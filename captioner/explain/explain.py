@@ -43,7 +43,8 @@ def explain(
     else:
         model = checkpoint.model
         memory = model.remember(model.encode_image(pixels[None].to(next(model.parameters()).device)))
-    log_probs, layers = read_again(checkpoint.model.decoder, memory, tokens, checkpoint.config.text.bos_id)
+    start = tokenizer.start_of(tokenizer.decode(tokens))
+    log_probs, layers = read_again(checkpoint.model.decoder, memory, tokens, start)
     spans = word_spans(tokens, tokenizer)
     grid = _grid(memory)
     maps, off_grid = _maps([layer.weights for layer in layers], spans, memory.prefix, grid)

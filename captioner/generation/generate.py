@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
 import torch
@@ -31,6 +32,20 @@ Judge: TypeAlias = Callable[..., Iterator[list[list[float]]]]
 """``likelihoods`` or ``matches``."""
 Beside: TypeAlias = Callable[[EncodedImage], Tensor]
 """A row for each of B encoded images, (B, W)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generated:
+    """The ``captions`` of an image, best first, or the reason why there are none.
+
+    ``beside``: what was asked for beside them, (W,). ``labels``: the probability of each label of the captioner, (G,).
+    """
+
+    captions: Result
+    beside: Tensor | None = None
+    labels: Tensor | None = None
+
+
 TOO_MANY = "{} images at once do not fit the device; lower --batch-size"
 NOTHING_FITS = "no caption of this image keeps all the rules; take some of them back, or raise the number of beams"
 
@@ -46,7 +61,7 @@ def generate(
     config = config or checkpoint.generation
     check_learnt(checkpoint, config)
     pixels = pixels_of(checkpoint, images, batch_size)
-    return (found for found, _ in generate_beside(checkpoint, pixels, config, batch_size=batch_size))
+    return (found.captions for found in generate_beside(checkpoint, pixels, config, batch_size=batch_size))
 
 
 def generate_beside(
@@ -56,8 +71,8 @@ def generate_beside(
     *,
     batch_size: int,
     beside: Beside | None = None,
-) -> Iterator[tuple[Result, Tensor | None]]:
-    """As ``generate``, of images that are read already, each (3, size, size), with the row that ``beside`` makes of it.
+) -> Iterator[Generated]:
+    """Caption images that are read already, each (3, size, size), and give the row that ``beside`` makes of each.
 
     ``beside`` sees the same encoding of a batch that is captioned, so it costs next to nothing.
     """
@@ -65,15 +80,18 @@ def generate_beside(
         good = [image for image in batch if isinstance(image, Tensor)]
         found: Iterator[list[Hypothesis]] = iter(())
         rows: Iterator[Tensor] = iter(())
+        labels: Iterator[Tensor] = iter(())
         if good:
             encoded = encode(checkpoint, good)
             rows = iter(beside(encoded) if beside is not None else ())
+            labels = iter(encoded.labels.sigmoid().cpu() if encoded.labels is not None else ())
             found = iter(caption_encoded(checkpoint, encoded, good, config)[0])
         for image in batch:
             if isinstance(image, ImageError):
-                yield image, None
+                yield Generated(captions=image)
             else:
-                yield next(found) or ImageError(NOTHING_FITS), next(rows, None)
+                captions = next(found) or ImageError(NOTHING_FITS)
+                yield Generated(captions=captions, beside=next(rows, None), labels=next(labels, None))
 
 
 def pixels_of(
@@ -146,8 +164,12 @@ def likelihoods(
 
     Raises ``ImageError`` for an image that cannot be read.
     """
+    tokenizer = checkpoint.tokenizer
+    starts = [tokenizer.start_of(tokenizer.decode(ids)) for ids in captions]
     for memory in _memories(checkpoint, images, batch_size):
-        found = score_captions(checkpoint.model.decoder, memory, [captions] * memory.images, checkpoint.config.text)
+        found = score_captions(
+            checkpoint.model.decoder, memory, [captions] * memory.images, checkpoint.config.text, starts=starts
+        )
         yield [[hypothesis.log_prob for hypothesis in row] for row in found]
 
 

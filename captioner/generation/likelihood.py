@@ -24,12 +24,16 @@ def score_captions(
     config: GenerationConfig | None = None,
     *,
     rules: Rules = NO_RULES,
+    starts: Sequence[int] | None = None,
 ) -> list[list[Hypothesis]]:
     """log p(caption, end | image), by token, of every caption of every image in ``memory``; natural logarithm.
 
     Captions are token ids without start and end. ``score`` is that sum, or with ``config`` (and its compiled ``rules``)
     what its search would rank the caption by: -inf for one that breaks a rule. A caption longer than the decoder's
     context, or than ``config`` lets one be, is judged on its beginning, without an end: ``Hypothesis.ended`` is False.
+
+    ``starts``: the start token of caption k of every image, where captions are of several languages; otherwise they are
+    of the language of ``config``.
     """
     most = decoder.config.context
     if config is not None:
@@ -43,7 +47,9 @@ def score_captions(
     length = max(len(ids) for of_image in written for ids in of_image)
     device = memory.centres.device
     tokens = torch.full((len(written), count, length + 1), text.pad_id)  # (B, K, 1 + T), filled at the ends only
-    tokens[..., 0] = text.bos_id
+    tokens[..., 0] = text.speaking(config.language).bos_id if config is not None else text.bos_id
+    if starts is not None:
+        tokens[..., 0] = torch.tensor(starts)
     for b, of_image in enumerate(written):
         for k, ids in enumerate(of_image):
             tokens[b, k, 1 : len(ids) + 1] = torch.tensor(ids)

@@ -41,6 +41,7 @@ def search(
     ``rules`` are those of ``config``, compiled for the checkpoint's tokens. Where ``config`` samples, ``seeds`` has one
     number per image. Raises ``UsageError`` where the decoder's context has no room for the prefix.
     """
+    text = text.speaking(config.language)
     captions = config.beams if config.sampling is None else config.candidates
     writing, steps = _begin(decoder, memory, text, config, rules, captions)
     if config.sampling is not None:
@@ -64,6 +65,7 @@ def one_by_one(
     seed: int = 0,
 ) -> Iterator[int]:
     """The tokens of one image's greedy or drawn caption as they are written, its end token too."""
+    text = text.speaking(config.language)
     writing, steps = _begin(decoder, memory, text, config, rules, 1)
     yield from rules.prefix
     choose = likeliest if config.sampling is None else draw(config.sampling, [seed], 1)

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar, overload
 
-from captioner.captions import Caption, GenerationOptions, caption_of
+from captioner.captions import Caption, GenerationOptions, caption_of, labels_of
 from captioner.config import GenerationConfig, with_options
 from captioner.data.images import ImageSource
 from captioner.data.loader import Transform
 from captioner.errors import ImageError, UsageError, raised
 from captioner.explain.explain import explain
 from captioner.explain.explanation import Explanation
-from captioner.generation.generate import Result, check_learnt, generate_beside, pixels_of, stream_tokens
+from captioner.generation.generate import Generated, check_learnt, generate_beside, pixels_of, stream_tokens
 from captioner.generation.words import as_they_come
 from captioner.hub import push_to_hub
 from captioner.pipelines.judging import Judging
@@ -108,10 +108,14 @@ class CaptionPipeline(Judging):
         beside = vectors_of(self.checkpoint, vectors) if vectors is not None else None
         results = generate_beside(self.checkpoint, pixels, config, batch_size=batch_size, beside=beside)
 
-        def one(found: Result, row: Tensor | None) -> Caption | ImageError:
-            if isinstance(found, ImageError):
-                return found
-            caption = caption_of(found[:count], self.checkpoint)
+        def one(found: Generated) -> Caption | ImageError:
+            if isinstance(found.captions, ImageError):
+                return found.captions
+            caption = caption_of(found.captions[:count], self.checkpoint)
+            named = self.checkpoint.config.labels
+            if found.labels is not None and named is not None:
+                caption = replace(caption, labels=labels_of(found.labels.tolist(), named.words))
+            row = found.beside
             if row is None:
                 return caption
             if vectors == "features":
@@ -121,7 +125,7 @@ class CaptionPipeline(Judging):
             first, *others = (replace(each, text_embedding=said) for each, said in zip(texts, told, strict=True))
             return replace(first, embedding=row.numpy(), alternatives=tuple(others))
 
-        return (one(*pair) for pair in results)
+        return map(one, results)
 
     @overload
     async def acaption(

@@ -65,7 +65,7 @@ class Adversarial(PolicyGradient):
     def __init__(self, recipe: Recipe, stage: Stage, data: Data, tokenizer: CaptionTokenizer) -> None:
         super().__init__(recipe, stage, data, tokenizer)
         self.options: Options = self.options_of(stage)
-        self.cider = CiderReward(data.train, tokenizer)
+        self.cider = CiderReward(data.train, tokenizer, recipe.generation.language)
         self.context = recipe.decoder_config(1).context
         self.steps = 0
         self.collapse = Collapse(self.options.samples, self.options.window)

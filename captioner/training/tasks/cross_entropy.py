@@ -61,6 +61,7 @@ class CrossEntropy(Task):
         judged: dict[str, tuple[float, float]] = {}
         said: list[list[str]] = []
         split = splitter(self.tokenizer.config.words)
+        language = self.recipe.generation.language
         for batch in batches(items, keys, self.collate(store), workers=self.recipe.workers if store is None else 0):
             batch = batch.to(device)
             image = cast(Tensor | Features, batch.image)
@@ -75,7 +76,7 @@ class CrossEntropy(Task):
         said = in_turn(gathered(said))
         judged = total_of(gathered(judged))
         references = [
-            [split(caption) for caption in self.tokenizer.default_captions(sample.captions)] for sample in samples
+            [split(caption) for caption in self.tokenizer.captions_in(language, sample.captions)] for sample in samples
         ]
         cider, scores = cider_d(said, references), bleu(said, references)
         mean = {name: total / max(count, 1) for name, (total, count) in judged.items()}

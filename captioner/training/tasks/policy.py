@@ -135,12 +135,18 @@ class PolicyGradient(CrossEntropy):
     def _draw(self, model: Captioner, features: Features, names: Sequence[str]) -> Drawn:
         seed = int(torch.randint(2**62, ()))  # of the generator that a saved state restores
         config = GenerationConfig(
-            sampling=SamplingConfig(), candidates=self.policy.samples, max_tokens=self.recipe.generation.max_tokens
+            sampling=SamplingConfig(),
+            candidates=self.policy.samples,
+            max_tokens=self.recipe.generation.max_tokens,
+            language=self.recipe.generation.language,
         )
         memory = model.remember(model.encode_features(features))
         seeds = [seed_of(seed, name) for name in names]
         captions = search(model.decoder, memory, self.tokenizer.config, config, seeds=seeds)
-        tokens, targets, weights = self.collate().filled([[h.tokens for h in of_image] for of_image in captions])
+        start = self.tokenizer.config.speaking(config.language).bos_id
+        tokens, targets, weights = self.collate().filled(
+            [[h.tokens for h in of_image] for of_image in captions], [[start] * len(of_image) for of_image in captions]
+        )
         for b, of_image in enumerate(captions):
             for k, caption in enumerate(of_image):
                 weights[b, k, caption.length :] = 0  # a caption that was cut has not chosen its end
@@ -157,10 +163,10 @@ class PolicyGradient(CrossEntropy):
 class CiderReward:
     """CIDEr-D / 100 of drawn captions against the human ones of their image, by the words of the training split."""
 
-    def __init__(self, samples: Sequence[Sample], tokenizer: CaptionTokenizer) -> None:
+    def __init__(self, samples: Sequence[Sample], tokenizer: CaptionTokenizer, language: str = "") -> None:
         self.words = splitter(tokenizer.config.words)
         references = {
-            sample.name: [[*self.words(c), END] for c in tokenizer.default_captions(sample.captions)]
+            sample.name: [[*self.words(c), END] for c in tokenizer.captions_in(language, sample.captions)]
             for sample in samples
         }
         self.tokenizer = tokenizer

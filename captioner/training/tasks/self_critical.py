@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from captioner.errors import ConfigError
-from captioner.generation.hypothesis import Hypothesis
 from captioner.metrics.bleu import smoothed_bleu
+from captioner.metrics.mentions import mention_f1
 from captioner.metrics.words import words
 from captioner.models.vision import Features
+from captioner.nouns import LabelFinder
 from captioner.text import CaptionTokenizer
 from captioner.training.batches import Batch
 from captioner.training.recipe import Recipe, Stage
 from captioner.training.tasks.base import Data
+from captioner.training.tasks.labels import read_words
 from captioner.training.tasks.policy import CiderReward, Drawn, Judged, PolicyGradient, PolicyOptions
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(PolicyOptions):
-    """``bleu``: what a caption's own BLEU-4 / 100 counts in the reward beside CIDEr-D / 100."""
+    """Weights of further rewards beside CIDEr-D / 100.
+
+    ``bleu``: of a caption's own BLEU-4 / 100. ``mentions``: of the F1 / 100 of the ``labels`` that it names (a shipped
+    list or a file, as for the task labels), which pays for words that CIDEr-D alone lets go.
+    """
 
     bleu: float = 0.0
+    mentions: float = 0.0
+    labels: str = "everyday"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.bleu < float("inf"):
-            raise ConfigError(f"options.bleu must be 0 or more, not {self.bleu}")
+        for name in ("bleu", "mentions"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ConfigError(f"options.{name} must be 0 or more, not {getattr(self, name)}")
 
 
 class SelfCritical(PolicyGradient):
@@ -42,22 +49,30 @@ class SelfCritical(PolicyGradient):
     def __init__(self, recipe: Recipe, stage: Stage, data: Data, tokenizer: CaptionTokenizer) -> None:
         super().__init__(recipe, stage, data, tokenizer)
         self.options: Options = self.options_of(stage)
-        self.cider = CiderReward(data.train, tokenizer)
-        self.references = {s.name: [words(c) for c in tokenizer.default_captions(s.captions)] for s in data.train}
+        language = recipe.generation.language
+        self.cider = CiderReward(data.train, tokenizer, language)
+        captions = {sample.name: tokenizer.captions_in(language, sample.captions) for sample in data.train}
+        self.references = {name: [words(c) for c in group] for name, group in captions.items()}
+        self.finder = LabelFinder(read_words(self.options.labels) if self.options.mentions else ())
+        self.named = {name: [self.finder.find(c) for c in group] for name, group in captions.items()}
 
     def rewards(self, drawn: Drawn, features: Features, batch: Batch) -> Judged:
         cider = self.cider(drawn.captions, batch.names)
-        figures = {"reward": 100 * cider.mean()}
-        if not self.options.bleu:
-            return Judged(rewards=cider, figures=figures)
-        bleu = self._bleu(drawn.captions, batch.names)
-        return Judged(rewards=cider + self.options.bleu * bleu, figures={**figures, "bleu": 100 * bleu.mean()})
+        rewards, figures = cider, {"reward": 100 * cider.mean()}
+        more = {"bleu": (self.options.bleu, self._bleu), "mentions": (self.options.mentions, self._mentions)}
+        for name, (weight, score) in more.items():
+            if weight:
+                each = torch.tensor(
+                    [
+                        [score(self.tokenizer.decode(h.tokens), name) / 100 for h in of_image]
+                        for name, of_image in zip(batch.names, drawn.captions, strict=True)
+                    ]
+                )  # (B, K), from 0 to 1. That a caption has ended CIDEr-D sees to.
+                rewards, figures = rewards + weight * each, {**figures, name: 100 * each.mean()}
+        return Judged(rewards=rewards, figures=figures)
 
-    def _bleu(self, captions: Sequence[Sequence[Hypothesis]], names: Sequence[str]) -> Tensor:
-        """(B, K), from 0 to 1. That a caption has ended CIDEr-D sees to."""
-        return torch.tensor(
-            [
-                [smoothed_bleu(words(self.tokenizer.decode(h.tokens)), self.references[name]) / 100 for h in of_image]
-                for name, of_image in zip(names, captions, strict=True)
-            ]
-        )
+    def _bleu(self, caption: str, image: str) -> float:
+        return smoothed_bleu(words(caption), self.references[image])
+
+    def _mentions(self, caption: str, image: str) -> float:
+        return mention_f1(self.finder.find(caption), self.named[image])

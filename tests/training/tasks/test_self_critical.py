@@ -15,7 +15,9 @@ from captioner.checkpoint import Checkpoint
 from captioner.errors import ConfigError, DataError
 from captioner.metrics.bleu import smoothed_bleu
 from captioner.metrics.cider import CiderD, DocumentFrequencies
+from captioner.metrics.mentions import mention_f1
 from captioner.metrics.words import words
+from captioner.nouns import LabelFinder
 from captioner.training.batches import Batch
 from captioner.training.recipe import Recipe
 from captioner.training.tasks import Data
@@ -55,6 +57,29 @@ def test_bleu_is_added_to_the_reward(recipe: Make, data: Data, checkpoint: Check
         )
     ]
     torch.testing.assert_close(added[0], leave_one_out(torch.tensor([rewards]))[0], atol=1e-5, rtol=0)
+
+
+def test_mentions_are_added_to_the_reward(recipe: Make, data: Data, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text("circle\nsquare\ntriangle\nstar\nbackground\n")
+
+    def step(mentions: float) -> Batch:
+        torch.manual_seed(0)
+        options = {"human": 0.0, "mentions": mentions, "labels": str(tmp_path / "labels.txt")}
+        task = task_of(recipe({"task": "self_critical", "options": options}), data, checkpoint)
+        return task.prepare(checkpoint.model, first_batch(task, 3))
+
+    plain, mixed = step(0.0), step(2.0)
+    assert plain.advantages is not None
+    assert mixed.advantages is not None
+    finder = LabelFinder(("circle", "square", "triangle", "star", "background"))
+    references = [finder.find(caption) for caption in data.train[0].captions]
+    rewards = [
+        2 * mention_f1(finder.find(checkpoint.tokenizer.decode(targets[weights > 0].tolist())), references) / 100
+        for targets, weights in zip(plain.targets[0], plain.weights[0], strict=True)
+    ]
+    wanted = leave_one_out(torch.tensor([rewards]))[0]
+    torch.testing.assert_close((mixed.advantages - plain.advantages)[0], wanted, atol=1e-5, rtol=0)
+    assert "mentions" in mixed.figures
 
 
 @pytest.mark.parametrize("human", [0.0, 0.5])
@@ -134,6 +159,7 @@ def test_steps_raise_the_reward(recipe: Make, data: Data, tmp_path: Path) -> Non
         ({"samples": 1}, "options.samples must be at least 2"),
         ({"human": -1}, "options.human must be 0 or more"),
         ({"bleu": -1}, "options.bleu must be 0 or more"),
+        ({"mentions": -1}, "options.mentions must be 0 or more"),
         ({"sample": 5}, "unknown setting options.sample; did you mean options.samples"),
     ],
 )

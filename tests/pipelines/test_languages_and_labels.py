@@ -1,0 +1,91 @@
+"""A captioner of two languages with labels: every door gives both."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import captioner
+from captioner.captions import LEAST_PROBABLE
+from captioner.checkpoint import load
+from captioner.cli import main
+from captioner.config import GenerationConfig
+from captioner.errors import ConfigError
+from captioner.layers.linears import Precision
+from captioner.nouns import LabelFinder
+from captioner.training.tasks import Data
+
+
+@pytest.fixture(scope="module")
+def pipe(bilingual: Path) -> captioner.CaptionPipeline:
+    return captioner.load(bilingual / "best", device="cpu")
+
+
+def english(data: Data) -> list[str]:
+    return [sample.captions[0].lower() for sample in data.train]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+@pytest.mark.parametrize("beams", [1, 3])
+def test_each_language_has_its_captions_in_every_precision(
+    bilingual: Path, data: Data, precision: Precision, beams: int
+) -> None:
+    pipe = captioner.load(bilingual / "best", device="cpu", precision=precision)
+    photos = [sample.path for sample in data.train]
+    assert [c.text for c in pipe.caption(photos, beams=beams)] == english(data)
+    chinese = [c.text for c in pipe.caption(photos, beams=beams, language="zh")]
+    assert chinese[2:4] == ["三角形", "绿色的星"]
+    assert len(set(chinese)) == 8
+    assert [c.text for c in pipe.caption(photos[:3], beams=beams, language="en")] == english(data)[:3]
+    assert [pipe.caption(photo, beams=beams, language="zh").text for photo in photos[:3]] == chinese[:3]
+
+
+def test_labels_come_with_the_captions(pipe: captioner.CaptionPipeline, data: Data) -> None:
+    finder = LabelFinder(("circle", "square", "triangle", "star", "elephant"))
+    for sample in data.train:
+        labels = pipe.caption(sample.path).labels
+        assert {label.text for label in labels} == {finder.labels[n] for n in finder.find(sample.captions[0])}
+        assert all(LEAST_PROBABLE <= label.probability <= 1 for label in labels)
+
+
+def test_scores_and_explanations_know_a_captions_language(pipe: captioner.CaptionPipeline, data: Data) -> None:
+    photo = data.train[2].path
+    assert pipe.score(photo, "三角形") > -1
+    both = pipe.score(photo, [english(data)[2], "三角形"])
+    assert both[1] == pytest.approx(pipe.score(photo, "三角形"), abs=1e-4)
+    assert min(both) > -1.5
+    explained = pipe.explain(photo, language="zh")
+    assert explained.caption == "三角形"
+    given = pipe.explain(photo, "三角形")
+    assert given.probabilities == pytest.approx(explained.probabilities, abs=1e-5)
+    assert given.maps.shape[1:] == (2, 2)
+    assert (given.off_grid > 0).all(), "the decoder reads labels, which have no place in the photo"
+
+
+def test_an_unknown_language_is_one_sentence(pipe: captioner.CaptionPipeline, data: Data) -> None:
+    with pytest.raises(ConfigError, match="does not write 'fr'; it writes en, zh"):
+        pipe.caption(data.train[0].path, language="fr")
+
+
+def test_the_command_writes_languages_and_labels(
+    bilingual: Path, data: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo = str(data.train[2].path)
+    assert main(["caption", photo, "--model", str(bilingual / "best"), "--language", "zh", "--details"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["caption"] == "三角形"
+    finder = LabelFinder(("circle", "square", "triangle", "star", "elephant"))
+    assert [name for name, _ in record["labels"]]
+    assert {name for name, _ in record["labels"]} == {finder.labels[n] for n in finder.find(data.train[2].captions[0])}
+
+
+def test_a_language_may_be_the_checkpoints_own(bilingual: Path, data: Data, tmp_path: Path) -> None:
+    checkpoint = load(bilingual / "best")
+    checkpoint.generation = replace(checkpoint.generation, language="zh")
+    captioner.save(checkpoint, tmp_path / "zh")
+    pipe = captioner.load(tmp_path / "zh", device="cpu")
+    assert pipe.caption(data.train[2].path).text == "三角形"
+    assert GenerationConfig().language == ""
