@@ -182,7 +182,7 @@ class Focus(nn.Module):
     def locate(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The predicted point (B, H, Q, 2), as (row, column) from 0 to 1, and its spread (B, H, Q, 1); fp32."""
         point = torch.sigmoid(split_heads(self.point(x), self.heads).float())
-        spread = F.softplus(split_heads(self.spread(x), self.heads).float()) + 0.02  # never narrower than a patch
+        spread = F.softplus(split_heads(self.spread(x), self.heads).float()) + 0.02  # 0 would divide by 0
         return point, spread
 
 

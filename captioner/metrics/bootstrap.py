@@ -30,9 +30,10 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """Second less first, its interval, and ``p``: twice the share of draws in which the other one was ahead (or level).
+    """Second less first, its interval, and ``p``: how often draws turn the order round.
 
-    ``p`` is two-sided and cannot be below 1 / (draws + 1).
+    ``p`` is two-sided: 2 (k + 1) / (draws + 1), at most 1, where k draws have the other one ahead or both level (Davison
+    and Hinkley 1997, chapter 4, on the ones). So it cannot be below 2 / (draws + 1).
     """
 
     value: float

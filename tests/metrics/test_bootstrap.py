@@ -60,6 +60,17 @@ def test_a_pair_finds_what_two_intervals_do_not() -> None:
     assert intervals(first)["m"].high > intervals(second)["m"].low
 
 
+def test_p_is_two_sided_and_has_a_least_value() -> None:
+    ahead = paired_differences({"m": mean_of([1.0, 2.0])}, {"m": mean_of([2.0, 3.0])}, resamples=99)["m"]
+    assert ahead.p == 2 / 100
+    # one of two images decides: a draw of the other one alone turns the order round
+    first, second = {"m": mean_of([0.0, 0.0])}, {"m": mean_of([3.0, -1.0])}
+    turned = sum(float(drawn @ [3.0, -1.0]) <= 0 for drawn in np.concatenate(list(draws(2, 99))))
+    assert turned > 0
+    assert paired_differences(first, second, resamples=99)["m"].p == pytest.approx(2 * (turned + 1) / 100)
+    assert paired_differences(second, first, resamples=99)["m"].p == pytest.approx(2 * (turned + 1) / 100)
+
+
 def test_draws_are_whole_the_same_and_of_all_images() -> None:
     first = np.concatenate(list(draws(50, 30)))
     assert first.shape == (30, 50)
