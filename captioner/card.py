@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from captioner.config import CaptionerConfig
+from captioner.errors import UsageError
 
 PLACE = "path/of/this/directory"  # stands in a card for where its checkpoint lies
+_FRONT_MATTER = re.compile(r"\ufeff?---[ \t]*\r?\n(?P<front>(?:.*\n)*?)---[ \t]*(?:\r?\n|$)")
 
 
 def write_card(config: CaptionerConfig, training: Mapping[str, Any], *, adapter: str = "") -> str:
@@ -59,14 +62,31 @@ def write_card(config: CaptionerConfig, training: Mapping[str, Any], *, adapter:
 
 
 def published(card: str, name: str, *, license: str | None = None, base: str = "") -> str:
-    """A card as the hub reads it: what it tells of the repository ``name`` on top, and how to load it from there.
+    """A card as the hub reads it: its front matter on top, and how to load the repository ``name`` in its text.
 
-    A card that begins with such a head keeps its own.
+    A card that has front matter keeps it; ``license`` replaces the licence that stands there, and ``base`` is added
+    where it names none. Raises ``UsageError`` for a ``license`` that is no identifier of the hub.
     """
+    if license is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", license):
+        raise UsageError(f"{license!r} cannot be the hub's name of a licence; give one such as apache-2.0, mit or other")
     text = card.replace(PLACE, name)
-    if text.startswith("---\n"):
-        return text
-    head = ["---", "library_name: captioner", "pipeline_tag: image-to-text"]
-    head += [f"license: {license}"] if license else []
-    head += [f"base_model: {base}"] if base else []
-    return "\n".join([*head, "tags:", "- image-captioning", "---", "", text])
+    if found := _FRONT_MATTER.match(text):
+        front, rest = found["front"].splitlines(), text[found.end() :]
+        front = _with(front, "license", license, replace=True)
+        return "\n".join(["---", *_with(front, "base_model", base, replace=False), "---", rest])
+    front = ["library_name: captioner", "pipeline_tag: image-to-text"]
+    front = _with(_with(front, "license", license, replace=True), "base_model", base, replace=True)
+    return "\n".join(["---", *front, "tags:", "- image-captioning", "---", "", text])
+
+
+def _with(front: list[str], key: str, value: str | None, *, replace: bool) -> list[str]:
+    """The lines of a front matter with one top-level ``key``; one that is there gives way where ``replace`` says so."""
+    begin = next((n for n, line in enumerate(front) if re.match(rf"{key}\s*:", line)), None)
+    if not value or (begin is not None and not replace):
+        return front
+    if begin is None:
+        return [*front, f"{key}: {value}"]
+    end = begin + 1
+    while end < len(front) and re.match(r"\s|-|$", front[end]):  # a list or a text over several lines
+        end += 1
+    return [*front[:begin], f"{key}: {value}", *front[end:]]

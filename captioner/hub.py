@@ -34,9 +34,9 @@ def push_to_hub(
 
     ``source`` is what ``load`` takes, or a checkpoint in memory. One that was prepared for captioning no longer holds
     its weights: those that it was loaded from are pushed. ``private`` applies to a new repository. ``revision`` names a
-    branch, made too. ``license`` is the hub's name of one, such as apache-2.0; a captioner may not be under another
-    than its photos allow. Other files of the repository stay. Raises ``CheckpointError`` when it cannot be pushed, and
-    for an adapter whose base nobody else could find.
+    branch, made too. ``license`` is the hub's name of one, such as apache-2.0, and replaces the one in the card; a
+    captioner may not be under another than its photos allow. Other files of the repository stay. Raises
+    ``CheckpointError`` when it cannot be pushed, and for an adapter whose base nobody else could find.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
@@ -45,6 +45,7 @@ def push_to_hub(
         base = _base(files)
         card = files.get("README.md", b"")
         text = card.decode() if isinstance(card, bytes) else read_text(card)
+        published(text, name, license=license, base=base)  # what is wrong with it is said before anything is made
         api = HfApi(token=token, library_name="captioner")
         try:
             page = api.create_repo(name, private=private, exist_ok=True)

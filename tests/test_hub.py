@@ -14,7 +14,7 @@ import captioner
 from captioner.checkpoint import Checkpoint, base_of, load, merged, save
 from captioner.cli import main
 from captioner.config import AdapterConfig
-from captioner.errors import CheckpointError
+from captioner.errors import CheckpointError, UsageError
 from captioner.files import find
 from captioner.hub import push_to_hub
 from captioner.models import adapters
@@ -45,8 +45,13 @@ def test_the_card_says_how_to_load_it(hub: Any, learnt: Path) -> None:
     assert "| encoder |" in body
     assert hub.messages == ["First"]
     again = find("someone/shapes")
+    push_to_hub(again, "someone/shapes")
+    assert hub.files("someone/shapes")["README.md"].decode() == card, "a card with front matter keeps it"
     push_to_hub(again, "someone/shapes", license="apache-2.0")
-    assert hub.files("someone/shapes")["README.md"].decode() == card, "a card with a head of its own keeps it"
+    assert hub.files("someone/shapes")["README.md"].decode() == card.replace("license: mit", "license: apache-2.0")
+    with pytest.raises(UsageError, match="cannot be the hub's name of a licence"):
+        push_to_hub(again, "someone/new", license="mine: all")
+    assert "someone/new" not in hub.created
 
 
 def test_what_is_in_the_cache_is_not_fetched_again(hub: Any, learnt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
