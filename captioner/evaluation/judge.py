@@ -10,8 +10,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -19,7 +18,7 @@ import numpy as np
 from captioner.config import Words
 from captioner.data.samples import Sample, Samples
 from captioner.errors import CaptionerError
-from captioner.metrics.bleu import BleuScore, bleu_counts, bleu_of, bleu_score
+from captioner.metrics.bleu import BleuScore, bleu_counts, bleu_of, bleu_score, bleu_statistics
 from captioner.metrics.bootstrap import Interval, intervals
 from captioner.metrics.cider import cider_d_of
 from captioner.metrics.diversity import Diversity, diversity, repeats
@@ -47,8 +46,9 @@ class Scores:
 
     @property
     def bleu(self) -> BleuScore:
-        """BLEU-1 to 4 with its precisions and lengths."""
-        return bleu_score(self.metrics["bleu4"].values.sum(axis=0))
+        """BLEU-1 to 4, those of ``values``, with its precisions and lengths."""
+        found = bleu_score(self.metrics["bleu4"].values.sum(axis=0))
+        return replace(found, **{name: self.values[name] for name in ("bleu1", "bleu2", "bleu3", "bleu4")})
 
     @property
     def cider_d(self) -> float:
@@ -251,13 +251,12 @@ class _Corpus:
     def metrics(self, candidates: Ints, references: References) -> dict[str, Statistic]:
         """What needs no Java, of candidates against references."""
         row = Row(references=references, candidates=candidates)
-        counts = bleu_counts(row)
         candidate = candidates[references.image]
         common = [self.common(a, b) for a, b in zip(candidate.tolist(), references.reference.tolist(), strict=True)]
         lengths = self.table.lengths
         rouge = rouge_l_of(references.image, np.array(common), lengths[candidate], lengths[references.reference])
         return {
-            **{f"bleu{n}": Statistic(values=counts, score=partial(bleu_of, order=n)) for n in (1, 2, 3, 4)},
+            **bleu_statistics(row),
             "rouge_l": mean_of(rouge),
             "cider_d": mean_of(cider_d_of(row)),
         }

@@ -17,16 +17,17 @@ class Statistic:
     """``values`` (N, k): what each of N images adds; ``score`` makes metrics (...) of sums (..., k).
 
     BLEU adds counts and divides at the end, CIDEr-D adds scores and ones: both have this form, and nothing is lost by
-    resampling the rows of ``values``.
+    resampling the rows of ``values``. ``whole`` is the metric over all images where another program computes it.
     """
 
     values: Floats
     score: Callable[[Floats], Floats] = field(repr=False)
+    whole: float | None = None
 
     @property
     def value(self) -> float:
         """The metric over all images."""
-        return float(self.score(self.values.sum(axis=0)))
+        return float(self.score(self.values.sum(axis=0))) if self.whole is None else self.whole
 
     @property
     def per_image(self) -> Floats:
@@ -53,7 +54,8 @@ def averaged(parts: Sequence[Statistic]) -> Statistic:
         found = [part.score(sums[..., a:b]) for part, a, b in zip(parts, widths[:-1], widths[1:], strict=True)]
         return np.asarray(np.mean(found, axis=0))
 
-    return Statistic(values=np.concatenate([part.values for part in parts], axis=1), score=score)
+    whole = None if all(part.whole is None for part in parts) else float(np.mean([part.value for part in parts]))
+    return Statistic(values=np.concatenate([part.values for part in parts], axis=1), score=score, whole=whole)
 
 
 def divided(above: NDArray[Any], below: NDArray[Any]) -> Floats:

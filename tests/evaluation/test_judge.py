@@ -64,6 +64,21 @@ def test_each_row_is_what_the_plain_metrics_say(samples: list[Sample]) -> None:
     assert found.length_ratio == pytest.approx(plain_bleu.length_ratio)
 
 
+def test_bleu_of_a_corpus_is_that_of_nltk_and_equal_to_the_sums(samples: list[Sample]) -> None:
+    """What is printed comes from nltk to the last bit; the sums of our own, which intervals use, agree with it."""
+    found = Judge(samples).judge(SAID)
+    candidates, truth = [words(c) for c in SAID], [[words(c) for c in s.captions] for s in samples]
+    by_nltk = bleu(candidates, truth)
+    for n in (1, 2, 3, 4):
+        assert found.model[f"bleu{n}"] == getattr(by_nltk, f"bleu{n}") == getattr(found.model.bleu, f"bleu{n}")
+    assert found.shuffled["bleu2"] == bleu([*candidates[1:], candidates[0]], truth).bleu2
+    for scores in (found.model, found.floor, found.shuffled, found.human, found.model_like_human):
+        for name in ("bleu1", "bleu2", "bleu3", "bleu4"):
+            statistic = scores.metrics[name]
+            assert statistic.whole == scores[name]
+            assert float(statistic.score(statistic.values.sum(axis=0))) == pytest.approx(scores[name], abs=1e-9)
+
+
 def test_intervals_hold_the_score_and_every_image_has_its_own(samples: list[Sample]) -> None:
     found = Judge(samples).judge(SAID)
     for scores in (found.model, found.floor, found.shuffled, found.human, found.model_like_human, found.of_captions):
