@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -16,7 +16,7 @@ from captioner.errors import DataError, ImageError
 from captioner.generation.generate import caption_pixels, check_learnt, in_batches, pixels_of
 from captioner.generation.hypothesis import Hypothesis
 from captioner.generation.likelihood import score_captions
-from captioner.generation.words import calibrated, confidence, word_log_probs
+from captioner.generation.words import calibrated, confidence, whole_words, word_log_probs
 from captioner.metrics.words import Split
 from captioner.text import CaptionTokenizer
 
@@ -28,15 +28,17 @@ class Decoded:
     """A caption of every image that could be read.
 
     ``places``: which of the samples these are. ``log_probs``: per image, of all its human captions and their ends.
-    ``confidences`` of the captions; ``word_chances``: of each word written, how probable it was called and whether a
-    reference of its image says it. ``seconds``: from files to captions, without the time for ``log_probs``.
-    ``problems``: the images that could not be read.
+    ``cut``: per image, its human captions that are longer than the model's context, by their places: their whole words
+    within it, which alone count in ``log_probs``, without an end. ``confidences`` of the captions; ``word_chances``: of
+    each word written, how probable it was called and whether a reference of its image says it. ``seconds``: from files
+    to captions, without the time for ``log_probs``. ``problems``: the images that could not be read.
     """
 
     places: tuple[int, ...]
     captions: tuple[str, ...]
     confidences: tuple[float, ...]
     log_probs: tuple[float, ...]
+    cut: tuple[Mapping[int, str], ...]
     word_chances: tuple[tuple[float, bool], ...]
     seconds: float
     problems: tuple[str, ...]
@@ -59,6 +61,7 @@ def decode(
     said: list[str] = []
     sure: list[float] = []
     log_probs: list[float] = []
+    cut: list[Mapping[int, str]] = []
     chances: list[tuple[float, bool]] = []
     problems: list[str] = []
     seconds = 0.0
@@ -77,8 +80,10 @@ def decode(
             for hypothesis, (place, _) in zip(best, kept, strict=True):
                 chances += word_chances(hypothesis, samples[place], tokenizer, generation.calibration, split)
             captions = [[tokenizer.encode(caption) for caption in samples[place].captions] for place, _ in kept]
-            scored = score_captions(decoder, memory, captions, text)
-            log_probs += [math.fsum(h.log_prob for h in row) for row in scored]
+            for row, of_image in zip(score_captions(decoder, memory, captions, text), captions, strict=True):
+                log_prob, shortened = judged(row, of_image, tokenizer)
+                log_probs.append(log_prob)
+                cut.append(shortened)
             places += [place for place, _ in kept]
         progress(len(batch))
         began = time.perf_counter()
@@ -89,10 +94,26 @@ def decode(
         captions=tuple(said),
         confidences=tuple(sure),
         log_probs=tuple(log_probs),
+        cut=tuple(cut),
         word_chances=tuple(chances),
         seconds=seconds,
         problems=tuple(problems),
     )
+
+
+def judged(
+    scored: Sequence[Hypothesis], captions: Sequence[Sequence[int]], tokenizer: CaptionTokenizer
+) -> tuple[float, dict[int, str]]:
+    """The log-probability of an image's ``captions``, and what of those was judged that the context has cut."""
+    log_probs: list[float] = []
+    cut: dict[int, str] = {}
+    for place, (found, whole) in enumerate(zip(scored, captions, strict=True)):
+        kept = len(found.log_probs)
+        if not found.ended:
+            kept = whole_words(whole, len(found.tokens), tokenizer)
+            cut[place] = tokenizer.decode(whole[:kept])
+        log_probs += found.log_probs[:kept]
+    return math.fsum(log_probs), cut
 
 
 def word_chances(

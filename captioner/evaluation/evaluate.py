@@ -18,6 +18,7 @@ from captioner.files import fingerprint as file_fingerprint
 from captioner.metrics.bootstrap import Interval, intervals
 from captioner.metrics.calibration import calibration_error, rank_correlation
 from captioner.metrics.diversity import Diversity
+from captioner.metrics.ngrams import Floats
 from captioner.metrics.statistic import Statistic, divided
 
 if TYPE_CHECKING:
@@ -32,15 +33,18 @@ __all__ = ["Evaluation", "OfModel", "evaluate", "fingerprint", "judge_captions"]
 class OfModel:
     """What only a model has.
 
-    ``perplexity`` per word: exp(-log p(captions and their ends) / (words + captions)) over all human captions, words as
-    the metrics count them. ``confidence_rank``: Spearman's correlation of the captions' confidences with their CIDEr-D,
-    -1 to 1. ``calibration_error``: how far word probabilities are from how often people say the word, 0 to 100.
-    ``fingerprint``: of the weights; empty for a model in memory.
+    ``perplexity`` per word: exp(-log p(captions and their ends) / (words + ends)) over all human captions, words as the
+    metrics count them. ``cut_references`` of them are longer than the ``context`` of the model, in tokens: of these the
+    whole words within it count, and no end. ``confidence_rank``: Spearman's correlation of the captions' confidences
+    with their CIDEr-D, -1 to 1. ``calibration_error``: how far word probabilities are from how often people say the
+    word, 0 to 100. ``fingerprint``: of the weights; empty for a model in memory.
     """
 
     generation: GenerationConfig
     perplexity: float
     perplexity_interval: Interval
+    cut_references: int
+    context: int
     confidence_rank: float
     calibration_error: float
     confidences: tuple[float, ...] = field(repr=False)
@@ -133,16 +137,24 @@ def judge_captions(
 def _of_model(
     checkpoint: Checkpoint, judgement: Judgement, found: Decoded, generation: GenerationConfig, judge: Judge
 ) -> OfModel:
-    counts = [sum(len(caption) + 1 for caption in judge.references[place]) for place in found.places]
+    counts = [
+        sum(
+            len(judge.split(cut[k])) if k in cut else len(caption) + 1
+            for k, caption in enumerate(judge.references[place])
+        )
+        for place, cut in zip(found.places, found.cut, strict=True)
+    ]
     likelihood = Statistic(
         values=np.stack([-np.array(found.log_probs), np.array(counts, dtype=np.float64)], axis=1),
-        score=lambda sums: np.exp(divided(sums[..., 0], sums[..., 1])),
+        score=_perplexity,
     )
     chances = found.word_chances
     return OfModel(
         generation=generation,
-        perplexity=likelihood.value if math.isfinite(likelihood.values.sum()) else math.inf,
+        perplexity=likelihood.value,
         perplexity_interval=intervals({"": likelihood})[""],
+        cut_references=sum(map(len, found.cut)),
+        context=checkpoint.config.decoder.context,
         confidence_rank=rank_correlation(found.confidences, judgement.model.metrics["cider_d"].per_image.tolist()),
         calibration_error=calibration_error(*zip(*chances, strict=True)) if chances else 0.0,
         confidences=found.confidences,
@@ -150,6 +162,12 @@ def _of_model(
         seconds=found.seconds,
         fingerprint=_weights(checkpoint),
     )
+
+
+def _perplexity(sums: Floats) -> Floats:
+    """exp(-log p / words) of sums (..., 2) of these; not a number where no word was judged."""
+    with np.errstate(over="ignore"):
+        return np.where(sums[..., 1] > 0, np.exp(divided(sums[..., 0], sums[..., 1])), np.nan)
 
 
 def _weights(checkpoint: Checkpoint) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from captioner.config import GenerationConfig, Words, to_dict
@@ -67,6 +68,11 @@ def statements(found: Evaluation) -> list[str]:
             f"perplexity per word {of_model.perplexity:.2f} [{low:.2f}, {high:.2f}]; confidence: calibration error "
             f"{of_model.calibration_error:.1f}, rank correlation with CIDEr-D {of_model.confidence_rank:.2f}"
         )
+        if of_model.cut_references:
+            lines.append(
+                f"perplexity: {of_model.cut_references} of {judgement.references} references are longer than the "
+                f"model's context of {of_model.context} tokens and count with the words within it"
+            )
     novel = "" if variety.novel is None else f", {variety.novel:.1f} % not among the training captions"
     speed = "" if of_model is None else f"; {images / of_model.seconds:.1f} images per second"
     length = extra.intervals["length"]
@@ -117,8 +123,12 @@ def figures(found: Evaluation) -> dict[str, Any]:
     }
     if of_model is not None:
         values |= {
-            "perplexity": of_model.perplexity,
-            "perplexity_interval": [of_model.perplexity_interval.low, of_model.perplexity_interval.high],
+            "perplexity": _finite(of_model.perplexity),
+            "perplexity_interval": [
+                _finite(x) for x in (of_model.perplexity_interval.low, of_model.perplexity_interval.high)
+            ],
+            "cut_references": of_model.cut_references,
+            "context": of_model.context,
             "confidence_rank": of_model.confidence_rank,
             "calibration_error": of_model.calibration_error,
             "seconds": of_model.seconds,
@@ -151,6 +161,11 @@ def absent(judgement: Judgement, name: str) -> str:
 def failures(judgement: Judgement) -> list[str]:
     """Why metrics that were asked for could not be computed, where that takes a sentence."""
     return [reason for reason in judgement.missing.values() if len(reason) > 40]
+
+
+def _finite(value: float) -> float | None:
+    """A number as JSON knows them, which has none for infinity and for what is not a number."""
+    return value if math.isfinite(value) else None
 
 
 def _cell(scores: Scores, name: str, judgement: Judgement) -> str:

@@ -17,6 +17,11 @@ def word_spans(tokens: Sequence[int], tokenizer: CaptionTokenizer) -> list[tuple
     return list(zip(starts, [*starts[1:], len(tokens)], strict=False))
 
 
+def whole_words(tokens: Sequence[int], most: int, tokenizer: CaptionTokenizer) -> int:
+    """How many of the first ``most`` of a caption's ``tokens`` make up whole words: a word that goes on is left out."""
+    return max((end for _, end in word_spans(tokens[: most + 1], tokenizer) if end <= most), default=0)
+
+
 def begins_word(piece: bytes, tokenizer: CaptionTokenizer) -> bool:
     """Whether a token's bytes begin a word: after a blank, or with a character of a script that writes none."""
     return piece[:1] == b" " or (tokenizer.config.words != "ptb" and piece[:1] >= b"\xe0")

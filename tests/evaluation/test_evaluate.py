@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from captioner.data.transforms import preprocess
 from captioner.errors import DataError
 from captioner.evaluation.decode import word_chances
 from captioner.evaluation.evaluate import evaluate, fingerprint
+from captioner.evaluation.tables import figures, statements
 from captioner.generation.hypothesis import Hypothesis
 from captioner.metrics.words import words
 from captioner.training.tasks import Data
@@ -29,12 +31,12 @@ def known(data: Data) -> list[Sample]:
     return [replace(sample, captions=sample.captions[:1]) for sample in data.train]
 
 
-def log_prob(checkpoint: Checkpoint, sample: Sample, caption: str) -> float:
-    """log p(caption, end | image), one token after the other."""
+def log_prob(checkpoint: Checkpoint, sample: Sample, caption: str, *, ended: bool = True) -> float:
+    """log p(caption, end | image), or without its end, one token after the other."""
     ids = checkpoint.config.text
     pixels = preprocess(open_image(sample.path), checkpoint.config.preprocess)[None]
     total, past = 0.0, [ids.bos_id]
-    for token in [*checkpoint.tokenizer.encode(caption), ids.eos_id]:
+    for token in [*checkpoint.tokenizer.encode(caption), *([ids.eos_id] if ended else [])]:
         with torch.no_grad():
             logits = checkpoint.model(torch.tensor([[past]]), pixels)[0, 0, -1]
         total += float(logits.double().log_softmax(-1)[token])
@@ -52,6 +54,45 @@ def test_perplexity_is_per_word_with_the_end_as_one(checkpoint: Checkpoint, data
     assert (len(found.judgement.samples), found.judgement.references) == (2, 5)
     inside = found.of_model.perplexity_interval
     assert inside.low <= found.perplexity <= inside.high
+
+
+def test_of_a_reference_beyond_the_context_the_words_within_it_count(checkpoint: Checkpoint, data: Data) -> None:
+    first, second = data.train[0], data.train[1]
+    context = checkpoint.config.decoder.context
+    phrase = " ".join(f"a {word}," for word in ("red", "blueish", "dog", "extraordinary") * 9)
+    fitting, longest = "", phrase.split()
+    while len(checkpoint.tokenizer.encode(f"{fitting} {longest[0]}")) <= context:
+        fitting = f"{fitting} {longest.pop(0)}".strip()
+    assert longest
+    samples = [replace(first, captions=(phrase, "a dog")), replace(second, captions=("a red star", "x" * 500))]
+    total = log_prob(checkpoint, first, fitting, ended=False)
+    total += log_prob(checkpoint, first, "a dog") + log_prob(checkpoint, second, "a red star")
+    count = len(words(fitting)) + 3 + 4
+    found = evaluate(checkpoint, samples)
+    assert found.perplexity == pytest.approx(math.exp(-total / count), rel=1e-4)
+    assert (found.of_model.cut_references, found.of_model.context) == (2, context)
+    told = [line for line in statements(found) if "longer than" in line]
+    assert told == [
+        f"perplexity: 2 of 4 references are longer than the model's context of {context} tokens and count with the "
+        "words within it"
+    ]
+    assert figures(found)["cut_references"] == 2
+    longer = evaluate(checkpoint, [replace(first, captions=(f"{phrase} {phrase}", "a dog")), samples[1]])
+    assert longer.perplexity == found.perplexity
+
+
+def test_a_perplexity_of_nothing_is_no_number(checkpoint: Checkpoint, data: Data) -> None:
+    samples = [replace(sample, captions=("x" * 500,)) for sample in data.train[:2]]
+    found = evaluate(checkpoint, samples)
+    assert math.isnan(found.perplexity)
+    assert found.of_model.cut_references == 2
+    json.dumps(figures(found), allow_nan=False)
+
+
+def test_nothing_is_cut_of_what_fits(checkpoint: Checkpoint, known: list[Sample]) -> None:
+    found = evaluate(checkpoint, known[:2])
+    assert found.of_model.cut_references == 0
+    assert not [line for line in statements(found) if "longer than" in line]
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 16])

@@ -8,7 +8,7 @@ import pytest
 
 from captioner.config import Calibration
 from captioner.generation.hypothesis import Hypothesis
-from captioner.generation.words import as_they_come, calibrated, confidence, word_log_probs, word_spans
+from captioner.generation.words import as_they_come, calibrated, confidence, whole_words, word_log_probs, word_spans
 from captioner.text import CaptionTokenizer, train_tokenizer
 
 
@@ -35,6 +35,15 @@ def test_pieces_of_a_stream_are_whole_words_and_join_to_the_text(text: str, toke
         pieces = list(as_they_come([*tokens, *ending], tokenizer))
         assert "".join(pieces) == text == tokenizer.decode(tokens)
         assert [piece.strip() for piece in pieces] == text.split()
+
+
+def test_whole_words_within_a_number_of_tokens(tokenizer: CaptionTokenizer) -> None:
+    tokens = tokenizer.encode("a dog, café")
+    ends = [end for _, end in word_spans(tokens, tokenizer)]
+    assert ends[-1] > ends[-2] + 1
+    for most in range(len(tokens) + 2):
+        assert whole_words(tokens, most, tokenizer) == max([0, *(end for end in ends if end <= most)])
+    assert whole_words([], 3, tokenizer) == 0
 
 
 def test_a_word_comes_when_the_next_begins(tokenizer: CaptionTokenizer) -> None:

@@ -20,7 +20,7 @@ from captioner.training import trainer
 from captioner.training.recipe import Recipe
 from captioner.training.run import train
 from captioner.training.setup import new_captioner
-from captioner.training.tasks import Data, cross_entropy
+from captioner.training.tasks import TASKS, Data, cross_entropy
 from captioner.training.trainer import Trainer
 
 MakeRecipe = Callable[..., Recipe]
@@ -103,6 +103,18 @@ def test_the_language_model_learns_words_and_leaves_the_image_half_alone(
     assert changed == {name for name in after if name.startswith("decoder.") and ".cross_" not in name}
     nll = [record["token_nll"] for record in records(tmp_path, "validation")]
     assert nll[-1] < nll[0] - 0.2
+
+
+def test_lines_beyond_the_context_count_with_their_words_within_it(recipe: MakeRecipe, data: Data) -> None:
+    """As many words are told of a line as are judged, so that a longer rest of it makes no model look better."""
+    plan = recipe({"task": "language_model"})
+    start = new_captioner(plan, data)
+    found = []
+    for lines in (60, 600):
+        text = replace(data, validation_text=(" ".join(["a red dog"] * lines),))
+        task = TASKS["language_model"](plan, plan.stages[0], text, start.tokenizer)
+        found.append(task.validate(start.model.eval(), None, torch.device("cpu"))["word_perplexity"])
+    assert found[0] == pytest.approx(found[1])
 
 
 def test_stages_go_on_from_the_best_weights(

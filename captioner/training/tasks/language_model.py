@@ -53,5 +53,6 @@ class LanguageModel(Task):
             batch = batch.to(device)
             nll, tokens = plain_nll(model(batch.tokens), batch)
             total, count = total + nll, count + tokens
-        words = sum(len(line.split()) + 1 for line in self.data.validation_text)
+        judged = (self.tokenizer.decode(ids) for ids in items.encoded)  # what the context has left of each line
+        words = sum(len(line.split()) + 1 for line in judged)
         return {"score": -total / count, "token_nll": total / count, "word_perplexity": math.exp(total / words)}
