@@ -68,7 +68,9 @@ def published(card: str, name: str, *, license: str | None = None, base: str = "
     where it names none. Raises ``UsageError`` for a ``license`` that is no identifier of the hub.
     """
     if license is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", license):
-        raise UsageError(f"{license!r} cannot be the hub's name of a licence; give one such as apache-2.0, mit or other")
+        raise UsageError(
+            f"{license!r} cannot be the hub's name of a licence; give one such as apache-2.0, mit or other"
+        )
     text = card.replace(PLACE, name)
     if found := _FRONT_MATTER.match(text):
         front, rest = found["front"].splitlines(), text[found.end() :]

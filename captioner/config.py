@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
 import re
 import types
 import typing
@@ -24,6 +23,8 @@ T = TypeVar("T")
 REQUIRING_BEAMS = 5  # the width of a search for words that must appear, where none is asked for
 STEEPEST_LENGTH_PENALTY = 100.0  # beyond it lengths to its power leave the range of numbers
 STRONGEST_RULE = 1000.0  # beyond it sums of log-probabilities do
+MOST_CAPTIONS = 100_000  # beams or draws of an image; more fit no memory
+SEEDS = range(-(2**63), 2**63)  # what torch's generators take
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,8 +252,9 @@ class SamplingConfig:
 
     ``temperature`` divides the logits. ``top_k`` keeps the k likeliest words; ``top_p`` the likeliest whose sum reaches
     p (Holtzman et al. 2020); ``min_p`` those of at least p times the likeliest's probability (Nguyen et al. 2024);
-    ``typical_p`` those whose surprise is nearest to the expected one, up to the sum p (Meister et al. 2023). The draws
-    of an image depend on ``seed`` and its pixels alone.
+    ``typical_p`` those whose surprise is nearest to the expected one, up to the sum p (Meister et al. 2023). A
+    ``top_k`` or ``min_p`` of 0 and a ``top_p`` or ``typical_p`` of 1 keep all words. The draws of an image depend on
+    ``seed`` and its pixels alone.
     """
 
     temperature: float = 1.0
@@ -264,13 +266,19 @@ class SamplingConfig:
 
     def __post_init__(self) -> None:
         if not 0 < self.temperature < float("inf"):
-            raise ConfigError(f"temperature must be above 0, not {self.temperature:g}; beams 1 is the limit at 0")
-        if self.top_k is not None:
-            _at_least_one(self, "", "top_k")
-        for name in ("top_p", "min_p", "typical_p"):
+            raise ConfigError(
+                f"temperature must be a number above 0, not {self.temperature:g}; without sampling, one beam takes the "
+                "likeliest words"
+            )
+        if self.top_k is not None and self.top_k < 0:
+            raise ConfigError(f"top_k must be at least 0, not {self.top_k}")
+        if self.min_p is not None and not 0 <= self.min_p <= 1:
+            raise ConfigError(f"min_p must be at least 0 and at most 1, not {self.min_p:g}")
+        for name in ("top_p", "typical_p"):
             value = getattr(self, name)
             if value is not None and not 0 < value <= 1:
                 raise ConfigError(f"{name} must be above 0 and at most 1, not {value:g}")
+        check_seed(self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -304,6 +312,9 @@ class WordRules:
                     raise ConfigError(f"{name} must name words or phrases, not {phrase!r}")
                 if not all(map(_plain_words, phrase.split("|") if name == "require" else [phrase])):
                     raise ConfigError(f"{name} holds an empty word; name words or phrases")
+        for phrase in (self.prefix, *self.require, *self.forbid, *self.bias):
+            if not is_text(phrase):
+                raise ConfigError(f"{phrase[:40]!r} holds bytes that are not UTF-8; write the words in UTF-8")
         for phrase, value in self.bias.items():
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= STRONGEST_RULE:
                 limit = f"{STRONGEST_RULE:g}"
@@ -317,6 +328,11 @@ class WordRules:
             for name, said in others.items():
                 if any(all(_says(choice, phrase) for choice in choices) for choices in said):
                     raise ConfigError(f"{phrase!r} is forbidden and stands in {name} too; take it out of one of them")
+
+
+def is_text(text: str) -> bool:
+    """Whether UTF-8 can write it: bytes of another encoding, as a command line passes them on, are no text."""
+    return not re.search("[\ud800-\udfff]", text)
 
 
 def _plain_words(phrase: str) -> str:
@@ -368,7 +384,12 @@ class GenerationConfig:
     calibration: Calibration = field(default_factory=Calibration)
 
     def __post_init__(self) -> None:
-        _at_least_one(self, "generation", "beams", "min_tokens", "max_tokens", "groups", "candidates")
+        _at_least_one(self, "generation", "beams", "max_tokens", "groups", "candidates")
+        for name in ("beams", "candidates"):
+            if getattr(self, name) > MOST_CAPTIONS:
+                raise ConfigError(f"generation.{name} must be at most {MOST_CAPTIONS}; lower it")
+        if self.min_tokens < 0:
+            raise ConfigError(f"generation.min_tokens must be at least 0, not {self.min_tokens}")
         if self.min_tokens > self.max_tokens:
             raise ConfigError(f"min_tokens {self.min_tokens} is more than max_tokens {self.max_tokens}; lower it")
         if self.sampling is not None and self.beams > 1:
@@ -407,10 +428,18 @@ def with_options(config: GenerationConfig, options: Mapping[str, Any]) -> Genera
     """``config`` with single settings changed, named as in it, its ``sampling`` or its ``rules``; None changes nothing.
 
     Asking for sampling turns beams off where these are not asked for too; beams, groups and words that must appear turn
-    sampling off. Where the number of beams is not asked for, there are as many as candidates, groups and words that
-    must appear need. Raises ``ConfigError`` for settings that contradict each other.
+    sampling off. So does a temperature of 0, at which only the likeliest word is ever drawn. One group has no
+    diversity, and without diversity there is one group; a single candidate is not reranked. Where the number of beams
+    is not asked for, there are as many as candidates, groups and words that must appear need. Raises ``ConfigError``
+    for settings that contradict each other.
     """
     given = {name: value for name, value in options.items() if value is not None}
+    if given.get("candidates") == 1:
+        given.setdefault("rerank", "score")
+    if given.get("groups") == 1:
+        given.setdefault("diversity", 0.0)
+    if given.get("diversity") == 0:
+        given.setdefault("groups", 1)
     parts: dict[str, dict[str, Any]] = {"": {}, "sampling": {}, "rules": {}}
     for name, value in given.items():
         for part, kind in (("", GenerationConfig), ("sampling", SamplingConfig), ("rules", WordRules)):
@@ -423,7 +452,9 @@ def with_options(config: GenerationConfig, options: Mapping[str, Any]) -> Genera
     changes = parts[""]
     rules = dataclasses.replace(changes.get("rules", config.rules), **parts["rules"])
     requiring = bool(rules.require) and ("rules" in changes or "require" in parts["rules"])
-    if parts["sampling"] or "sampling" in changes:
+    if parts["sampling"].get("temperature") == 0:
+        changes = {"beams": 1, "groups": 1, "diversity": 0.0} | changes | {"sampling": None}
+    elif parts["sampling"] or "sampling" in changes:
         sampling = changes.get("sampling") or config.sampling or SamplingConfig()
         changes["sampling"] = dataclasses.replace(sampling, **parts["sampling"])
         changes = {"beams": 1, "groups": 1, "diversity": 0.0} | changes
@@ -432,8 +463,14 @@ def with_options(config: GenerationConfig, options: Mapping[str, Any]) -> Genera
     if "beams" not in changes and changes.get("sampling", config.sampling) is None:
         groups, candidates = (changes.get(name, getattr(config, name)) for name in ("groups", "candidates"))
         beams = max(config.beams, candidates, REQUIRING_BEAMS if requiring else 1)
-        changes["beams"] = math.ceil(beams / groups) * groups if groups > 0 else beams
+        changes["beams"] = -(-beams // groups) * groups if groups > 0 else beams  # the next multiple
     return dataclasses.replace(config, **{**changes, "rules": rules})
+
+
+def check_seed(seed: int) -> None:
+    """Raise ``ConfigError`` for a seed that no generator takes."""
+    if seed not in SEEDS:
+        raise ConfigError("the seed has too many digits; choose a whole number of at most 18")
 
 
 def _at_least_one(config: object, table: str, *names: str) -> None:

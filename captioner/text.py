@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from captioner.config import TextConfig, Words
-from captioner.errors import CheckpointError
+from captioner.config import TextConfig, Words, is_text
+from captioner.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -49,7 +49,12 @@ class CaptionTokenizer:
         return int(self.model.get_vocab_size())
 
     def encode(self, caption: str) -> list[int]:
-        """Ids of the caption's text alone, without start and end."""
+        """Ids of the caption's text alone, without start and end.
+
+        Raises ``UsageError`` for what is no text: bytes that are not UTF-8, as a command line passes them on.
+        """
+        if not is_text(caption):
+            raise UsageError(f"{caption[:40]!r} holds bytes that are not UTF-8; write the words in UTF-8")
         return list(self.model.encode(tidy(caption, lowercase=self.config.lowercase), add_special_tokens=False).ids)
 
     def decode(self, ids: Sequence[int]) -> str:

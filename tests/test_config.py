@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
 import pytest
@@ -167,12 +167,22 @@ def test_rules_and_sampling_go_through_json() -> None:
         ({"rules": {"require": ["dog"]}, "beams": 4, "groups": 2, "diversity": 1}, "words that must appear need"),
         ({"beams": 2, "candidates": 2, "rerank": "consensus"}, "a consensus needs at least 3 candidates, not 2"),
         ({"rerank": "loudness"}, "rerank must be one of score, consensus, matching, not 'loudness'"),
-        ({"sampling": {"temperature": 0}}, "temperature must be above 0, not 0; beams 1 is the limit at 0"),
-        ({"sampling": {"temperature": float("nan")}}, "temperature must be above 0"),
-        ({"sampling": {"temperature": float("inf")}}, "temperature must be above 0"),
-        ({"sampling": {"top_k": 0}}, "top_k must be at least 1, not 0"),
+        ({"sampling": {"temperature": 0}}, "temperature must be a number above 0, not 0; without sampling, one beam"),
+        ({"sampling": {"temperature": float("nan")}}, "temperature must be a number above 0"),
+        ({"sampling": {"temperature": float("inf")}}, "temperature must be a number above 0"),
+        ({"sampling": {"top_k": -1}}, "top_k must be at least 0, not -1"),
+        ({"sampling": {"seed": int("9" * 70)}}, "the seed has too many digits; choose a whole number of at most 18"),
+        ({"sampling": {"seed": -int("9" * 70)}}, "the seed has too many digits"),
+        ({"sampling": {"seed": 10**5000}}, "the seed has too many digits"),
+        ({"beams": 10**400}, "generation.beams must be at most 100000; lower it"),
+        ({"candidates": 10**400, "sampling": {}}, "generation.candidates must be at most 100000; lower it"),
+        ({"min_tokens": -1}, "generation.min_tokens must be at least 0, not -1"),
+        ({"rules": {"prefix": "caf\udce9"}}, r"'caf\\udce9' holds bytes that are not UTF-8; write the words in UTF-8"),
+        ({"rules": {"forbid": ["\udcff"]}}, "holds bytes that are not UTF-8"),
+        ({"beams": 2, "rules": {"require": ["a|\udcff"]}}, "holds bytes that are not UTF-8"),
+        ({"rules": {"bias": {"\ud800": 1}}}, "holds bytes that are not UTF-8"),
         ({"sampling": {"top_p": 0}}, "top_p must be above 0 and at most 1, not 0"),
-        ({"sampling": {"min_p": 1.1}}, "min_p must be above 0 and at most 1, not 1.1"),
+        ({"sampling": {"min_p": 1.1}}, "min_p must be at least 0 and at most 1, not 1.1"),
         ({"sampling": {"typical_p": float("nan")}}, "typical_p must be above 0 and at most 1"),
         ({"rules": {"repetition_penalty": 0}}, "repetition_penalty must be above 0 and at most 1000, not 0"),
         ({"rules": {"repetition_penalty": float("inf")}}, "repetition_penalty must be"),
@@ -249,6 +259,25 @@ BEAMS = GenerationConfig(beams=5, length_penalty=1.0, rules=WordRules(no_repeat_
         (SAMPLING, {"require": "dog"}, {"sampling": None, "beams": 5}),
         (SAMPLING, {"groups": 2, "diversity": 1}, {"sampling": None, "beams": 2, "groups": 2}),
         (GenerationConfig(beams=4, groups=2, diversity=1.0), {"top_k": 5}, {"beams": 1, "groups": 1, "diversity": 0.0}),
+        # What a checkpoint asks for is switched off.
+        (BEAMS, {"no_repeat_ngram": 0}, {"rules": WordRules()}),
+        (GenerationConfig(refine=2, min_tokens=5), {"refine": 0, "min_tokens": 0}, {"refine": 0, "min_tokens": 0}),
+        (
+            GenerationConfig(sampling=SamplingConfig(top_k=50, min_p=0.1, top_p=0.9, typical_p=0.5)),
+            {"top_k": 0, "min_p": 0, "top_p": 1, "typical_p": 1},
+            {"sampling": SamplingConfig(top_k=0, min_p=0.0, top_p=1.0, typical_p=1.0)},
+        ),
+        (replace(SAMPLING, candidates=1), {"temperature": 0}, {"sampling": None, "beams": 1}),
+        (SAMPLING, {"temperature": 0.0, "top_p": 0.5, "candidates": 1}, {"sampling": None, "beams": 1}),
+        (SAMPLING, {"temperature": 0, "beams": 4}, {"sampling": None, "beams": 4}),
+        (BEAMS, {"temperature": 0}, {"sampling": None, "beams": 1}),
+        (GenerationConfig(beams=3, candidates=3, rerank="consensus"), {"candidates": 1}, {"rerank": "score"}),
+        (
+            GenerationConfig(beams=4, groups=2, diversity=1.0),
+            {"groups": 1},
+            {"groups": 1, "diversity": 0.0, "beams": 4},
+        ),
+        (GenerationConfig(beams=4, groups=2, diversity=1.0), {"diversity": 0}, {"groups": 1, "diversity": 0.0}),
     ],
 )
 def test_options(config: GenerationConfig, options: dict[str, Any], wanted: dict[str, Any]) -> None:
@@ -271,6 +300,8 @@ def test_options(config: GenerationConfig, options: dict[str, Any], wanted: dict
         ({"require": "dog", "top_k": 3}, "words that must appear need a beam search"),
         ({"groups": 2}, "diversity above 0 and groups above 1 belong together"),
         ({"groups": 0}, "generation.groups must be at least 1, not 0"),
+        ({"candidates": 10**400}, "generation.beams must be at most 100000"),
+        ({"groups": 10**400, "diversity": 1}, "generation.beams must be at most 100000"),
         ({"candidates": 0}, "generation.candidates must be at least 1, not 0"),
         ({"beams": "many"}, "beams must be a int, not 'many'"),
         ({"beams": 2.5}, "beams must be a int"),

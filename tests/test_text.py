@@ -7,7 +7,7 @@ import random
 import pytest
 
 from captioner.config import TextConfig
-from captioner.errors import CheckpointError, ConfigError
+from captioner.errors import CheckpointError, ConfigError, UsageError
 from captioner.text import CaptionTokenizer, tidy, train_tokenizer
 
 CAPTIONS = ["a dog runs on the beach", "two dogs play in the snow .", "A man, a plan"] * 5
@@ -43,6 +43,12 @@ def test_empty_captions(tokenizer: CaptionTokenizer) -> None:
     for nothing in ("", "   ", "\n\t", "."):
         assert tokenizer.encode(nothing) == []
     assert tokenizer.decode([]) == tokenizer.decode([2]) == tokenizer.decode([1, 2, 0, 0]) == ""
+
+
+@pytest.mark.parametrize("caption", ["caf\udce9", "\ud800"])
+def test_what_is_no_text_is_refused(caption: str, tokenizer: CaptionTokenizer) -> None:
+    with pytest.raises(UsageError, match="holds bytes that are not UTF-8"):
+        tokenizer.encode(caption)
 
 
 def test_the_vocabulary_holds_every_byte_and_learns_words(tokenizer: CaptionTokenizer) -> None:

@@ -13,12 +13,29 @@ if TYPE_CHECKING:
 
 def positive(text: str) -> int:
     """An argparse type: a whole number of at least 1."""
+    return _whole(text, least=1)
+
+
+def count(text: str) -> int:
+    """An argparse type: a whole number of at least 0, where 0 switches something off."""
+    return _whole(text, least=0)
+
+
+def whole(text: str) -> int:
+    """An argparse type: any whole number."""
+    return _whole(text)
+
+
+def _whole(text: str, *, least: int | None = None) -> int:
     try:
-        value = int(text)
+        value = int(text)  # refuses some thousand digits too
     except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
+        value = None
+    if value is None or (least is not None and value < least):
+        said = text if len(text) <= 40 else f"{text[:40]}..."
+        raise argparse.ArgumentTypeError(
+            f"{said} is not a whole number" + ("" if least is None else f" of at least {least}")
+        )
     return value
 
 
@@ -95,12 +112,12 @@ GENERATION: dict[str, dict[str, Any]] = {
         "help": "compete by their own score, by consensus of them all, or by how well they match the photo",
     },
     "refine": {
-        "type": positive,
+        "type": count,
         "metavar": "N",
-        "help": "rewrite where the model doubts, up to N rounds; keep the better",
+        "help": "rewrite where the model doubts, up to N rounds; keep the better; 0 is off",
     },
     "length_penalty": {"type": float, "metavar": "P", "help": "rank by log-probability / length ** P"},
-    "min_tokens": {"type": positive, "metavar": "N", "help": "tokens of a caption at least, its end counted"},
+    "min_tokens": {"type": count, "metavar": "N", "help": "tokens of a caption at least, its end counted; 0 is off"},
     "max_tokens": {"type": positive, "metavar": "N", "help": "tokens of a caption at most, its end counted"},
     "groups": {"type": positive, "metavar": "N", "help": "groups of beams that hold each other off by --diversity"},
     "diversity": {
@@ -111,13 +128,25 @@ GENERATION: dict[str, dict[str, Any]] = {
     "temperature": {
         "type": float,
         "metavar": "T",
-        "help": "draw words by chance; below 1 the likelier ones more often",
+        "help": "draw words by chance; below 1 the likelier ones more often; 0 takes the likeliest, greedily",
     },
-    "top_k": {"type": positive, "metavar": "K", "help": "draw from the K likeliest words"},
-    "top_p": {"type": float, "metavar": "P", "help": "draw from the likeliest words that make up the share P"},
-    "min_p": {"type": float, "metavar": "P", "help": "draw from words of at least P times the likeliest's probability"},
-    "typical_p": {"type": float, "metavar": "P", "help": "draw from the words of most usual surprise, of the share P"},
-    "seed": {"type": int, "metavar": "N", "help": "draw anew; draws depend on this and on the photo's pixels alone"},
+    "top_k": {"type": count, "metavar": "K", "help": "draw from the K likeliest words; 0 is off"},
+    "top_p": {
+        "type": float,
+        "metavar": "P",
+        "help": "draw from the likeliest words that make up the share P; 1 is off",
+    },
+    "min_p": {
+        "type": float,
+        "metavar": "P",
+        "help": "draw from words of at least P times the likeliest's probability; 0 is off",
+    },
+    "typical_p": {
+        "type": float,
+        "metavar": "P",
+        "help": "draw from the words of most usual surprise, of the share P; 1 is off",
+    },
+    "seed": {"type": whole, "metavar": "N", "help": "draw anew; draws depend on this and on the photo's pixels alone"},
     "prefix": {"metavar": "TEXT", "help": "every caption begins with TEXT"},
     "require": {
         "action": "append",
@@ -131,8 +160,12 @@ GENERATION: dict[str, dict[str, Any]] = {
         "metavar": "WORDS=B",
         "help": "add B to the log-probability of WORDS; repeatable",
     },
-    "repetition_penalty": {"type": float, "metavar": "F", "help": "log-probability of words said before, times F"},
-    "no_repeat_ngram": {"type": positive, "metavar": "N", "help": "no N tokens in a row twice"},
+    "repetition_penalty": {
+        "type": float,
+        "metavar": "F",
+        "help": "log-probability of words said before, times F; 1 is off",
+    },
+    "no_repeat_ngram": {"type": count, "metavar": "N", "help": "no N tokens in a row twice; 0 is off"},
     "language": {"metavar": "LANG", "help": "language of the captions, en or zh, where the model writes several"},
 }
 

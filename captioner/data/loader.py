@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -39,6 +40,7 @@ def load_pixels(
     """
     pool = ThreadPoolExecutor(max_workers=workers)
     waiting: deque[Future[Tensor | ImageError]] = deque()
+    ahead = min(ahead, sys.maxsize)  # islice counts no further
     source = iter(images)
 
     def begin(count: int) -> None:

@@ -42,9 +42,10 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        found = re.fullmatch(r"(\d+)/(\d+)", text.strip(), re.ASCII)
+        found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text.strip(), re.ASCII)
         if not found:
-            raise UsageError(f"{text} is no part of a run; write it as 1/8 to 8/8")
+            said = text if len(text) <= 40 else f"{text[:40]}..."
+            raise UsageError(f"{said} is no part of a run; write it as 1/8 to 8/8")
         return cls(number=int(found[1]), of=int(found[2]))
 
     def holds(self, key: str) -> bool:

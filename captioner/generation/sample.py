@@ -43,12 +43,12 @@ def likelier_part(log_probs: Tensor, config: SamplingConfig) -> Tensor:
     """
     best = log_probs.max(dim=-1, keepdim=True).values
     scores = _normal((log_probs - best.nan_to_num(neginf=0.0)) / max(config.temperature, COLDEST))
-    if config.top_k is not None and config.top_k < scores.shape[-1]:
+    if config.top_k and config.top_k < scores.shape[-1]:
         least = scores.topk(config.top_k, dim=-1).values[..., -1:]
         scores = _only(scores, scores >= least)
     if config.top_p is not None and config.top_p < 1:
         scores = _only(scores, _nucleus(scores, -scores, config.top_p))
-    if config.min_p is not None:
+    if config.min_p:
         scores = _only(scores, scores >= scores.max(dim=-1, keepdim=True).values + torch.tensor(config.min_p).log())
     if config.typical_p is not None and config.typical_p < 1:
         entropy = -(scores.exp() * scores.nan_to_num(neginf=0.0)).sum(dim=-1, keepdim=True)

@@ -86,8 +86,7 @@ def _drawing(values: Mapping[str, Any]) -> dict[str, Any]:
         if shaping:
             warnings.warn(f"{', '.join(shaping)} without do_sample=True changes nothing", stacklevel=5)
         return {}
-    found = {**_DRAWING, **shaping}
-    return {**found, "top_k": found["top_k"] or None}  # 0 is all words
+    return {**_DRAWING, **shaping}
 
 
 def _lengths(values: Mapping[str, Any], prompt: int) -> dict[str, Any]:

@@ -32,8 +32,8 @@ class Interval:
 class Difference:
     """Second less first, its interval, and ``p``: how often draws turn the order round.
 
-    ``p`` is two-sided: 2 (k + 1) / (draws + 1), at most 1, where k draws have the other one ahead or both level (Davison
-    and Hinkley 1997, chapter 4, on the ones). So it cannot be below 2 / (draws + 1).
+    ``p`` is two-sided: 2 (k + 1) / (draws + 1), at most 1, where k draws have the other one ahead or both level
+    (Davison and Hinkley 1997, chapter 4, on the ones). So it cannot be below 2 / (draws + 1).
     """
 
     value: float

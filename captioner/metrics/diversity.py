@@ -18,8 +18,8 @@ from captioner.metrics.ngrams import ORDERS, Ints, Ngrams
 class Diversity:
     """Figures of a set of captions, one per image; shares in percent.
 
-    ``distinct_captions``: different captions, per caption. ``distinct_1``, ``distinct_2``: different words per word, and
-    different pairs of words per pair (Li et al. 2016, arXiv 1510.03055, divide both by words). ``vocabulary``: the
+    ``distinct_captions``: different captions, per caption. ``distinct_1``, ``distinct_2``: different words per word,
+    and different pairs of words per pair (Li et al. 2016, arXiv 1510.03055, divide both by words). ``vocabulary``: the
     number of different words.
     ``length``: words per caption. ``repetitive``: captions that say a word twice in a row or two words in a row
     twice. ``empty``: captions without a word. ``self_bleu``: the mean BLEU-4 of a caption against all the others (Zhu

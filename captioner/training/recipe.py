@@ -20,6 +20,7 @@ from captioner.config import (
     PreprocessConfig,
     VisionConfig,
     Words,
+    check_seed,
     from_dict,
 )
 from captioner.errors import ConfigError
@@ -151,6 +152,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         self.decoder_config(1)
+        check_seed(self.seed)
         if not self.stages:
             raise ConfigError("a recipe needs at least one [[stages]] table")
         if self.captions_per_image < 1 or self.validation_images < 1 or self.workers < 0:

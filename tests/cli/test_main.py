@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -45,6 +47,11 @@ def here(toy: Path, learnt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ("finetune --data toy --model nope", "nope is no checkpoint directory"),
         ("finetune --data toy --model learnt --set decoder.width=64", "a fine-tuned model keeps what it is"),
         ("convert nope out", "nope"),
+        (f"caption photo.png --seed {'9' * 70}", "the seed has too many digits; choose a whole number of at most 18"),
+        (f"caption photo.png --count {'9' * 70}", "generation.beams must be at most 100000; lower it"),
+        (f"evaluate --data toy --beams {'9' * 70}", "generation.beams must be at most 100000; lower it"),
+        ("caption photo.png --prefix 'caf\udce9'", "holds bytes that are not UTF-8"),
+        ("explain photo.png --model learnt --caption 'caf\udce9'", "holds bytes that are not UTF-8"),
     ],
 )
 def test_a_mistake_is_one_sentence(here: Path, capsys: pytest.CaptureFixture[str], command: str, said: str) -> None:
@@ -67,6 +74,9 @@ def test_debug_shows_where(here: Path) -> None:
     ("command", "said"),
     [
         ("caption x --beams 0", "argument --beams: 0 is not a whole number of at least 1"),
+        ("caption x --refine=-1", "argument --refine: -1 is not a whole number of at least 0"),
+        ("caption x --seed 1e3", "argument --seed: 1e3 is not a whole number"),
+        (f"caption x --seed {'9' * 5000}", f"argument --seed: {'9' * 40}... is not a whole number"),
         ("caption x --batch-size many", "argument --batch-size: many is not a whole number of at least 1"),
         ("evaluate", "the following arguments are required: --data"),
         ("caption", "the following arguments are required: PATH"),
@@ -102,3 +112,17 @@ def test_arguments_come_from_the_shell_where_none_are_given(
     with pytest.raises(SystemExit):
         main()
     assert __version__ in capsys.readouterr().out
+
+
+def test_what_a_checkpoint_asks_for_is_switched_off(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = shutil.copytree(here / "learnt" / "best", here / "own")
+    changes = {"refine": 2, "min_tokens": 20, "rules": {"no_repeat_ngram": 1}, "sampling": {"temperature": 50.0}}
+    (own / "generation.json").write_text(json.dumps(changes))
+    command = ["caption", "photo.png", "--device", "cpu", "--model"]
+    assert main([*command, "learnt"]) == 0
+    plain = capsys.readouterr().out
+    off = shlex.split("--refine 0 --min-tokens 0 --no-repeat-ngram 0 --temperature 0")
+    assert main([*command, "own", *off]) == 0
+    assert capsys.readouterr().out == plain
+    assert main([*command, "own"]) == 0
+    assert capsys.readouterr().out != plain

@@ -100,5 +100,11 @@ def test_a_reader_that_leaves_does_not_wait_for_the_rest(monkeypatch: pytest.Mon
     assert len(opened) <= 3
 
 
+def test_all_images_at_once_may_be_asked_for(tmp_path: Path) -> None:
+    gone = [tmp_path / "gone.png"] * 3
+    assert len(list(load_pixels(gone, PIXELS, ahead=10**70))) == 3
+    assert len(list(load_pixels(gone, PIXELS, ahead=10**70, in_turns=True))) == 3
+
+
 def test_nothing_in_nothing_out() -> None:
     assert list(load_pixels([], PIXELS)) == []

@@ -91,7 +91,8 @@ def test_the_likelier_part_is_that_of_transformers(config: SamplingConfig) -> No
 def test_odd_settings() -> None:
     log_probs = rows(0)
     plain = likelier_part(log_probs, SamplingConfig())
-    for same in (SamplingConfig(top_k=99), SamplingConfig(top_p=1.0), SamplingConfig(typical_p=1.0)):
+    off = (SamplingConfig(top_k=0), SamplingConfig(min_p=0.0), SamplingConfig(top_p=1.0), SamplingConfig(typical_p=1.0))
+    for same in (SamplingConfig(top_k=99), *off):
         assert torch.equal(likelier_part(log_probs, same), plain)
     for cold in (1e-4, 1e-30, 1e-45, 1e-300):
         found = likelier_part(log_probs, SamplingConfig(temperature=cold))

@@ -45,7 +45,7 @@ def test_drawing(tokenizer: CaptionTokenizer) -> None:
     assert found.count == 3
     assert found.named == {"temperature": 1.0, "top_k": 50, "top_p": None, "min_p": None, "typical_p": None}
     found = translated({"do_sample": True, "top_k": 0, "top_p": 0.9, "temperature": 0.7}, tokenizer)
-    assert found.named == {"temperature": 0.7, "top_k": None, "top_p": 0.9, "min_p": None, "typical_p": None}
+    assert found.named == {"temperature": 0.7, "top_k": 0, "top_p": 0.9, "min_p": None, "typical_p": None}
     with pytest.warns(UserWarning, match="temperature, top_p without do_sample=True changes nothing"):
         assert translated({"temperature": 0.7, "top_p": 0.9}, tokenizer).named == {}
     with warnings.catch_warnings():

@@ -54,6 +54,7 @@ def test_settings_go_over_the_file_and_the_file_over_the_defaults(tmp_path: Path
         ('adapter={"method": "lora", "rank": 0}', "adapter.rank must be at least 1, not 0"),
         ("precision=int8", "precision must be one of auto, fp32, bf16, fp16, not 'int8'"),
         ("captions_per_image=0", "captions_per_image and validation_images must be at least 1, and workers at least 0"),
+        ("seed=" + "9" * 70, "the seed has too many digits; choose a whole number of at most 18"),
         ("stages=[]", "a recipe needs at least one [[stages]] table"),
         ("decoder.heads=5", "decoder.width 384 is not a multiple of decoder.heads 5"),
     ],
