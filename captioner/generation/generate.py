@@ -132,16 +132,28 @@ def caption_encoded(
     """As ``caption_pixels``, of images that are encoded already; draws depend on their ``pixels``."""
     with _fits(len(pixels)):
         memory = checkpoint.model.remember(encoded)
-        rules = compile_rules(config, checkpoint.tokenizer)
-        seeds = [content_seed(image, config.sampling.seed) for image in pixels] if config.sampling else None
-        decoder, tokenizer = checkpoint.model.decoder, checkpoint.tokenizer
-        found = search(decoder, memory, checkpoint.config.text, config, rules=rules, seeds=seeds)
-        if config.refine:
-            found = refine(decoder, memory, found, tokenizer, config, rules=rules)
-        if config.rerank == "matching":
-            judged = match_captions(checkpoint.model, memory, [[h.tokens for h in of_image] for of_image in found])
-            return [ordered(*pair) for pair in zip(found, judged, strict=True)], memory
-        return [rerank(candidates, config, tokenizer) for candidates in found], memory
+        return caption_memory(checkpoint, memory, pixels, config), memory
+
+
+@torch.inference_mode()
+def caption_memory(
+    checkpoint: Checkpoint, memory: ImageMemory, seeing: Iterable[Tensor], config: GenerationConfig
+) -> list[list[Hypothesis]]:
+    """The captions of B images in ``memory``, best first: found under the rules, refined and reranked.
+
+    Where ``config`` draws, the draws of an image depend on its tensor in ``seeing``. An image of which no caption keeps
+    the rules has none.
+    """
+    rules = compile_rules(config, checkpoint.tokenizer)
+    seeds = [content_seed(image, config.sampling.seed) for image in seeing] if config.sampling else None
+    decoder, tokenizer = checkpoint.model.decoder, checkpoint.tokenizer
+    found = search(decoder, memory, checkpoint.config.text, config, rules=rules, seeds=seeds)
+    if config.refine:
+        found = refine(decoder, memory, found, tokenizer, config, rules=rules)
+    if config.rerank == "matching":
+        judged = match_captions(checkpoint.model, memory, [[h.tokens for h in of_image] for of_image in found])
+        return [ordered(*pair) for pair in zip(found, judged, strict=True)]
+    return [rerank(candidates, config, tokenizer) for candidates in found]
 
 
 def stream_tokens(checkpoint: Checkpoint, image: ImageSource, config: GenerationConfig) -> Iterator[int]:

@@ -73,13 +73,19 @@ def one_by_one(
         yield int(writing.tokens[0, 0, -1])
 
 
+def room(context: int, config: GenerationConfig, rules: Rules) -> int:
+    """How many tokens a caption may take on behind its prefix. Raises ``UsageError`` where there is room for none."""
+    steps = min(config.max_tokens, context - 1) - len(rules.prefix)
+    if steps < 1:
+        raise UsageError(f"the prefix fills the decoder's {context} places; shorten it")
+    return steps
+
+
 def _begin(
     decoder: Decoder, memory: ImageMemory, text: TextConfig, config: GenerationConfig, rules: Rules, captions: int
 ) -> tuple[Writing, int]:
     """Captions under way, and how many tokens each may take on."""
-    steps = min(config.max_tokens, decoder.config.context - 1) - len(rules.prefix)
-    if steps < 1:
-        raise UsageError(f"the prefix fills the decoder's {decoder.config.context} places; shorten it")
+    steps = room(decoder.config.context, config, rules)
     begin: Callable[..., Writing] = partial(Writing, captions=captions)
     if decoder.draft is not None and memory.images == 1 and config.sampling is None:
         if captions == 1:

@@ -10,6 +10,7 @@ from pathlib import Path
 from captioner.checkpoint import Checkpoint, merged
 from captioner.config import to_dict
 from captioner.errors import ConfigError, TrainingError, UsageError
+from captioner.generation.generate import check_learnt
 from captioner.training.recipe import Recipe
 from captioner.training.setup import new_captioner
 from captioner.training.state import STATE
@@ -42,6 +43,7 @@ def train(
         recipe = _as_started(recipe, start)
     checkpoint = start or new_captioner(recipe, data)
     equipped = [TASKS[stage.task].equip(recipe, stage, data, checkpoint) for stage in recipe.stages]
+    check_learnt(checkpoint, recipe.generation)
     if recipe.adapter is not None:
         recipe, checkpoint = with_adapter(recipe, checkpoint, recipe.adapter)
     report(

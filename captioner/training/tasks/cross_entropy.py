@@ -10,23 +10,33 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from captioner.generation.search import search
+from captioner.checkpoint import Checkpoint
+from captioner.generation.generate import caption_memory
+from captioner.generation.rules import compile_rules
+from captioner.generation.search import room
 from captioner.metrics.bleu import bleu
 from captioner.metrics.cider import cider_d
 from captioner.metrics.words import splitter
 from captioner.models.captioner import Captioner
 from captioner.models.decoder import Decoder, ImageMemory
 from captioner.models.vision import EncodedImage, Features
+from captioner.text import CaptionTokenizer
 from captioner.training.batches import Batch, CaptionItems, Vary, Views, batches
 from captioner.training.features import FeatureStore
 from captioner.training.ranks import gathered, in_turn, my_part, total_of
-from captioner.training.tasks.base import Task, plain_nll, weighted_cross_entropy
+from captioner.training.recipe import Recipe, Stage
+from captioner.training.tasks.base import Data, Task, plain_nll, weighted_cross_entropy
 
 
 class CrossEntropy(Task):
     """Label-smoothed cross-entropy on all captions of an image under one encoding (Vinyals et al. 2015, eq. 1)."""
 
     vary: Vary | None = None
+
+    def __init__(self, recipe: Recipe, stage: Stage, data: Data, tokenizer: CaptionTokenizer) -> None:
+        super().__init__(recipe, stage, data, tokenizer)
+        # Rules that validation could not search by are refused before the run begins.
+        room(recipe.decoder_config(1).context, recipe.generation, compile_rules(recipe.generation, tokenizer))
 
     def items(self, store: FeatureStore | None) -> CaptionItems:
         views: Views = "augmented" if self.stage.augment else "mirrored"
@@ -54,6 +64,12 @@ class CrossEntropy(Task):
 
     @torch.inference_mode()
     def validate(self, model: Captioner, store: FeatureStore | None, device: torch.device) -> dict[str, float]:
+        """Captions are written as the checkpoint will write them: by the rules, refinement and reranking of the recipe.
+
+        An image of which no caption keeps the rules counts as one with an empty caption.
+        """
+        tokenizer = CaptionTokenizer(self.tokenizer.model, model.config.text)  # with what a stage has taught it
+        checkpoint = Checkpoint(model, tokenizer, self.recipe.generation)
         samples = self.data.validation
         items = self.captions(samples, store, views="plain")
         mine = my_part(range(len(items)))
@@ -71,8 +87,9 @@ class CrossEntropy(Task):
                 total, count = judged.get(name, (0.0, 0.0))
                 judged[name] = total + nll, count + tokens
             self.look(model, encoded, memory, batch)
-            found = search(model.decoder, memory, self.tokenizer.config, self.recipe.generation)
-            said += [split(self.tokenizer.decode(best[0].tokens)) for best in found]
+            seeing = image.values if isinstance(image, Features) else image
+            found = caption_memory(checkpoint, memory, seeing, self.recipe.generation)
+            said += [split(tokenizer.decode(best[0].tokens)) if best else [] for best in found]
         said = in_turn(gathered(said))
         judged = total_of(gathered(judged))
         references = [
