@@ -66,10 +66,10 @@ class Judgement:
     """What captions of ``samples`` are worth.
 
     ``floor``: one caption said of every image, the best by BLEU-4 of the twenty that were said most often.
-    ``shuffled``: each image judged by the caption of another one. ``human``: one caption against the others of its
-    image, over every choice of the one (in METEOR the first alone); ``model_like_human``: the captions against the same
-    references as these; both None where an image has a single reference. ``missing``: metrics that could not be
-    computed, and what they need.
+    ``shuffled``: each image judged by the caption of the next one, a single image by its own. ``human``: one reference
+    against the others of its image, the mean over every choice of the one that all images have, such as the first (in
+    METEOR the first alone); ``model_like_human``: the captions against the same references as these; both None where an
+    image has a single reference. ``missing``: metrics that could not be computed, and what they need.
     ``length_ratio``: words said per word of the closest references. ``of_captions``: means over the captions that have
     intervals too. ``fingerprint`` is of the images' names and captions.
     """
@@ -227,7 +227,7 @@ class _Corpus:
         return References(table=self.table, image=image[kept], reference=reference[kept])
 
     def people(self) -> list[dict[str, Statistic]]:
-        """One reference against the others, and the captions against the same others, over every choice of the one."""
+        """One reference against the others, and the captions against the same others, over choices that all have."""
         human: dict[str, list[Statistic]] = {}
         model: dict[str, list[Statistic]] = {}
         for fold in range(min(map(len, self.groups))):
@@ -282,7 +282,10 @@ def _firsts(captions: Sequence[Caption]) -> list[int]:
 
 
 def fingerprint(samples: Sequence[Sample]) -> str:
-    """Twelve hex digits that change when an image's name or a caption does, whatever the order of the images."""
+    """Twelve hex digits that change when an image's name or a caption does, whatever the order of the images.
+
+    Of data too large for memory (``Samples``) they change with the order too.
+    """
     if isinstance(samples, Samples):  # too many to sort: these know their own, in their order
         return samples.fingerprint[:12]
     lines = sorted(repr((sample.name, sample.captions)) for sample in samples)

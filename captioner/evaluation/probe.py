@@ -42,7 +42,7 @@ FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 
 @dataclass(frozen=True, kw_only=True)
 class Steadiness:
-    """What a change of the photo does to captions. Shares and CIDEr-D from 0 to 100.
+    """What a change of the photo does to captions. Shares from 0 to 100; CIDEr-D may pass it.
 
     ``changed``: captions that are no longer the same. ``content``: captions that name other things, that is, whose
     words other than function words differ as a set. ``lost``: content words that are gone. ``cider_d`` of the changed

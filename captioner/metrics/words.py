@@ -59,7 +59,7 @@ def characters(text: str) -> list[str]:
 
 
 def unspaced(captions: Iterable[str]) -> bool:
-    """Whether a tenth or more of these captions are written without blanks between words."""
+    """Whether a tenth or more of these captions hold letters of a script that writes no blanks between words."""
     flags = [bool(_PARTS.search(caption)) for caption in captions]
     return 10 * sum(flags) >= len(flags) > 0
 

@@ -36,6 +36,13 @@ def test_a_known_line_is_found_and_repairs_the_error(slope: float, offset: float
         assert calibration_error(p, y) > 5
 
 
+def test_forecasts_that_say_nothing_are_no_trouble() -> None:
+    """By hand: one of fifty is right whatever is forecast, so the line is level. A plain Newton step jumps over it."""
+    found = fit_calibration([0.001] * 50 + [0.999] * 50, ([True] + [False] * 49) * 2)
+    assert found.slope == pytest.approx(0, abs=1e-6)
+    assert found.offset == pytest.approx(np.log(1 / 49), abs=1e-6)
+
+
 def test_certain_forecasts_are_no_trouble() -> None:
     found = fit_calibration([1.0, 1.0, 0.0, 0.5], [True, False, False, True])
     assert np.isfinite([found.slope, found.offset]).all()

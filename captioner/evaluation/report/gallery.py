@@ -13,7 +13,7 @@ from captioner.errors import ImageError
 from captioner.evaluation.evaluate import Evaluation
 from captioner.metrics.diversity import repeats
 
-MOST = 1000  # images in a page: about 8 MB
+MOST = 1000  # images in a page: about 9 MB
 SIDE = 176  # pixels of a thumbnail's longer side
 
 Picture = tuple[str, int, int]  # a data URI, width and height in pixels
@@ -26,7 +26,7 @@ def chosen(found: Evaluation, most: int = MOST) -> list[int]:
         return list(range(images))
     scores = found.model.per_image
     sure = found.of_model.confidences if found.of_model else scores
-    lengths = [len(caption) for caption in found.captions]
+    lengths = found.judgement.of_captions.metrics["length"].per_image.tolist()  # in words, as the page sorts them
     orders: list[Sequence[int]] = [
         sorted(range(images), key=lambda n: scores[n]),
         sorted(range(images), key=lambda n: -scores[n]),

@@ -128,7 +128,8 @@ def test_words_missed_and_said_in_vain() -> None:
 
 
 def test_a_large_set_shows_its_ends(samples: list[Sample]) -> None:
-    said = [*(sample.captions[0] for sample in samples), "the longest caption of all that are here", *["a dog"] * 20]
+    longest = "a b c d e f g h i j"  # in words, as the page sorts them, and not in letters
+    said = [*(sample.captions[0] for sample in samples), longest, *["a dog", "an extraordinarily longhaired dog"] * 10]
     many = [replace(samples[n % 4], name=str(n)) for n in range(len(said))]
     found = judge_captions(said, many)
     assert chosen(found) == list(range(25))
