@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import re
 import socket
@@ -98,7 +99,7 @@ def caption_dataset(
     ray = _ray()
     directory = find(model)
     with_options(GenerationConfig(max_tokens=1 << 30), options)
-    if batch_size < 1 or cpus <= 0:
+    if batch_size < 1 or not 0 < cpus < math.inf:
         raise UsageError("a worker needs at least one image at once, and more than 0 cores")
     have: Mapping[str, float] = ray.cluster_resources()
     if gpus is None:

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from captioner.training.recipe import Recipe
 
 
+MOST_FRAMES = 1_000_000  # of a video: nine hours of it, each frame
+
+
 def positive(text: str) -> int:
     """An argparse type: a whole number of at least 1."""
     return _whole(text, least=1)
@@ -67,7 +70,12 @@ def add_frames(parser: argparse.ArgumentParser) -> None:
 
 
 def _frames(text: str) -> int | str:
-    return text if text == "scenes" else positive(text)
+    if text == "scenes":
+        return text
+    value = positive(text)
+    if value > MOST_FRAMES:
+        raise argparse.ArgumentTypeError(f"a video gives at most {MOST_FRAMES} frames; ask for fewer")
+    return value
 
 
 def add_generation(parser: argparse.ArgumentParser) -> None:

@@ -6,6 +6,7 @@ blue of a small picture differ in more than ``CUT`` of their mass. They see a cu
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from functools import partial
@@ -113,7 +114,7 @@ def _colours(frame: Any) -> NDArray[np.float32]:
 
 
 def _spread(container: Any, stream: Any, count: int) -> Iterator[tuple[float, Image.Image]]:
-    """(Seconds, frame) in the middle of each of ``count`` equal parts."""
+    """(Seconds, frame) in the middle of each of ``count`` equal parts; a frame that several parts share comes once."""
     if stream.duration is not None:
         length = float(stream.duration * stream.time_base)
     elif container.duration is not None:
@@ -121,8 +122,8 @@ def _spread(container: Any, stream: Any, count: int) -> Iterator[tuple[float, Im
     else:
         raise Refused("its length is not written in it; take its scenes instead")
     begin = float((stream.start_time or 0) * stream.time_base)
-    before = None
-    for part in range(count):
+    part, before = 0, None
+    while part < count:
         wanted = begin + (part + 0.5) * length / count
         container.seek(int(wanted / stream.time_base), stream=stream)
         found = None
@@ -134,6 +135,10 @@ def _spread(container: Any, stream: Any, count: int) -> Iterator[tuple[float, Im
         if found is not None and found.time != before:
             before = found.time
             yield found.time, _image(found, stream)
+        if found is None or found.time < wanted - 1e-3:  # the last frame: no later part has another one
+            break
+        # Parts shorter than a frame are passed over: there may be many more of them than frames.
+        part = max(part + 1, math.floor((found.time + 1e-3 - begin) * count / length + 0.5))
 
 
 def _image(frame: Any, stream: Any) -> Image.Image:

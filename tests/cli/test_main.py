@@ -75,6 +75,7 @@ def test_debug_shows_where(here: Path) -> None:
     [
         ("caption x --beams 0", "argument --beams: 0 is not a whole number of at least 1"),
         ("caption x --refine=-1", "argument --refine: -1 is not a whole number of at least 0"),
+        (f"caption x --frames {'9' * 70}", "argument --frames: a video gives at most 1000000 frames; ask for fewer"),
         ("caption x --seed 1e3", "argument --seed: 1e3 is not a whole number"),
         (f"caption x --seed {'9' * 5000}", f"argument --seed: {'9' * 40}... is not a whole number"),
         ("caption x --batch-size many", "argument --batch-size: many is not a whole number of at least 1"),

@@ -75,6 +75,8 @@ def test_frames_at_even_distances(tmp_path: Path) -> None:
     assert told(path, 1) == ["#t=5.5 blue"]
     assert told(path, 4) == ["#t=1.4 red", "#t=4.2 green", "#t=6.9 blue", "#t=9.7 red"]
     assert len({line.split()[0] for line in told(path, 200)}) == len(told(path, 200)) <= 110
+    every = told(path, 10**9)  # more than it has
+    assert len({line.split()[0] for line in every}) == len(every) == 110
 
 
 def test_flicker_is_no_scene(tmp_path: Path) -> None:
