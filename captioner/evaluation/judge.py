@@ -48,7 +48,8 @@ class Scores:
     def bleu(self) -> BleuScore:
         """BLEU-1 to 4, those of ``values``, with its precisions and lengths."""
         found = bleu_score(self.metrics["bleu4"].values.sum(axis=0))
-        return replace(found, **{name: self.values[name] for name in ("bleu1", "bleu2", "bleu3", "bleu4")})
+        bleu1, bleu2, bleu3, bleu4 = (self.values[f"bleu{n}"] for n in (1, 2, 3, 4))
+        return replace(found, bleu1=bleu1, bleu2=bleu2, bleu3=bleu3, bleu4=bleu4)
 
     @property
     def cider_d(self) -> float:
