@@ -48,8 +48,10 @@ def write_card(config: CaptionerConfig, training: Mapping[str, Any], *, adapter:
             f"| trained on | {training['images']} images, {training.get('text_lines', 0)} lines of text; "
             f"{training.get('held_out_images', 0)} images held out to choose |"
         )
-    for name, value in (training.get("held_out") or {}).items():
-        lines.append(f"| held out: {name.replace('_', ' ')} | {value:.2f} |")
+    held_out = training.get("held_out")
+    for name, value in held_out.items() if isinstance(held_out, Mapping) else ():
+        if isinstance(value, (int, float)):
+            lines.append(f"| held out: {name.replace('_', ' ')} | {value:.2f} |")
     lines += [
         "",
         "It describes what its training photos showed, in their words; of other subjects it says what looks most like",

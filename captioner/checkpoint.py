@@ -26,11 +26,21 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from captioner.card import write_card
 from captioner.config import AdapterConfig, CaptionerConfig, GenerationConfig, from_dict, to_dict
 from captioner.errors import CheckpointError, ConfigError
-from captioner.files import SHIPPED_NAME, WEIGHTS, find, fingerprint, read_json, read_text, read_weights
+from captioner.files import (
+    SHIPPED_NAME,
+    WEIGHTS,
+    find,
+    find_base,
+    fingerprint,
+    read_json,
+    read_shapes,
+    read_text,
+    read_weights,
+)
 from captioner.text import CaptionTokenizer
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from captioner.models.captioner import Captioner
 
@@ -126,9 +136,8 @@ def load(source: str | os.PathLike[str] | None = None, *, device: str = "cpu") -
 
     Raises ``CheckpointError`` when it is missing, incomplete, of another format, or its weights are damaged.
     """
-    from captioner.models.captioner import Captioner
-
     directory = find(source)
+    fetched = source is not None and not Path(source).is_dir()
     config_values = read_json(directory / "config.json")
     found = config_values.pop("format", None)
     if found != FORMAT:
@@ -139,19 +148,20 @@ def load(source: str | os.PathLike[str] | None = None, *, device: str = "cpu") -
     adapter_values = {key: config_values.pop(key) for key in ("adapter", "base") if key in config_values}
     config = _checked(CaptionerConfig, config_values, directory / "config.json")
     generation = _checked(GenerationConfig, read_json(directory / "generation.json"), directory / "generation.json")
-    tokenizer = CaptionTokenizer.from_json(read_text(directory / "tokenizer.json"), config.text)
+    tokenizer = CaptionTokenizer.from_json(
+        read_text(directory / "tokenizer.json"), config.text, ids=config.decoder.vocab_size
+    )
     base: Base | None = None
     if adapter_values:
         adapter = _checked(AdapterConfig, adapter_values.get("adapter", {}), directory / "config.json")
         base = _checked(Base, adapter_values.get("base", {}), directory / "config.json")
-        model = _with_adapter(config, adapter, base, directory)
+        model = _with_adapter(config, adapter, base, directory, fetched=fetched)
     else:
-        model = Captioner(config)
-        load_weights(model, read_weights(directory / WEIGHTS), directory / WEIGHTS)
+        model = _built(config, directory / WEIGHTS, ours=source is None)
     model = model.to(device).eval()
     training = read_json(directory / "training.json") if (directory / "training.json").exists() else {}
     card = read_text(directory / "README.md") if (directory / "README.md").exists() else ""
-    name = SHIPPED_NAME if source is None else str(directory.resolve()) if Path(source).is_dir() else os.fspath(source)
+    name = SHIPPED_NAME if source is None else os.fspath(source) if fetched else str(directory.resolve())
     return Checkpoint(model, tokenizer, generation, training, card, name, base)
 
 
@@ -167,7 +177,7 @@ def base_of(checkpoint: Checkpoint) -> Base:
         )
     if not checkpoint.source:
         raise CheckpointError("an adapter needs a base that lies in a directory; save the captioner and load it again")
-    return Base(source=checkpoint.source, fingerprint=fingerprint(_locate(checkpoint.source) / WEIGHTS))
+    return Base(source=checkpoint.source, fingerprint=fingerprint(find_base(checkpoint.source) / WEIGHTS))
 
 
 def merged(checkpoint: Checkpoint) -> Checkpoint:
@@ -181,13 +191,29 @@ def merged(checkpoint: Checkpoint) -> Checkpoint:
     return replace(checkpoint, model=model, card="", source="", base=None)
 
 
-def _with_adapter(config: CaptionerConfig, adapter: AdapterConfig, base: Base, directory: Path) -> Captioner:
-    """The model of ``base``, which must be the one that the adapter in ``directory`` was trained on, with it on top."""
-    from captioner.models import adapters
+def _built(config: CaptionerConfig, path: Path, *, ours: bool = False) -> Captioner:
+    """The model of ``config`` with the weights in the file ``path``, whose sizes must agree before it is built."""
     from captioner.models.captioner import Captioner
+    from captioner.models.fit import check_sizes, load_weights
 
     try:
-        path = _locate(base.source) / WEIGHTS
+        if not ours:  # the check takes a fifth of a second
+            check_sizes(config, read_shapes(path), path)
+        model = Captioner(config)
+    except ConfigError as error:
+        raise CheckpointError(f"{path.parent / 'config.json'} describes no model that can be built: {error}") from error
+    load_weights(model, read_weights(path), path)
+    return model
+
+
+def _with_adapter(
+    config: CaptionerConfig, adapter: AdapterConfig, base: Base, directory: Path, *, fetched: bool
+) -> Captioner:
+    """The model of ``base``, which must be the one that the adapter in ``directory`` was trained on, with it on top."""
+    from captioner.models import adapters
+
+    try:
+        path = find_base(base.source, fetched=fetched) / WEIGHTS
         found = fingerprint(path)
     except CheckpointError as error:
         raise CheckpointError(
@@ -201,10 +227,10 @@ def _with_adapter(config: CaptionerConfig, adapter: AdapterConfig, base: Base, d
         )
     if adapter.method == "prefix":
         config = replace(config, decoder=replace(config.decoder, prefix=0))
-    model = Captioner(config)
-    load_weights(model, read_weights(path), path)
-    adapters.insert(model, adapter)
+    model = _built(config, path)
     place = directory / ADAPTER_WEIGHTS[adapter.method]
+    adapters.check_sizes(adapter, read_shapes(place), place)
+    adapters.insert(model, adapter)
     adapters.fill(model, read_weights(place), place)
     return model
 
@@ -242,27 +268,6 @@ def _card(checkpoint: Checkpoint) -> str:
     adapter, base = checkpoint.model.adapter, checkpoint.base
     on = f"{adapter.method} on top of `{base.source}`, which it needs" if adapter and base else ""
     return write_card(checkpoint.config, checkpoint.training, adapter=on)
-
-
-def _locate(source: str) -> Path:
-    """The directory of a checkpoint by its name in ``Base``."""
-    return find(None if source == SHIPPED_NAME else source)
-
-
-def load_weights(model: nn.Module, weights: Mapping[str, Any], where: object) -> None:
-    """Fill the model strictly; the tied ``lm_head`` may be absent. Raises ``CheckpointError`` naming what differs."""
-    tied = {"decoder.lm_head.weight", "lm_head.weight"}  # in a captioner, in a decoder alone
-    wanted = {name: value for name, value in model.state_dict().items() if name not in tied}
-    missing = sorted(wanted.keys() - weights.keys())
-    unknown = sorted(weights.keys() - wanted.keys() - tied)
-    shapes = sorted(n for n in wanted.keys() & weights.keys() if wanted[n].shape != weights[n].shape)
-    for problem, names in (("lacks", missing), ("has an unknown", unknown), ("has another shape of", shapes)):
-        if names:
-            raise CheckpointError(
-                f"{where} does not fit its config.json: it {problem} {names[0]} (and {len(names) - 1} more); "
-                "take both files from the same checkpoint"
-            )
-    model.load_state_dict(dict(weights), strict=False)
 
 
 def _checked(kind: type[T], values: Mapping[str, Any], path: Path) -> T:

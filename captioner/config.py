@@ -9,13 +9,14 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
+import sys
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-from captioner.errors import ConfigError
+from captioner.errors import ConfigError, quoted
 
 Aspect = Literal["squash", "crop", "pad"]
 Words = Literal["ptb", "characters", "jieba"]
@@ -23,8 +24,11 @@ T = TypeVar("T")
 REQUIRING_BEAMS = 5  # the width of a search for words that must appear, where none is asked for
 STEEPEST_LENGTH_PENALTY = 100.0  # beyond it lengths to its power leave the range of numbers
 STRONGEST_RULE = 1000.0  # beyond it sums of log-probabilities do
-MOST_CAPTIONS = 100_000  # beams or draws of an image; more fit no memory
+MOST_CAPTIONS = 10_000  # beams or draws of an image; more fit no memory
 SEEDS = range(-(2**63), 2**63)  # what torch's generators take
+LARGEST_INPUT = 2048  # pixels of a side that a backbone is given
+MOST_WEIGHTS = 10**11  # of a decoder: beyond it a size is a slip
+LARGEST_COUNT = 10**9  # of words or units where more of them would change nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +47,8 @@ class PreprocessConfig:
 
     def __post_init__(self) -> None:
         _at_least_one(self, "preprocess", "size")
+        if self.size > LARGEST_INPUT:
+            raise ConfigError(f"preprocess.size must be at most {LARGEST_INPUT} pixels, not {self.size}")
         if min(self.std) <= 0:
             raise ConfigError(f"preprocess.std must be above 0, not {self.std}")
 
@@ -119,6 +125,14 @@ class DecoderConfig:
             raise ConfigError(f"decoder.dropout must be at least 0 and below 1, not {self.dropout}")
         if self.width % self.heads:
             raise ConfigError(f"decoder.width {self.width} is not a multiple of decoder.heads {self.heads}")
+        if self.local_words > LARGEST_COUNT:
+            raise ConfigError(f"decoder.local_words must be at most {LARGEST_COUNT}, not {quoted(self.local_words)}")
+        weights = self.width * (self.vocab_size + self.context + self.layers * (8 * self.width + self.prefix))
+        if weights + 2 * self.layers * self.width * (self.mlp_width or 0) > MOST_WEIGHTS:
+            raise ConfigError(
+                f"a decoder of vocab_size {self.vocab_size}, context {self.context}, width {self.width} and "
+                f"{self.layers} layers has more than {MOST_WEIGHTS:.0e} weights; lower one of them"
+            )
         for name in ("self_pattern", "cross_pattern"):
             pattern = getattr(self, name)
             if not pattern or set(pattern) - set("GLM"):
@@ -222,6 +236,15 @@ class CaptionerConfig:
             0 <= token < vocabulary for tokens in self.labels.tokens for token in tokens
         ):
             raise ConfigError(f"labels.tokens must lie in the vocabulary of {vocabulary} tokens")
+        if self.labels is not None and max(map(len, self.labels.tokens)) > self.decoder.context:
+            raise ConfigError(f"labels.tokens must name each word with at most {self.decoder.context} tokens")
+        starts = {f"languages.{name}": token for name, token in self.text.languages.items()}
+        ids = {name: getattr(self.text, name) for name in ("bos_id", "eos_id", "pad_id", "gap_id")}
+        for name, token in (ids | starts).items():
+            if token is not None and not 0 <= token < vocabulary:
+                raise ConfigError(
+                    f"text.{name} must be the id of one of the {vocabulary} tokens, 0 to {vocabulary - 1}, not {token}"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,6 +265,8 @@ class AdapterConfig:
 
     def __post_init__(self) -> None:
         _at_least_one(self, "adapter", "rank", "alpha", "length")
+        if self.alpha > LARGEST_COUNT:
+            raise ConfigError(f"adapter.alpha must be at most {LARGEST_COUNT}, not {quoted(self.alpha)}")
         if not self.targets or not all(self.targets):
             raise ConfigError("adapter.targets must name linear layers of the decoder, such as q_proj")
 
@@ -385,7 +410,7 @@ class GenerationConfig:
 
     def __post_init__(self) -> None:
         _at_least_one(self, "generation", "beams", "max_tokens", "groups", "candidates")
-        for name in ("beams", "candidates"):
+        for name in ("beams", "candidates", "refine"):
             if getattr(self, name) > MOST_CAPTIONS:
                 raise ConfigError(f"generation.{name} must be at most {MOST_CAPTIONS}; lower it")
         if self.min_tokens < 0:
@@ -501,19 +526,25 @@ def from_dict(kind: type[T], values: Mapping[str, Any], *, where: str = "") -> T
     known one), a missing one, or a value of the wrong type.
     """
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{where.rstrip('.') or kind.__name__} must be a table of settings, not {values!r}")
+        raise ConfigError(f"{where.rstrip('.') or kind.__name__} must be a table of settings, not {quoted(values)}")
     fields = {f.name: f for f in dataclasses.fields(typing.cast(Any, kind))}
     hints = typing.get_type_hints(kind)
     for key in values:
         if key not in fields:
-            near = difflib.get_close_matches(str(key), fields, n=1, cutoff=0)
+            near = difflib.get_close_matches(str(key)[:80], fields, n=1, cutoff=0)
             remedy = f"did you mean {where}{near[0]}?" if near else "there are none here"
-            raise ConfigError(f"unknown setting {where}{key}; {remedy}")
+            raise ConfigError(f"unknown setting {where}{quoted(str(key))[1:-1]}; {remedy}")
     for name, spec in fields.items():
         required = spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING
         if required and name not in values:
             raise ConfigError(f"setting {where}{name} is missing")
-    return kind(**{key: _convert(hints[key], value, f"{where}{key}") for key, value in values.items()})
+    made = kind(**{key: _convert(hints[key], value, f"{where}{key}") for key, value in values.items()})
+    for name in fields:  # JSON and TOML know infinity and NaN
+        value = getattr(made, name)
+        numbers = value if isinstance(value, tuple) else (value,)
+        if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
+            raise ConfigError(f"{where}{name} must be of finite numbers, not {quoted(value)}")
+    return made
 
 
 def _convert(hint: Any, value: Any, name: str) -> Any:
@@ -524,11 +555,11 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
         return _convert(next(a for a in args if a is not type(None)), value, name)
     if origin is Literal:
         if value not in args:
-            raise ConfigError(f"{name} must be one of {', '.join(map(str, args))}, not {value!r}")
+            raise ConfigError(f"{name} must be one of {', '.join(map(str, args))}, not {quoted(value)}")
         return value
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
-            raise ConfigError(f"{name} must be a list, not {value!r}")
+            raise ConfigError(f"{name} must be a list, not {quoted(value)}")
         inner = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)
         if len(inner) != len(value):
             raise ConfigError(f"{name} must have {len(inner)} values, not {len(value)}")
@@ -543,10 +574,10 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
         return value
     if origin is not None and issubclass(origin, Mapping):
         if not isinstance(value, Mapping):
-            raise ConfigError(f"{name} must be a table of settings, not {value!r}")
+            raise ConfigError(f"{name} must be a table of settings, not {quoted(value)}")
         return dict(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return float(value) if abs(value) <= sys.float_info.max else math.inf
     if isinstance(hint, type) and (not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool)):
-        raise ConfigError(f"{name} must be a {hint.__name__}, not {value!r}")
+        raise ConfigError(f"{name} must be a {hint.__name__}, not {quoted(value)}")
     return value

@@ -1,4 +1,4 @@
-"""Every error that a user can cause, and how a sentence of ours quotes an error that is not.
+"""Every error that a user can cause, and how a sentence of ours quotes an error that is not, or a value.
 
 ::
 
@@ -72,3 +72,12 @@ def raised(found: T | ImageError) -> T:
 def reason_of(error: Exception) -> str:
     """The first line of what a library's error says, or its kind where it says nothing: for a sentence of ours."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def quoted(value: object) -> str:
+    """``value`` as a sentence of ours shows it: what is long is cut, since files of others may hold anything."""
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # nested too deep; a number of more digits than Python writes
+        return f"a {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -6,16 +6,22 @@ import hashlib
 import json
 import os
 import re
+import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captioner.errors import CheckpointError
+from captioner.errors import CheckpointError, quoted
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 WEIGHTS = "model.safetensors"
 FILES = ["*.json", "*.safetensors", "README.md"]  # a checkpoint's, in its sub-folders too; nothing else is fetched
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+LONGEST_SETTINGS = 16 << 20  # bytes of a JSON file that is not a tokenizer
+LONGEST_TEXT = 128 << 20  # bytes of any other file but weights
+DEEPEST = 64  # levels of lists and tables in a JSON file
 SHIPPED = Path(__file__).parent / "weights" / "default"
 SHIPPED_NAME = "shipped"  # what the model that ships is called where a name is wanted
 
@@ -37,6 +43,22 @@ def find(source: str | os.PathLike[str] | None) -> Path:
     if directory.exists() or name.partition("@")[0].count("/") != 1 or name.startswith((".", "/", "~")):
         raise CheckpointError(f"{name} is no checkpoint directory; name a directory that `captioner train` wrote")
     return download(name, FILES)
+
+
+def find_base(source: str, *, fetched: bool = False) -> Path:
+    """The directory of an adapter's base: ``shipped``, a directory or a hub id.
+
+    An adapter that was ``fetched`` from the hub may name a captioner there, and no directory of this machine.
+    """
+    if source == SHIPPED_NAME:
+        return find(None)
+    if not fetched:
+        return find(source)
+    if not HUB_ID.fullmatch(source):
+        raise CheckpointError(
+            f"{quoted(source)} is no captioner of the hub; ask who pushed the adapter to push its base"
+        )
+    return download(source, FILES)
 
 
 def download(name: str, files: list[str]) -> Path:
@@ -64,32 +86,83 @@ def first_line(error: Exception) -> str:
     return [*said, *lines, type(error).__name__][0].rstrip(".:")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a checkpoint. Raises ``CheckpointError`` when it is missing or no JSON object."""
+def read_json(path: Path, *, most: int = LONGEST_SETTINGS) -> dict[str, Any]:
+    """Read a JSON object from a checkpoint. Raises ``CheckpointError`` when it is missing or no JSON object."""
     try:
-        values = json.loads(read_text(path))
+        values = json.loads(read_text(path, most=most))
+        deep = _is_deep(values)
+    except RecursionError:
+        deep = True
     except ValueError as error:
         raise CheckpointError(f"{path} is not valid JSON ({error}); fetch or save the checkpoint again") from error
+    if deep:
+        raise CheckpointError(f"{path} is nested more than {DEEPEST} levels deep; fetch or save the checkpoint again")
     if not isinstance(values, dict):
         raise CheckpointError(f"{path} must hold a JSON object; fetch or save the checkpoint again")
     return values
 
 
-def read_text(path: Path) -> str:
-    """A text file of a checkpoint. Raises ``CheckpointError`` when it cannot be read."""
+def _is_deep(values: object) -> bool:
+    level = [values]
+    for _ in range(DEEPEST):
+        inner = (list(value.values()) if isinstance(value, dict) else value for value in level)
+        level = [one for value in inner if isinstance(value, list) for one in value]
+        if not level:
+            return False
+    return True
+
+
+def read_text(path: Path, *, most: int = LONGEST_TEXT) -> str:
+    """Read a text file of a checkpoint. Raises ``CheckpointError`` when it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return regular_text(path, most=most)
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); name a complete checkpoint directory") from error
 
 
+def regular_text(path: Path, *, most: int) -> str:
+    """Read a UTF-8 file of at most ``most`` bytes; line ends become ``\\n``.
+
+    Raises ``OSError`` for what is no file or never ends (a pipe, a device, or a link to one), and ``ValueError`` for
+    what is too long or not UTF-8.
+    """
+    require_regular(path)
+    with path.open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"it is longer than {most >> 20} MiB")
+    return data.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def require_regular(path: Path) -> None:
+    """Raise ``OSError`` for what is no file, nor a link to one."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError("it is no regular file")
+
+
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file. Raises ``CheckpointError`` when it is missing or damaged."""
+    """Read the tensors of a safetensors file. Raises ``CheckpointError`` when it is missing or damaged."""
     import safetensors
     from safetensors.torch import load_file
 
     try:
+        require_regular(path)
         return load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"{path} is missing or damaged ({error}); fetch or save it again") from error
+
+
+def read_shapes(path: Path) -> Mapping[str, tuple[int, ...]]:
+    """Read the shapes of the tensors of a safetensors file from its header, by their names.
+
+    Raises ``CheckpointError`` when it is missing or damaged.
+    """
+    import safetensors
+
+    try:
+        require_regular(path)
+        with safetensors.safe_open(path, "pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except (OSError, safetensors.SafetensorError) as error:
         raise CheckpointError(f"{path} is missing or damaged ({error}); fetch or save it again") from error
 
@@ -98,6 +171,7 @@ def fingerprint(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal. Raises ``CheckpointError`` when it cannot be read."""
     digest = hashlib.sha256()
     try:
+        require_regular(path)
         with path.open("rb") as file:
             while part := file.read(1 << 20):
                 digest.update(part)

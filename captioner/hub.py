@@ -96,7 +96,8 @@ def _base(files: dict[str, Path | bytes]) -> str:
     """The hub id of an adapter's base; "" where there is none to name."""
     config = files["config.json"]
     assert isinstance(config, Path)
-    base = str(read_json(config).get("base", {}).get("source", ""))
+    named = read_json(config).get("base")
+    base = str(named.get("source", "")) if isinstance(named, dict) else ""
     if not base or base == SHIPPED_NAME:
         return ""
     if base.startswith("/") or Path(base).exists():

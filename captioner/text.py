@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from captioner.config import TextConfig, Words, is_text
-from captioner.errors import CheckpointError, UsageError
+from captioner.errors import CheckpointError, UsageError, reason_of
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -24,6 +24,7 @@ def _byte_alphabet() -> dict[str, int]:
 _BYTES = _byte_alphabet()
 UNSPACED_LANGUAGES = ("zh", "ja", "th")
 _UNSPACED = re.compile("[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
+FEWEST_TEXTS = 7 / 8  # of the ids of a model
 _SPACE_BEFORE_MARK = re.compile(r"\s+([,.;:!?])")
 
 
@@ -39,14 +40,15 @@ def tidy(caption: str, *, lowercase: bool) -> str:
 class CaptionTokenizer:
     """A Hugging Face ``tokenizers`` model with the ids that start, end and fill a caption."""
 
-    def __init__(self, model: Tokenizer, config: TextConfig) -> None:
+    def __init__(self, model: Tokenizer, config: TextConfig, padded: int = 0) -> None:
         model.encode_special_tokens = True  # a caption that says "<eos>" means these five characters
         self.model, self.config = model, config
+        self._padded = padded  # V of a model with more ids than there are texts
 
     @property
     def vocab_size(self) -> int:
         """V: the number of ids, special ones included."""
-        return int(self.model.get_vocab_size())
+        return max(int(self.model.get_vocab_size()), self._padded)
 
     def encode(self, caption: str) -> list[int]:
         """Ids of the caption's text alone, without start and end.
@@ -106,14 +108,27 @@ class CaptionTokenizer:
         return str(self.model.to_str())
 
     @classmethod
-    def from_json(cls, text: str, config: TextConfig) -> CaptionTokenizer:
-        """The inverse of ``to_json``. Raises ``CheckpointError`` when ``text`` is not a tokenizer."""
+    def from_json(cls, text: str, config: TextConfig, *, ids: int | None = None) -> CaptionTokenizer:
+        """Build the tokenizer that ``to_json`` wrote, for a model of so many ``ids`` where their number is known.
+
+        A model may have some ids more than there are texts: sizes are rounded up for speed. Raises ``CheckpointError``
+        when ``text`` is not a tokenizer, or is that of a model of another size.
+        """
         from tokenizers import Tokenizer
 
         try:
-            return cls(Tokenizer.from_str(text), config)
+            model = Tokenizer.from_str(text)
         except Exception as error:  # tokenizers raises bare Exception
-            raise CheckpointError(f"tokenizer.json is not a Hugging Face tokenizers file: {error}") from error
+            raise CheckpointError(
+                f"tokenizer.json is not a Hugging Face tokenizers file: {reason_of(error)}"
+            ) from error
+        if ids is not None:
+            found = 1 + max(model.get_vocab(with_added_tokens=True).values(), default=-1)
+            if not FEWEST_TEXTS * ids <= found <= ids:
+                raise CheckpointError(
+                    f"tokenizer.json has {found} tokens and the model {ids}; take both files from the same checkpoint"
+                )
+        return cls(model, config, ids or 0)
 
 
 def train_tokenizer(

@@ -78,7 +78,8 @@ def _report(model: str | None, best: Path, data: Data, doubts: list[str]) -> Non
     try:
         before, after = (load(source, device=choose_device()) for source in (model, best))
         found = compare(before, after, data.validation)
-        improved = bool(after.training.get("position", {}).get("total_step"))
+        position = after.training.get("position")
+        improved = isinstance(position, dict) and bool(position.get("total_step"))
         doubts = [*doubts, *doubts_of_result(found, improved=improved)]
         told = "\n\n".join([text(found), *(f"warning: {doubt}" for doubt in doubts)])
         complain(f"\n{told}\n")

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from captioner.errors import UsageError
+
 if TYPE_CHECKING:
     from captioner.captions import Caption
 
@@ -20,6 +22,8 @@ def paths_of(given: Iterable[str]) -> Iterator[str]:
         if path != "-":
             yield path
             continue
+        if sys.stdin is None:  # closed by who started the command
+            raise UsageError("stdin is closed; give the paths as arguments, or a list of them by a pipe")
         for line in sys.stdin.buffer:
             if line := line.rstrip(b"\r\n"):
                 yield os.fsdecode(line)

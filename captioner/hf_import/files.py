@@ -14,7 +14,7 @@ from torch import Tensor
 
 from captioner.config import TextConfig
 from captioner.errors import CheckpointError
-from captioner.files import download, first_line, read_json
+from captioner.files import LONGEST_TEXT, download, first_line, read_json, regular_text, require_regular
 from captioner.text import CaptionTokenizer
 
 
@@ -41,7 +41,8 @@ def read_weights(directory: Path) -> dict[str, Tensor]:
         if (directory / name).exists():
             return _read_tensors(directory / name)
         if index.exists():
-            shards = {Path(str(shard)).name for shard in read_json(index).get("weight_map", {}).values()}
+            named = read_json(index).get("weight_map", {})
+            shards = {Path(str(shard)).name for shard in named.values()} if isinstance(named, dict) else set()
             return {k: v for shard in sorted(shards) for k, v in _read_tensors(directory / shard).items()}
     raise CheckpointError(f"{directory} has neither model.safetensors nor pytorch_model.bin; fetch its weights too")
 
@@ -50,6 +51,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
+        require_regular(path)
         if path.suffix == ".safetensors":
             return load_file(path)
         return dict(torch.load(path, map_location="cpu", weights_only=True))
@@ -91,7 +93,7 @@ def read_tokenizer(directory: Path, text: TextConfig) -> CaptionTokenizer:
     Raises ``CheckpointError`` when neither is there or they are damaged.
     """
     if (directory / "tokenizer.json").exists():
-        content = json.dumps(read_json(directory / "tokenizer.json"))
+        content = json.dumps(read_json(directory / "tokenizer.json", most=LONGEST_TEXT))
     elif (directory / "vocab.json").exists() and (directory / "merges.txt").exists():
         content = _byte_level(directory)
     else:
@@ -111,9 +113,9 @@ def _byte_level(directory: Path) -> str:
     def optional(name: str) -> dict[str, Any]:
         return read_json(directory / name) if (directory / name).exists() else {}
 
-    vocab, added = read_json(directory / "vocab.json"), optional("added_tokens.json")
+    vocab, added = read_json(directory / "vocab.json", most=LONGEST_TEXT), optional("added_tokens.json")
     try:
-        lines = (directory / "merges.txt").read_text(encoding="utf-8").split("\n")
+        lines = regular_text(directory / "merges.txt", most=LONGEST_TEXT).split("\n")
         pairs = (line.split() for line in lines if line and not line.startswith("#version"))
         model = Tokenizer(models.BPE(vocab=vocab, merges=[(a, b) for a, b in pairs]))
     except Exception as error:  # tokenizers raises bare Exception

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from captioner.config import PreprocessConfig, VisionConfig, from_dict
-from captioner.errors import CheckpointError, ConfigError
+from captioner.errors import CheckpointError, ConfigError, quoted
 from captioner.hf_import.files import rename, require
 
 BACKBONES = {"vit": "vit_base_patch16_224", "deit": "deit_base_distilled_patch16_224"}  # by Hugging Face's model_type
@@ -41,7 +41,19 @@ def vision_config(values: Mapping[str, Any], *, project: bool, source: object) -
     Raises ``CheckpointError`` for a setting that changes the result and has no counterpart here.
     """
     require(values, {"hidden_act": ("gelu",), "num_channels": (3,)}, source)
-    width, hidden = values.get("hidden_size", 768), values.get("intermediate_size", 3072)
+    sizes = {
+        name: values.get(name, default)
+        for name, default in (
+            ("hidden_size", 768),
+            ("intermediate_size", 3072),
+            ("num_hidden_layers", 12),
+            ("num_attention_heads", 12),
+        )
+    }
+    for name, size in sizes.items():
+        if not isinstance(size, int) or not 0 < size < 10**6:
+            raise CheckpointError(f"{source} has {name} {quoted(size)}; check its config.json")
+    width, hidden, depth, heads = sizes.values()
     ratio = hidden / width
     if int(width * ratio) != hidden:  # timm rounds the product down
         ratio = (hidden + 0.5) / width
@@ -51,15 +63,15 @@ def vision_config(values: Mapping[str, Any], *, project: bool, source: object) -
             "img_size": _side(values.get("image_size", 224), "image_size", source),
             "patch_size": _side(values.get("patch_size", 16), "patch_size", source),
             "embed_dim": width,
-            "depth": values.get("num_hidden_layers", 12),
-            "num_heads": values.get("num_attention_heads", 12),
+            "depth": depth,
+            "num_heads": heads,
             "mlp_ratio": ratio,
             "qkv_bias": values.get("qkv_bias", True),
         },
         norm=False,
         positions=False,
         project=project,
-        norm_eps=float(values.get("layer_norm_eps", 1e-12)),
+        norm_eps=_number(values.get("layer_norm_eps", 1e-12), "layer_norm_eps", source),
     )
 
 
@@ -97,7 +109,7 @@ def preprocess_config(values: Mapping[str, Any], size: int, source: object) -> P
             f"{source} prepares images of {side} pixels for an encoder of {size}; correct its preprocessor_config.json"
         )
     resample = values.get("resample", 2)
-    if resample not in _FILTERS:
+    if resample not in list(_FILTERS):
         raise CheckpointError(f"{source} resizes with filter {resample!r}; only 2 (bilinear) and 3 (bicubic) are known")
     normalise = values.get("do_normalize", True)
     try:
@@ -113,6 +125,12 @@ def preprocess_config(values: Mapping[str, Any], size: int, source: object) -> P
         )
     except ConfigError as error:
         raise CheckpointError(f"preprocessor_config.json of {source} cannot be used: {error}") from error
+
+
+def _number(value: object, name: str, source: object) -> float:
+    if not isinstance(value, (int, float)) or not 0 <= value < 1:
+        raise CheckpointError(f"{source} has {name} {quoted(value)}; check its config.json")
+    return float(value)
 
 
 def _side(value: object, name: str, source: object) -> int:

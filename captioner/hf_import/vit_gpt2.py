@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from captioner.checkpoint import Checkpoint, load_weights
+from captioner.checkpoint import Checkpoint
 from captioner.config import CaptionerConfig, GenerationConfig, TextConfig, from_dict
 from captioner.errors import CheckpointError, ConfigError
 from captioner.files import read_json
@@ -20,6 +20,7 @@ from captioner.hf_import.files import locate, read_tokenizer, read_weights
 from captioner.hf_import.gpt2 import decoder_config, decoder_weights
 from captioner.hf_import.vit import BACKBONES, encoder_weights, preprocess_config, vision_config
 from captioner.models.captioner import Captioner
+from captioner.models.fit import check_sizes, load_weights
 
 # What generate() can do besides, and the value that leaves it out.
 _IGNORED = {
@@ -47,7 +48,7 @@ def convert(source: str | os.PathLike[str]) -> Checkpoint:
     values = read_json(directory / "config.json")
     encoder, decoder = (part if isinstance(part, dict) else {} for part in map(values.get, ("encoder", "decoder")))
     kinds = [part.get("model_type") for part in (values, encoder, decoder)]
-    if kinds[0] != "vision-encoder-decoder" or kinds[1] not in BACKBONES or kinds[2] != "gpt2":
+    if kinds[0] != "vision-encoder-decoder" or kinds[1] not in list(BACKBONES) or kinds[2] != "gpt2":
         raise CheckpointError(
             f"{source} is of type {kinds[0]!r} with encoder {kinds[1]!r} and decoder {kinds[2]!r}; only a "
             "vision-encoder-decoder of vit or deit with gpt2 can be converted"
@@ -60,18 +61,21 @@ def convert(source: str | os.PathLike[str]) -> Checkpoint:
         read_json(directory / "preprocessor_config.json"), vision.backbone_args["img_size"], source
     )
     text = _text(settings, gpt2.vocab_size, source)
-    try:
-        model = Captioner(CaptionerConfig(vision=vision, decoder=gpt2, text=text, preprocess=preprocess))
-    except ConfigError as error:
-        raise CheckpointError(f"config.json of {source} describes no model that can be built: {error}") from error
+    if max(gpt2.layers, vision.backbone_args["depth"]) > len(state):
+        raise CheckpointError(f"config.json of {source} names more layers than its weights have; fetch it again")
     parts = {
         "vision.backbone.": encoder_weights(_part(state, "encoder."), vision.backbone_args["depth"], source),
         "vision.proj.": _part(state, "enc_to_dec_proj."),
         "decoder.": decoder_weights(_part(state, "decoder."), gpt2.layers, source),
     }
-    load_weights(
-        model, {prefix + name: value for prefix, part in parts.items() for name, value in part.items()}, source
-    )
+    weights = {prefix + name: value for prefix, part in parts.items() for name, value in part.items()}
+    try:
+        config = CaptionerConfig(vision=vision, decoder=gpt2, text=text, preprocess=preprocess)
+        check_sizes(config, {name: tuple(value.shape) for name, value in weights.items()}, source)
+        model = Captioner(config)
+    except ConfigError as error:
+        raise CheckpointError(f"config.json of {source} describes no model that can be built: {error}") from error
+    load_weights(model, weights, source)
     ignored = {name: settings[name] for name, off in _IGNORED.items() if settings.get(name, off) != off}
     training = {"converted_from": os.fspath(source), "generation_ignored": ignored}
     return Checkpoint(model.eval(), read_tokenizer(directory, text), _generation(settings, source), training)

@@ -53,6 +53,16 @@ def insert(model: Captioner, config: AdapterConfig) -> None:
         parameter.requires_grad_(is_trained(model, name))
 
 
+def check_sizes(config: AdapterConfig, shapes: Mapping[str, tuple[int, ...]], where: object) -> None:
+    """Refuse an adapter that is larger than its weights, of these ``shapes``, before it is built.
+
+    Raises ``CheckpointError``; ``fill`` compares the rest.
+    """
+    asked = config.length if config.method == "prefix" else config.rank
+    if asked > max((side for shape in shapes.values() for side in shape), default=0):
+        raise CheckpointError(f"{where} does not fit its config.json; take both files from the same checkpoint")
+
+
 def is_trained(model: Captioner, name: str) -> bool:
     """Whether the parameter of this name is the adapter's, or there is no adapter that alone is trained."""
     if model.adapter is None:

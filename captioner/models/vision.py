@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captioner.config import PreprocessConfig, VisionConfig
-from captioner.errors import ConfigError
+from captioner.errors import ConfigError, reason_of
+from captioner.models.backbones import build_backbone
 from captioner.models.halves import lower_half, upper_half
+from captioner.models.layouts import check_grid, forward_features, prefix_of
 
 # oneDNN adds in another order from 15 images on (EfficientNet-Lite2, 288 pixels), and int8 makes that last bit a word:
 # 3 of 200 captions changed with the size of the batch. All at once would be 5 % faster and take more memory.
@@ -53,15 +56,8 @@ class VisionEncoder(nn.Module):
     """
 
     def __init__(self, config: VisionConfig, preprocess: PreprocessConfig, width: int) -> None:
-        import timm  # five seconds of import; nobody needs them before a model is built
-
         super().__init__()
-        if not timm.is_model(config.backbone):
-            raise ConfigError(f"vision.backbone {config.backbone!r} is no model of timm {timm.__version__}")
-        try:
-            backbone = timm.create_model(config.backbone, pretrained=False, num_classes=0, **_args(config, preprocess))
-        except (TypeError, ValueError, RuntimeError, AssertionError) as error:
-            raise ConfigError(f"timm cannot build {config.backbone!r} with these arguments: {error}") from error
+        backbone: Any = build_backbone(config, preprocess)
         self.backbone = backbone.to(memory_format=torch.channels_last)
         self.backbone_frozen = False
         self.backbone_dtypes: tuple[torch.dtype, torch.dtype] | None = None  # what goes in and out, where cast
@@ -78,11 +74,8 @@ class VisionEncoder(nn.Module):
         self.norm = nn.LayerNorm(self.channels) if config.norm else nn.Identity()
         self.proj: nn.Module = nn.Linear(self.channels, width) if config.project else nn.Identity()
         self.positions: nn.Parameter | None = None
+        h, w = self._grid_of_a_square(config.backbone, preprocess.size)
         if config.positions:
-            self.eval()  # asking for the grid must not move the statistics of a BatchNorm
-            with torch.no_grad():
-                h, w = self.features(torch.zeros(1, 3, preprocess.size, preprocess.size)).grid
-            self.train()
             self.positions = nn.Parameter(torch.randn(1, width, h, w) * 0.02)
 
     def train(self, mode: bool = True) -> VisionEncoder:
@@ -97,6 +90,24 @@ class VisionEncoder(nn.Module):
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
         return self
+
+    def _grid_of_a_square(self, name: str, size: int) -> tuple[int, int]:
+        """Return the grid (h, w) of an image of ``size`` pixels. Raises ``ConfigError`` where there is none."""
+        pixels = torch.zeros(1, 3, size, size, device=next(self.backbone.parameters()).device)
+        self.eval()  # asking for the grid must not move the statistics of a BatchNorm
+        try:
+            with torch.no_grad():
+                found = self.features(pixels)
+        except ConfigError:
+            raise
+        except Exception as error:  # each family of timm trips over a wrong size in its own way
+            raise ConfigError(
+                f"{name} cannot read images of {size} x {size} pixels ({reason_of(error)}); set preprocess.size to "
+                "what it was trained on, or choose another vision.backbone"
+            ) from error
+        self.train()
+        check_grid(self.backbone, name, size, found.grid, found.values[:, found.prefix :].shape)
+        return found.grid
 
     def features(self, pixels: Tensor) -> Features:
         """``pixels`` (B, 3, height, width), normalised -> the backbone's last features, before any pooling."""
@@ -126,7 +137,7 @@ class VisionEncoder(nn.Module):
             pixels = pixels.to(self.backbone_dtypes[0])
         with self._precision(pixels.device.type):
             if blocks is None:
-                out = self.backbone.forward_features(pixels)
+                out = forward_features(self.backbone, pixels)
             else:
                 out = lower_half(self.backbone, pixels, blocks)
         if self.backbone_dtypes is not None:
@@ -136,7 +147,7 @@ class VisionEncoder(nn.Module):
     def _in_rows(self, out: Tensor, aspect: float) -> Features:
         """Return a backbone's output as (B, S, C) with its grid; ``aspect`` is height / width of the pixels."""
         if out.ndim == 3:  # a ViT: (B, prefix + h * w, C), its final norm applied
-            prefix = int(getattr(self.backbone, "num_prefix_tokens", 0))
+            prefix = prefix_of(self.backbone)
             return Features(out, _grid(out.shape[1] - prefix, aspect), prefix)
         # A map. timm says which axis holds the channels; where it says nothing they come first.
         if str(getattr(self.backbone, "output_fmt", "NCHW")).endswith("NCHW"):
@@ -165,16 +176,6 @@ class VisionEncoder(nn.Module):
     def forward(self, pixels: Tensor) -> EncodedImage:
         """``pixels`` (B, 3, height, width) -> patch tokens (B, S, D)."""
         return self.tokens(self.features(pixels))
-
-
-def _args(config: VisionConfig, preprocess: PreprocessConfig) -> dict[str, object]:
-    """``backbone_args``, with the input size for the families that fix their positions at construction."""
-    import timm
-
-    args = dict(config.backbone_args)
-    if timm.get_pretrained_cfg(config.backbone).fixed_input_size:  # the others refuse the argument
-        args.setdefault("img_size", preprocess.size)
-    return args
 
 
 def _grid(patches: int, aspect: float) -> tuple[int, int]:

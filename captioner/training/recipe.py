@@ -23,7 +23,8 @@ from captioner.config import (
     check_seed,
     from_dict,
 )
-from captioner.errors import ConfigError
+from captioner.errors import ConfigError, reason_of
+from captioner.files import LONGEST_SETTINGS, regular_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -169,13 +170,17 @@ def load_recipe(name: str, settings: Sequence[str] = (), *, images: int | None =
     ``images``: how many there are to train on, where that is known; the recipe's row for such a set then applies.
     """
     path = Path(name) if name.endswith(".toml") else RECIPES / f"{name}.toml"
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
-        raise ConfigError(f"there is no recipe {name}; shipped are {known}, or name a .toml file") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"the recipe {path} cannot be read: {error}") from error
+        raise ConfigError(f"there is no recipe {name}; shipped are {known}, or name a .toml file")
+    try:
+        values = tomllib.loads(regular_text(path, most=LONGEST_SETTINGS))
+    except (OSError, ValueError, RecursionError) as error:  # no TOML; too many digits; lists in lists in lists
+        raise ConfigError(f"the recipe {path} cannot be read: {reason_of(error)}") from error
+    for table in ("stages", "sizes"):
+        rows = values.get(table, [])
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise ConfigError(f"the recipe {path} must write {table} as [[{table}]] tables")
     if row := _row(values, images):
         values["stages"] = [{**stage, **row.stage} for stage in values.get("stages", [{}])]
     for setting in settings:
@@ -200,7 +205,7 @@ def _apply(values: dict[str, Any], setting: str) -> None:
         raise ConfigError(f"--set {setting!r} must look like stages.0.lr=3e-4")
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = text
     *parents, last = key.split(".")
     place: Any = values

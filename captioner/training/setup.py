@@ -18,8 +18,9 @@ from captioner.config import CaptionerConfig
 from captioner.data.samples import Joined, Part, Sample, Samples
 from captioner.data.sources import read_splits
 from captioner.data.splits import ALL, hold_out, hold_out_named
-from captioner.errors import ConfigError, DataError
+from captioner.errors import ConfigError, DataError, reason_of
 from captioner.hf_import import gpt2_tokenizer, load_gpt2
+from captioner.models.backbones import backbone_args
 from captioner.models.captioner import Captioner
 from captioner.text import CaptionTokenizer, tidy, train_tokenizer
 from captioner.training.pretrained import load_backbone
@@ -109,10 +110,11 @@ def new_captioner(recipe: Recipe, data: Data) -> Checkpoint:
         text=tokenizer.config,
         preprocess=recipe.preprocess,
     )
-    model = Captioner(config)
-    args = dict(recipe.vision.backbone_args)
-    if getattr(model.vision.backbone, "pretrained_cfg", {}).get("fixed_input_size"):
-        args.setdefault("img_size", recipe.preprocess.size)  # timm then fits the positions to this size
+    try:
+        model = Captioner(config)
+    except (MemoryError, RuntimeError) as error:  # torch raises the second where memory ends
+        raise ConfigError(f"a captioner of these sizes cannot be built ({reason_of(error)}); lower them") from error
+    args = backbone_args(recipe.vision, recipe.preprocess)
     load_backbone(model.vision.backbone, recipe.vision.backbone, recipe.vision_weights, args)
     if recipe.decoder_weights != "random":
         load_gpt2(model.decoder, recipe.decoder_weights)

@@ -16,6 +16,7 @@ from captioner.config import to_dict
 from captioner.data.samples import Samples
 from captioner.errors import CheckpointError, TrainingError, reason_of
 from captioner.evaluation.evaluate import fingerprint
+from captioner.files import require_regular
 from captioner.text import CaptionTokenizer
 from captioner.training.recipe import Recipe
 from captioner.training.tasks import Data
@@ -59,6 +60,7 @@ def read_state(directory: Path) -> dict[str, Any]:
     """The inverse of ``write_state``, on the CPU. Raises ``TrainingError``."""
     path = directory / STATE
     try:
+        require_regular(path)
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         return {**state, "position": Position(**state["position"])}
     except FileNotFoundError:

@@ -134,6 +134,14 @@ def test_paths_on_stdin(run: Run, photos: Path, said: list[str]) -> None:
     assert run("caption", "-") == (1, [], ["captioner: no paths on stdin; give a file of one path a line"])
 
 
+def test_a_closed_stdin_is_one_sentence(
+    learnt: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)  # as Python has it after `captioner caption - <&-`
+    assert main(["caption", "-", "--model", str(learnt), "--device", "cpu"]) == 1
+    assert capsys.readouterr().err.startswith("captioner: stdin is closed; give the paths as arguments")
+
+
 def test_an_archive_and_a_url_go_the_way_of_files(run: Run, photos: Path, said: list[str]) -> None:
     with zipfile.ZipFile(photos / "some.zip", "w") as archive:
         archive.write(photos / "1.png", "in/one\n.png")

@@ -53,7 +53,7 @@ def edit(path: Path, change: dict[str, Any], *, part: str | None = None) -> None
         ("encoder", {"num_attention_heads": 5}, "can be built"),
         ("decoder", {"activation_function": "relu"}, "activation_function 'relu'"),
         ("decoder", {"n_head": 5}, "multiple of decoder.heads"),
-        ("decoder", {"vocab_size": 14}, "another shape"),
+        ("decoder", {"vocab_size": 14}, "decoder.vocab_size 12, not 14"),
     ],
 )
 def test_what_cannot_be_imported_is_named(source: Path, part: str | None, change: dict[str, Any], message: str) -> None:
