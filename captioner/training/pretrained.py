@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from captioner.checkpoint import load
 from captioner.errors import CheckpointError, ConfigError
-from captioner.files import SHIPPED_NAME
+from captioner.files import SHIPPED_NAME, require_regular
 
 
 def load_backbone(backbone: nn.Module, name: str, source: str, args: Mapping[str, Any]) -> None:
@@ -58,6 +59,7 @@ def _file_of_package(package: str) -> Path:
 
 def _read(path: Path) -> dict[str, Tensor]:
     try:
+        require_regular(path)
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
@@ -82,13 +84,32 @@ def read_classifier(path: Path) -> tuple[Tensor, Tensor]:
 
 
 def _fit(backbone: nn.Module, weights: dict[str, Tensor], source: str) -> dict[str, Tensor]:
-    """By name where the names agree; else in order, where every shape agrees (the same model written elsewhere)."""
+    """By name where the names agree; else in order, where every shape agrees (the same model written elsewhere).
+
+    Positions that were learnt at another input size are resampled, as timm does when it loads its own weights.
+    """
     wanted = backbone.state_dict()
-    if all(name in weights and weights[name].shape == value.shape for name, value in wanted.items()):
-        return {name: weights[name] for name in wanted}
+    for given in (weights, _as_timm_reads(backbone, weights)):
+        if all(name in given and given[name].shape == value.shape for name, value in wanted.items()):
+            return {name: given[name] for name in wanted}
     # Counters of BatchNorm are absent from older files and play no part in eval mode.
     names = [name for name in wanted if not name.endswith("num_batches_tracked")]
-    given = [value for name, value in weights.items() if not name.endswith("num_batches_tracked")]
-    if len(given) < len(names) or any(wanted[n].shape != g.shape for n, g in zip(names, given, strict=False)):
+    values = [value for name, value in weights.items() if not name.endswith("num_batches_tracked")]
+    if len(values) < len(names) or any(wanted[n].shape != v.shape for n, v in zip(names, values, strict=False)):
         raise CheckpointError(f"{source} holds weights of another backbone; choose the matching vision.backbone")
-    return {**wanted, **dict(zip(names, given, strict=False))}
+    return {**wanted, **dict(zip(names, values, strict=False))}
+
+
+def _as_timm_reads(backbone: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights after the filter that the backbone's family in timm puts before its own loading, if it has one.
+
+    It resamples positions to the grid of ``backbone`` and knows the names that others give to the same tensors.
+    """
+    family = importlib.import_module(type(backbone).__module__)
+    read = getattr(family, "checkpoint_filter_fn", None)
+    if read is None:
+        return weights
+    try:
+        return dict(read(dict(weights), backbone))
+    except Exception:  # weights of another family; who calls says so
+        return weights

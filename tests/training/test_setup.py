@@ -12,6 +12,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from captioner.checkpoint import save
@@ -193,6 +194,40 @@ def test_a_backbone_of_a_captioner(backbone: nn.Module, recipe: MakeRecipe, data
     assert_filled(backbone)
     with pytest.raises(CheckpointError, match=r"^shipped holds weights of another backbone"):
         load_backbone(backbone, "test_efficientnet", "shipped", {})
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
+def test_positions_learnt_at_another_input_size_are_resampled_as_timm_does(name: str, tmp_path: Path) -> None:
+    def make(size: int) -> Any:
+        if name.startswith("vit"):
+            args: dict[str, Any] = {"depth": 1, "num_heads": 2}
+        else:
+            args = {"depths": (1, 1), "num_heads": (1, 2), "window_size": size // 16}
+        return timm.create_model(name, num_classes=0, img_size=size, embed_dim=16, **args)
+
+    made, wanted = make(64), make(96)
+    torch.save(made.state_dict(), tmp_path / "small.pth")
+    load_backbone(wanted, name, str(tmp_path / "small.pth"), {})
+    before, after = made.state_dict(), wanted.state_dict()
+    places = [name for name in after if after[name].shape != before[name].shape]
+    assert places
+    assert all(torch.equal(after[name], before[name]) for name in after if name not in places)
+    if name.startswith("vit"):
+        assert places == ["pos_embed"]
+        assert torch.equal(after["pos_embed"], resample_abs_pos_embed(before["pos_embed"], [6, 6], [4, 4]))
+
+
+def test_positions_of_a_captioner_are_resampled_too(recipe: MakeRecipe, data: Data, tmp_path: Path) -> None:
+    args = {"embed_dim": 16, "depth": 1, "num_heads": 2}
+    vision = {"backbone": "vit_tiny_patch16_224", "backbone_args": args}
+    made = new_captioner(recipe(vision=vision), data)
+    save(made, tmp_path / "made")
+    other = new_captioner(
+        recipe(vision=vision, preprocess={"size": 96}, vision_weights=str(tmp_path / "made")), data
+    ).model.vision.backbone.state_dict()
+    before = made.model.vision.backbone.state_dict()
+    assert torch.equal(other["pos_embed"], resample_abs_pos_embed(before["pos_embed"], [6, 6], [4, 4]))
+    assert torch.equal(other["blocks.0.attn.qkv.weight"], before["blocks.0.attn.qkv.weight"])
 
 
 @pytest.mark.parametrize(
