@@ -8,6 +8,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -126,12 +127,30 @@ def build_store(
 
 
 def _fingerprint(model: Captioner, samples: Sequence[Sample], views: int, blocks: int | None) -> str:
-    """Return a digest of the backbone's weights, the preprocessing, the views and the images."""
+    """Return a digest of the backbone's weights and precision, the preprocessing, the views and the images."""
     digest = hashlib.sha256(repr((to_dict(model.config.preprocess), views, blocks)).encode())
+    digest.update(_precision(model).encode())
     for value in model.vision.backbone.state_dict().values():
         digest.update(value.detach().float().sum().cpu().numpy().tobytes())
         digest.update(value.detach().float().square().sum().cpu().numpy().tobytes())
+    state = lru_cache(maxsize=1024)(_state)  # of a tar, all whose images ask for the same
     for sample in samples:
         place = "" if sample.span is None else f" {sample.span}"
-        digest.update(f"{sample.path.resolve()}{place}\n".encode(errors="surrogateescape"))
+        digest.update(f"{state(sample.path)}{place}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()[:16]
+
+
+def _state(path: Path) -> str:
+    """Where a file lies, its size and when it was written last: a photo that is replaced in place is another photo."""
+    try:
+        found = path.stat()
+    except OSError:  # the run says so when it opens the photo
+        return str(path)
+    return f"{path.resolve()} {found.st_size} {found.st_mtime_ns}"
+
+
+def _precision(model: Captioner) -> str:
+    """What the products of the backbone are computed in: that of its weights, or of autocast around it."""
+    weight = next(model.vision.backbone.parameters())
+    device = weight.device.type
+    return str(torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype)

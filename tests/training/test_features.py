@@ -92,6 +92,30 @@ def test_other_weights_pixels_or_images_are_other_features(model: Captioner, dat
     assert len(list(tmp_path.iterdir())) == 4
 
 
+def test_a_photo_that_is_replaced_in_place_has_other_features(model: Captioner, data: Data, tmp_path: Path) -> None:
+    """Its path is the same, and so may its size be."""
+    photo = tmp_path / "photo.bmp"
+    some = replace(data, train=(replace(data.train[0], path=photo), *data.train[1:]))
+    kept = []
+    for colour in ("red", "blue"):
+        Image.new("RGB", (8, 8), colour).save(photo)
+        os.utime(photo, ns=(len(kept), len(kept)))
+        kept.append(torch.from_numpy(build(model, some, tmp_path / "features").values[0].copy()))
+    assert not torch.equal(*kept)
+    assert len(list((tmp_path / "features").iterdir())) == 2
+    build(model, some, tmp_path / "features")
+    assert len(list((tmp_path / "features").iterdir())) == 2
+
+
+def test_features_of_another_precision_are_others(model: Captioner, data: Data, tmp_path: Path) -> None:
+    build(model, data, tmp_path)
+    with torch.autocast("cpu", torch.bfloat16):
+        build(model, data, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+    build(model, data, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_half_written_features_are_not_taken_for_whole(
     model: Captioner, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
