@@ -51,7 +51,7 @@ FORBIDDEN = {
 
 
 class Watch:
-    """What this process opens, reaches and starts while ``on``. An audit hook cannot be taken away again."""
+    """A list of all that this process opens, reaches and starts while ``on``; an audit hook cannot be taken away."""
 
     def __init__(self) -> None:
         self.on = False

@@ -108,7 +108,8 @@ def _text(settings: Mapping[str, Any], vocab_size: int, source: object) -> TextC
 
 
 def _generation(settings: Mapping[str, Any], source: object) -> GenerationConfig:
-    most = settings.get("max_new_tokens", settings.get("max_length", 20) - 1)  # max_length counts the start token
+    length = settings.get("max_length", 20)
+    most = settings.get("max_new_tokens", length - 1 if isinstance(length, int) else length)  # less the start token
     try:
         return from_dict(
             GenerationConfig,

@@ -141,7 +141,7 @@ def _fingerprint(model: Captioner, samples: Sequence[Sample], views: int, blocks
 
 
 def _state(path: Path) -> str:
-    """Where a file lies, its size and when it was written last: a photo that is replaced in place is another photo."""
+    """Return the place of a file, its size and its time: a photo that is replaced in place is another photo."""
     try:
         found = path.stat()
     except OSError:  # the run says so when it opens the photo
@@ -150,7 +150,7 @@ def _state(path: Path) -> str:
 
 
 def _precision(model: Captioner) -> str:
-    """What the products of the backbone are computed in: that of its weights, or of autocast around it."""
+    """Return the precision of the backbone's products: that of its weights, or of autocast around it."""
     weight = next(model.vision.backbone.parameters())
     device = weight.device.type
     return str(torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype)

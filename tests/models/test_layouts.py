@@ -22,7 +22,7 @@ ROW = re.compile(r"^\| (\w+) \| `(\w+)` \| (\d+) \| (.*) \|$", re.MULTILINE)
 
 
 def outcome(name: str, size: int) -> str:
-    """What the table says of a backbone at an input size: its grid and tokens, or why it is refused."""
+    """Return the table's entry of a backbone at an input size: its grid and tokens, or why it is refused."""
     try:
         with torch.device("meta"):
             vision = VisionEncoder(VisionConfig(backbone=name), PreprocessConfig(size=size), 8).eval()
