@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from captioner.card import write_card
 from captioner.config import AdapterConfig, CaptionerConfig, GenerationConfig, from_dict, to_dict
-from captioner.errors import CheckpointError, ConfigError
+from captioner.errors import CheckpointError, ConfigError, quoted
 from captioner.files import (
     SHIPPED_NAME,
     WEIGHTS,
@@ -142,15 +142,14 @@ def load(source: str | os.PathLike[str] | None = None, *, device: str = "cpu") -
     found = config_values.pop("format", None)
     if found != FORMAT:
         raise CheckpointError(
-            f"{directory} is no captioner checkpoint of format {FORMAT} (it says {found!r}); "
+            f"{directory} is no captioner checkpoint of format {FORMAT} (it says {quoted(found)}); "
             "use `captioner convert` for a Hugging Face model, or update captioner"
         )
     adapter_values = {key: config_values.pop(key) for key in ("adapter", "base") if key in config_values}
     config = _checked(CaptionerConfig, config_values, directory / "config.json")
     generation = _checked(GenerationConfig, read_json(directory / "generation.json"), directory / "generation.json")
-    tokenizer = CaptionTokenizer.from_json(
-        read_text(directory / "tokenizer.json"), config.text, ids=config.decoder.vocab_size
-    )
+    text = read_text(directory / "tokenizer.json")
+    tokenizer = CaptionTokenizer.from_json(text, config.text, ids=config.decoder.vocab_size)
     base: Base | None = None
     if adapter_values:
         adapter = _checked(AdapterConfig, adapter_values.get("adapter", {}), directory / "config.json")
@@ -192,7 +191,7 @@ def merged(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def _built(config: CaptionerConfig, path: Path, *, ours: bool = False) -> Captioner:
-    """The model of ``config`` with the weights in the file ``path``, whose sizes must agree before it is built."""
+    """Return the model of ``config``, whose sizes are those of its weights in the file ``path``."""
     from captioner.models.captioner import Captioner
     from captioner.models.fit import check_sizes, load_weights
 
