@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from captioner.card import write_card
 from captioner.config import AdapterConfig, CaptionerConfig, GenerationConfig, from_dict, to_dict
+from captioner.disk import put_in_place
 from captioner.errors import CheckpointError, ConfigError, quoted
 from captioner.files import (
     SHIPPED_NAME,
@@ -292,9 +293,9 @@ def _replace(partial: Path, directory: Path) -> None:
     if directory.exists():
         directory.rename(old)
     try:
-        partial.rename(directory)
+        put_in_place(partial, directory)
     except OSError:
-        if old.exists():
+        if old.exists() and not directory.exists():
             old.rename(directory)
         raise
     shutil.rmtree(old, ignore_errors=True)

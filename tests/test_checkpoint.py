@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import socket
 from collections.abc import Callable
 from dataclasses import replace
@@ -152,12 +153,12 @@ def no_room_for_texts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def no_renaming_of_the_new(monkeypatch: pytest.MonkeyPatch) -> None:
-    rename = Path.rename
+    rename = os.replace
 
-    def fail(path: Path, target: Any) -> Path:
-        return full_disk() if path.name.endswith(".partial") else rename(path, target)  # type: ignore[return-value]
+    def fail(path: Path, target: Any) -> None:
+        full_disk() if Path(path).name.endswith(".partial") else rename(path, target)
 
-    monkeypatch.setattr(Path, "rename", fail)
+    monkeypatch.setattr(os, "replace", fail)
 
 
 @pytest.mark.parametrize(

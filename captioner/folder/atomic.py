@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable
 
 from captioner.data.paths import shown
+from captioner.disk import put_in_place
 from captioner.errors import OutputError
 
 _numbers = itertools.count()
@@ -18,10 +19,10 @@ _PARTIAL = ".partial"
 def replace_file(path: str, parts: Iterable[bytes], token: str) -> None:
     """Put a file in the place of ``path``: written beside it, forced to the disk, renamed.
 
-    The mode and, where the system allows it, the owner of a file that was there are kept; a link is followed. Names of
-    unfinished files begin with ``token``, by which ``sweep`` knows them. Raises ``OSError``.
+    The mode and, where the system allows it, the owner of a file that was there are kept. A link is replaced and not
+    followed: where it may be, ``Confines.real`` says where it leads. Names of unfinished files begin with ``token``, by
+    which ``sweep`` knows them. Raises ``OSError``.
     """
-    path = os.path.realpath(path)
     temporary = os.path.join(os.path.dirname(path), f".captioner-{token}-{next(_numbers)}{_PARTIAL}")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
@@ -31,7 +32,7 @@ def replace_file(path: str, parts: Iterable[bytes], token: str) -> None:
             with contextlib.suppress(FileNotFoundError):
                 _keep(temporary, os.stat(path))
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        put_in_place(temporary, path, forced=True)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)

@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 from captioner.config import to_dict
 from captioner.data.samples import Sample
 from captioner.data.transforms import augment, may_flip, preprocess
+from captioner.disk import put_in_place
 from captioner.errors import TrainingError
 from captioner.models.captioner import Captioner
 from captioner.models.precision import fold_norms
@@ -116,7 +117,7 @@ def build_store(
                 done += len(seen)
                 if done % 512 < each or done == len(samples):
                     report(f"features of {done} / {len(samples)} images")
-        partial.rename(path)
+        put_in_place(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise TrainingError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 
 from captioner.config import to_dict
 from captioner.data.samples import Samples
+from captioner.disk import put_in_place
 from captioner.errors import CheckpointError, TrainingError, reason_of
 from captioner.evaluation.evaluate import fingerprint
 from captioner.files import require_regular
@@ -46,7 +46,7 @@ def write_state(state: Mapping[str, Any], directory: Path) -> None:
     partial = directory / "state.partial"
     try:
         torch.save(state, partial)
-        os.replace(partial, directory / STATE)
+        put_in_place(partial, directory / STATE)
     except (OSError, RuntimeError) as error:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)

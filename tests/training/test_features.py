@@ -119,14 +119,14 @@ def test_features_of_another_precision_are_others(model: Captioner, data: Data, 
 def test_half_written_features_are_not_taken_for_whole(
     model: Captioner, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rename = Path.rename
+    rename = os.replace
 
-    def full(path: Path, target: Path) -> Path:
+    def full(path: Path, target: Path) -> None:
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr(Path, "rename", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(TrainingError, match=r"cannot keep the features of 8 images .*No space.*; free some space"):
         build(model, data, tmp_path)
     assert list(tmp_path.iterdir()) == []
-    monkeypatch.setattr(Path, "rename", rename)
+    monkeypatch.setattr(os, "replace", rename)
     assert build(model, data, tmp_path).values.shape[:2] == (8, 2)

@@ -28,6 +28,7 @@ from captioner.data.sources.records import CAPTION_KEYS, pick
 from captioner.data.sources.rows import NotThisForm, clean
 from captioner.data.splits import Dataset, some
 from captioner.data.tars import Bounded, StrictTar
+from captioner.disk import put_in_place
 from captioner.errors import DataError
 
 VERSION = 1  # of the table: another one is not read
@@ -136,7 +137,7 @@ def _build(paths: Sequence[Path], table: Path) -> None:
     try:
         with closing(sqlite3.connect(partial)) as connection, connection:
             _fill(connection, paths)
-        os.replace(partial, table)
+        put_in_place(partial, table)
     except (OSError, sqlite3.Error) as error:
         raise DataError(
             f"the table of {shown(paths[0])} and its like cannot be written in {table.parent} ({error}); free some "
