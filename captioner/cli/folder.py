@@ -33,20 +33,21 @@ def is_folder_run(args: argparse.Namespace) -> bool:
     from captioner.errors import UsageError
 
     if not args.write:
-        needy = [name for name in NEED_WRITE if getattr(args, name) not in (None, "")]
+        given = {name: getattr(args, name) for name in NEED_WRITE}
+        needy = [name for name, value in given.items() if value not in (None, "") and value is not False]
         if needy:
             named = ", ".join("--" + name.replace("_", "-") for name in needy)
             raise UsageError(
                 f"{named} says how captions are written into files; give --write {OUTPUTS.split(',')[0]} too"
             )
-    given = any(getattr(args, name) for name in FOLDER)
+    wanted = any(getattr(args, name) for name in FOLDER)
     for name, wrong in (("stream", args.stream), ("-", "-" in args.paths and args.watch)):
-        if given and wrong:
+        if wanted and wrong:
             what = "--stream prints words" if name == "stream" else "- reads its paths once"
             raise UsageError(f"{what} and does not go with {'--watch' if name == '-' else '--write and its like'}")
     if args.watch and (args.dry_run or args.report):
         raise UsageError("--watch has no end that --dry-run or --report could wait for; leave them out")
-    return given
+    return wanted
 
 
 def plan_of(args: argparse.Namespace) -> Plan:
@@ -61,6 +62,7 @@ def plan_of(args: argparse.Namespace) -> Plan:
         separator=separator.replace("\\n", "\n").replace("\\t", "\t"),
         min_confidence=args.min_confidence or 0.0,
         shard=Shard.parse(args.shard) if args.shard else None,
+        follow_links=args.follow_links,
     )
 
 
@@ -218,6 +220,10 @@ FOLDER: dict[str, dict[str, Any]] = {
     "before": {"metavar": "TEXT", "help": "written before every caption, a trigger word for example"},
     "after": {"metavar": "TEXT", "help": "written after every caption"},
     "template": {"metavar": "TEXT", "help": "what is written: '{caption}', with {name} and {folder} of the photo"},
+    "follow_links": {
+        "action": "store_true",
+        "help": "write through links that lead out of the folder too (default: such a file is refused)",
+    },
     "min_confidence": {
         "type": float,
         "metavar": "C",
@@ -228,4 +234,4 @@ FOLDER: dict[str, dict[str, Any]] = {
     "dry_run": {"action": "store_true", "help": "tell what would happen to each photo; load no model, write nothing"},
     "report": {"metavar": "FILE.html", "help": "write a page of the photos and captions, the most doubtful first"},
 }
-NEED_WRITE = ("out", "existing", "separator", "before", "after", "template", "min_confidence")
+NEED_WRITE = ("out", "existing", "separator", "before", "after", "template", "follow_links", "min_confidence")

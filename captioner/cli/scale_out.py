@@ -18,6 +18,7 @@ _ALONE = (
     "before",
     "after",
     "template",
+    "follow_links",
     "min_confidence",
     "shard",
     "watch",

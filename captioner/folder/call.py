@@ -35,6 +35,7 @@ def caption_folder(
     separator: str = ", ",
     min_confidence: float = 0.0,
     shard: str | None = None,
+    follow_links: bool = False,
     count: int = 1,
     batch_size: int = 16,
     **options: Unpack[GenerationOptions],
@@ -56,6 +57,7 @@ def caption_folder(
         separator=separator,
         min_confidence=min_confidence,
         shard=Shard.parse(shard) if shard else None,
+        follow_links=follow_links,
     )
     return _outcomes(named, plan, pipe, count=count, batch_size=batch_size, options=dict(options))
 

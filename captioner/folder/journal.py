@@ -3,6 +3,9 @@
 A photo's captions are committed, with the texts that they replace, before a file is touched, and marked as written
 after it: whatever dies in between is written again, to the same end. The journal lives as long as its run. A run over a
 million photos asks it for what it must not hold in memory.
+
+The file may come with a folder that another person made. It is opened only as this user's own, with these tables and
+nothing else in it, and each value is looked at as it is read; ``Outputs`` looks at where its files are to be.
 """
 
 from __future__ import annotations
@@ -10,14 +13,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import sqlite3
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from captioner.data.paths import shown
 from captioner.errors import OutputError
 from captioner.folder.entry import Entry, Said, Slot
+from captioner.folder.own import refuse_foreign
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -28,10 +34,15 @@ CREATE INDEX IF NOT EXISTS waiting ON done (place) WHERE waiting != '';
 CREATE INDEX IF NOT EXISTS doubt ON done (confidence);
 """
 _PAGE = 256  # rows that are in memory at once
+_LONGEST = 8 << 20  # bytes of one value
+_TOKEN = re.compile(r"[0-9a-f]{8}")
+_STRANGE = (ValueError, TypeError, AttributeError, RecursionError)  # what values of other kinds than ours raise
 
 
 class Journal:
     """The memory of one run. ``path`` None: of a run that leaves nothing to go on with, in a temporary file.
+
+    ``resumed``: an earlier process has written into it.
 
     Raises ``OutputError`` where it cannot be kept: a run without its memory may not go on.
     """
@@ -39,19 +50,38 @@ class Journal:
     def __init__(self, path: str | None) -> None:
         self.path = path
         self.token = secrets.token_hex(4)
+        if path:
+            _refuse_planted(path)
         with self._told():
             self._base = sqlite3.connect(path or "", isolation_level=None)
-            # Whoever runs holds the lock of the folder, so the journal needs none of its own, nor shared memory.
-            self._base.execute("PRAGMA locking_mode = EXCLUSIVE")
-            self._base.execute(f"PRAGMA journal_mode = {'WAL' if path else 'OFF'}")
-            self._base.execute(f"PRAGMA synchronous = {'FULL' if path else 'OFF'}")
-            self._base.executescript(_SCHEMA)
+        try:
+            with self._told():
+                self._open()
+            self.resumed = self.get("run") is not None
+        except BaseException:
+            self.close()
+            raise
 
     def get(self, name: str) -> Any:
         """A setting of the run, or None."""
         with self._told():
             row = self._base.execute("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
-        return json.loads(row[0]) if row else None
+        with self._checked():
+            return json.loads(row[0]) if row else None
+
+    def number(self, name: str) -> int:
+        """A setting that is a whole number of 0 or more; 0 where there is none."""
+        value = self.get(name) or 0
+        if not isinstance(value, int) or value < 0:
+            raise self._strange(f"its {name} is {value!r}")
+        return value
+
+    @property
+    def tokens(self) -> list[str]:
+        """The tokens of the processes that have been at work on this run."""
+        found = self.get("tokens")
+        listed = found if isinstance(found, list) else []
+        return [one for one in listed if isinstance(one, str) and _TOKEN.fullmatch(one)]
 
     def put(self, **values: Any) -> None:
         with self._told(), self._once():
@@ -82,7 +112,8 @@ class Journal:
         """Where this run has put, or will put, the captions of that photo."""
         with self._told():
             found = self._base.execute("SELECT slots FROM done WHERE key = ?", (os.fsencode(key),)).fetchone()
-        return _slots(found[0]) if found else {}
+        with self._checked():
+            return _slots(found[0]) if found else {}
 
     def add(self, entries: Sequence[Entry]) -> None:
         """Remember captions that are about to be written."""
@@ -126,7 +157,7 @@ class Journal:
                 (bins, bins),
             )
             for part, count in rows:
-                counts[max(0, part)] = count
+                counts[max(0, part or 0)] += count
         return counts
 
     def close(self) -> None:
@@ -140,6 +171,19 @@ class Journal:
             for end in ("", "-wal", "-shm", "-journal"):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(self.path + end)
+
+    def _open(self) -> None:
+        if sys.version_info >= (3, 11):
+            self._base.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST)
+        self._base.execute("PRAGMA trusted_schema = OFF")
+        # Whoever runs holds the lock of the folder, so the journal needs none of its own, nor shared memory.
+        self._base.execute("PRAGMA locking_mode = EXCLUSIVE")
+        self._base.execute(f"PRAGMA journal_mode = {'WAL' if self.path else 'OFF'}")
+        self._base.execute(f"PRAGMA synchronous = {'FULL' if self.path else 'OFF'}")
+        there = _tables(self._base)
+        if there and not there <= _ours():  # a trigger or a view would do more than a table of that name
+            raise self._strange("it holds other tables than a journal")
+        self._base.executescript(_SCHEMA)
 
     def _set(self, values: Mapping[str, Any]) -> None:
         rows = [(name, json.dumps(value)) for name, value in values.items()]
@@ -157,7 +201,9 @@ class Journal:
             if not rows:
                 return
             last = rows[-1][0]
-            yield from ((_entry(*row[2:]), row[1]) for row in rows)
+            with self._checked():
+                found = [(_entry(*row[2:]), str(row[1])) for row in rows]
+            yield from found
 
     @contextlib.contextmanager
     def _once(self) -> Iterator[None]:
@@ -189,6 +235,41 @@ class Journal:
                 why = f"{error}; remove it, and the run starts afresh"
             raise OutputError(f"cannot keep the journal of the run in {name}: {why}") from error
 
+    @contextlib.contextmanager
+    def _checked(self) -> Iterator[None]:
+        """Values that no run has written, as sentences."""
+        try:
+            yield
+        except _STRANGE:
+            raise self._strange("a value in it is damaged") from None
+
+    def _strange(self, why: str) -> OutputError:
+        return OutputError(
+            f"{shown(self.path or '')} is no journal of a run here: {why}; move it away, and start afresh"
+        )
+
+
+def _refuse_planted(path: str) -> None:
+    """Raise ``OutputError`` for a journal, or a file that SQLite reads beside it, that is not this user's own.
+
+    A rollback journal is removed unread: a run writes none once its tables are there, and one from elsewhere may name
+    any file, which SQLite would delete.
+    """
+    for end in ("", "-wal", "-shm"):
+        refuse_foreign(path + end, "the journal of a run")
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path + "-journal")
+
+
+def _tables(base: sqlite3.Connection) -> set[tuple[object, ...]]:
+    return set(base.execute("SELECT type, name, tbl_name, sql FROM sqlite_master"))
+
+
+def _ours() -> set[tuple[object, ...]]:
+    with contextlib.closing(sqlite3.connect(":memory:")) as base:
+        base.executescript(_SCHEMA)
+        return _tables(base)
+
 
 def _row(entry: Entry) -> tuple[object, ...]:
     said = json.dumps([[one.text, one.score, one.confidence] for one in entry.said])
@@ -198,16 +279,20 @@ def _row(entry: Entry) -> tuple[object, ...]:
 
 
 def _entry(identity: bytes, key: bytes, said: str, slots: str) -> Entry:
-    return Entry(
-        id=os.fsdecode(identity),
-        key=os.fsdecode(key),
-        said=tuple(Said(*one) for one in json.loads(said)),
-        slots=_slots(slots),
-    )
+    found = tuple(Said(str(text), float(score), float(confidence)) for text, score, confidence in json.loads(said))
+    if not found:
+        raise ValueError
+    return Entry(id=os.fsdecode(identity), key=os.fsdecode(key), said=found, slots=_slots(slots))
 
 
 def _slots(text: str) -> dict[str, Slot]:
-    return {name: Slot(*slot) for name, slot in json.loads(text).items()}
+    return {name: Slot(_text(file), _text(old)) for name, (file, old) in json.loads(text).items()}
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError
+    return value
 
 
 def _writable(text: str) -> str:

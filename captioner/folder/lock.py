@@ -10,6 +10,7 @@ from filelock import FileLock, Timeout
 from captioner.data.paths import shown
 from captioner.errors import OutputError
 from captioner.folder.atomic import refused
+from captioner.folder.own import refuse_foreign
 
 
 class Lock:
@@ -17,6 +18,7 @@ class Lock:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        refuse_foreign(path, "a lock")
         self._lock = FileLock(path)
         try:
             self._lock.acquire(timeout=0)

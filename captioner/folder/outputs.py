@@ -6,13 +6,14 @@ import contextlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from captioner.config import from_dict, to_dict
+from captioner.config import from_dict
 from captioner.data.paths import shown
-from captioner.errors import ConfigError, OutputError
+from captioner.errors import ConfigError, OutputError, UsageError
 from captioner.folder.atomic import refused, sweep
+from captioner.folder.confines import Confines
 from captioner.folder.entry import Entry, Photo, Slot
 from captioner.folder.journal import Journal
 from captioner.folder.lock import Lock
@@ -35,10 +36,16 @@ class Decision:
 
 
 class Outputs:
-    """The writers of a plan over one journal. ``resumed``: the journal has been at work with this plan before."""
+    """The writers of a plan over one journal. ``resumed``: the journal has been at work with this plan before.
+
+    ``elsewhere``: keys of photos whose captions the journal holds for files outside the folders that the command names.
+    Whoever meets such a photo takes its key out: a journal alone is no reason to write there.
+    """
 
     def __init__(self, plan: Plan, journal: Journal, *, resumed: bool = False) -> None:
         self.plan, self.journal, self.neighbours = plan, journal, Neighbours(plan.place)
+        self.elsewhere: set[str] = set()
+        self._confines = Confines(plan)
         self._files: list[FileWriter] = []
         tables: list[str] = [REVIEW] if plan.min_confidence else []
         for name in plan.outputs:
@@ -97,9 +104,7 @@ class Outputs:
 
     def finish(self) -> list[str]:
         """Try again what could not be written, and put tables together; what is still wrong comes back."""
-        problems = []
-        for entry, names in self.journal.waiting():
-            problems += self.write([(entry, names)])[entry.key]
+        problems = self.catch_up()
         for table in self._tables:
             try:
                 table.finish()
@@ -107,10 +112,61 @@ class Outputs:
                 problems.append(str(error))
         return problems
 
+    def look(self) -> None:
+        """Look at what a run that was stopped was about to write, and remove its unfinished files.
+
+        Raises ``OutputError`` for a journal that wants files written which no run of this plan would write.
+        """
+        folders = {self.plan.place.out}
+        for entry, names in self.journal.waiting():
+            for file in self._files_of(entry, names):
+                if self._confines.holds(file):
+                    folders.add(os.path.dirname(file))
+                else:
+                    self.elsewhere.add(entry.key)
+        for folder in folders:
+            with contextlib.suppress(OSError):
+                sweep(folder, self.journal.tokens)
+
+    def catch_up(self) -> list[str]:
+        """Write the captions that the journal holds and no file does; what is wrong comes back."""
+        problems = []
+        for entry, names in self.journal.waiting():
+            if entry.key not in self.elsewhere:
+                problems += self.write([(entry, names)])[entry.key]
+        return problems
+
+    def kept(self) -> list[str]:
+        """Sentences for the captions that stay in the journal, since no photo of this command is theirs."""
+        return [
+            f"{shown(self.plan.place.whole(key))} was captioned by a run that was stopped, and this one does not name "
+            f"it; name it too, or remove {shown(self.journal.path or '')} to drop its caption"
+            for key in sorted(self.elsewhere)
+        ]
+
     def close(self) -> None:
         for table in self._tables:
             table.close()
         self.journal.close()
+
+    def _files_of(self, entry: Entry, names: set[str]) -> list[str]:
+        """The files that the journal names for a photo: each is one that the photo's key gives too."""
+        place, key = self.plan.place, entry.key
+        writers = {writer.name: writer for writer in self._files}
+        tables = {table.name for table in self._tables}
+        found = []
+        for name in sorted({*names, *entry.slots}):
+            slot = entry.slots.get(name)
+            if slot is not None and not slot.file and name in tables:
+                continue
+            file = os.path.abspath(slot.file) if slot is not None and slot.file else ""
+            if name not in writers or file not in writers[name].places(key) or place.key(place.whole(key)) != key:
+                raise OutputError(
+                    f"{shown(self.journal.path or '')} belongs to no run here: it wants the caption of {shown(key)} in "
+                    f"{shown(file or name)}; move it away, and start afresh"
+                )
+            found.append(file)
+        return found
 
 
 def journal_of(plan: Plan) -> str:
@@ -132,21 +188,19 @@ def open_outputs(plan: Plan, settings: Mapping[str, Any]) -> tuple[Lock, Outputs
     journal = None
     try:
         journal = Journal(journal_of(plan))
-        wanted = json.loads(json.dumps({"plan": to_dict(plan), **settings}))
+        wanted = json.loads(json.dumps({"plan": plan.identity(), **settings}))
         before = journal.get("run")
         problems: list[str] = []
-        if before is not None:
-            _sweep(journal, plan)
         if before not in (None, wanted):
-            problems = _brought_to_end(journal, before)
+            problems = _brought_to_end(journal, before, plan)
             journal = Journal(journal_of(plan))
         resumed = before == wanted
         outputs = Outputs(plan, journal, resumed=resumed)
-        tokens = [*(journal.get("tokens") or []), journal.token] if resumed else [journal.token]
-        journal.put(run=wanted, tokens=tokens, **outputs.settings)
+        if resumed:
+            outputs.look()
+        journal.put(run=wanted, tokens=[*(journal.tokens if resumed else []), journal.token], **outputs.settings)
         if resumed:  # what was about to be written when the run was stopped
-            for entry, names in journal.waiting():
-                problems += outputs.write([(entry, names)])[entry.key]
+            problems += outputs.catch_up()
         return lock, outputs, problems
     except BaseException:
         if journal is not None:
@@ -155,23 +209,34 @@ def open_outputs(plan: Plan, settings: Mapping[str, Any]) -> tuple[Lock, Outputs
         raise
 
 
-def _brought_to_end(journal: Journal, before: Mapping[str, Any]) -> list[str]:
+def _brought_to_end(journal: Journal, before: Any, now: Plan) -> list[str]:
+    """Write what another command has left in the journal; what is wrong comes back.
+
+    The plan comes out of the journal, so it may say no more than where this command's own files may go.
+    """
+    named = shown(journal.path or "")
     try:
         plan = from_dict(Plan, before["plan"])
-    except (ConfigError, KeyError) as error:
-        raise OutputError(f"{shown(journal.path or '')} is of another version ({error}); remove it") from None
-    outputs = Outputs(plan, journal, resumed=True)
+    except (ConfigError, UsageError, KeyError, TypeError) as error:
+        raise OutputError(f"{named} is of another version ({error}); remove it") from None
+    if (
+        plan.place.out != now.place.out
+        or plan.part != now.part
+        or (plan.place.beside and plan.place.root != now.place.out)
+    ):
+        raise OutputError(
+            f"{named} belongs to a run in {shown(plan.place.out)}; move it back there, or remove it to start afresh"
+        )
+    place = replace(plan.place, named=now.place.named)
+    outputs = Outputs(replace(plan, place=place, follow_links=now.follow_links), journal, resumed=True)
+    outputs.look()
+    if outputs.elsewhere:
+        some = shown(place.whole(min(outputs.elsewhere)))
+        raise OutputError(
+            f"{named} holds captions of another command for photos that this one does not name, such as {some}; give "
+            "that command again, or remove the journal to drop them"
+        )
     problems = outputs.finish()
     outputs.close()
     journal.remove()
     return problems
-
-
-def _sweep(journal: Journal, plan: Plan) -> None:
-    """Remove the unfinished files of the run that was stopped: beside those that it was about to write."""
-    folders = {plan.place.out}
-    for entry, _ in journal.waiting():
-        folders.update(os.path.dirname(os.path.realpath(slot.file)) for slot in entry.slots.values() if slot.file)
-    for folder in folders:
-        with contextlib.suppress(OSError):
-            sweep(folder, journal.get("tokens") or [])

@@ -9,8 +9,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from string import Formatter
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
+from captioner.config import to_dict
 from captioner.data.urls import is_url
 from captioner.errors import UsageError
 
@@ -58,12 +59,14 @@ class Place:
     """Where the photos are and where files about them go; absolute paths.
 
     ``root`` is what keys are relative to, ``out`` the folder of tables and of the journal. With ``beside`` a photo's
-    own files stand beside it, otherwise below ``out`` as the photo stands below ``root``.
+    own files stand beside it, otherwise below ``out`` as the photo stands below ``root``. ``named``: folders that the
+    command names, those of single files too, which may lie elsewhere than ``root``.
     """
 
     root: str
     out: str
     beside: bool
+    named: tuple[str, ...] = ()
 
     def key(self, identity: str) -> str:
         """A photo's name in the journal: the path below ``root`` with slashes, else absolute; a URL as it is."""
@@ -73,14 +76,23 @@ class Place:
         """A photo's name in a table: the path below the table's folder, else absolute; a URL as it is."""
         return _below(identity, self.out)
 
+    def holds(self, identity: str) -> bool:
+        """Whether a photo lies in a folder that the command names, by names alone."""
+        return any(is_below(os.path.abspath(identity), top) for top in (self.root, *self.named))
+
+    def whole(self, key: str) -> str:
+        """The absolute path of the photo that ``key`` names; a URL as it is."""
+        return key if is_url(key) else os.path.abspath(os.path.join(self.root, key))
+
 
 def place_of(paths: Sequence[str], out: str | None) -> Place:
     """Of a single folder, that folder, of a single file its own; of anything else, the folder the command runs in."""
     root = os.path.abspath(os.curdir)
-    if len(paths) == 1 and os.path.exists(paths[0]):
-        whole = os.path.abspath(paths[0])
-        root = whole if os.path.isdir(whole) else os.path.dirname(whole)
-    return Place(root=root, out=os.path.abspath(out) if out else root, beside=out is None)
+    wholes = [os.path.abspath(path) for path in paths if os.path.exists(path)]
+    named = tuple(dict.fromkeys(whole if os.path.isdir(whole) else os.path.dirname(whole) for whole in wholes))
+    if len(paths) == 1 and named:
+        root = named[0]
+    return Place(root=root, out=os.path.abspath(out) if out else root, beside=out is None, named=named)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +100,8 @@ class Plan:
     """What to write for every photo.
 
     ``template`` is what is written of a caption, ``separator`` what stands between a caption and the one it is appended
-    or prepended to. Captions whose confidence is below ``min_confidence`` go to the review list alone.
+    or prepended to. Captions whose confidence is below ``min_confidence`` go to the review list alone. Files behind
+    links that lead out of the folders of the run are written with ``follow_links`` only.
     """
 
     place: Place
@@ -98,6 +111,7 @@ class Plan:
     separator: str = ", "
     min_confidence: float = 0.0
     shard: Shard | None = None
+    follow_links: bool = False
 
     def __post_init__(self) -> None:
         for name in self.outputs:
@@ -120,6 +134,12 @@ class Plan:
     def part(self) -> str:
         """What the part of a sharded run adds to the names of its files: ``.00003-of-00016``, or nothing."""
         return f".{self.shard.number:05}-of-{self.shard.of:05}" if self.shard else ""
+
+    def identity(self) -> dict[str, Any]:
+        """What a later command has to share to go on with the run, as plain values."""
+        values = to_dict(self)
+        del values["follow_links"], values["place"]["named"]
+        return values
 
     def compose(self, caption: str, identity: str) -> str:
         """A caption in the template."""
@@ -155,11 +175,14 @@ def check_template(template: str) -> None:
         raise UsageError(f"the template {template!r} would drop every caption; put {{caption}} where it belongs")
 
 
+def is_below(path: str, folder: str) -> bool:
+    """Whether an absolute path lies in an absolute folder, at any depth, by their names alone."""
+    return os.path.normcase(path).startswith(os.path.normcase(os.path.join(folder, "")))
+
+
 def _below(identity: str, folder: str) -> str:
     if is_url(identity):
         return identity
     whole = os.path.abspath(identity)
-    top = os.path.join(folder, "")
-    inside = os.path.normcase(whole).startswith(os.path.normcase(top))
-    found = whole[len(top) :] if inside else "." if whole == folder else whole
+    found = whole[len(os.path.join(folder, "")) :] if is_below(whole, folder) else "." if whole == folder else whole
     return found.replace(os.sep, "/")

@@ -43,7 +43,7 @@ def page(journal: Journal, plan: Plan, title: str, statements: Sequence[str], *,
         )
         parts["plots"] = section("plots", "Plots", f'<div class="charts">{drawn}</div>')
     parts["gallery"] = images(
-        "\n".join(_cards(entries, plan, walk)),
+        "\n".join(_cards(entries, journal, plan, walk)),
         status,
         orders={
             "doubtful": "most doubtful first",
@@ -59,8 +59,10 @@ def page(journal: Journal, plan: Plan, title: str, statements: Sequence[str], *,
 LINKS = {"run": "Run", "plots": "Plots", "gallery": "Images"}
 
 
-def _cards(entries: Sequence[Entry], plan: Plan, walk: Walk) -> Iterator[str]:
-    pictures = _pictures([entry.id for entry in entries], walk)
+def _cards(entries: Sequence[Entry], journal: Journal, plan: Plan, walk: Walk) -> Iterator[str]:
+    # A journal that was there before may name any file of this machine, which is no reason to show it.
+    ids = [entry.id for entry in entries if not journal.resumed or plan.place.holds(entry.id)]
+    pictures = _pictures(ids, walk)
     for entry in entries:
         best, *others = entry.said
         text = plan.compose(best.text, entry.id)

@@ -71,6 +71,7 @@ class Run:
             elif photo.key in self._under_way or (self.plan.shard and not self.plan.shard.holds(photo.key)):
                 continue
             elif self.journal.has(photo.key):
+                self._outputs.elsewhere.discard(photo.key)
                 self.counts.before += 1
             else:
                 try:
@@ -103,7 +104,7 @@ class Run:
 
     def finish(self) -> list[str]:
         """Put tables together and try again what could not be written; what is still wrong comes back."""
-        problems = self._outputs.finish()
+        problems = self._outputs.finish() + self._outputs.kept()
         self._complete = not problems
         return problems
 

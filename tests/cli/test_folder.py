@@ -93,6 +93,15 @@ def test_texts_round_captions(run: Run, photos: Path, said: list[str]) -> None:
     assert (photos / "1.caption").read_text() == f"zwx {{x}}, {said[0]} of photos!\n{said[0]}\n"
 
 
+def test_links_out_of_the_folder(run: Run, photos: Path, said: list[str], tmp_path: Path) -> None:
+    (photos / "1.txt").symlink_to(tmp_path / "elsewhere")
+    code, _, err = run(photos, "--write", "txt")
+    assert (code, err[-1]) == (1, "captioner: 2 captioned; 1 failed")
+    assert "out of" in err[0]
+    assert run(photos, "--write", "txt", "--follow-links")[0] == 0
+    assert (tmp_path / "elsewhere").read_text() == said[0] + "\n"
+
+
 def test_a_part_without_files_prints(run: Run, photos: Path) -> None:
     lines = [line for part in (1, 2) for line in run(photos, "--shard", f"{part}/2")[1]]
     assert len(lines) == len(set(lines)) == 3
@@ -123,6 +132,7 @@ def test_paths_on_stdin(run: Run, photos: Path, tmp_path: Path, monkeypatch: pyt
     ("options", "message"),
     [
         (["--existing", "append"], "--existing says how captions are written into files; give --write txt too"),
+        (["--follow-links"], "--follow-links says how captions are written into files; give --write txt too"),
         (["--write", "txt", "--stream"], "--stream prints words"),
         (["--write", "pdf"], "pdf cannot be written; choose among txt, caption, jsonl, csv, metadata, coco, xmp"),
         (["--write", "txt", "--template", "x"], "would drop every caption"),

@@ -23,6 +23,9 @@ class FileWriter(Protocol):
     def slot(self, photo: Photo) -> Slot:
         """Which file it will be and what caption is there. Raises ``OutputError`` where there can be none."""
 
+    def places(self, key: str) -> tuple[str, ...]:
+        """All files that ``slot`` may give to the photo of this key."""
+
     def write(self, entry: Entry, token: str) -> None:
         """Write it, whole or not at all; a second time to the same end. Raises ``OutputError``."""
 
@@ -71,6 +74,12 @@ class Neighbours:
                 del self._shared[next(iter(self._shared))]
             self._shared[folder] = frozenset(name for name, times in counted.items() if times > 1)
         return self._shared[folder]
+
+
+def places(place: Place, key: str, suffix: str) -> tuple[str, str]:
+    """The two paths that ``Neighbours.file`` may give to the photo's file, by its key alone."""
+    whole = place.whole(key) if place.beside else os.path.join(place.out, _inside(key))
+    return os.path.splitext(whole)[0] + suffix, whole + suffix
 
 
 def _inside(key: str) -> str:

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import IO, Any, AnyStr, TextIO
 
 from captioner.data.paths import shown
 from captioner.data.urls import is_url
@@ -17,6 +17,8 @@ from captioner.errors import OutputError
 from captioner.folder.entry import Said
 
 COLUMNS = ("path", "caption", "score", "confidence")
+_LONGEST = 4 << 20  # characters of a line
+_WHOLE = 1 << 30  # bytes of a COCO file that is not written line by line
 _COCO = re.compile(r"(?:.*_)?(\d{12})")
 
 
@@ -94,7 +96,7 @@ def _csv_line(cells: Iterable[object]) -> bytes:
 def _read_json_lines(path: str, image: str, caption: str) -> Iterator[Row]:
     """Lines that are no records are kept; a last one that is cut off, by whatever wrote it, is not."""
     with open(path, "rb") as file:
-        for line in file:
+        for line in _lines(file, path):
             record = _parsed(line)
             if record is None and not line.endswith(b"\n"):
                 return
@@ -104,8 +106,8 @@ def _read_json_lines(path: str, image: str, caption: str) -> Iterator[Row]:
 def _read_coco(path: str) -> Iterator[Row]:
     """A file of one record a line, as written here, line by line; another one as a whole."""
     with open(path, "rb") as file:
-        ours = file.readline().strip() == b"["
-        for line in file if ours else ():
+        ours = file.readline(_LONGEST).strip() == b"["
+        for line in _lines(file, path) if ours else ():
             text = line.strip().rstrip(b",")
             if text == b"]":
                 return
@@ -116,7 +118,9 @@ def _read_coco(path: str) -> Iterator[Row]:
         if ours:
             raise _strange(path, "is damaged")
         file.seek(0)
-        records = _parsed(file.read())
+        records = _parsed(file.read(_WHOLE))
+        if file.read(1):
+            raise _strange(path, f"is one line of more than {_WHOLE >> 20} MB")
     if not isinstance(records, list):
         raise _strange(path, "is no list of COCO results")
     for record in records:
@@ -126,7 +130,7 @@ def _read_coco(path: str) -> Iterator[Row]:
 def _read_csv(path: str) -> Iterator[Row]:
     """A last row that is cut off is left out; so is none that merely lacks its line end."""
     with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
-        rows = csv.reader(file)
+        rows = _csv_rows(file, path)
         head = next(rows, None)
         if head is not None and tuple(head) != COLUMNS:
             raise _strange(path, f"has other columns than {', '.join(COLUMNS)}")
@@ -139,6 +143,21 @@ def _read_csv(path: str) -> Iterator[Row]:
             yield _csv_row(last)
 
 
+def _csv_rows(file: TextIO, path: str) -> Iterator[list[str]]:
+    try:
+        yield from csv.reader(_lines(file, path))
+    except csv.Error as error:
+        raise _strange(path, f"is no readable CSV ({error})") from None
+
+
+def _lines(file: IO[AnyStr], path: str) -> Iterator[AnyStr]:
+    """The lines of a table, none of which may fill the memory."""
+    while line := file.readline(_LONGEST):
+        if len(line) == _LONGEST:
+            raise _strange(path, f"has a line of more than {_LONGEST >> 20} MB")
+        yield line
+
+
 def _csv_row(cells: list[str]) -> Row:
     name, text = (cells[0], cells[1]) if len(cells) == len(COLUMNS) else (None, "")
     return Row(raw=_csv_line(cells), name=name, text=text)
@@ -149,7 +168,7 @@ def _json_row(raw: bytes, record: Any, image: str, caption: str) -> Row:
         return Row(raw=raw, name=None)
     text = record.get(caption)
     texts = [one for one in (text if isinstance(text, list) else [text]) if isinstance(one, str)]
-    return Row(raw=raw, name=record[image], text="\n".join(texts))
+    return Row(raw=raw, name=record[image] if _is_name(record[image]) else None, text="\n".join(texts))
 
 
 def _parsed(text: bytes) -> Any:
@@ -157,6 +176,14 @@ def _parsed(text: bytes) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
+
+
+def _is_name(text: str) -> bool:
+    """Whether it can be the name of a file; JSON can hold half surrogates and null characters too."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
 
 
 def _is_utf8(text: str) -> bool:

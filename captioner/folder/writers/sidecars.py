@@ -8,9 +8,11 @@ import os
 from captioner.data.paths import shown
 from captioner.errors import OutputError
 from captioner.folder.atomic import refused, replace_file
+from captioner.folder.confines import Confines
 from captioner.folder.entry import Entry, Photo, Slot
+from captioner.folder.own import read_small
 from captioner.folder.plan import Output, Plan
-from captioner.folder.writers.base import Neighbours
+from captioner.folder.writers.base import Neighbours, places
 
 _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
@@ -18,21 +20,28 @@ _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BO
 class Sidecars:
     def __init__(self, name: Output, plan: Plan, neighbours: Neighbours) -> None:
         self.name: str = name
-        self._plan, self._neighbours = plan, neighbours
+        self._plan, self._neighbours, self._confines = plan, neighbours, Confines(plan)
 
     def slot(self, photo: Photo) -> Slot:
         """Its file and the text in it; a file that is blank holds no caption."""
         file = self._neighbours.file(photo, f".{self.name}")
-        return Slot(file, _text(file, strict=self._plan.existing in ("append", "prepend")))
+        slot = Slot(file, _text(file, strict=self._plan.existing in ("append", "prepend")))
+        if self._plan.existing != "skip" or not slot.old.strip():
+            self._confines.real(file)
+        return slot
+
+    def places(self, key: str) -> tuple[str, ...]:
+        return places(self._plan.place, key, f".{self.name}")
 
     def write(self, entry: Entry, token: str) -> None:
         slot = entry.slots[self.name]
         new = "\n".join(self._plan.compose(said.text, entry.id) for said in entry.said)
         text = self._plan.combine(slot.old, new) + "\n"
         try:
+            file = self._confines.real(slot.file)
             if not self._plan.place.beside:
-                os.makedirs(os.path.dirname(slot.file), exist_ok=True)
-            replace_file(slot.file, [text.encode("utf-8", "replace")], token)
+                os.makedirs(os.path.dirname(file), exist_ok=True)
+            replace_file(file, [text.encode("utf-8", "replace")], token)
         except OSError as error:
             raise refused(slot.file, error) from error
 
@@ -43,8 +52,7 @@ def _text(path: str, *, strict: bool) -> str:
     With ``strict`` a file of another encoding raises ``OutputError``: its text would be lost.
     """
     try:
-        with open(path, "rb") as file:
-            data = file.read()
+        data = read_small(path)
     except FileNotFoundError:
         return ""
     except OSError as error:

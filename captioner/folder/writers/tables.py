@@ -14,9 +14,12 @@ from itertools import chain
 from typing import BinaryIO
 
 from captioner.data.urls import is_url
+from captioner.disk import sync_folder
 from captioner.folder.atomic import refused, replace_file
+from captioner.folder.confines import Confines
 from captioner.folder.entry import Entry, Photo, Said, Slot
 from captioner.folder.journal import Journal
+from captioner.folder.own import refuse_irregular
 from captioner.folder.plan import Plan
 from captioner.folder.writers.forms import FORMS, ends_a_line
 
@@ -27,7 +30,7 @@ class Table:
     def __init__(self, name: str, plan: Plan, journal: Journal, *, resumed: bool) -> None:
         self.name = name
         self._plan, self._journal, self._form = plan, journal, FORMS[name]
-        self.path = os.path.join(plan.place.out, self._form.file.format(plan.part))
+        self.path = _path(name, plan)
         self._file: BinaryIO | None = None
         self._size = self._rebuild = 0
         self._torn = False
@@ -43,21 +46,24 @@ class Table:
 
     def slot(self, photo: Photo) -> Slot:
         """The caption that its row had before this run. Raises ``OutputError`` for a photo that cannot be named."""
-        self._form.spell(self._plan.place.name(photo.id), [""], (Said("", 0.0, 0.0),))
-        return Slot(old=self._known(photo.id) or "")
+        self._form.spell(self._name(photo.key), [""], (Said("", 0.0, 0.0),))
+        return Slot(old=self._known(photo.key) or "")
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Add the rows of these photos, on the disk when it returns. Raises ``OutputError``; then none was added."""
         rows = b"".join(row for entry in entries for row in self._rows(entry))
         if not self._form.live:
             return
-        if any(self._known(entry.id) is not None for entry in entries):
+        if any(self._known(entry.key) is not None for entry in entries):
             self._rebuild = 1  # older rows give way
         try:
             if self._torn:
                 self._mend()
             if self._file is None:
+                new = not os.path.exists(self.path)
                 self._file = open(self.path, "ab")  # noqa: SIM115  (open from row to row)
+                if new:
+                    sync_folder(os.path.dirname(self.path))
             self._file.write(rows if self._size else self._form.head + rows)
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -99,7 +105,7 @@ class Table:
 
     def _recover(self) -> None:
         """Cut off what the journal does not know to be there; remember to make good what is missing."""
-        size, self._rebuild = (self._journal.get(name) or 0 for name in self.settings)
+        size, self._rebuild = map(self._journal.number, self.settings)
         there = os.path.getsize(self.path) if os.path.exists(self.path) else 0
         self._size = there
         if there < size:
@@ -127,7 +133,7 @@ class Table:
     def _rows(self, entry: Entry) -> list[bytes]:
         texts = [self._plan.compose(said.text, entry.id) for said in entry.said]
         texts[0] = self._plan.combine(entry.slots[self.name].old, texts[0])
-        return self._form.spell(self._plan.place.name(entry.id), texts, entry.said)
+        return self._form.spell(self._name(entry.key), texts, entry.said)
 
     def _old(self) -> Iterator[bytes]:
         """The rows that are there and that this run does not write anew."""
@@ -136,8 +142,12 @@ class Table:
                 if row.name is None or self.name not in self._journal.slots(self._key(row.name)):
                     yield row.raw
 
-    def _known(self, identity: str) -> str | None:
-        return self._journal.known(self.name, self._plan.place.name(identity))
+    def _known(self, key: str) -> str | None:
+        return self._journal.known(self.name, self._name(key))
+
+    def _name(self, key: str) -> str:
+        place = self._plan.place
+        return place.name(place.whole(key))
 
     def _key(self, name: str) -> str:
         """The journal's key of the photo that a row names."""
@@ -149,6 +159,14 @@ class Table:
         yield self._form.head
         yield from _joined(chain(self._old(), new), self._form.between)
         yield self._form.foot
+
+
+def _path(name: str, plan: Plan) -> str:
+    """Where the table lies, behind a link that it may be. Raises ``OutputError`` for one that may not be written."""
+    path = os.path.join(plan.place.out, FORMS[name].file.format(plan.part))
+    real = Confines(plan).real(path)
+    refuse_irregular(real)
+    return real if os.path.islink(path) else path
 
 
 def _joined(rows: Iterable[bytes], between: bytes) -> Iterator[bytes]:

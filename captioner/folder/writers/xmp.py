@@ -16,12 +16,15 @@ from typing import Any
 
 from PIL import Image
 
+from captioner.data.items import MAX_BYTES
 from captioner.data.paths import shown
 from captioner.errors import MissingExtraError, OutputError
 from captioner.folder.atomic import refused, replace_file
+from captioner.folder.confines import Confines
 from captioner.folder.entry import Entry, Photo, Slot
+from captioner.folder.own import read_small
 from captioner.folder.plan import Plan
-from captioner.folder.writers.base import Neighbours
+from captioner.folder.writers.base import Neighbours, places
 
 DESCRIPTION, CAPTION, CHARSET = "Xmp.dc.description", "Iptc.Application2.Caption", "Iptc.Envelope.CharacterSet"
 UTF8 = "\x1b%G"  # the escape sequence by which IPTC knows it
@@ -44,6 +47,7 @@ class Xmp:
 
     def __init__(self, plan: Plan, neighbours: Neighbours) -> None:
         self._plan, self._neighbours, self._exiv2 = plan, neighbours, _library()
+        self._confines = Confines(plan)
 
     def slot(self, photo: Photo) -> Slot:
         """The photo itself, or its file ``.xmp``; and the description in it."""
@@ -51,17 +55,25 @@ class Xmp:
             found = self._open(os.fspath(photo.path))
             readable = self._exiv2.MetadataId.Xmp, self._exiv2.AccessMode.ReadWrite
             if found is not None and found.image.checkMode(readable[0]) == readable[1]:
-                return Slot(os.fspath(photo.path), _description(found.image))
+                return Slot(os.path.abspath(photo.path), _description(found.image))
         file = self._neighbours.file(photo, ".xmp")
         found = self._open(file) if os.path.exists(file) else None
-        return Slot(file, _description(found.image) if found is not None else "")
+        slot = Slot(file, _description(found.image) if found is not None else "")
+        if self._plan.existing != "skip" or not slot.old.strip():
+            self._confines.real(file)
+        return slot
+
+    def places(self, key: str) -> tuple[str, ...]:
+        place = self._plan.place
+        return *places(place, key, ".xmp"), *([place.whole(key)] if place.beside else ())
 
     def write(self, entry: Entry, token: str) -> None:
         slot = entry.slots[self.name]
         text = self._plan.combine(slot.old, self._plan.compose(entry.said[0].text, entry.id))
         text = text.encode("utf-8", "replace").decode()
-        exists = os.path.exists(slot.file)
-        found = self._open(slot.file) if exists else _Opened(self._exiv2.ImageFactory.create(self._exiv2.ImageType.xmp))
+        file = self._confines.real(slot.file)
+        exists = os.path.exists(file)
+        found = self._open(file) if exists else _Opened(self._exiv2.ImageFactory.create(self._exiv2.ImageType.xmp))
         if found is None:
             raise OutputError(f"cannot write into {shown(slot.file)}: its metadata is damaged; remove or convert it")
         try:
@@ -71,8 +83,8 @@ class Xmp:
                     f"cannot write into {shown(slot.file)}: its pixels would change; write txt or jsonl instead"
                 )
             if not exists:
-                os.makedirs(os.path.dirname(slot.file), exist_ok=True)
-            replace_file(slot.file, [data], token)
+                os.makedirs(os.path.dirname(file), exist_ok=True)
+            replace_file(file, [data], token)
         except OSError as error:
             raise refused(slot.file, error) from error
         except self._exiv2.Exiv2Error as error:
@@ -96,18 +108,22 @@ class Xmp:
     def _open(self, path: str) -> _Opened | None:
         """The file in memory, its metadata read; None for one that exiv2 does not know."""
         try:
-            with open(path, "rb") as file:
-                data = file.read()
+            data = read_small(path, MAX_BYTES)
             image = self._exiv2.ImageFactory.open(data)
             image.readMetadata()
-        except (OSError, self._exiv2.Exiv2Error):
+        except (OSError, OutputError, self._exiv2.Exiv2Error):
             return None
         return _Opened(image, data)
 
     def _may_change(self, path: os.PathLike[str]) -> bool:
-        """Whether a photo may be written into: its kind, its mode (also for root, who could) and its folder's."""
+        """Whether a photo may be written into: its kind, its mode (also for root, who could) and its folder's.
+
+        One that is a link out of the folder may not: it is the photo of another one.
+        """
         suffix = os.path.splitext(path)[1].lower()
         if not self._plan.place.beside or suffix not in _EMBEDDED:
+            return False
+        if not self._confines.allows(os.path.abspath(path)):
             return False
         try:
             modes = stat.S_IMODE(os.stat(path).st_mode)
