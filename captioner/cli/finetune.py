@@ -56,7 +56,13 @@ def run(args: argparse.Namespace) -> int:
     if args.language:
         start.config.text.speaking(args.language)  # refuses a language that the captioner does not write
         start.generation = replace(start.generation, language=args.language)
-    data = read_data(args.data, held_out=args.held_out, validation_images=recipe.validation_images, report=complain)
+    data = read_data(
+        args.data,
+        held_out=args.held_out,
+        validation_images=recipe.validation_images,
+        outside=args.outside,
+        report=complain,
+    )
     recipe = fitted(args, len(data.train))
     doubts = doubts_of_data(data)
     for doubt in doubts:

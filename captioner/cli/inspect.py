@@ -12,12 +12,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from captioner.cli.options import add_outside
+
 if TYPE_CHECKING:
     from captioner.inspection.examine import Group, Inspection
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", nargs="+", metavar="DATA", help="folders or files of captioned images, seen as one set")
+    add_outside(parser)
     parser.add_argument("--report", metavar="FILE.html", help="write a page with histograms and pictures of duplicates")
     parser.add_argument("--json", action="store_true", help="print everything as one JSON object")
 
@@ -28,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     from captioner.data.sources import read_splits
     from captioner.inspection.examine import examine
 
-    datasets = [read_splits(data) for data in args.data]
+    datasets = [read_splits(data, outside=args.outside) for data in args.data]
     total = len({(sample.path, sample.span) for data in datasets for group in data.splits.values() for sample in group})
     with tqdm(total=total, unit=" images", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
         found = examine(datasets, progress=bar.update)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from captioner.cli.options import add_outside
+
 if TYPE_CHECKING:
     from captioner.checkpoint import Checkpoint
     from captioner.config import Words
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 def add_judging(parser: argparse.ArgumentParser) -> None:
     """--data, --split and how captions are judged."""
     parser.add_argument("--data", required=True, metavar="DATA", help="folder or file of captioned images")
+    add_outside(parser)
     parser.add_argument("--split", default="dev", help="train, dev, test or all (default: dev)")
     parser.add_argument(
         "--words",
@@ -48,7 +51,7 @@ def images_of(args: argparse.Namespace) -> Images:
     from captioner.errors import DataError, UsageError
     from captioner.evaluation.leaks import leaked
 
-    dataset = read_splits(args.data)
+    dataset = read_splits(args.data, outside=args.outside)
     samples = dataset.split(args.split)
     if not samples:
         raise UsageError(f"the split {args.split} of {args.data} is empty; choose another one with --split")

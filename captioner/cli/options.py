@@ -178,9 +178,18 @@ GENERATION: dict[str, dict[str, Any]] = {
 }
 
 
+def add_outside(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--outside",
+        action="store_true",
+        help="the data may name images outside its folder, by absolute paths or ../ (default: such a row is refused)",
+    )
+
+
 def add_training(parser: argparse.ArgumentParser) -> None:
     """What train and finetune share."""
     parser.add_argument("--data", required=True, nargs="+", metavar="DATA", help="folders or files of captioned images")
+    add_outside(parser)
     parser.add_argument("--held-out", metavar="FILE", help="names of the training images to hold out, one a line")
     parser.add_argument(
         "--set",

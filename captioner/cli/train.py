@@ -37,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
         text=args.text,
         held_out=args.held_out,
         validation_images=recipe.validation_images,
+        outside=args.outside,
         report=complain,
     )
     best = train(fitted(args, len(data.train)), data, out, resume=args.resume, report=complain)

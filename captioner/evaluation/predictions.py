@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from captioner.data.cells import is_ours, unguarded
 from captioner.data.paths import read_text, shown
 from captioner.data.samples import Sample
 from captioner.data.sources import records
@@ -116,8 +117,11 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     lines = read_text(path).split("\n")
     reader = csv.DictReader(lines, delimiter="\t" if path.suffix.lower() == ".tsv" or "\t" in lines[0] else ",")
     try:
+        ours = is_ours(reader.fieldnames or ())
         for row in reader:
-            yield f"{shown(path)}:{reader.line_num}", {(k or "").strip().lower(): v or "" for k, v in row.items() if k}
+            record = {(k or "").strip().lower(): v or "" for k, v in row.items() if k}
+            where = f"{shown(path)}:{reader.line_num}"
+            yield where, {k: unguarded(v) for k, v in record.items()} if ours else record
     except csv.Error as error:
         raise DataError(f"{shown(path)}: after line {reader.line_num}: {error}; correct the file") from None
 

@@ -36,6 +36,7 @@ def read_data(
     text: Sequence[str] = (),
     held_out: str | None = None,
     validation_images: int,
+    outside: bool = False,
     report: Report,
 ) -> Data:
     """Training and validation data of a run.
@@ -44,11 +45,12 @@ def read_data(
     are the ones that the file ``held_out`` names, or else a tenth of the first dataset's training split (of all its
     images where it names no splits: the same tenth that ``captioner evaluate`` calls dev), at most
     ``validation_images`` of either. Lines of the ``text`` files that stand among the held-out captions are left out; a
-    hundredth of the rest, at least one and at most 1,000 lines, judges the language model.
+    hundredth of the rest, at least one and at most 1,000 lines, judges the language model. ``outside``: the datasets
+    may name images outside their folders.
     """
     parts: list[Sequence[Sample]] = []
     for source in data:
-        dataset = read_splits(source)
+        dataset = read_splits(source, outside=outside)
         for problem in dataset.problems:
             report(problem)
         if not dataset.splits.keys() & {"train", ALL}:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -218,7 +219,7 @@ def test_spellings_of_one_image_are_one_sample(name: str, tmp_path: Path) -> Non
     assert len(sample.captions) == 2
 
 
-@pytest.mark.parametrize("name", ["images", ".", "..", "a\0b.jpg", "x" * 5000, "1.jpg/2.jpg", "/", "\udcff.jpg"])
+@pytest.mark.parametrize("name", ["images", ".", "a\0b.jpg", "x" * 5000, "1.jpg/2.jpg", "\udcff.jpg"])
 def test_names_of_no_file_are_missing(name: str, tmp_path: Path) -> None:
     put(tmp_path, "images/1.jpg", "1.jpg")
     (tmp_path / "circle").symlink_to("circle")
@@ -256,3 +257,61 @@ def test_shared_data(name: str, sizes: dict[str, int]) -> None:
             record = json.loads(line)
             assert sample.name == record["file_name"]
             assert sample.captions == tuple(" ".join(caption.split()) for caption in record["captions"])
+
+
+@pytest.mark.parametrize(
+    "name", ["/etc/passwd", "../other/1.jpg", "images/../../other/1.jpg", "..\\other\\1.jpg", "..", "/"]
+)
+@pytest.mark.parametrize(
+    "form", ["x.jsonl", "x.json", "x.csv", "x.tsv", "x.token", "captions_train.json", "karpathy.json"]
+)
+def test_a_row_that_leaves_the_folder_is_refused(
+    name: str, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "data"
+    put(data, "images/1.jpg")
+    put(tmp_path, "other/1.jpg")
+    names = ["images/1.jpg", name]
+    texts = {
+        "x.jsonl": lines(*names),
+        "x.json": json.dumps([{"image": one, "caption": "a dog"} for one in names]),
+        "x.csv": "".join(f"{one},a dog\n" for one in ("image", *names)),
+        "x.tsv": "image\tcaption\n" + "".join(f"{one}\ta dog\n" for one in names),
+        "x.token": "".join(f"{one}#0\ta dog\n" for one in names),
+        "captions_train.json": json.dumps(
+            {
+                "images": [{"id": n, "file_name": one} for n, one in enumerate(names)],
+                "annotations": [{"image_id": n, "caption": "a dog"} for n in range(2)],
+            }
+        ),
+        "karpathy.json": json.dumps(
+            {"images": [{"filename": one, "sentences": [{"raw": "a dog"}], "split": "train"} for one in names]}
+        ),
+    }
+    text = texts[form].replace("image,a dog", "image,caption")
+    put(data, form, text=text)
+    scandir = os.scandir
+
+    def watched(folder: str = ".") -> Any:
+        assert os.path.abspath(folder).startswith(str(data)), "another folder is not even listed"
+        return scandir(folder)
+
+    monkeypatch.setattr(rows_module.os, "scandir", watched)
+    for named in (data, data / form):
+        with pytest.raises(DataError, match=r"names .*, which lies outside .*/data; put the image in there") as refusal:
+            read_splits(named)
+        assert f"{form}:" in str(refusal.value)
+        assert "--outside (outside=True in Python)" in str(refusal.value)
+    monkeypatch.undo()
+    found = [sample for samples in read_splits(data, outside=True).splits.values() for sample in samples]
+    assert len(found) == (1 if name in ("..", "/") else 2)
+
+
+def test_the_folder_that_is_named_is_the_folder(tmp_path: Path) -> None:
+    """A table in a folder of its split names images beside that folder, where the user has named both."""
+    put(tmp_path, "images/1.jpg")
+    put(tmp_path, "train/metadata.jsonl", text=lines("../images/1.jpg"))
+    assert len(load_split(tmp_path, "train")) == 1
+    with pytest.raises(DataError, match=r"metadata.jsonl:1 names ../images/1.jpg, which lies outside"):
+        read_splits(tmp_path / "train")
+    assert len(load_split(tmp_path / "train", "all", outside=True)) == 1

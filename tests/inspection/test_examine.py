@@ -172,6 +172,18 @@ def test_the_verb(hostile: Path, write: Callable[[Lines], Path], capfd: pytest.C
     assert "does not exist" in capfd.readouterr().err
 
 
+def test_images_outside_the_data_are_asked_for(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "captions").mkdir()
+    images = tmp_path / "images"
+    images.mkdir()
+    Image.new("RGB", (40, 30)).save(images / "1.png")
+    (tmp_path / "captions" / "train.jsonl").write_text('{"file_name": "../images/1.png", "text": "a dog"}\n')
+    assert main(["inspect", str(tmp_path / "captions")]) == 1
+    assert "names ../images/1.png, which lies outside" in capfd.readouterr().err
+    main(["inspect", str(tmp_path / "captions"), "--outside"])
+    assert "| train | 1 | 1 |" in capfd.readouterr().out
+
+
 def test_two_sets_are_seen_as_one(write: Callable[[Lines], Path], tmp_path: Path) -> None:
     first = write({"train": [("1.png", ["a"])]})
     (tmp_path / "second").mkdir()

@@ -16,14 +16,14 @@ from captioner.data.paths import is_image_name, list_folder, shown
 from captioner.data.samples import Sample
 from captioner.data.sources import shards, sidecars
 from captioner.data.sources.files import READERS, read_file
-from captioner.data.sources.rows import ANNOTATION_FOLDERS, NotThisForm
+from captioner.data.sources.rows import ANNOTATION_FOLDERS, NotThisForm, Reach
 from captioner.data.splits import ALL, SPLIT_NAMES, SPLITS, Dataset, some
 from captioner.errors import DataError
 
 __all__ = ["load_split", "read_splits"]
 
 
-def read_splits(data: str | Path) -> Dataset:
+def read_splits(data: str | Path, *, outside: bool = False) -> Dataset:
     """Read a dataset from a folder or one file, whatever its form, with the splits that it names.
 
     In a folder the first of these that is there is read:
@@ -40,28 +40,33 @@ def read_splits(data: str | Path) -> Dataset:
     A single file named after a split is that split. Where nothing names splits the only key is ``all``, unless every
     image lies in a folder named after one. Raises ``DataError`` with the remedy; what was merely left out is told in
     the dataset's ``problems``.
+
+    A file names images of its own folder, or of the folder ``data`` that it is in. A name that leads out of there, an
+    absolute path or ``../``, is refused with its row, unless ``outside`` allows it: the file may be somebody else's.
     """
     path = Path(data)
+    reach = Reach(top=path if path.is_dir() else None, outside=outside)
     try:
         if found := _shards(path):
             return _read_shards(found)
         if path.is_dir():
-            return _checked(_by_folders(_read_folder(path)))
+            return _checked(_by_folders(_read_folder(path, reach)))
         if path.is_file():
-            return _checked(_by_folders(_labelled(read_file(path), _split_of(path))))
+            return _checked(_by_folders(_labelled(read_file(path, reach), _split_of(path))))
     except OSError as error:
         raise DataError(f"{shown(path)} cannot be read: {(error.strerror or str(error)).lower()}") from None
     what = "is neither a file nor a folder" if path.exists() else "does not exist"
     raise DataError(f"{shown(path)} {what}; name a folder of images with captions, or a caption file")
 
 
-def load_split(data: str | Path | Dataset, split: str) -> Sequence[Sample]:
+def load_split(data: str | Path | Dataset, split: str, *, outside: bool = False) -> Sequence[Sample]:
     """The samples of one split: ``train``, ``dev``, ``test``, or ``all`` of them.
 
     Where no split is named, train and dev are made by ``hold_out``. Raises ``DataError`` that lists the splits there
     are. The problems of reading are lost; to show them, pass what ``read_splits`` returned.
+    ``outside`` is its.
     """
-    return (data if isinstance(data, Dataset) else read_splits(data)).split(split)
+    return (data if isinstance(data, Dataset) else read_splits(data, outside=outside)).split(split)
 
 
 def _shards(path: Path) -> list[Path]:
@@ -94,17 +99,17 @@ def _read_shards(paths: Sequence[Path]) -> Dataset:
     )
 
 
-def _read_folder(folder: Path) -> Dataset:
+def _read_folder(folder: Path, reach: Reach) -> Dataset:
     entries, sub_entries = list_folder(str(folder))
     sub_folders = [Path(entry.path) for entry in sub_entries]
     files = _caption_files([entry.name for entry in entries], folder)
 
     named = [path for path in files if _split_of(path)]
-    data = _read_split_files(named)
+    data = _read_split_files(named, reach)
     if data.splits:
         return data
     metadata = [path for path in files if path.stem == "metadata"]
-    data, damaged = _read_one_of(metadata or [path for path in files if path not in named])
+    data, damaged = _read_one_of(metadata or [path for path in files if path not in named], reach)
     if metadata and damaged:
         raise damaged[0]
     if data.splits:
@@ -112,8 +117,8 @@ def _read_folder(folder: Path) -> Dataset:
     for path in sub_folders:
         if path.name in ANNOTATION_FOLDERS:
             with contextlib.suppress(NotThisForm):
-                return _read_folder(path)
-    data = _read_split_folders([path for path in sub_folders if path.name.lower() in SPLIT_NAMES])
+                return _read_folder(path, reach)
+    data = _read_split_folders([path for path in sub_folders if path.name.lower() in SPLIT_NAMES], reach)
     if data.splits:
         return data
     try:
@@ -145,7 +150,7 @@ def _split_of(path: Path) -> str | None:
     return splits.pop() if len(splits) == 1 else None
 
 
-def _read_split_files(paths: Sequence[Path]) -> Dataset:
+def _read_split_files(paths: Sequence[Path], reach: Reach) -> Dataset:
     """Files named after splits; those without captions are passed over. Several of one split and suffix are shards."""
     parts: list[Dataset] = []
     first: dict[str | None, Path] = {}
@@ -154,7 +159,7 @@ def _read_split_files(paths: Sequence[Path]) -> Dataset:
         if path.suffix == ".json" and _split_of(path) in captions and not _is_coco(path):
             continue  # instances_*, person_keypoints_*: hundreds of megabytes without a caption
         try:
-            part = read_file(path)
+            part = read_file(path, reach)
         except NotThisForm:
             continue
         split = _split_of(path)
@@ -168,13 +173,13 @@ def _is_coco(path: Path) -> bool:
     return path.suffix == ".json" and path.name.startswith("captions_")
 
 
-def _read_one_of(paths: Sequence[Path]) -> tuple[Dataset, list[DataError]]:
+def _read_one_of(paths: Sequence[Path], reach: Reach) -> tuple[Dataset, list[DataError]]:
     """The only one of these files that holds captions, and what is wrong with damaged ones."""
     found: dict[Path, Dataset] = {}
     damaged: list[DataError] = []
     for path in paths:
         try:
-            found[path] = read_file(path)
+            found[path] = read_file(path, reach)
         except NotThisForm:
             continue
         except DataError as error:
@@ -187,11 +192,11 @@ def _read_one_of(paths: Sequence[Path]) -> tuple[Dataset, list[DataError]]:
     return Dataset(splits={}), damaged
 
 
-def _read_split_folders(folders: Sequence[Path]) -> Dataset:
+def _read_split_folders(folders: Sequence[Path], reach: Reach) -> Dataset:
     parts: list[Dataset] = []
     for folder in folders:
         try:
-            parts.append(_labelled(_read_folder(folder), SPLIT_NAMES[folder.name.lower()]))
+            parts.append(_labelled(_read_folder(folder, reach), SPLIT_NAMES[folder.name.lower()]))
         except NotThisForm as error:
             parts.append(Dataset(splits={}, problems=(f"{str(error).partition(';')[0]}; it was left out",)))
     return _joined(parts)

@@ -31,7 +31,8 @@ def rows(document: Mapping[str, Any], path: Path) -> Iterator[Row]:
         image_id = _field(annotation, "image_id", (int, str), where)
         captions.setdefault(image_id, []).append(_field(annotation, "caption", (str,), where))
     for image_id, texts in captions.items():
-        yield Row(image=names.get(image_id, f"image id {image_id}"), captions=tuple(texts), id=str(image_id))
+        name, where = names.get(image_id, f"image id {image_id}"), f"{shown(path)}: image id {image_id}"
+        yield Row(image=name, captions=tuple(texts), id=str(image_id), where=where)
 
 
 def _entries(document: Mapping[str, Any], key: str, path: Path) -> list[Mapping[str, Any]]:

@@ -7,20 +7,20 @@ from pathlib import Path
 
 from captioner.data.paths import read_text, shown
 from captioner.data.sources import coco, karpathy, parquet, records, tables, tokens
-from captioner.data.sources.rows import NotThisForm, gather
+from captioner.data.sources.rows import OWN_FOLDER, NotThisForm, Reach, gather
 from captioner.data.splits import Dataset
 from captioner.errors import DataError
 
 
-def read_file(path: Path) -> Dataset:
+def read_file(path: Path, reach: Reach = OWN_FOLDER) -> Dataset:
     """Read a caption file. Raises ``NotThisForm`` if it holds something else, ``DataError`` if it is damaged."""
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise NotThisForm(f"{shown(path)} is of no known form; give one of {', '.join(READERS)}, or a folder")
-    return reader(path)
+    return reader(path, reach)
 
 
-def _read_json(path: Path) -> Dataset:
+def _read_json(path: Path, reach: Reach) -> Dataset:
     text = read_text(path)
     if not text.strip():
         raise DataError(f"{shown(path)} is empty: it holds no captions; check the file")
@@ -29,26 +29,26 @@ def _read_json(path: Path) -> Dataset:
     except DataError:
         if not text.lstrip().startswith("{") or "}\n" not in text.strip():
             raise
-        return records.read(path)  # JSON lines under another name; its errors name the line
+        return records.read(path, reach)  # JSON lines under another name; its errors name the line
     if isinstance(document, list):
         places = ((f"{shown(path)}: [{index}]", record) for index, record in enumerate(document))
-        return gather(records.rows(places, path), path)
+        return gather(records.rows(places, path), path, reach=reach)
     if isinstance(document, Mapping) and karpathy.matches(document):
-        return gather(karpathy.rows(document, path), path)
+        return gather(karpathy.rows(document, path), path, reach=reach)
     if isinstance(document, Mapping) and "images" in document and "annotations" in document:
-        return gather(coco.rows(document, path), path)
-    return gather(records.rows([(shown(path), document)], path), path)
+        return gather(coco.rows(document, path), path, reach=reach)
+    return gather(records.rows([(shown(path), document)], path), path, reach=reach)
 
 
-def _read_text_table(path: Path) -> Dataset:
+def _read_text_table(path: Path, reach: Reach) -> Dataset:
     """``.txt``, ``.tsv``, ``.csv``: with a header or in the form of ``Flickr8k.token.txt``, as its first line says."""
     first = next((line for line in read_text(path).split("\n") if line.strip()), None)
     if first is None:
         raise DataError(f"{shown(path)} is empty: it holds no captions; check the file")
-    return tokens.read(path) if tokens.matches(first) and not tables.matches(first) else tables.read(path)
+    return (tokens if tokens.matches(first) and not tables.matches(first) else tables).read(path, reach)
 
 
-READERS: dict[str, Callable[[Path], Dataset]] = {
+READERS: dict[str, Callable[[Path, Reach], Dataset]] = {
     ".jsonl": records.read,
     ".ndjson": records.read,
     ".json": _read_json,

@@ -32,6 +32,7 @@ def rows(document: Mapping[str, Any], path: Path) -> Iterator[Row]:
             captions=tuple(_raw(sentence, where) for sentence in sentences),
             split=named_split(image.get("split"), where),
             id=str(image.get("cocoid", image.get("imgid", ""))),
+            where=where,
         )
 
 

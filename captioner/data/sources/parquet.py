@@ -8,14 +8,14 @@ from typing import Any
 
 from captioner.data.paths import shown
 from captioner.data.sources import records
-from captioner.data.sources.rows import NotThisForm, gather
+from captioner.data.sources.rows import OWN_FOLDER, NotThisForm, Reach, gather
 from captioner.data.splits import Dataset
 from captioner.errors import DataError, MissingExtraError
 
 
-def read(path: Path) -> Dataset:
+def read(path: Path, reach: Reach = OWN_FOLDER) -> Dataset:
     """Read the table. Raises ``DataError``, and ``MissingExtraError`` without pyarrow."""
-    return gather(records.rows(_records(path), path), path)
+    return gather(records.rows(_records(path), path), path, reach=reach)
 
 
 def _records(path: Path) -> Iterator[tuple[str, Any]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from captioner.data.paths import read_text, shown
-from captioner.data.sources.rows import NotThisForm, Row, gather, named_split
+from captioner.data.sources.rows import OWN_FOLDER, NotThisForm, Reach, Row, gather, named_split
 from captioner.data.splits import Dataset
 from captioner.errors import DataError
 
@@ -19,9 +19,9 @@ IMAGE_KEYS = ("file_name", "filename", "image_name", "image_path", "image_file",
 CAPTION_KEYS = ("captions", "caption", "text", "sentences", "comment", "sentence", "description")
 
 
-def read(path: Path) -> Dataset:
+def read(path: Path, reach: Reach = OWN_FOLDER) -> Dataset:
     """Read a JSON lines file. Raises ``DataError`` that names the line."""
-    return gather(rows(lines(path), path), path)
+    return gather(rows(lines(path), path), path, reach=reach)
 
 
 def lines(path: Path) -> Iterator[tuple[str, Any]]:
@@ -56,7 +56,7 @@ def rows(records: Iterable[tuple[str, Any]], path: Path) -> Iterator[Row]:
         captions = pick(record, CAPTION_KEYS)
         captioned = captioned or captions is not None
         texts = _texts(record[captions], f"{where}: {captions}") if captions else ()
-        yield Row(image=record[image], captions=texts, split=named_split(record.get("split"), where))
+        yield Row(image=record[image], captions=texts, split=named_split(record.get("split"), where), where=where)
     if first is not None and not captioned:
         raise NotThisForm(f"{shown(path)} has no captions in a field {', '.join(CAPTION_KEYS)}; it has {_keys(first)}")
 

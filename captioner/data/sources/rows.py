@@ -33,36 +33,76 @@ class NotThisForm(DataError):
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One entry of an annotation file: an image's name, its captions (perhaps none), split and id if it has them."""
+    """One entry of an annotation file: an image's name, its captions (perhaps none), split and id if it has them.
+
+    ``where`` is its place in the file, for messages.
+    """
 
     image: str
     captions: tuple[str, ...]
     split: str = ALL
     id: str = ""
+    where: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reach:
+    """Where the images that a file names may lie: in its own folder, in ``top`` too, or with ``outside`` anywhere.
+
+    A file may come from somebody else, and name any file of this machine or of its network.
+    """
+
+    top: Path | None = None
+    outside: bool = False
+
+
+OWN_FOLDER = Reach()
 
 
 class ImageFinder:
     """Finds image files by name below ``root`` and the usual image folders beside it.
 
     Every folder is listed once; asking the system for each of a hundred thousand files is slow on network disks.
+    Folders out of ``reach`` are not listed at all.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, reach: Reach = OWN_FOLDER) -> None:
         tops = [root]
         if root.name in ANNOTATION_FOLDERS:
             tops.append(root.resolve().parent)
         self.bases = [str(top) for top in tops]
         self.bases += [str(top / name) for top in tops for name in IMAGE_FOLDERS if (top / name).is_dir()]
         self._listed: dict[str, frozenset[str]] = {}
+        self._outside = reach.outside
+        self._tops = [os.path.abspath(top) for top in (*tops, *filter(None, [reach.top]))]
 
-    def find(self, name: str) -> Path | None:
-        """The first file of that name, which may hold folders, or None."""
+    def find(self, name: str, where: str = "") -> Path | None:
+        """The first file of that name, which may hold folders, or None.
+
+        Raises ``DataError`` for a name that leads out of the folders where images may lie; ``where`` is its place.
+        """
+        leaves = False
         for spelled in (name, name.replace("\\", "/")) if "\\" in name else (name,):
             for base in self.bases:
-                folder, last = os.path.split(os.path.normpath(os.path.join(base, spelled)))
+                whole = os.path.normpath(os.path.join(base, spelled))
+                if not (self._outside or self._reaches(spelled, whole)):
+                    leaves = True
+                    continue
+                folder, last = os.path.split(whole)
                 if last in self._list(folder):
                     return Path(folder, last)
+        if leaves:
+            raise DataError(
+                f"{where or 'a row'} names {shown(name)}, which lies outside {shown(self._tops[-1])}; put the image in "
+                "there, or give --outside (outside=True in Python) if this file may name any image of this machine"
+            )
         return None
+
+    def _reaches(self, spelled: str, whole: str) -> bool:
+        if not (os.path.isabs(spelled) or os.path.splitdrive(spelled)[0] or ".." in spelled):
+            return True
+        path = os.path.normcase(os.path.abspath(whole))
+        return any(path.startswith(os.path.normcase(os.path.join(top, ""))) for top in self._tops)
 
     def _list(self, folder: str) -> frozenset[str]:
         if folder not in self._listed:
@@ -92,14 +132,16 @@ def named_split(value: object, where: str) -> str:
     return split
 
 
-def gather(rows: Iterable[Row], source: Path, finder: ImageFinder | None = None) -> Dataset:
+def gather(
+    rows: Iterable[Row], source: Path, finder: ImageFinder | None = None, *, reach: Reach = OWN_FOLDER
+) -> Dataset:
     """Find the images of ``rows`` and put all captions of one image together, in the order of first mention.
 
     What is damaged in places is left out and told in ``problems``: empty captions, images without a caption, images
     that are missing. If that takes more than half of the images, something else is wrong, usually the folder, and
-    ``DataError`` is raised. So it is for a source without rows.
+    ``DataError`` is raised. So it is for a source without rows, and for a row whose image is out of ``reach``.
     """
-    finder = finder or ImageFinder(source.parent)
+    finder = finder or ImageFinder(source.parent, reach)
     names: dict[tuple[str, str], str] = {}
     ids: dict[tuple[str, str], str] = {}
     captions: dict[tuple[str, str], list[str]] = {}
@@ -107,7 +149,7 @@ def gather(rows: Iterable[Row], source: Path, finder: ImageFinder | None = None)
     empty = 0
     for row in rows:
         if row.image not in paths:
-            paths[row.image] = finder.find(row.image)
+            paths[row.image] = finder.find(row.image, row.where or shown(source))
         key = (row.split, str(paths[row.image] or row.image))
         names.setdefault(key, row.image)
         ids.setdefault(key, row.id)

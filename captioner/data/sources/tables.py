@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from captioner.data.cells import is_ours, unguarded
 from captioner.data.paths import is_image_name, read_text, shown
 from captioner.data.sources.records import CAPTION_KEYS, IMAGE_KEYS, pick
-from captioner.data.sources.rows import NotThisForm, Row, gather, named_split
+from captioner.data.sources.rows import OWN_FOLDER, NotThisForm, Reach, Row, gather, named_split
 from captioner.data.splits import ALL, Dataset
 from captioner.errors import DataError
 
@@ -49,9 +50,9 @@ def matches(line: str) -> bool:
     return _dialect(line) is not None
 
 
-def read(path: Path) -> Dataset:
+def read(path: Path, reach: Reach = OWN_FOLDER) -> Dataset:
     """Read the table. Raises ``DataError`` that names the line, ``NotThisForm`` if the columns are missing."""
-    return gather(_rows(path), path)
+    return gather(_rows(path), path, reach=reach)
 
 
 def _dialect(header: str) -> tuple[str, Columns] | None:
@@ -100,8 +101,11 @@ def _rows(path: Path) -> Iterator[Row]:
         )
     delimiter, columns = dialect
     number = 0
+    ours = is_ours(lines[header].split(","))
     try:
         for number, cells in _cells(lines[header:], delimiter):
+            if ours:
+                cells[:] = map(unguarded, cells)
             if number and any(cell.strip() for cell in cells):
                 yield _row(cells, columns, delimiter, f"{shown(path)}:{number + header + 1}")
     except csv.Error as error:
@@ -125,4 +129,4 @@ def _row(cells: list[str], columns: Columns, delimiter: str, where: str) -> Row:
     split = named_split(cells[columns.split], where) if columns.split is not None else ALL
     if len(captions) > 1:  # of caption_1 to caption_5 the last may well be blank
         captions = tuple(filter(str.strip, captions)) or captions[:1]
-    return Row(image=image, captions=captions, split=split)
+    return Row(image=image, captions=captions, split=split, where=where)

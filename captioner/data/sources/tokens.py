@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from captioner.data.paths import is_image_name, read_text, shown
-from captioner.data.sources.rows import NotThisForm, Row, gather
+from captioner.data.sources.rows import OWN_FOLDER, NotThisForm, Reach, Row, gather
 from captioner.data.splits import ALL, SPLITS, Dataset
 from captioner.errors import DataError
 
@@ -20,9 +20,9 @@ def matches(line: str) -> bool:
     return bool(_NUMBERED.match(line)) or (bool(tab) and is_image_name(name) and "\t" not in caption)
 
 
-def read(path: Path) -> Dataset:
+def read(path: Path, reach: Reach = OWN_FOLDER) -> Dataset:
     """Read the file; with Flickr8k's lists beside it (``Flickr_8k.trainImages.txt`` ...) into their splits."""
-    return gather(_rows(path, _split_lists(path.parent)), path)
+    return gather(_rows(path, _split_lists(path.parent)), path, reach=reach)
 
 
 def _rows(path: Path, lists: dict[str, str]) -> Iterator[Row]:
@@ -34,7 +34,8 @@ def _rows(path: Path, lists: dict[str, str]) -> Iterator[Row]:
             raise kind(f"{shown(path)}:{number} is not of the form name.jpg#0<TAB>caption; correct or remove the line")
         numbered = _NUMBERED.match(line)
         name, caption = (numbered[1], numbered[2]) if numbered else (line.split("\t")[0], line.split("\t")[1])
-        yield Row(image=name.strip(), captions=(caption,), split=lists.get(name.strip(), ALL))
+        split = lists.get(name.strip(), ALL)
+        yield Row(image=name.strip(), captions=(caption,), split=split, where=f"{shown(path)}:{number}")
 
 
 def _split_lists(folder: Path) -> dict[str, str]:

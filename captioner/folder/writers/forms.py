@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import IO, Any, AnyStr, TextIO
 
+from captioner.data.cells import COLUMNS, guarded, is_ours, unguarded
 from captioner.data.paths import shown
 from captioner.data.urls import is_url
 from captioner.errors import OutputError
 from captioner.folder.entry import Said
 
-COLUMNS = ("path", "caption", "score", "confidence")
 _LONGEST = 4 << 20  # characters of a line
 _WHOLE = 1 << 30  # bytes of a COCO file that is not written line by line
 _COCO = re.compile(r"(?:.*_)?(\d{12})")
@@ -83,7 +83,7 @@ def _spell_coco(name: str, texts: list[str], said: tuple[Said, ...]) -> list[byt
 def _spell_csv(name: str, texts: list[str], said: tuple[Said, ...]) -> list[bytes]:
     if not _is_utf8(name):
         raise OutputError(f"cannot name {shown(name)} in a CSV file: its name is not UTF-8; write jsonl, or rename it")
-    rows = ([name, text, *_figures(one).values()] for text, one in zip(texts, said, strict=True))
+    rows = ([guarded(name), guarded(text), *_figures(one).values()] for text, one in zip(texts, said, strict=True))
     return [_csv_line(row) for row in rows]
 
 
@@ -132,7 +132,7 @@ def _read_csv(path: str) -> Iterator[Row]:
     with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
         rows = _csv_rows(file, path)
         head = next(rows, None)
-        if head is not None and tuple(head) != COLUMNS:
+        if head is not None and not is_ours(head):
             raise _strange(path, f"has other columns than {', '.join(COLUMNS)}")
         last: list[str] | None = None
         for cells in rows:
@@ -159,7 +159,7 @@ def _lines(file: IO[AnyStr], path: str) -> Iterator[AnyStr]:
 
 
 def _csv_row(cells: list[str]) -> Row:
-    name, text = (cells[0], cells[1]) if len(cells) == len(COLUMNS) else (None, "")
+    name, text = map(unguarded, cells[:2]) if len(cells) == len(COLUMNS) else (None, "")
     return Row(raw=_csv_line(cells), name=name, text=text)
 
 
