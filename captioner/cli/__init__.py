@@ -10,9 +10,12 @@ import contextlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from captioner.allocation import keep_freed_memory
 from captioner.cli import caption, compare, convert, evaluate, explain, finetune, inspect, push, search, train
+from captioner.cli.output import tell
+from captioner.data.paths import plain
 from captioner.errors import CaptionerError
 from captioner.version import __version__
 
@@ -46,10 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CaptionerError as error:
         if args.debug:
             raise
-        print(f"captioner: {error}", file=sys.stderr)
+        tell(error)
         return 1
     except KeyboardInterrupt as error:
-        print(f"captioner: {error or 'interrupted'}", file=sys.stderr)
+        tell(error or "interrupted")
         return 130
     except BrokenPipeError:  # the reader has left (`| head`)
         _drop_output()
@@ -57,9 +60,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:  # a full disk behind stdout, a folder that may not be written
         if args.debug:
             raise
-        print(f"captioner: {error}; free some space, or choose another place to write to", file=sys.stderr)
+        tell(f"{error}; free some space, or choose another place to write to")
         _drop_output()
         return 1
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Leave with a message, in which a file's name may stand that the shell has put for a pattern."""
+        super().error(plain(message))
 
 
 def _drop_output() -> None:
@@ -69,7 +78,7 @@ def _drop_output() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="captioner",
         description="Caption photos; train, fine-tune and judge captioners.",
         epilog="`captioner photo.jpg` is short for `captioner caption photo.jpg`.",

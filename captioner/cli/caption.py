@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from captioner.cli.folder import add_folder, is_folder_run, run_folder
 from captioner.cli.options import add_frames, add_generation, add_model, generation_options, positive
-from captioner.cli.output import escaped, paths_of, print_caption, print_json, print_text
+from captioner.cli.output import escaped, message, paths_of, print_caption, print_json, print_text, tell
 from captioner.cli.scale_out import add_ray, run_ray
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     found = find_items(paths_of(args.paths), frames=args.frames)
     first = next(found, None)  # nothing to caption is said before seconds go into loading a model
     if first is None:
-        print("captioner: no paths on stdin; give a file of one path a line", file=sys.stderr)
+        tell("no paths on stdin; give a file of one path a line")
         return 1
 
     from captioner.pipelines import load
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
                 if args.json or args.details:
                     print_json({"path": path, "error": str(result)})
                 else:
-                    bar.write(f"captioner: {result}", file=sys.stderr)
+                    bar.write(message(result), file=sys.stderr)
             else:
                 print_caption(path, result, json=args.json, details=args.details)
     return 1 if failed else 0
@@ -110,7 +110,7 @@ def _stream(pipe: CaptionPipeline, found: Iterator[Item], options: dict[str, Any
             print_text("")
         except ImageError as error:
             failed += 1
-            print(f"captioner: {error}", file=sys.stderr)
+            tell(error)
     return 1 if failed else 0
 
 

@@ -7,6 +7,7 @@ import json
 
 from captioner.cli.judging import add_judging, images_of, is_predictions, judge_file, judge_model
 from captioner.cli.options import add_generation, add_model, generation_options
+from captioner.cli.output import print_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,5 +38,5 @@ def run(args: argparse.Namespace) -> int:
     from captioner.evaluation.compare import compare, figures, markdown
 
     comparison = compare(found[0].judgement, found[1].judgement)
-    print(json.dumps(figures(comparison)) if args.json else markdown(comparison, *names))
+    print_text(json.dumps(figures(comparison)) if args.json else markdown(comparison, *names))
     return 1 if any(one.problems for one in found) else 0

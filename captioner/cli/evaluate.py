@@ -7,6 +7,7 @@ import json
 
 from captioner.cli.judging import add_judging, images_of, judge_file, judge_model, probe_model
 from captioner.cli.options import add_generation, add_model, generation_options
+from captioner.cli.output import print_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
         from captioner.evaluation import probe
 
         probed = probe_model(args.model, images, args)
-        print(json.dumps(to_dict(probed)) if args.json else probe.markdown(probed))
+        print_text(json.dumps(to_dict(probed)) if args.json else probe.markdown(probed))
         return 1 if probed.problems else 0
     found = judge_file(args.predictions, images, args) if args.predictions else judge_model(args.model, images, args)
 
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         from captioner.evaluation.report.page import page
 
         _write(args.report, page(found, title, log=log_of(args.model)))
-    print(json.dumps(figures(found)) if args.json else markdown(found, title))
+    print_text(json.dumps(figures(found)) if args.json else markdown(found, title))
     return 1 if found.problems else 0
 
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from captioner.cli.options import add_frames, add_generation, add_model, generation_options
-from captioner.cli.output import print_json, print_text
+from captioner.cli.output import print_json, print_text, tell
 
 if TYPE_CHECKING:
     from captioner.explain.explanation import Explanation
@@ -70,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
             if args.json:
                 print_json({"path": item.id, "error": str(error)})
             else:
-                print(f"captioner: {error}", file=sys.stderr)
+                tell(error)
             continue
         name = out if one_file else out / _free(_stem(item.id), taken)
         files = [

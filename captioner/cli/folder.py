@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from captioner.cli.output import escaped, paths_of, print_caption, print_json, print_text
+from captioner.cli.output import escaped, paths_of, print_caption, print_json, print_text, tell
 from captioner.cli.progress import Progress
 
 if TYPE_CHECKING:
@@ -102,7 +101,7 @@ def _work(args: argparse.Namespace, work: Run, options: dict[str, Any]) -> int:
     if args.report:
         _report(args, work, options)
     if work.plan.outputs:
-        print(f"captioner: {_summary(work)}", file=sys.stderr)
+        tell(f"{_summary(work)}")
     return 1 if failed else 0
 
 
@@ -164,7 +163,7 @@ def _dry_run(args: argparse.Namespace, plan: Plan) -> int:
     from captioner.folder.run import foresee
 
     if plan.outputs and os.path.exists(journal_of(plan)):
-        print(f"captioner: {shown(journal_of(plan))} holds a run that would go on first", file=sys.stderr)
+        tell(f"{shown(journal_of(plan))} holds a run that would go on first")
     counts = {"caption": 0, "skip": 0, "fail": 0}
     for photo, found in foresee(plan, _photos(args, plan)):
         if isinstance(found, OutputError):
@@ -173,7 +172,7 @@ def _dry_run(args: argparse.Namespace, plan: Plan) -> int:
             what, why = ("skip", found.why) if found.why else ("caption", ", ".join(found.slots) or "stdout")
         counts[what] += 1
         print_text(f"{what}\t{escaped(photo.id)}\t{escaped(why)}")
-    print("captioner: would " + ", ".join(f"{what} {number:,}" for what, number in counts.items()), file=sys.stderr)
+    tell("would " + ", ".join(f"{what} {number:,}" for what, number in counts.items()))
     return 1 if counts["fail"] else 0
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captioner.cli.options import add_outside
+from captioner.data.paths import plain
 
 if TYPE_CHECKING:
     from captioner.inspection.examine import Group, Inspection
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         title = "Inspection of " + ", ".join(os.path.basename(os.path.abspath(data)) for data in args.data)
         report.write_text(page(found, title), encoding="utf-8", errors="backslashreplace")
     text = json.dumps(figures(found)) if args.json else summary(found)
-    sys.stdout.buffer.write((text + "\n").encode("utf-8", "backslashreplace"))
+    sys.stdout.buffer.write((plain(text) + "\n").encode("utf-8", "backslashreplace"))
     sys.stdout.buffer.flush()
     return 1 if found.problems else 0
 

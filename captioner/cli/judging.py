@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from captioner.cli.options import add_outside
+from captioner.cli.output import tell
 
 if TYPE_CHECKING:
     from captioner.checkpoint import Checkpoint
@@ -56,7 +57,7 @@ def images_of(args: argparse.Namespace) -> Images:
     if not samples:
         raise UsageError(f"the split {args.split} of {args.data} is empty; choose another one with --split")
     for problem in dataset.problems:
-        print(f"captioner: {problem}", file=sys.stderr)
+        tell(problem)
     everything = dataset.split(ALL)
     notes: list[str] = []
     training: Sequence[Sample] | None = None
@@ -129,7 +130,7 @@ def judge_model(source: str | None, images: Images, args: argparse.Namespace) ->
             progress=bar.update,
         )
     for problem in found.problems:
-        print(f"captioner: {problem}", file=sys.stderr)
+        tell(problem)
     return replace(found, notes=images.notes)
 
 
@@ -155,7 +156,7 @@ def probe_model(source: str | None, images: Images, args: argparse.Namespace) ->
             progress=bar.update,
         )
     for problem in found.problems:
-        print(f"captioner: {problem}", file=sys.stderr)
+        tell(problem)
     return found
 
 
@@ -189,8 +190,7 @@ def _hint(words: Words, images: Images) -> None:
     from captioner.metrics.words import unspaced
 
     if words == "ptb" and unspaced(caption for sample in images.judged for caption in sample.captions):
-        print(
-            "captioner: these captions have no blanks between words, so a clause counts as one word; "
-            "judge them with --words characters",
-            file=sys.stderr,
+        tell(
+            "these captions have no blanks between words, so a clause counts as one word; judge them with --words "
+            "characters"
         )

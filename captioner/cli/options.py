@@ -7,6 +7,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from captioner.data.paths import plain
+
 if TYPE_CHECKING:
     from captioner.training.recipe import Recipe
 
@@ -226,4 +228,4 @@ def leads() -> bool:
 def complain(text: str) -> None:
     """One line on stderr, once in a distributed run."""
     if leads():
-        print(text, file=sys.stderr, flush=True)
+        print(plain(text), file=sys.stderr, flush=True)

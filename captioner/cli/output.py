@@ -8,12 +8,13 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from captioner.data.paths import CONTROLS, plain
 from captioner.errors import UsageError
 
 if TYPE_CHECKING:
     from captioner.captions import Caption
 
-_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+_ESCAPES = {**CONTROLS, **str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})}
 
 
 def paths_of(given: Iterable[str]) -> Iterator[str]:
@@ -30,7 +31,7 @@ def paths_of(given: Iterable[str]) -> Iterator[str]:
 
 
 def escaped(text: str) -> str:
-    """On one line and in one column: tabs, line breaks and backslashes as \\t, \\n, \\r and \\\\."""
+    """On one line and in one column: tabs, line breaks and backslashes as \\t, \\n, \\r and \\\\, others as \\x1b."""
     return text.translate(_ESCAPES)
 
 
@@ -67,7 +68,21 @@ def print_json(record: dict[str, object]) -> None:
 
 
 def print_text(text: str, end: str = "\n") -> None:
-    """On stdout, in UTF-8 whatever the terminal's encoding; names that are not UTF-8 keep their bytes."""
+    """On stdout, in UTF-8 whatever the terminal's encoding; names that are not UTF-8 keep their bytes.
+
+    Control codes are escaped, and so are such bytes where a person looks: a terminal would obey some.
+    """
     sys.stdout.flush()
-    sys.stdout.buffer.write((text + end).encode("utf-8", "surrogateescape"))
+    rest = "backslashreplace" if sys.stdout.isatty() else "surrogateescape"
+    sys.stdout.buffer.write((text.translate(CONTROLS) + end).encode("utf-8", rest))
     sys.stdout.buffer.flush()
+
+
+def tell(sentence: object) -> None:
+    """A message on stderr."""
+    print(message(sentence), file=sys.stderr, flush=True)
+
+
+def message(sentence: object) -> str:
+    """What stands on stderr for a problem, without codes that a terminal would obey, or passwords of URLs."""
+    return f"captioner: {plain(str(sentence))}"

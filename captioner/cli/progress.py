@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from captioner.cli.output import message
 from captioner.data.paths import is_image_name
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Progress:
         self._bar.set_postfix_str(what)
 
     def complain(self, sentence: str) -> None:
-        self._bar.write(f"captioner: {sentence}", file=sys.stderr)
+        self._bar.write(message(sentence), file=sys.stderr)
 
     def _count(self, paths: Sequence[str], parts: int) -> None:
         total = 0

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
 from captioner.cli.options import positive
-from captioner.cli.output import escaped, paths_of, print_json, print_text
+from captioner.cli.output import escaped, paths_of, print_json, print_text, tell
 
 _ALONE = (
     "details",
@@ -75,7 +74,7 @@ def run_ray(args: argparse.Namespace, options: dict[str, Any]) -> int:
                 said = {"error": row["error"]} if row["error"] else {"caption": row["caption"], "score": row["score"]}
                 print_json({"path": name, **said})
             elif row["error"]:
-                print(f"captioner: {row['error']}", file=sys.stderr)
+                tell(row["error"])
             else:
                 print_text(f"{escaped(name)}\t{escaped(row['caption'])}")
     return 1 if failed else 0

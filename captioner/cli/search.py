@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from captioner.cli.options import add_frames, add_model, positive
-from captioner.cli.output import escaped, paths_of, print_json, print_text
+from captioner.cli.output import escaped, message, paths_of, print_json, print_text, tell
 
 if TYPE_CHECKING:
     from captioner.data.items import Item
@@ -59,11 +59,11 @@ def run(args: argparse.Namespace) -> int:
             if isinstance(image, ImageError):
                 failed.append((path, image))
                 if not args.json:
-                    bar.write(f"captioner: {image}", file=sys.stderr)
+                    bar.write(message(image), file=sys.stderr)
             else:
                 found.append((100 * float(image @ text), path))
     if not found and not failed:
-        print("captioner: no paths on stdin; give a file of one path a line", file=sys.stderr)
+        tell("no paths on stdin; give a file of one path a line")
         return 1
     for score, path in sorted(found, key=lambda pair: -pair[0])[: args.count]:
         if args.json:

@@ -1,7 +1,7 @@
 """Cells of the CSV that is written here, so that no spreadsheet runs what a caption or a file's name says.
 
-Spreadsheets take a cell that begins with one of ``= + - @`` or a tab for a formula, and a formula can start programs or send
-the table away. Such a cell gets an apostrophe before it, which makes it text. A spreadsheet that divides cells at
+Spreadsheets take a cell that begins with one of ``= + - @`` or a tab for a formula, and a formula can start programs or
+send the table away. Such a cell gets an apostrophe before it, which makes it text. A spreadsheet that divides cells at
 semicolons, tabs or lines sees cells where there are none, so what follows one of these is treated alike. The inverse
 takes one apostrophe away; one that was there before gets another, so that every text comes back as it was.
 """

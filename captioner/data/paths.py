@@ -17,6 +17,10 @@ from captioner.errors import DataError
 _SUFFIXES = "jpg jpeg jpe jfif mpo png webp gif bmp dib tif tiff avif heic heif jp2 j2k ppm pgm pbm pnm qoi"
 IMAGE_SUFFIXES = frozenset(f".{name}" for name in _SUFFIXES.split())
 """What counts as an image inside a folder, in lower case. HEIC is among them: photos skipped in silence are worse."""
+CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
+"""What a terminal obeys in place of showing it, and how it is written instead."""
+_PASSWORD = re.compile(r"\b([a-z][a-z0-9+.-]*://)[^/\s]*@", re.IGNORECASE)
+_ADDRESS = re.compile(r"^([a-z][a-z0-9+.-]*://)[^/]*@", re.IGNORECASE)
 _NUMBER = re.compile(r"0*([0-9]+)")
 ARCHIVE_SUFFIXES = (".zip", ".cbz", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
 _VIDEOS = "mp4 m4v mov mkv webm avi mpg mpeg mts m2ts 3gp wmv flv ogv"
@@ -46,8 +50,17 @@ def find_images(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path | Unre
 
 
 def shown(path: str | os.PathLike[str]) -> str:
-    """A path on one line of a message: what cannot be printed is escaped (newlines, bytes that are not UTF-8)."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in os.fsdecode(path)) or "''"
+    """A path on one line of a message: what cannot be printed is escaped (newlines, bytes that are not UTF-8).
+
+    Of a URL the user and password are left out.
+    """
+    text = _ADDRESS.sub(r"\1***@", os.fsdecode(path))
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text) or "''"
+
+
+def plain(text: str) -> str:
+    """A text for a terminal: without the codes that it would obey, or passwords in URLs; lines and tabs are kept."""
+    return _PASSWORD.sub(r"\1***@", text).translate(CONTROLS)
 
 
 def read_text(path: Path) -> str:

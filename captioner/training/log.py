@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from captioner.data.paths import plain
 from captioner.errors import TrainingError
 
 
@@ -53,7 +54,7 @@ class RunLog:
     def say(self, text: str) -> None:
         """One line on stderr."""
         if self.active:
-            print(text, file=sys.stderr, flush=True)
+            print(plain(text), file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Flush TensorBoard."""

@@ -157,3 +157,11 @@ def test_broken_addresses(url: str, reason: str) -> None:
     with pytest.raises(ImageError) as error:
         open_image(url)
     assert str(error.value) == f"cannot read {url}: {reason}"
+
+
+def test_a_password_is_in_no_message() -> None:
+    for url in ("http://me:sec ret@127.0.0.1:1/a.jpg", "https://me:secret@[/a.jpg", "http://me:s#c?ret@127.0.0.1:1/"):
+        with pytest.raises(ImageError) as refusal:
+            fetch(url, timeout=2)
+        assert "http" in str(refusal.value)
+        assert "ret" not in str(refusal.value)

@@ -12,7 +12,7 @@ from captioner.folder.confines import Confines
 from captioner.folder.plan import Plan, place_of
 
 from .conftest import Go
-from .test_run import records
+from .test_run import records, stopped_after
 
 TABLES = {"jsonl": "captions.jsonl", "csv": "captions.csv", "metadata": "metadata.jsonl", "coco": "captions.coco.json"}
 
@@ -89,3 +89,29 @@ def test_folders_that_are_named_are_written_into(photos: Path, tmp_path: Path, m
     with pytest.raises(OutputError):
         named.real(os.fspath(photos / "link" / "1.txt"))
     assert listed.real(os.fspath(photos / "link" / "1.txt")) == os.fspath(tmp_path / "1.txt"), "it was named itself"
+
+
+@pytest.mark.parametrize("output", ["txt", *TABLES])
+def test_a_second_name_of_a_file_keeps_what_it_has(go: Go, photos: Path, tmp_path: Path, output: str) -> None:
+    """A backup of hard links, or a link that an archive brought."""
+    go(output)
+    path = photos / TABLES.get(output, f"1.{output}")
+    os.link(path, tmp_path / "backup")
+    before = path.read_bytes()
+    (photos / "new.png").write_bytes((photos / "1.png").read_bytes())
+    go(output, existing="overwrite" if output == "txt" else "skip", template="new {caption}")
+    assert (tmp_path / "backup").read_bytes() == before
+    assert b"new photo" in path.read_bytes()
+
+
+@pytest.mark.parametrize("output", ["jsonl", "csv"])
+def test_a_stopped_run_does_not_cut_a_second_name(go: Go, photos: Path, tmp_path: Path, output: str) -> None:
+    stopped_after(photos, 2, output)
+    path = photos / TABLES[output]
+    with open(path, "ab") as file:
+        file.write(path.read_bytes()[-20:-3])
+    os.link(path, tmp_path / "backup")
+    before = path.read_bytes()
+    go(output)
+    assert (tmp_path / "backup").read_bytes() == before
+    assert sum(path.read_text().count(f"photo {n}.png") for n in (1, 2, 3, 10)) == 4

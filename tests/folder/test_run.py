@@ -18,6 +18,7 @@ import pytest
 from captioner.data.find import find_items
 from captioner.data.sources import read_splits
 from captioner.errors import OutputError
+from captioner.evaluation.predictions import read_predictions
 from captioner.folder import atomic
 from captioner.folder.outputs import journal_of
 from captioner.folder.photos import photos_of
@@ -390,6 +391,22 @@ def test_photos_inside_an_archive(go: Go, photos: Path, tmp_path: Path) -> None:
     assert len(list(out.rglob("*.txt"))) == 4
     assert (out / "all.zip!" / "more" / "3.png.txt").read_text() == "photo 3.png\n"
     assert go("txt", "jsonl", paths=[archive], out=out) == []
+
+
+def test_cells_that_a_spreadsheet_would_run(go: Go, photos: Path) -> None:
+    """They are written as text, and every reader of ours gives them back as they were."""
+    shutil.copy(photos / "1.png", photos / "=cmd.png")
+    go("csv", template="=HYPERLINK({caption})")
+    with open(photos / "captions.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[1][:2] == ["1.png", "'=HYPERLINK(photo 1.png)"]
+    assert [row[0] for row in rows if "=cmd" in row[0]] == ["'=cmd.png"]
+    assert not [cell for row in rows for cell in row[:2] if cell[:1] in "=+-@\t"]
+    assert go("csv") == []
+    assert len(go("csv", existing="append")) == 5
+    samples = {sample.name: sample.captions for sample in read_splits(photos).splits["all"]}
+    assert samples["=cmd.png"] == ("=HYPERLINK(photo =cmd.png), photo =cmd.png",)
+    assert dict(read_predictions(photos / "captions.csv"))["=cmd.png"] == samples["=cmd.png"][0]
 
 
 @pytest.mark.parametrize("output", ["txt", "caption", "jsonl", "csv", "metadata"])

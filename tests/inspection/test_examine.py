@@ -173,14 +173,14 @@ def test_the_verb(hostile: Path, write: Callable[[Lines], Path], capfd: pytest.C
 
 
 def test_images_outside_the_data_are_asked_for(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "captions").mkdir()
+    (tmp_path / "texts").mkdir()
     images = tmp_path / "images"
     images.mkdir()
     Image.new("RGB", (40, 30)).save(images / "1.png")
-    (tmp_path / "captions" / "train.jsonl").write_text('{"file_name": "../images/1.png", "text": "a dog"}\n')
-    assert main(["inspect", str(tmp_path / "captions")]) == 1
+    (tmp_path / "texts" / "train.jsonl").write_text('{"file_name": "../images/1.png", "text": "a dog"}\n')
+    assert main(["inspect", str(tmp_path / "texts")]) == 1
     assert "names ../images/1.png, which lies outside" in capfd.readouterr().err
-    main(["inspect", str(tmp_path / "captions"), "--outside"])
+    main(["inspect", str(tmp_path / "texts"), "--outside"])
     assert "| train | 1 | 1 |" in capfd.readouterr().out
 
 

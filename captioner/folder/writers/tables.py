@@ -96,10 +96,14 @@ class Table:
             return
         self._journal.learn(self.name, ((row.name, row.text) for row in self._form.read(self.path) if row.name))
         self._size = os.path.getsize(self.path)
-        self._torn = self._form.live and not ends_a_line(self.path)
+        self._torn = self._form.live and (not ends_a_line(self.path) or self._shared())
+
+    def _shared(self) -> bool:
+        """Whether the file has a second name (a hard link), under which rows added to it would show up too."""
+        return os.path.exists(self.path) and os.stat(self.path).st_nlink > 1
 
     def _mend(self) -> None:
-        """Give the table a whole last line."""
+        """Give the table a whole last line, and a file of its own."""
         replace_file(self.path, chain([self._form.head], self._old()), self._journal.token)
         self._size, self._torn = os.path.getsize(self.path), False
 
@@ -108,13 +112,13 @@ class Table:
         size, self._rebuild = map(self._journal.number, self.settings)
         there = os.path.getsize(self.path) if os.path.exists(self.path) else 0
         self._size = there
-        if there < size:
+        if there < size or self._shared():
             self._rebuild = 1
         elif self._form.live and not self._rebuild and there > size:
             os.truncate(self.path, size)
             self._size = size
         # One that is to be put together may have been, just before the end: its rows are known by their names.
-        self._torn = self._form.live and not ends_a_line(self.path)
+        self._torn = self._form.live and (not ends_a_line(self.path) or self._shared())
 
     def _cut(self) -> None:
         """Take back a row of which only a part was written."""
