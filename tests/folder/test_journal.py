@@ -130,10 +130,12 @@ def test_files_that_are_not_this_users_own(
 def test_a_rollback_journal_deletes_nothing(go: Go, photos: Path, victim: Path) -> None:
     """SQLite's names a further file, which it removes after a rollback."""
     stopped_after(photos, 1, "txt")
-    name = os.fsencode(victim)
-    tail = len(name).to_bytes(4, "big") + sum(name).to_bytes(4, "big") + bytes.fromhex("d9d505f920a163d7")
-    head = bytes.fromhex("d9d505f920a163d7") + bytes(4) + bytes(4) + bytes(4) + (512).to_bytes(4, "big") * 2
-    (photos / ".captioner.journal-journal").write_bytes(head.ljust(512, b"\0") + bytes(4) + name + tail)
+    path, name, magic = photos / ".captioner.journal", os.fsencode(victim), bytes.fromhex("d9d505f920a163d7")
+    sizes = (0, 0, path.stat().st_size // 4096, 512, 4096)  # no records, no salt, pages, sector, bytes of a page
+    head = magic + b"".join(size.to_bytes(4, "big") for size in sizes)
+    numbers = [number.to_bytes(4, "big") for number in (0x40000000 // 4096 + 1, len(name), sum(name))]
+    tail = numbers[0] + name + numbers[1] + numbers[2] + magic
+    (photos / ".captioner.journal-journal").write_bytes(head.ljust(512, b"\0") + tail)
     go("txt")
     assert (photos / "2.txt").exists()
 
