@@ -68,7 +68,7 @@ def test_a_token_is_a_character_and_what_is_encoded_comes_back(checkpoint: Check
 
 
 def test_it_learns_and_is_scored_by_characters(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["evaluate", "--data", str(run / "data.jsonl"), "--split", "train", "--model", str(run)]
+    command = ["evaluate", "--data", str(run / "data.jsonl"), "--outside", "--split", "train", "--model", str(run)]
     assert main([*command, "--split", "all", "--device", "cpu", "--json"]) == 0
     out, err = capsys.readouterr()
     assert "no blanks" not in err

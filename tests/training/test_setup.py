@@ -96,7 +96,7 @@ def test_an_image_of_several_datasets_has_the_captions_of_all(tmp_path: Path) ->
     (tmp_path / "two").mkdir()
     (tmp_path / "two" / "train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (tmp_path / "held.txt").write_text("3.jpg\n")
-    found = read(one, tmp_path / "two", held_out=str(tmp_path / "held.txt"))
+    found = read(one, tmp_path / "two", held_out=str(tmp_path / "held.txt"), outside=True)
     samples = {sample.name: sample for sample in (*found.train, *found.validation)}
     assert len(found.train) == 9
     assert all(samples[f"{n}.jpg"].captions == (f"Photo {n}.", "a photo", f"照片 {n}") for n in range(10))
