@@ -88,6 +88,7 @@ def main() -> int:
         text = [str(args.shared / "text" / f"{name}_captions.txt") for name in ("flickr30k", "coco")]
         weights = args.shared / "weights" / "tf_efficientnet_lite3.safetensors"
         command = ["train", "--recipe", "everyday", "--data", *photos, str(args.shared / "chinese"), "--text", *text]
+        command += ["--outside"]  # the Chinese captions lie in a folder apart from their photos
         command += ["--held-out", str(HELD_OUT), "--out", str(args.out), "--set", f"vision_weights={weights}"]
         command += ["--set", f"stages.1.options.classifier={weights}"]
         if code := captioner(command + ["--resume"] * args.resume):

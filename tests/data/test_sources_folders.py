@@ -244,7 +244,12 @@ SHARED = Path(os.environ.get("CAPTIONER_DATA", Path(__file__).parents[2].parent 
 
 
 @pytest.mark.parametrize(
-    ("name", "sizes"), [("flickr8k", {"train": 6091, "dev": 1000}), ("coco", {"train": 1110})], ids=["flickr8k", "coco"]
+    ("name", "sizes"),
+    [
+        ("flickr8k", {"train": 6091, "dev": 1000}),
+        ("coco", {"train": 2210, "dev": 179}),
+        ("written", {"train": 7217, "dev": 92}),
+    ],
 )
 def test_shared_data(name: str, sizes: dict[str, int]) -> None:
     if not (SHARED / name / "train.jsonl").is_file():
