@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ray.data import Dataset
     from typing_extensions import Unpack
 
+    from captioner.data.connections import Reach
     from captioner.layers.linears import Precision
 
 COLUMNS = ("image", "bytes", "jpg", "jpeg", "png", "webp", "path", "url")
@@ -85,6 +86,7 @@ def caption_dataset(
     batch_size: int = 16,
     precision: Precision = "fp32",
     keep_images: bool = False,
+    allow_private: bool = False,
     **options: Unpack[GenerationOptions],
 ) -> Dataset:
     """The rows of a Ray dataset with ``caption``, ``score`` and ``error``: as many as there were, in any order.
@@ -93,8 +95,9 @@ def caption_dataset(
     ``COLUMNS`` that a row has. Columns of contents are left out unless ``keep_images``. ``workers`` of ``cpus`` cores
     and ``gpus`` GPUs each (one, if the cluster has any) load ``model``, which all of them must find; a pair of numbers
     lets the pool grow. Left out, they take all GPUs, or all cores but one, which reads. ``options`` are those of
-    ``CaptionPipeline.caption``. Nothing is done before the dataset is consumed. Raises ``UsageError``,
-    ``ConfigError`` and ``CheckpointError`` here for what every worker would stumble over.
+    ``CaptionPipeline.caption``. URLs lead to the public internet alone unless ``allow_private``. Nothing is done
+    before the dataset is consumed. Raises ``UsageError``, ``ConfigError`` and ``CheckpointError`` here for what every
+    worker would stumble over.
     """
     ray = _ray()
     directory = find(model)
@@ -123,6 +126,7 @@ def caption_dataset(
             "precision": precision,
             "column": column,
             "keep_images": keep_images,
+            "reach": "private" if allow_private else "public",
             "options": options,
         },
     )
@@ -172,7 +176,8 @@ class _Worker:
         column = self.settings["column"]
         there = [name for name in ([column] if column else COLUMNS) if name in table.column_names]
         rows = table.select(there).to_pylist()
-        images = [_image([row[name] for name in there], column or ", ".join(COLUMNS)) for row in rows]
+        columns, reach = column or ", ".join(COLUMNS), self.settings["reach"]
+        images = [_image([row[name] for name in there], columns, reach) for row in rows]
         found = list(self.pipe.stream(images, batch_size=len(images) or 1, **self.settings["options"]))
         good = [None if isinstance(caption, ImageError) else caption for caption in found]
         bulky = [name for name in there if pa.types.is_nested(kind := table.schema.field(name).type) or _binary(kind)]
@@ -185,12 +190,12 @@ class _Worker:
         return table.append_column("error", pa.array(errors, pa.string()))
 
 
-def _image(values: list[Any], columns: str) -> Any:
+def _image(values: list[Any], columns: str, reach: Reach) -> Any:
     given = next((value for value in values if value is not None), None)
     if given is None:
         return ImageError(f"the row has no image in {columns}")
     try:
-        return image_of(given)
+        return image_of(given, reach=reach)
     except UsageError as error:
         return ImageError(str(error))
 

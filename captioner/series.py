@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from captioner.data.connections import Reach
+from captioner.data.urls import is_url, of_url
 from captioner.errors import ImageError, UsageError
 from captioner.pipelines import CaptionPipeline, GenerationOptions, load
 
@@ -22,20 +24,23 @@ def caption_series(
     pipe: CaptionPipeline | None = None,
     model: str | os.PathLike[str] | None = None,
     batch_size: int = 16,
+    allow_private: bool = False,
     **options: Unpack[GenerationOptions],
 ) -> Series:
     """``df["caption"] = captioner.caption_series(df["path"])``: a caption for each image, as a series of the same kind.
 
     The index is kept. What is missing stays missing, and so does the caption of an image that cannot be read, with a
     warning. ``pipe`` or else ``model`` captions, or else the model that ships; ``options`` are those of
-    ``CaptionPipeline.caption``. Raises ``UsageError`` for what is no series.
+    ``CaptionPipeline.caption``. URLs lead to the public internet alone unless ``allow_private``: a table may be of
+    others' making. Raises ``UsageError`` for what is no series.
     """
     kind = type(images).__module__.partition(".")[0]
     if kind not in ("pandas", "polars") or not hasattr(images, "to_list"):
         raise UsageError(f"captions are made for a pandas or polars series, not for a {type(images).__name__}")
     if pipe is None:
         pipe = load(model)
-    texts = list(_texts(images.to_list(), pipe, batch_size, options))
+    reach: Reach = "private" if allow_private else "public"
+    texts = list(_texts([_image(image, reach) for image in images.to_list()], pipe, batch_size, options))
     if kind == "polars":
         import polars
 
@@ -46,6 +51,10 @@ def caption_series(
         made = pandas.Series(texts, index=images.index, name="caption", dtype=None if any(texts) else "object")  # type: ignore[attr-defined]
     found: Series = made
     return found
+
+
+def _image(cell: Any, reach: Reach) -> Any:
+    return of_url(cell, reach=reach) if isinstance(cell, str) and is_url(cell) else cell
 
 
 def _texts(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import captioner
+import captioner.data.images
 from captioner.errors import UsageError
 from captioner.training.tasks import Data
 
@@ -69,3 +70,19 @@ def test_what_is_no_series(given: Any) -> None:
 def test_a_model_by_its_name(learnt: Path, paths: list[str], texts: list[str]) -> None:
     found = captioner.caption_series(pandas.Series(paths), model=learnt)
     assert found.tolist() == texts
+
+
+def test_a_column_leads_to_the_public_internet_alone() -> None:
+    class Listens:
+        def stream(self, images: Any, **_: Any) -> Any:
+            for image in images:
+                try:
+                    captioner.data.images.open_image(image)
+                except captioner.ImageError as error:
+                    yield error
+
+    column, pipe = pandas.Series(["http://127.0.0.1:1/1.png"]), Listens()
+    with pytest.warns(UserWarning, match="this machine or a private network"):
+        captioner.caption_series(column, pipe=pipe)  # type: ignore[arg-type]
+    with pytest.warns(UserWarning, match="the connection failed"):
+        captioner.caption_series(column, pipe=pipe, allow_private=True)  # type: ignore[arg-type]

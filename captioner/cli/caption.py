@@ -14,7 +14,15 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from captioner.cli.folder import add_folder, is_folder_run, run_folder
-from captioner.cli.options import add_frames, add_generation, add_model, generation_options, positive
+from captioner.cli.options import (
+    add_frames,
+    add_generation,
+    add_model,
+    add_private,
+    generation_options,
+    positive,
+    reach_of,
+)
 from captioner.cli.output import escaped, message, paths_of, print_caption, print_json, print_text, tell
 from captioner.cli.scale_out import add_ray, run_ray
 
@@ -39,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--stream", action="store_true", help="print words as they are written, photo by photo")
     add_frames(parser)
+    add_private(parser)
     add_model(parser)
     add_folder(parser)
     add_ray(parser)
@@ -62,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         return run_ray(args, options)
     if is_folder_run(args):
         return run_folder(args, options)
-    found = find_items(paths_of(args.paths), frames=args.frames)
+    found = find_items(paths_of(args.paths), frames=args.frames, reach=reach_of(args))
     first = next(found, None)  # nothing to caption is said before seconds go into loading a model
     if first is None:
         tell("no paths on stdin; give a file of one path a line")

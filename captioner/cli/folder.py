@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from captioner.cli.options import reach_of
 from captioner.cli.output import escaped, paths_of, print_caption, print_json, print_text, tell
 from captioner.cli.progress import Progress
 
@@ -141,7 +142,7 @@ def _photos(args: argparse.Namespace, plan: Plan) -> Iterator[Photo]:
     from captioner.data.find import find_items
     from captioner.folder.photos import photos_of
 
-    return photos_of(find_items(paths_of(args.paths), frames=args.frames), plan.place)
+    return photos_of(find_items(paths_of(args.paths), frames=args.frames, reach=reach_of(args)), plan.place)
 
 
 def _tell(outcome: Outcome, args: argparse.Namespace, progress: Progress, *, quiet: bool) -> None:

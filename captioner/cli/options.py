@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from captioner.data.paths import plain
 
 if TYPE_CHECKING:
+    from captioner.data.connections import Reach
     from captioner.training.recipe import Recipe
 
 
@@ -69,6 +70,22 @@ def add_frames(parser: argparse.ArgumentParser) -> None:
         metavar="N|scenes",
         help="of a video: N frames at even distances, or one of each scene (default: scenes)",
     )
+
+
+def add_private(parser: argparse.ArgumentParser) -> None:
+    """Add --allow-private."""
+    parser.add_argument(
+        "--allow-private",
+        action="store_true",
+        help="let URLs from stdin or tables, and redirects, lead to this machine and to private networks",
+    )
+
+
+def reach_of(args: argparse.Namespace) -> Reach:
+    """Return where URLs may lead: those that are typed may name private places, those of a list on stdin may not."""
+    if args.allow_private:
+        return "private"
+    return "public" if "-" in args.paths else "named"
 
 
 def _frames(text: str) -> int | str:

@@ -59,6 +59,7 @@ def run_ray(args: argparse.Namespace, options: dict[str, Any]) -> int:
         cpus=args.worker_cpus,
         batch_size=args.batch_size,
         precision=args.precision,
+        allow_private=args.allow_private,
         **options,
     )
     if args.write:

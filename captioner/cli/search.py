@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from captioner.cli.options import add_frames, add_model, positive
+from captioner.cli.options import add_frames, add_model, add_private, positive, reach_of
 from captioner.cli.output import escaped, message, paths_of, print_json, print_text, tell
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=positive, default=10, metavar="N", help="photos to print (default: 10)")
     parser.add_argument("--json", action="store_true", help="print JSON lines: path, score; or path, error")
     add_frames(parser)
+    add_private(parser)
     add_model(parser)
 
 
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     listed: deque[str] = deque()
 
     def images() -> Iterator[Item]:
-        for item in find_items(paths_of(args.paths), frames=args.frames):
+        for item in find_items(paths_of(args.paths), frames=args.frames, reach=reach_of(args)):
             listed.append(item.id)
             yield item
 

@@ -6,20 +6,23 @@ import os
 from collections.abc import Iterable, Iterator
 
 from captioner.data.archives import in_archive, numbered
+from captioner.data.connections import Reach
 from captioner.data.items import Item
 from captioner.data.paths import Unreadable, Walker, is_archive_name, is_video_name
 from captioner.data.urls import is_url, of_url
 from captioner.data.videos import Frames, in_video
 
 
-def find_items(names: Iterable[str | os.PathLike[str]], *, frames: Frames = "scenes") -> Iterator[Item]:
+def find_items(
+    names: Iterable[str | os.PathLike[str]], *, frames: Frames = "scenes", reach: Reach = "named"
+) -> Iterator[Item]:
     """Yield every image that ``names`` name, lazily, each once, in a stable order.
 
     A name is a file, a folder or a pattern, as ``find_images`` reads them, or an http(s) URL. A zip or tar that is
     named, or fits a pattern with a suffix of its own (``shards/*.tar``), stands for the images in it, and so does
     ``train-{000..012}.tar`` for those of thirteen. A video that is named so stands for a frame of each of its scenes,
     or for as many ``frames``. One that lies in a folder is not looked into. What gives no image is an item with a
-    ``problem``.
+    ``problem``. ``reach`` is ``public`` where others wrote the names: no URL then leads to a private network.
     """
     walker = Walker()
     urls: set[str] = set()
@@ -28,7 +31,7 @@ def find_items(names: Iterable[str | os.PathLike[str]], *, frames: Frames = "sce
         if is_url(text):
             if text not in urls:
                 urls.add(text)
-                yield of_url(text)
+                yield of_url(text, reach=reach)
             continue
         for found in (found for path in numbered(text) for found in walker.visit(path)):
             if isinstance(found, Unreadable):

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import re
 import socket
 import string
-import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from captioner.data.connections import Reach, Route, handlers
 from captioner.data.items import Item, Refused, refusal
 from captioner.errors import ImageError
 from captioner.version import __version__
@@ -33,29 +31,29 @@ def is_url(name: str) -> bool:
     return _URL.match(name) is not None
 
 
-def of_url(url: str) -> Item:
-    """The image behind a URL, which is fetched when it is read."""
-    return Item(id=url, read=partial(fetch, url))
+def of_url(url: str, *, reach: Reach = "named", timeout: float = TIMEOUT) -> Item:
+    """Return the image behind a URL, which is fetched when it is read.
 
-
-def fetch(url: str, *, max_bytes: int = MAX_DOWNLOAD, timeout: float = TIMEOUT) -> bytes:
-    """The bytes behind a URL. Proxies are those of the environment. Raises ``ImageError`` with one sentence.
-
-    What the server calls text, a page, a film or a sound is refused before it is read.
+    A URL out of a list that others wrote is given the ``reach`` of ``public``.
     """
-    deadline = time.monotonic() + timeout
+    return Item(id=url, read=partial(fetch, url, reach=reach, timeout=timeout))
+
+
+def fetch(url: str, *, max_bytes: int = MAX_DOWNLOAD, timeout: float = TIMEOUT, reach: Reach = "named") -> bytes:
+    """Return the bytes behind a URL. Proxies are those of the environment. Raises ``ImageError`` with one sentence.
+
+    What the server calls text, a page, a film or a sound is refused before it is read. ``timeout`` is for all of it,
+    from the look-up of the server's name to the last byte.
+    """
+    route = Route(reach, timeout)
     try:
         headers = {"User-Agent": f"captioner/{__version__}", "Accept": "image/*,*/*;q=0.5"}
         request = urllib.request.Request(_ascii(url), headers=headers)
-        with _cut_after(timeout) as connect:
-            opener = urllib.request.build_opener(_Redirects, _Http(connect), _Https(connect))
-            with opener.open(request, timeout=timeout) as response:
-                data = _body(response, max_bytes)
-        if time.monotonic() >= deadline:  # a connection that was cut looks like one that has ended
-            raise TimeoutError
-        return data
+        opener = urllib.request.build_opener(_Redirects, *handlers(route))
+        with opener.open(request, timeout=timeout) as response:
+            return _body(response, max_bytes)
     except Exception as error:  # urllib and http.client raise whatever a server makes them stumble over
-        late = time.monotonic() >= deadline or isinstance(getattr(error, "reason", error), TimeoutError)
+        late = time.monotonic() >= route.end or isinstance(getattr(error, "reason", error), TimeoutError)
         reason = f"the server took longer than {timeout:g} seconds" if late else _reason(error)
         raise ImageError(refusal(url, reason)) from None
 
@@ -81,25 +79,6 @@ def _body(response: Any, max_bytes: int) -> bytes:
     return bytes(data)
 
 
-@contextlib.contextmanager
-def _cut_after(seconds: float) -> Iterator[list[socket.socket]]:
-    """Cut the sockets of the list after a time: the timeout of a socket begins anew with every byte it gets."""
-    sockets: list[socket.socket] = []
-
-    def cut() -> None:
-        for sock in sockets:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-
-    timer = threading.Timer(seconds, cut)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield sockets
-    finally:
-        timer.cancel()
-
-
 class _Redirects(urllib.request.HTTPRedirectHandler):
     max_redirections = MAX_REDIRECTS
 
@@ -108,35 +87,6 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         if not is_url(newurl):
             raise Refused(_ELSEWHERE)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _listed(connection: Any, sockets: list[socket.socket]) -> Any:
-    """A class of connections that puts each one's socket on the list."""
-
-    class Listed(connection):  # type: ignore[misc]
-        def connect(self) -> None:
-            super().connect()
-            sockets.append(self.sock)
-
-    return Listed
-
-
-class _Http(urllib.request.HTTPHandler):
-    def __init__(self, sockets: list[socket.socket]) -> None:
-        super().__init__()
-        self.connection = _listed(http.client.HTTPConnection, sockets)
-
-    def http_open(self, req: urllib.request.Request) -> Any:
-        return self.do_open(self.connection, req)
-
-
-class _Https(urllib.request.HTTPSHandler):
-    def __init__(self, sockets: list[socket.socket]) -> None:
-        super().__init__()
-        self.connection = _listed(http.client.HTTPSConnection, sockets)
-
-    def https_open(self, req: urllib.request.Request) -> Any:
-        return self.do_open(self.connection, req)
 
 
 def _ascii(url: str) -> str:

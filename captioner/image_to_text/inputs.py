@@ -6,14 +6,14 @@ import base64
 import binascii
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
 from typing import Any, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 from PIL import Image
 
+from captioner.data.connections import Reach
 from captioner.data.images import ImageSource
 from captioner.data.items import Item
-from captioner.data.urls import fetch, is_url
+from captioner.data.urls import TIMEOUT, is_url, of_url
 from captioner.errors import UsageError
 
 Given: TypeAlias = ImageSource | Mapping[str, Any]
@@ -49,18 +49,20 @@ def each(given: Iterable[Any] | Indexed) -> Iterator[Any]:
     )
 
 
-def image_of(given: Any, timeout: float | None = None) -> ImageSource:
-    """One image as ``open_image`` takes it; ``timeout`` in seconds is for all of what an address sends.
+def image_of(given: Any, timeout: float | None = None, *, reach: Reach = "named") -> ImageSource:
+    """Return one image as ``open_image`` takes it; ``timeout`` in seconds is for all of what an address sends.
+
+    The addresses in the rows of a data set lead to the public internet alone: others wrote them.
 
     A string is an address, a data URL, the name of a file, or the base64 of one, in that order.
     """
     if isinstance(given, Mapping):
-        return image_of(_in_row(given), timeout)
+        return image_of(_in_row(given), timeout, reach="public")
     if not isinstance(given, str):
         image: ImageSource = given  # whatever it is: ``open_image`` says so if it is none
         return image
     if is_url(given):
-        return given if timeout is None else Item(id=given, read=partial(fetch, given, timeout=timeout))
+        return of_url(given, reach=reach, timeout=TIMEOUT if timeout is None else timeout)
     if given.startswith("data:image/"):
         return _decoded(given.partition(",")[2]) or b""
     if given.startswith(_BEGINNINGS) and not os.path.exists(given):

@@ -142,6 +142,13 @@ def test_a_closed_stdin_is_one_sentence(
     assert capsys.readouterr().err.startswith("captioner: stdin is closed; give the paths as arguments")
 
 
+def test_urls_on_stdin_lead_to_the_public_internet_alone(run: Run) -> None:
+    for arguments, reason in ((["-"], "a private network"), (["-", "--allow-private"], "the connection failed")):
+        code, out, (err,) = run("caption", *arguments, stdin=b"http://127.0.0.1:1/1.png\n")
+        assert (code, out) == (1, [])
+        assert reason in err
+
+
 def test_an_archive_and_a_url_go_the_way_of_files(run: Run, photos: Path, said: list[str]) -> None:
     with zipfile.ZipFile(photos / "some.zip", "w") as archive:
         archive.write(photos / "1.png", "in/one\n.png")

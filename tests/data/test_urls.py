@@ -165,3 +165,11 @@ def test_a_password_is_in_no_message() -> None:
             fetch(url, timeout=2)
         assert "http" in str(refusal.value)
         assert "ret" not in str(refusal.value)
+
+
+def test_a_list_of_others_leads_to_the_public_internet_alone(server: str) -> None:
+    (item,) = find_items([f"{server}/a.png"], reach="public")
+    with pytest.raises(ImageError, match="it leads to this machine or a private network"):
+        open_image(item)
+    (item,) = find_items([f"{server}/a.png"], reach="private")
+    assert open_image(item).width == 5

@@ -18,8 +18,10 @@ from torch.utils.data import Dataset, IterableDataset
 
 import captioner
 from captioner.checkpoint import Checkpoint
+from captioner.data.images import open_image
 from captioner.errors import CheckpointError, ConfigError, ImageError, UsageError
 from captioner.image_to_text import ImageToTextPipeline
+from captioner.image_to_text.inputs import image_of
 from captioner.training.tasks import Data
 
 
@@ -81,6 +83,12 @@ def server(photos: list[str]) -> Iterator[str]:
     yield f"http://127.0.0.1:{served.server_port}"
     served.shutdown()
     served.server_close()
+
+
+def test_addresses_in_rows_lead_to_the_public_internet_alone(server: str) -> None:
+    assert open_image(image_of(f"{server}/photo.png")).width
+    with pytest.raises(ImageError, match="this machine or a private network"):
+        open_image(image_of({"image": f"{server}/photo.png"}))
 
 
 def test_one_image_gives_a_list_of_records(
