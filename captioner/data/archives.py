@@ -6,18 +6,23 @@ compressed tar can only be read in order, so its images wait as bytes and are li
 
 from __future__ import annotations
 
+import io
 import os
 import zipfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import IO, cast
+from typing import IO
 
-from captioner.data.items import MAX_BYTES, Item, Refused, open_file, refusal, system_reason
+from captioner.data.items import MAX_BYTES, Item, Refused, open_file, refusal, span, system_reason
 from captioner.data.paths import is_image_name
 from captioner.data.sources.shards import expand
-from captioner.data.tars import BOMB, MAX_STREAMED, StrictTar, is_bomb, unpacked
+from captioner.data.tars import MAX_STREAMED, Bounded, Damaged, Member, members, unpacked
+from captioner.data.zips import listed, problem_of, unzip
 from captioner.errors import ImageError
+
+MAX_IMAGES = 4_000_000
+"""Images of one archive."""
 
 
 def in_archive(path: Path) -> Iterator[Item]:
@@ -29,7 +34,7 @@ def in_archive(path: Path) -> Iterator[Item]:
     count = 0
     try:
         with open_file(path) as file:
-            for item in _zipped(path, file) if file.read(2) == b"PK" else _tarred(path, file):
+            for item in _zipped(path) if file.read(2) == b"PK" else _tarred(path, file):
                 count += 1
                 yield item
         if not count:
@@ -45,7 +50,7 @@ def numbered(path: str) -> list[str]:
 
 
 class Names:
-    """The ids of an archive's images."""
+    """The ids of an archive's images, of which there is a limit: they are all remembered."""
 
     def __init__(self, archive: Path) -> None:
         self.archive = os.fspath(archive)
@@ -57,6 +62,8 @@ class Names:
 
     def id(self, name: str) -> str:
         inner = "/".join(self._parts(name))
+        if len(self.seen) >= MAX_IMAGES:
+            raise Refused(f"it holds more than {MAX_IMAGES:,} images; split it")
         number = self.seen[inner] = self.seen.get(inner, 0) + 1
         return f"{self.archive}!/{inner}{f'#{number}' if number > 1 else ''}"
 
@@ -64,70 +71,62 @@ class Names:
         return [part for part in name.split("/") if part not in ("", ".")]
 
 
-def _zipped(path: Path, file: IO[bytes]) -> Iterator[Item]:
-    # Not closed here: its images are read later, from threads. It goes when the last of them has gone.
-    archive = zipfile.ZipFile(open(path, "rb"))  # noqa: SIM115
+def _zipped(path: Path) -> Iterator[Item]:
     names = Names(path)
-    for member in archive.infolist():
+    for member in listed(path):
         if not names.wanted(member.filename):
             continue
         name = names.id(member.filename)
-        problem = _zip_problem(member)
+        problem = problem_of(member)
         if problem:
             yield Item.broken(name, refusal(name, problem))
         else:
-            yield Item(id=name, read=partial(_unzip, archive, member, name))
+            yield Item(id=name, read=partial(_unzip, path, member, name))
 
 
-def _zip_problem(member: zipfile.ZipInfo) -> str:
-    if member.flag_bits & 1:
-        return "it is encrypted; unpack the archive with its password first"
-    if member.file_size > MAX_BYTES:
-        return f"its {member.file_size / 1e6:.0f} MB are more than an image has"
-    if is_bomb(member.compress_size, member.file_size):
-        return BOMB
-    return ""
-
-
-def _unzip(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> bytes:
+def _unzip(path: Path, member: zipfile.ZipInfo, name: str) -> bytes:
     try:
-        with archive.open(member) as file:
-            return _by_parts(file)
-    except Exception as error:
+        return unzip(path, member)
+    except Exception as error:  # each kind of compression has errors of its own
         raise ImageError(refusal(name, _reason(error))) from None
-
-
-def _by_parts(file: IO[bytes]) -> bytes:
-    """All of a member: one that unpacks to more than it says is noticed on the way, not when it is in memory."""
-    return b"".join(iter(partial(file.read, 1 << 20), b""))
 
 
 def _tarred(path: Path, file: IO[bytes]) -> Iterator[Item]:
     names = Names(path)
     file.seek(0)
     plain, packed = unpacked(file)
-    with StrictTar.over(plain) as tar:
-        for member in tar:
-            tar.members = []  # type: ignore[attr-defined]  # else every header is kept
-            if not member.isreg() or member.issparse() or not names.wanted(member.name):
-                continue
-            name = names.id(member.name)
-            most = MAX_STREAMED if packed else MAX_BYTES
-            if member.size > most:
-                problem = f"its {member.size / 1e6:.0f} MB are more than the {most / 1e6:.0f} that are read"
-                yield Item.broken(name, refusal(name, problem))
-            elif packed:
-                yield Item(id=name, read=partial(bytes, _by_parts(cast(IO[bytes], tar.extractfile(member)))))
-            else:
-                yield Item(id=name, read=partial(read_span, path, member.offset_data, member.size, name))
+    for member in members(plain):
+        if not names.wanted(member.name):
+            continue
+        name = names.id(member.name)
+        most = MAX_STREAMED if packed else MAX_BYTES
+        if member.size > most:
+            problem = f"its {member.size / 1e6:.0f} MB are more than the {most / 1e6:.0f} that are read"
+            yield Item.broken(name, refusal(name, problem))
+        elif packed:
+            yield Item(id=name, read=partial(bytes, _by_parts(plain, member)))
+        else:
+            yield Item(id=name, read=partial(read_span, path, member.offset, member.size, name))
+
+
+def _by_parts(stream: IO[bytes] | Bounded, member: Member) -> bytes:
+    """Return all of a member; an archive that unpacks to too much is noticed on the way."""
+    stream.seek(member.offset)
+    content = io.BytesIO()
+    while (left := member.size - content.tell()) and (part := stream.read(min(left, 1 << 20))):
+        content.write(part)
+    if left:
+        raise Damaged("unexpected end of data")
+    return content.getvalue()
 
 
 def read_span(path: Path, offset: int, size: int, name: str) -> bytes:
-    """The bytes of an image that lies inside a file. Raises ``ImageError`` where they cannot be read."""
+    """Return the bytes of an image that lies inside a file. Raises ``ImageError`` where they cannot be read."""
     try:
         with path.open("rb") as file:
-            file.seek(offset)
-            return file.read(size)
+            return span(file, offset, size)
+    except Refused as refused:
+        raise ImageError(refusal(name, refused)) from None
     except OSError as error:
         raise ImageError(refusal(name, system_reason(error))) from None
 

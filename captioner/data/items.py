@@ -61,8 +61,22 @@ def system_reason(error: OSError) -> str:
     return "permission denied" if isinstance(error, PermissionError) else (error.strerror or str(error)).lower()
 
 
-def open_file(path: str | os.PathLike[str]) -> BinaryIO:
-    """A file that is one, opened to be read. Raises ``Refused``, and what ``open`` raises."""
+def too_large(size: int) -> Refused:
+    return Refused(f"its {size / 1e6:,.0f} MB are more than an image has")
+
+
+def span(file: BinaryIO, offset: int, size: int) -> bytes:
+    """Return a part of a file, within the limit of an image. Raises ``Refused``."""
+    if size > MAX_BYTES:
+        raise too_large(size)
+    file.seek(0, os.SEEK_END)
+    there = max(0, file.tell() - offset)  # room is made for all that is asked for, whether it is there or not
+    file.seek(offset)
+    return file.read(min(size, there))
+
+
+def open_file(path: str | os.PathLike[str], *, most: int | None = None) -> BinaryIO:
+    """Open a file that is one, of ``most`` bytes, to be read. Raises ``Refused``, and what ``open`` raises."""
     try:
         status = os.stat(path)
         # Looked at before it is opened: opening a pipe nobody writes to would wait for ever.
@@ -72,6 +86,8 @@ def open_file(path: str | os.PathLike[str]) -> BinaryIO:
             raise Refused("it is a pipe, socket or device, not a file")
         if status.st_size == 0:
             raise Refused("it is empty")
+        if most is not None and status.st_size > most:
+            raise too_large(status.st_size)
         return open(path, "rb")
     except FileNotFoundError:
         link = os.path.islink(path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,10 @@ _ADDRESS = re.compile(r"^([a-z][a-z0-9+.-]*://)[^/]*@", re.IGNORECASE)
 _NUMBER = re.compile(r"0*([0-9]+)")
 ARCHIVE_SUFFIXES = (".zip", ".cbz", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
 _VIDEOS = "mp4 m4v mov mkv webm avi mpg mpeg mts m2ts 3gp wmv flv ogv"
+MAX_TEXT = 1 << 30
+"""Bytes of a table that is read as a whole."""
+MAX_SIDECAR = 4 << 20
+"""Bytes of the captions beside one image."""
 VIDEO_SUFFIXES = tuple(f".{name}" for name in _VIDEOS.split())
 
 
@@ -63,9 +68,14 @@ def plain(text: str) -> str:
     return _PASSWORD.sub(r"\1***@", text).translate(CONTROLS)
 
 
-def read_text(path: Path) -> str:
-    """A whole UTF-8 file, with or without a byte order mark. Raises ``DataError``."""
+def read_text(path: Path, *, most: int = MAX_TEXT) -> str:
+    """Return a whole UTF-8 file of ``most`` bytes, with or without a byte order mark. Raises ``DataError``."""
     try:
+        status = path.stat()
+        if status.st_size > most:  # a hole in a file takes no place on the disk, but all of it in memory
+            raise DataError(f"{shown(path)} is larger than the {most / 1e6:,.0f} MB that are read; split it")
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+            raise DataError(f"{shown(path)} is a pipe, socket or device; give a file")
         data = path.read_bytes()
     except FileNotFoundError:
         raise DataError(f"{shown(path)} does not exist; check the path") from None

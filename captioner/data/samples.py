@@ -12,6 +12,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import overload
 
+from captioner.data.items import Refused, span
 from captioner.data.paths import shown
 from captioner.errors import ImageError
 
@@ -38,8 +39,9 @@ class Sample:
         offset, size = self.span
         try:
             with self.path.open("rb") as file:
-                file.seek(offset)
-                return Inside(file.read(size), f"{self.path}/{self.name}")
+                return Inside(span(file, offset, size), f"{self.path}/{self.name}")
+        except Refused as refused:
+            raise ImageError(f"cannot read {shown(self.name)} in {shown(self.path)}: {refused}") from None
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise ImageError(f"cannot read {shown(self.name)} in {shown(self.path)}: {reason}") from None

@@ -149,7 +149,7 @@ def test_damaged_zips(tmp_path: Path) -> None:
     whole[60] ^= 255  # in the bytes of the first
     (tmp_path / "a.zip").write_bytes(whole)
     assert told(tmp_path, "a.zip") == [
-        "a.zip!/a.png -> cannot read a.zip!/a.png: the archive is damaged or cut off (Bad CRC-32 for file 'a.png')",
+        "a.zip!/a.png -> cannot read a.zip!/a.png: the archive is damaged or cut off (Bad CRC-32)",
         "a.zip!/b.png -> 3",
     ]
     (tmp_path / "b.zip").write_bytes(whole[:-30])
@@ -200,7 +200,7 @@ def test_bombs_take_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         f"c.tar.gz!/ -> cannot read c.tar.gz: {bomb}; 1 images before that were found",
         "d.tar -> cannot read d.tar: the archive is damaged or cut off (a header of many megabytes)",
     ]
-    assert "lie.zip!/a.png: the archive is damaged or cut off (Bad CRC" in lines[2]
+    assert "lie.zip!/a.png: the archive is damaged or cut off (a member that is not as long as it says)" in lines[2]
 
 
 def test_archives_are_walked_lazily(tmp_path: Path) -> None:

@@ -162,3 +162,13 @@ def test_read_text(tmp_path: Path) -> None:
         read_text(tmp_path / "gone")
     with pytest.raises(DataError, match="cannot be read: is a directory"):
         read_text(tmp_path)
+
+
+def test_text_has_a_limit_and_is_in_a_file(tmp_path: Path) -> None:
+    with (tmp_path / "hole.json").open("wb") as file:
+        file.truncate(5 << 30)
+    with pytest.raises(DataError, match=r"hole\.json is larger than the 1,074 MB that are read; split it"):
+        read_text(tmp_path / "hole.json")
+    os.mkfifo(tmp_path / "pipe.txt")
+    with pytest.raises(DataError, match=r"pipe\.txt is a pipe, socket or device; give a file"):
+        read_text(tmp_path / "pipe.txt")

@@ -222,3 +222,10 @@ def test_a_shard_that_goes_or_is_cut_later(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(ImageError, match=r"cannot read 0000\.png in .*x\.tar: no such file"):
         found[0].image()
+
+
+def test_a_text_of_megabytes_is_no_caption(tmp_path: Path) -> None:
+    members = {f"{n}.png": png(n) for n in range(3)} | {f"{n}.txt": b"x" for n in range(3)}
+    members["1.txt"] = b"x " * (3 << 20)
+    data = read_splits(pack(tmp_path / "x.tar", dict(sorted(members.items()))))
+    assert (len(data.splits[ALL]), len(data.problems)) == (2, 1)

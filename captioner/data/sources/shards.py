@@ -15,19 +15,18 @@ import json
 import os
 import re
 import sqlite3
-import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from captioner.data.paths import is_image_name, list_folder, shown
+from captioner.data.paths import MAX_SIDECAR, is_image_name, list_folder, shown
 from captioner.data.samples import Sample, Samples
 from captioner.data.sources.records import CAPTION_KEYS, pick
 from captioner.data.sources.rows import NotThisForm, clean
 from captioner.data.splits import Dataset, some
-from captioner.data.tars import Bounded, StrictTar
+from captioner.data.tars import Bounded, Damaged, members
 from captioner.disk import put_in_place
 from captioner.errors import DataError
 
@@ -197,19 +196,21 @@ def _samples(path: Path) -> Iterator[tuple[str, int, int, list[str]]]:
 def _members(path: Path) -> Iterator[tuple[str, str, int, int, bytes | None]]:
     """(Name, kind, offset, size, content of a text) of the members that matter."""
     try:
-        with path.open("rb") as shard, StrictTar.over(Bounded(shard, None)) as tar:
-            for member in tar:
-                tar.members = []  # type: ignore[attr-defined]  # else every header is kept
+        with path.open("rb") as shard:
+            stream = Bounded(shard)
+            for member in members(stream):
                 folder, slash, last = member.name.rpartition("/")
                 stem, dot, kind = last.partition(".")
-                if not member.isreg() or member.issparse() or not stem or not dot:
+                if not stem or not dot:
                     continue
                 name = folder + slash + stem
-                if kind.lower() in _TEXTS and (file := tar.extractfile(member)) is not None:
-                    yield name, kind.lower(), 0, 0, file.read()
+                if kind.lower() in _TEXTS:
+                    stream.seek(member.offset)
+                    # One that is too long to be a caption is none, and is told as what it is then: empty.
+                    yield name, kind.lower(), 0, 0, b"" if member.size > MAX_SIDECAR else stream.read(member.size)
                 elif is_image_name(f"x.{kind}") and "." not in kind:
-                    yield name, kind, member.offset_data, member.size, None
-    except (tarfile.TarError, EOFError) as error:
+                    yield name, kind, member.offset, member.size, None
+    except (Damaged, EOFError) as error:
         raise DataError(
             f"{shown(path)} is no whole, uncompressed tar ({error}); unpack a .tar.gz with gunzip, or fetch it again"
         ) from None

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from captioner.data.paths import is_image_name, list_folder, read_text, shown
+from captioner.data.paths import MAX_SIDECAR, is_image_name, list_folder, read_text, shown
 from captioner.data.sources.rows import ImageFinder, NotThisForm, Row, gather
 from captioner.data.splits import Dataset
 from captioner.errors import DataError
@@ -63,7 +63,7 @@ def _rows(folder: Path, images: list[tuple[str, str | None]], unread: list[str])
         lines: list[str] = []
         if sidecar:
             try:
-                lines = read_text(folder / sidecar).split("\n")
+                lines = read_text(folder / sidecar, most=MAX_SIDECAR).split("\n")
             except DataError as error:
                 unread.append(str(error))
         yield Row(image=image, captions=tuple(line for line in lines if line.strip()))
