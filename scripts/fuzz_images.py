@@ -1,4 +1,4 @@
-"""Fuzz the reading of images and archives, guided by what code an input reaches; by hand, not in CI.
+"""Fuzz the reading of images, archives and shards, guided by what code an input reaches; by hand, not in CI.
 
 ::
 
@@ -6,8 +6,9 @@
     python scripts/fuzz_images.py /tmp/corpus -max_total_time=600 -timeout=20 -rss_limit_mb=3072
 
 Makes seeds of every format in the folder where it is empty, and stops at the first input whose outcome is neither an
-image nor an ``ImageError``: another exception, a crash of a decoder, 20 seconds, 3 GB. What libFuzzer prints when it is
-done (``stat::number_of_executed_units``) and what was found stands in ``docs/hard-input.md``.
+image nor an ``ImageError`` (of a shard: a ``DataError``): another exception, a crash of a decoder, 20 seconds, 3 GB.
+What libFuzzer prints when it is done (``stat::number_of_executed_units``) and what was found stands in
+``docs/hard-input.md``.
 
 Pillow's Python is instrumented, its C decoders are not: there atheris guides by the Python around them alone.
 """
@@ -18,6 +19,7 @@ import io
 import os
 import random
 import sys
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,18 +27,17 @@ from typing import Any
 
 import atheris
 
-for name in ("tarfile", "zipfile"):  # imported by others already, and then without being instrumented
-    sys.modules.pop(name, None)
+sys.modules.pop("zipfile", None)  # imported by others already, and then without being instrumented
 
-with atheris.instrument_imports(include=["PIL", "captioner.data", "zipfile", "tarfile"]):
-    import tarfile
+with atheris.instrument_imports(include=["PIL", "captioner.data", "zipfile"]):
     import zipfile
 
     from PIL import Image, ImageCms
 
     from captioner.data import archives, images
     from captioner.data.items import Item
-    from captioner.errors import ImageError
+    from captioner.data.sources import shards
+    from captioner.errors import DataError, ImageError
 
     Image.init()  # Pillow's plugins come here, else later and without being instrumented
 
@@ -45,14 +46,41 @@ _place = Path(tempfile.mkdtemp()) / "input"
 
 
 def one_input(data: bytes) -> None:
-    """A zip or tar is walked, everything else is an image."""
-    if data[:2] == b"PK" or data[257:262] == b"ustar" or data[:3] in (b"\x1f\x8b\x08", b"BZh"):
+    """A zip or tar is walked, a plain tar as a shard too; everything else is an image."""
+    shard = data[257:262] == b"ustar"
+    if shard:
+        data = _with_checksums(data)
+    if shard or data[:2] == b"PK" or data[:3] in (b"\x1f\x8b\x08", b"BZh"):
         _place.write_bytes(data)
         for item in archives.in_archive(_place):
             assert item.id.startswith(str(_place)), item.id
             _read(item)
+        if shard:
+            _shard()
     else:
         _read(data)
+
+
+def _with_checksums(data: bytes) -> bytes:
+    """The same tar with headers that hold: else every change ends at the first of them."""
+    blocks = [bytearray(data[place : place + 512]) for place in range(0, len(data), 512)]
+    for block in blocks:
+        if block[257:262] == b"ustar" and len(block) == 512:
+            block[148:156] = b" " * 8
+            block[148:156] = f"{sum(block):06o}\0 ".encode()
+    return b"".join(blocks)
+
+
+def _shard() -> None:
+    told = ""
+    try:
+        for name, offset, size, captions in shards._samples(_place):
+            assert name, "a sample without a name"
+            assert offset >= 512 <= offset + size, (name, offset, size)
+            assert all(caption.strip() for caption in captions), captions
+    except DataError as error:
+        told = str(error)
+    assert told.isprintable(), ascii(told)
 
 
 def _read(source: bytes | Item) -> None:
@@ -135,20 +163,32 @@ def seeds() -> Iterator[bytes]:
         files[f"{number}.{form.lower()}"] = stream.getvalue()
     yield from files.values()
     few = dict(list(files.items())[5:20:5])
-    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2):
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
         stream = io.BytesIO()
         with zipfile.ZipFile(stream, "w", method) as archive:
             for name, data in few.items():
                 archive.writestr(name, data)
         yield stream.getvalue()
-    for opening, layout in (("w", tarfile.GNU_FORMAT), ("w", tarfile.PAX_FORMAT), ("w:gz", tarfile.PAX_FORMAT)):
+    few |= {"5.txt": b"a caption\nand another", "10.json": b'{"caption": ["a", "b"], "url": "x"}'}
+    few = dict(sorted(few.items()))
+    for opening, layout in (
+        ("w", tarfile.USTAR_FORMAT),
+        ("w", tarfile.GNU_FORMAT),
+        ("w", tarfile.PAX_FORMAT),
+        ("w:gz", tarfile.PAX_FORMAT),
+        ("w:bz2", tarfile.GNU_FORMAT),
+    ):
+        folder = "f" if layout == tarfile.USTAR_FORMAT else "ü" * 60
         stream = io.BytesIO()
         with tarfile.open(fileobj=stream, mode=opening, format=layout) as tar:  # type: ignore[call-overload]
             for name, data in few.items():
-                info = tarfile.TarInfo(f"{'ü' * 60}/{name}")
-                info.size = len(data)
+                info = tarfile.TarInfo(f"{folder}/{name}")
+                info.size, info.pax_headers = len(data), {"comment": "a = b"}
                 tar.addfile(info, io.BytesIO(data))
         yield stream.getvalue()
+    sparse = tarfile.TarInfo("sparse.png")
+    sparse.type, sparse.size = tarfile.GNUTYPE_SPARSE, 512
+    yield sparse.tobuf(tarfile.GNU_FORMAT) + bytes(512) + bytes(1024)
 
 
 def main() -> None:

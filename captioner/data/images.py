@@ -16,7 +16,8 @@ from typing import Any, BinaryIO, TypeVar, cast
 
 from PIL import Image
 
-from captioner.data.items import Item, Refused, open_file, refusal
+from captioner.data.bounds import MAX_WHOLE, Watched, check_pixels, load
+from captioner.data.items import MAX_BYTES, Item, Refused, open_file, refusal, too_large
 from captioner.data.paths import IMAGE_SUFFIXES, Unreadable, find_images
 from captioner.data.png import is_overfull, without_texts
 from captioner.data.rgb import to_rgb, upright_size
@@ -29,7 +30,7 @@ T = TypeVar("T")
 ImageSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | Item
 
 MAX_PIXELS = 200_000_000
-"""More pixels than any camera makes. A decoded image takes four bytes for each, whatever the size of its file."""
+"""More pixels than any camera makes. Reading takes 8 bytes for each at most, whatever the format (``bounds.py``)."""
 
 # Formats with a signature, in order of frequency. Pillow knows more, but some of them take any file for theirs (TGA),
 # start other programs (EPS) or are documents.
@@ -53,7 +54,8 @@ def open_image(source: ImageSource, *, min_side: int | None = None, max_pixels: 
     several times faster for large photos. It does nothing for other formats or for a PIL image.
 
     Raises ``ImageError`` with one sentence that names the source and the reason. Images of more than ``max_pixels``
-    are refused from their header. A damaged or truncated file is refused, never half read.
+    are refused from their header, and where the format takes much memory those of fewer. A damaged or truncated file is
+    refused, never half read.
     """
     with _quiet_pillow(), _named_errors(source):
         given = _given(source)
@@ -138,7 +140,7 @@ def _reason(error: Exception) -> str:
 def _binary(source: object) -> Iterator[BinaryIO]:
     """A seekable binary stream of the source; what was opened here is closed here."""
     if isinstance(source, (str, os.PathLike)):
-        with open_file(source) as file:
+        with open_file(source, most=MAX_BYTES) as file:
             yield file
     elif isinstance(source, (bytes, bytearray, memoryview)):
         yield io.BytesIO(source)
@@ -147,7 +149,9 @@ def _binary(source: object) -> Iterator[BinaryIO]:
         try:
             stream.seek(0)
         except (AttributeError, OSError):  # a socket, a pipe: io.UnsupportedOperation is an OSError
-            data = stream.read()
+            data = stream.read(MAX_WHOLE + 1)
+            if len(data) > MAX_WHOLE:
+                raise too_large(len(data)) from None
             if not isinstance(data, bytes):
                 raise Refused("it is opened in text mode; open it with mode 'rb'") from None
             stream = io.BytesIO(data)
@@ -175,7 +179,7 @@ def _identify(stream: BinaryIO) -> Image.Image:
             continue
         stream.seek(0)
         try:
-            return factory(stream, "")
+            return factory(Watched(stream, name), "")
         except (SyntaxError, IndexError, TypeError, struct.error):
             recognised = name
     if _is_heif(prefix) and _heif()[0] is None:
@@ -207,25 +211,20 @@ def _accepted(accept: Callable[[bytes], Any], prefix: bytes) -> bool:
         return False
 
 
-def _check_size(image: Image.Image, max_pixels: int) -> None:
-    if not image.width or not image.height:
-        raise Refused("it has no pixels")
-    if image.width * image.height > max_pixels:
-        size = f"{image.width} x {image.height}"
-        raise Refused(f"its {size} pixels are more than the limit of {max_pixels / 1e6:g} megapixels")
-
-
 def _read(stream: BinaryIO, min_side: int | None, max_pixels: int) -> Image.Image:
     image = _identify(stream)
+    whole = image.size
     if min_side is not None:
-        _check_size(image, max_pixels)
         image.draft(None, (max(1, min_side), max(1, min_side)))
+    check_pixels(image, max_pixels, whole=whole)
     return _decode(image, max_pixels, keep=False)
 
 
 def _decode(image: Image.Image, max_pixels: int, *, keep: bool) -> Image.Image:
-    _check_size(image, max_pixels)
-    image.load()
+    if keep:
+        check_pixels(image, max_pixels)
+    load(image)
+    check_pixels(image, max_pixels)  # again: an ICO may hold more than it says
     return to_rgb(image, keep=keep)
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 from typing import BinaryIO
 
+from captioner.data.bounds import MAX_WHOLE
+from captioner.data.items import too_large
+
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PICTURE = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf")
 
@@ -15,13 +18,15 @@ def is_overfull(error: Exception) -> bool:
 
 
 def without_texts(stream: BinaryIO) -> io.BytesIO:
-    """The picture alone with its orientation; what is damaged stays so."""
+    """Return the picture alone with its orientation; what is damaged stays so. Raises ``Refused`` where it is huge."""
     stream.seek(len(_SIGNATURE))
     kept = io.BytesIO()
     kept.write(_SIGNATURE)
     while len(head := stream.read(8)) == 8:
         length = int.from_bytes(head[:4], "big") + 4  # the checksum's 4 bytes too
         if head[4:] in _PICTURE:
+            if kept.tell() + length > MAX_WHOLE:
+                raise too_large(kept.tell() + length)
             kept.write(head + stream.read(length))
         else:
             stream.seek(length, io.SEEK_CUR)

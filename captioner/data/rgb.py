@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from PIL import Image, ImageCms
@@ -16,30 +17,53 @@ _TO_UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_FROM_RIGHT = {_TO_UPRIGHT[number] for number in (2, 3, 7, 8)}  # the first columns are those from the right
+_FROM_BELOW = {_TO_UPRIGHT[number] for number in (3, 4, 6, 7)}
+_ON_ITS_SIDE = {_TO_UPRIGHT[number] for number in (5, 6, 7, 8)}
 _ORIENTATION_TAG = 0x0112
+TILE = 1 << 20
+"""Pixels that are converted at once."""
 
 
 def to_rgb(image: Image.Image, *, keep: bool = True) -> Image.Image:
-    """A new RGB image without metadata, else its orientation or profile would be applied again by the next reader.
+    """Return a new RGB image without metadata, else its turn or profile would be applied again by the next reader.
 
-    Where ``image`` need not be kept its pixels may become those of the new one, which halves the memory of large ones.
+    Where ``image`` need not be kept its pixels may become those of the new one. Otherwise the new one is made of small
+    tiles, one after the other, so that no third copy of a large image is ever in memory.
     """
-    profile = image.info.get("icc_profile")
-    rgb = _to_srgb(_opaque(_upright(image)), profile)
-    if rgb is image:
+    turn = _TO_UPRIGHT.get(_orientation(image))
+    convert = _conversion(image)
+    if convert is None and turn is None:
         rgb = image.copy() if keep else image._new(image.im)  # a plain image, whatever the format's own class
-    rgb.info = {}
+        rgb.info = {}
+        return rgb
+    rgb = Image.new("RGB", upright_size(image))
+    for box in _tiles(image.size):
+        tile = image.crop(box)
+        tile = tile if convert is None else convert(tile)
+        rgb.paste(tile if turn is None else tile.transpose(turn), _place(box, image.size, turn))
     return rgb
+
+
+def _tiles(size: tuple[int, int]) -> Iterator[tuple[int, int, int, int]]:
+    columns = min(size[0], TILE)
+    rows = max(1, TILE // columns)
+    for top in range(0, size[1], rows):
+        for left in range(0, size[0], columns):
+            yield left, top, min(left + columns, size[0]), min(top + rows, size[1])
+
+
+def _place(box: tuple[int, int, int, int], size: tuple[int, int], turn: Image.Transpose | None) -> tuple[int, int]:
+    """Return where the upper left corner of a tile comes to lie when all is turned."""
+    (left, top, right, bottom), (width, height) = box, size
+    x = width - right if turn in _FROM_RIGHT else left
+    y = height - bottom if turn in _FROM_BELOW else top
+    return (y, x) if turn in _ON_ITS_SIDE else (x, y)
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
     """(width, height) as ``to_rgb`` will have it; reads no pixels."""
     return image.size[::-1] if _orientation(image) >= 5 else image.size
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    transpose = _TO_UPRIGHT.get(_orientation(image))
-    return image if transpose is None else image.transpose(transpose)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -51,10 +75,25 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
+def _conversion(image: Image.Image) -> Callable[[Image.Image], Image.Image] | None:
+    """Return what makes sRGB of each part of an image; None where it is RGB as it stands."""
+    opaque = _eight_bits(image) if image.mode[0] in "IF" else _opaque
+    mode = opaque(image.crop((0, 0, 1, 1))).mode
+    transform = _to_srgb(mode, image.info.get("icc_profile"))
+    if transform is None and image.mode == "RGB" and not image.has_transparency_data:
+        return None
+
+    def convert(tile: Image.Image) -> Image.Image:
+        tile = opaque(tile)
+        if transform is not None:
+            return cast(Image.Image, ImageCms.applyTransform(tile, transform))
+        return tile.convert("RGB")
+
+    return convert
+
+
 def _opaque(image: Image.Image) -> Image.Image:
     """L, RGB, CMYK or LAB without transparency."""
-    if image.mode[0] in "IF":
-        return _to_eight_bits(image)
     if image.mode == "La":
         image = image.convert("LA")
     if image.has_transparency_data:
@@ -65,34 +104,50 @@ def _opaque(image: Image.Image) -> Image.Image:
     return image if image.mode in ("L", "RGB", "CMYK", "LAB") else image.convert("RGB")
 
 
-def _to_eight_bits(image: Image.Image) -> Image.Image:
+def _eight_bits(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
+    """Return what makes 8 bits of each part of an image, by the range of the whole."""
     import numpy as np
 
-    values: np.ndarray[Any, Any] = np.asarray(image)
-    if image.mode != "F" and values.min() >= 0 and values.max() <= 0xFFFF:
-        return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
-    values = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(values.min()), float(values.max())
+    low, high = float("inf"), float("-inf")
+    for box in _tiles(image.size):
+        values = np.asarray(image.crop(box))
+        values = _finite(values) if image.mode == "F" else values
+        low, high = min(low, float(values.min())), max(high, float(values.max()))
+
+    def divided(tile: Image.Image) -> Image.Image:
+        return Image.fromarray(((np.asarray(tile).astype(np.uint32) + 128) // 257).astype(np.uint8))
+
+    def stretched(tile: Image.Image) -> Image.Image:
+        scaled = (_finite(np.asarray(tile)) - low) * (255 / (high - low) if high > low else 0)
+        return Image.fromarray(np.rint(scaled).astype(np.uint8))
+
+    if image.mode != "F" and low >= 0 and high <= 0xFFFF:
+        return divided
     if image.mode == "F" and low >= 0 and high <= 1:
         low, high = 0.0, 1.0
-    scaled = (values - low) * (255 / (high - low) if high > low else 0)
-    return Image.fromarray(np.rint(scaled).astype(np.uint8))
+    return stretched
 
 
-def _to_srgb(image: Image.Image, profile: object) -> Image.Image:
+def _finite(values: Any) -> Any:
+    import numpy as np
+
+    return np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _to_srgb(mode: str, profile: object) -> Any:
+    """Return the transform from a profile to sRGB; None where there is nothing to transform, or it does not fit."""
     try:
-        if image.mode == "LAB":
+        if mode == "LAB":
             source: Any = ImageCms.createProfile("LAB")
         elif isinstance(profile, bytes):
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             described = ImageCms.getProfileDescription(source).strip().lower()
             if described.startswith("srgb") and "linear" not in described:
-                return image.convert("RGB") if image.mode != "RGB" else image
+                return None
         else:
-            return image.convert("RGB") if image.mode != "RGB" else image
-        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-        return cast(Image.Image, converted)
+            return None
+        return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
     except (ImageCms.PyCMSError, ImportError, OSError, TypeError, ValueError):
-        if image.mode == "LAB":
+        if mode == "LAB":
             raise
-        return image.convert("RGB")
+        return None

@@ -29,6 +29,13 @@ def inside() -> list[Case]:
     )
     link = tarfile.TarInfo("link.png")
     link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    lying = bytearray(zipped({"bomb.png": bytes(64 << 20)}, zipfile.ZIP_BZIP2))
+    lying[lying.index(b"PK\1\2") + 24 : lying.index(b"PK\1\2") + 28] = (100).to_bytes(4, "little")
+    negative = bytearray(tarred({"photo.png": data}))
+    negative[124:136] = b"\xff" * 12
+    negative[148:156] = f"{sum(negative[:148]) + 256 + sum(negative[156:512]):06o}\0 ".encode()
+    nested = tarfile.TarInfo("nested")
+    nested.type, nested.size = tarfile.XHDTYPE, 9
     header = tarfile.TarInfo("header")
     header.type, header.size = tarfile.XHDTYPE, 1 << 40
 
@@ -93,6 +100,19 @@ def inside() -> list[Case]:
             link.tobuf() + bytes(1024),
             {"": "the archive holds no images"},
         ),
+        *of("bomb.bz2.zip", "a zip of 67 MB by bzip2 that says 100 bytes", bytes(lying), {"!/bomb.png": cut_off}),
+        *of(
+            "negative.tar",
+            "a tar with a size below zero, which leads back to where it was",
+            bytes(negative),
+            {"": cut_off},
+        ),
+        *of(
+            "nested.tar",
+            "a tar of 2,000 extended headers, one in the other",
+            (nested.tobuf() + b"9 path=a\n" + bytes(503)) * 2000,
+            {"": cut_off},
+        ),
         *of("header.tar", "a tar with a header of 1 TB", header.tobuf() + bytes(1024), {"": cut_off}),
         *of(
             "photos.tar.xz",
@@ -113,11 +133,11 @@ def tarred(members: dict[str, bytes]) -> bytes:
     return stream.getvalue()
 
 
-def zipped(members: dict[str, bytes]) -> bytes:
+def zipped(members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
     stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as file:
+    with zipfile.ZipFile(stream, "w", method) as file:
         for name, data in members.items():
-            file.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
+            file.writestr(zipfile.ZipInfo(name), data, method)
     return stream.getvalue()
 
 
