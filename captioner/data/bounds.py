@@ -23,7 +23,7 @@ MAX_WHOLE = 256 << 20
 
 # Bytes that decoders take for a pixel, measured with Pillow 13.0 by resident memory. An animation's decoder (WebP)
 # keeps two canvases and hands over a third copy; JPEG 2000 decodes into integers of 32 bits.
-_PER_PIXEL = {"WEBP": 20, "AVIF": 16, "HEIF": 16, "JPEG2000": 26}
+_PER_PIXEL = {"WEBP": 16, "AVIF": 12, "HEIF": 12, "JPEG2000": 26}
 _WHOLE = ("WEBP", "AVIF", "HEIF", "ICO")
 _TILE_WIDTH, _TILE_LENGTH, _ROWS_PER_STRIP = 322, 323, 278
 
@@ -73,6 +73,13 @@ def load(image: Image.Image) -> None:
         image.load()
     finally:
         del image.load_end  # type: ignore[attr-defined]  # it holds the image, and the image it
+
+
+def let_go(image: Image.Image) -> None:
+    """Free what a decoder keeps when the pixels are there: canvases and a copy of them, for frames that nobody reads."""
+    if image.format in ("WEBP", "AVIF"):
+        image.fp = None  # type: ignore[attr-defined]
+        image._decoder = None  # type: ignore[attr-defined]
 
 
 def check_pixels(image: Image.Image, max_pixels: int, *, whole: tuple[int, int] | None = None) -> None:

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, TypeVar, cast
 
 from PIL import Image
 
-from captioner.data.bounds import MAX_WHOLE, Watched, check_pixels, load
+from captioner.data.bounds import MAX_WHOLE, Watched, check_pixels, let_go, load
 from captioner.data.items import MAX_BYTES, Item, Refused, open_file, refusal, too_large
 from captioner.data.paths import IMAGE_SUFFIXES, Unreadable, find_images
 from captioner.data.png import is_overfull, without_texts
@@ -225,6 +225,8 @@ def _decode(image: Image.Image, max_pixels: int, *, keep: bool) -> Image.Image:
         check_pixels(image, max_pixels)
     load(image)
     check_pixels(image, max_pixels)  # again: an ICO may hold more than it says
+    if not keep:
+        let_go(image)
     return to_rgb(image, keep=keep)
 
 
