@@ -76,7 +76,7 @@ def load(image: Image.Image) -> None:
 
 
 def let_go(image: Image.Image) -> None:
-    """Free what a decoder keeps when the pixels are there: canvases and a copy of them, for frames that nobody reads."""
+    """Free what a decoder keeps when the pixels are there: canvases, and a copy, for frames that nobody reads."""
     if image.format in ("WEBP", "AVIF"):
         image.fp = None  # type: ignore[attr-defined]
         image._decoder = None  # type: ignore[attr-defined]

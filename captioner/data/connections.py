@@ -171,6 +171,8 @@ def _opened(route: Route, kind: Any, request: urllib.request.Request) -> Any:
         route.ask_proxy(host)
 
     class Connection(kind):  # type: ignore[misc]
+        sock: Any
+
         def __init__(self, *arguments: Any, **named: Any) -> None:
             super().__init__(*arguments, **named)
             self.response_class = partial(_response, route)

@@ -179,7 +179,7 @@ def _identify(stream: BinaryIO) -> Image.Image:
             continue
         stream.seek(0)
         try:
-            return factory(Watched(stream, name), "")
+            return factory(cast(BinaryIO, Watched(stream, name)), "")
         except (SyntaxError, IndexError, TypeError, struct.error):
             recognised = name
     if _is_heif(prefix) and _heif()[0] is None:

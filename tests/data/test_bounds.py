@@ -114,7 +114,7 @@ def test_what_takes_more_for_a_pixel_may_have_fewer(
 def test_a_limit_by_the_kind_of_file_is_told(tmp_path: Path) -> None:
     Image.new("RGB", (100, 100)).save(tmp_path / "a.webp")
     assert open_image(tmp_path / "a.webp", max_pixels=25_000).size == (100, 100)
-    with pytest.raises(ImageError, match=r"its 100 x 100 pixels are more than the limit of 0\.004 megapixels of this"):
+    with pytest.raises(ImageError, match=r"its 100 x 100 pixels are more than the limit of 0\.005 megapixels of this"):
         open_image(tmp_path / "a.webp", max_pixels=10_000)
 
 
