@@ -14,6 +14,7 @@ from captioner.cli import main as captioner
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PHOTOS = sorted((ROOT / "datasets" / "photos").glob("*.jpg"))
 
 
 def blocks(language: str) -> list[str]:
@@ -48,7 +49,15 @@ def test_the_captions_shown_are_the_captions_made(
     monkeypatch.chdir(ROOT)
     assert captioner(["caption", "datasets/photos"]) == 0
     printed = capfdbinary.readouterr().out.decode().splitlines()
-    assert len(printed) == 7
+    assert len(printed) == len(PHOTOS)
     for line in printed:
         path, caption = line.split("\t")
         assert f"`{Path(path).name}` | {caption} |" in README, f"{line} (on {sys.platform})"
+
+
+def test_every_sample_photo_has_a_source_and_a_licence() -> None:
+    table = (ROOT / "datasets" / "photos" / "README.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("| `")]
+    assert [row[0] for row in rows] == [f"`{photo.name}`" for photo in PHOTOS]
+    assert all(len(row) == 5 and all(row) for row in rows)
+    assert all("public domain" in row[4] or "CC0 1.0" in row[4] or "CC BY" in row[4] for row in rows)
