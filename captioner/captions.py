@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from captioner.checkpoint import Checkpoint
 from captioner.generation.hypothesis import Hypothesis
+from captioner.generation.labels import Label
 from captioner.generation.words import confidence, word_log_probs
 
 if TYPE_CHECKING:
@@ -43,20 +44,9 @@ class GenerationOptions(TypedDict, total=False):
     language: str | None
 
 
-LEAST_PROBABLE = 0.25  # a label below it is more often wrong than right
-
-
 @dataclass(frozen=True)
 class Word:
     """A word of a caption and the probability, 0 to 1, that the model gave it after the words before it."""
-
-    text: str
-    probability: float
-
-
-@dataclass(frozen=True)
-class Label:
-    """A name of something that the photo shows, and the probability, 0 to 1, that people would name it."""
 
     text: str
     probability: float
@@ -101,9 +91,3 @@ def caption_of(found: Sequence[Hypothesis], checkpoint: Checkpoint) -> Caption:
         for h in found
     )
     return replace(best, alternatives=tuple(others))
-
-
-def labels_of(probabilities: Sequence[float], words: Sequence[str]) -> tuple[Label, ...]:
-    """Return the labels of at least ``LEAST_PROBABLE``, most probable first."""
-    named = [Label(word, p) for word, p in zip(words, probabilities, strict=True) if p >= LEAST_PROBABLE]
-    return tuple(sorted(named, key=lambda label: -label.probability))

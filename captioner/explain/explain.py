@@ -14,10 +14,12 @@ from captioner.data.transforms import preprocess, view
 from captioner.errors import ImageError, UsageError
 from captioner.explain.explanation import Explanation
 from captioner.explain.reading import Array, LayerReads
-from captioner.generation.generate import NOTHING_FITS, caption_pixels
+from captioner.generation.generate import NOTHING_FITS, caption_encoded, encode
+from captioner.generation.labels import Label, labels_of
 from captioner.generation.words import word_spans
 from captioner.layers.attention import ImageRead
 from captioner.models.decoder import Decoder, ImageMemory
+from captioner.models.vision import EncodedImage
 
 
 @torch.inference_mode()
@@ -33,16 +35,16 @@ def explain(
     photo = open_image(image, min_side=2 * settings.size)  # as the caption's own reader opens it
     pixels = preprocess(photo, settings)
     tokens = _given(checkpoint, caption) if caption is not None else ()
+    encoded = encode(checkpoint, [pixels])
     if caption is None:
-        [found], memory = caption_pixels(checkpoint, [pixels], config or checkpoint.generation)
+        [found], memory = caption_encoded(checkpoint, encoded, [pixels], config or checkpoint.generation)
         if not found:
             raise ImageError(NOTHING_FITS)
         tokens = found[0].tokens
         if not tokens:
             raise ImageError("the model finds no words for this image, so there is nothing to explain; give a caption")
     else:
-        model = checkpoint.model
-        memory = model.remember(model.encode_image(pixels[None].to(next(model.parameters()).device)))
+        memory = checkpoint.model.remember(encoded)
     start = tokenizer.start_of(tokenizer.decode(tokens))
     log_probs, layers = read_again(checkpoint.model.decoder, memory, tokens, start)
     spans = word_spans(tokens, tokenizer)
@@ -69,7 +71,15 @@ def explain(
         tokens=tuple(tokens),
         spans=tuple(spans),
         layers=tuple(layers),
+        labels=_labels(checkpoint, encoded),
     )
+
+
+def _labels(checkpoint: Checkpoint, encoded: EncodedImage) -> tuple[Label, ...]:
+    config = checkpoint.config.labels
+    if config is None or encoded.labels is None:
+        return ()
+    return labels_of(encoded.labels[0].sigmoid().tolist(), config.words)
 
 
 def read_again(

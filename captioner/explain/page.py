@@ -40,6 +40,7 @@ def page(found: Reading) -> str:
         "reads": _choice(kinds),
         "head": "".join(f"<th scope='col'>{name}</th>" for name in _columns(found)),
         "rows": "\n".join(_row(found, i) for i in range(len(found.words))),
+        "labels": _labels(found),
         "notes": escape(_notes(found)),
         "data": json.dumps({"veils": veils, "aims": _all_aims(found)}).replace("<", "\\u003c"),
     }
@@ -101,6 +102,13 @@ def _choice(kinds: list[str]) -> str:
         for kind in kinds
     )
     return f"<fieldset><legend>Light what belongs to</legend>{options}</fieldset>"
+
+
+def _labels(found: Reading) -> str:
+    if not found.labels:
+        return ""
+    named = ", ".join(f"{escape(label.text)} {label.probability:.0%}" for label in found.labels)
+    return f"<p>Labels of the photo: {named}</p>"
 
 
 def _columns(found: Reading) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from captioner.data.transforms import View
+from captioner.generation.labels import Label
 
 Array = np.ndarray[Any, Any]
 
@@ -43,7 +44,8 @@ class Reading:
 
     A word's read is the one that chose it, made while the word before it was the last. Maps are means over layers and
     heads (why: ``docs/explain.md``) and over the tokens of a word; each sums to 1 over the grid. ``off_grid`` is the
-    share of the read that went to tokens without a place (a ViT's CLS) and is in no map. A model whose layers all read
+    share of the read that went to tokens without a place (labels, a ViT's CLS) and is in no map. ``labels`` are the
+    names that a labeller gives the photo. A model whose layers all read
     globally has no local maps, gates, centres and spreads: these are None, as ``global_maps`` is for all-local ones.
     """
 
@@ -63,6 +65,7 @@ class Reading:
     tokens: tuple[int, ...]  # T ids
     spans: tuple[tuple[int, int], ...]  # where each word begins and ends in ``tokens``
     layers: tuple[LayerReads, ...]  # the raw weights
+    labels: tuple[Label, ...] = ()  # most probable first
 
     @property
     def grid(self) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar, overload
 
-from captioner.captions import Caption, GenerationOptions, caption_of, labels_of
+from captioner.captions import Caption, GenerationOptions, caption_of
 from captioner.config import GenerationConfig, with_options
 from captioner.data.images import ImageSource
 from captioner.data.loader import Transform
@@ -15,6 +15,7 @@ from captioner.errors import ImageError, UsageError, raised
 from captioner.explain.explain import explain
 from captioner.explain.explanation import Explanation
 from captioner.generation.generate import Generated, check_learnt, generate_beside, pixels_of, stream_tokens
+from captioner.generation.labels import labels_of
 from captioner.generation.words import as_they_come
 from captioner.hub import push_to_hub
 from captioner.pipelines.judging import Judging

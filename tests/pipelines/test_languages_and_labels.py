@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 import captioner
-from captioner.captions import LEAST_PROBABLE
 from captioner.checkpoint import load
 from captioner.cli import main
 from captioner.config import GenerationConfig
 from captioner.errors import ConfigError
+from captioner.generation.labels import LEAST_PROBABLE
 from captioner.layers.linears import Precision
 from captioner.nouns import LabelFinder
 from captioner.training.tasks import Data
@@ -51,7 +51,9 @@ def test_labels_come_with_the_captions(pipe: captioner.CaptionPipeline, data: Da
         assert all(LEAST_PROBABLE <= label.probability <= 1 for label in labels)
 
 
-def test_scores_and_explanations_know_a_captions_language(pipe: captioner.CaptionPipeline, data: Data) -> None:
+def test_scores_and_explanations_know_a_captions_language(
+    pipe: captioner.CaptionPipeline, data: Data, tmp_path: Path
+) -> None:
     photo = data.train[2].path
     assert pipe.score(photo, "三角形") > -1
     both = pipe.score(photo, [english(data)[2], "三角形"])
@@ -63,6 +65,10 @@ def test_scores_and_explanations_know_a_captions_language(pipe: captioner.Captio
     assert given.probabilities == pytest.approx(explained.probabilities, abs=1e-5)
     assert given.maps.shape[1:] == (2, 2)
     assert (given.off_grid > 0).all(), "the decoder reads labels, which have no place in the photo"
+    assert given.labels == explained.labels
+    assert [label.text for label in given.labels] == [label.text for label in pipe.caption(photo).labels]
+    given.save(tmp_path / "page.html")
+    assert f"{given.labels[0].text} {given.labels[0].probability:.0%}" in (tmp_path / "page.html").read_text()
 
 
 def test_an_unknown_language_is_one_sentence(pipe: captioner.CaptionPipeline, data: Data) -> None:
