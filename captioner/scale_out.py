@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from captioner.allocation import keep_freed_memory
 from captioner.config import GenerationConfig, with_options
+from captioner.data.leftout import LeftOut
 from captioner.data.paths import is_archive_name, shown
 from captioner.data.urls import is_url
 from captioner.errors import CaptionerError, ImageError, MissingExtraError, UsageError, reason_of
@@ -58,11 +59,12 @@ def connect(address: str) -> None:
         ) from error
 
 
-def read(names: Iterable[str]) -> Dataset:
+def read(names: Iterable[str], left: LeftOut | None = None) -> Dataset:
     """The images that ``names`` name, as a dataset to caption; a name that is no image is a row too.
 
     Parquet and tar files (WebDataset) are read by the workers. Of folders, patterns and single files the names alone
-    are collected here; the workers read them, so they must lie where all workers see them. Raises ``UsageError`` for
+    are collected here; the workers read them, so they must lie where all workers see them. ``left`` as ``find_items``
+    takes it. Raises ``UsageError`` for
     kinds of input that make no one dataset, for a name that is not UTF-8, and where there is nothing.
     """
     given = list(names)
@@ -72,7 +74,7 @@ def read(names: Iterable[str]) -> Dataset:
             raise UsageError(f"{suffix} files are captioned by themselves; name other images in another run")
         if of_kind:
             return reader(of_kind)
-    return _files(given)
+    return _files(given, left)
 
 
 def caption_dataset(
@@ -237,13 +239,13 @@ def _shards(names: list[str]) -> Dataset:
     return read_webdataset(names, decoder=None)
 
 
-def _files(names: list[str]) -> Dataset:
+def _files(names: list[str], left: LeftOut | None) -> Dataset:
     from ray.data import from_items
 
     from captioner.data.find import find_items
 
     found: list[str] = []
-    for item in find_items(names):  # what is no image, too: its row will say why
+    for item in find_items(names, left=left):  # what is no image, too: its row will say why
         archive = item.id.partition("!/")[0]
         if archive != item.id and is_archive_name(archive):
             raise UsageError(f"{shown(archive)} is no tar of a WebDataset; unpack it, or caption it without Ray")

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from captioner.cli.folder import add_folder, is_folder_run, run_folder
 from captioner.cli.options import (
-    add_frames,
     add_generation,
     add_model,
     add_private,
+    add_walk,
+    complain_of,
     generation_options,
     positive,
     reach_of,
@@ -46,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="beside --json captions: embeddings of photo and caption in one space, or the encoder's features",
     )
     parser.add_argument("--stream", action="store_true", help="print words as they are written, photo by photo")
-    add_frames(parser)
+    add_walk(parser)
     add_private(parser)
     add_model(parser)
     add_folder(parser)
@@ -58,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from captioner.data.find import find_items
+    from captioner.data.leftout import LeftOut
     from captioner.errors import ImageError, UsageError
 
     options = generation_options(args)
@@ -71,7 +73,8 @@ def run(args: argparse.Namespace) -> int:
         return run_ray(args, options)
     if is_folder_run(args):
         return run_folder(args, options)
-    found = find_items(paths_of(args.paths), frames=args.frames, reach=reach_of(args))
+    left = LeftOut(everything=args.all)
+    found = find_items(paths_of(args.paths), frames=args.frames, reach=reach_of(args), left=left)
     first = next(found, None)  # nothing to caption is said before seconds go into loading a model
     if first is None:
         tell("no paths on stdin; give a file of one path a line")
@@ -81,7 +84,9 @@ def run(args: argparse.Namespace) -> int:
 
     pipe = load(args.model, device=args.device, precision=args.precision)
     if args.stream:
-        return _stream(pipe, _chain(first, found), options)
+        failed = _stream(pipe, _chain(first, found), options)
+        complain_of(left)
+        return 1 if failed else 0
     listed: deque[str] = deque()
     failed = 0
 
@@ -103,6 +108,7 @@ def run(args: argparse.Namespace) -> int:
                     bar.write(message(result), file=sys.stderr)
             else:
                 print_caption(path, result, json=args.json, details=args.details)
+    complain_of(left)
     return 1 if failed else 0
 
 
@@ -120,7 +126,7 @@ def _stream(pipe: CaptionPipeline, found: Iterator[Item], options: dict[str, Any
         except ImageError as error:
             failed += 1
             tell(error)
-    return 1 if failed else 0
+    return failed
 
 
 def _chain(first: Item, rest: Iterator[Item]) -> Iterator[Item]:

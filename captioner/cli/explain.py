@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from captioner.cli.options import add_frames, add_generation, add_model, generation_options
+from captioner.cli.options import add_generation, add_model, add_walk, complain_of, generation_options
 from captioner.cli.output import print_json, print_text, tell
 
 if TYPE_CHECKING:
@@ -35,19 +35,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="print JSON lines: path, caption, files, words with figures"
     )
-    add_frames(parser)
+    add_walk(parser)
     add_model(parser, batches=False)
     add_generation(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from captioner.data.find import find_items
+    from captioner.data.leftout import LeftOut
     from captioner.errors import ImageError, UsageError
 
     options = generation_options(args)
     if args.caption is not None and options:
         raise UsageError("--caption leaves nothing to search for; leave out the options of how captions are written")
-    found = list(find_items(args.paths, frames=args.frames))
+    left = LeftOut(everything=args.all)
+    found = list(find_items(args.paths, frames=args.frames, left=left))
+    complain_of(left)
     out = Path(args.out)
     one_file = out.suffix.lower() in FORMS
     if one_file and len(found) > 1:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from captioner.cli.options import reach_of
+from captioner.cli.options import complain_of, reach_of
 from captioner.cli.output import escaped, paths_of, print_caption, print_json, print_text, tell
 from captioner.cli.progress import Progress
 
 if TYPE_CHECKING:
+    from captioner.data.leftout import LeftOut
     from captioner.folder.entry import Photo
     from captioner.folder.plan import Plan
     from captioner.folder.run import Outcome, Run
@@ -87,7 +89,8 @@ def run_folder(args: argparse.Namespace, options: dict[str, Any]) -> int:
 def _work(args: argparse.Namespace, work: Run, options: dict[str, Any]) -> int:
     failed = bool(work.problems)
     quiet = bool(work.plan.outputs) and not (args.json or args.details)
-    progress = Progress([] if args.watch else args.paths, work.plan.shard.of if work.plan.shard else 1, work.counts)
+    parts = work.plan.shard.of if work.plan.shard else 1
+    progress = Progress([] if args.watch else args.paths, parts, work.counts, everything=args.all)
     with progress:
         for problem in work.problems:
             progress.complain(problem)
@@ -108,6 +111,7 @@ def _work(args: argparse.Namespace, work: Run, options: dict[str, Any]) -> int:
 
 def _outcomes(args: argparse.Namespace, work: Run, options: dict[str, Any], progress: Progress) -> Iterator[Outcome]:
     """Of one walk, or with --watch of walks until Ctrl-C. The model is loaded for the first photo that needs it."""
+    from captioner.data.leftout import LeftOut
     from captioner.folder.watch import Watch
 
     pipe: Any = None
@@ -115,8 +119,9 @@ def _outcomes(args: argparse.Namespace, work: Run, options: dict[str, Any], prog
     def captions(sources: Iterable[Any]) -> Iterator[Any]:
         return pipe.stream(sources, count=args.count, batch_size=args.batch_size, **options)  # type: ignore[no-any-return]
 
-    watch = Watch(lambda: _photos(args, work.plan))
-    walks = watch.rounds() if args.watch else iter([_photos(args, work.plan)])
+    watch = Watch(lambda: _photos(args, work.plan, LeftOut(everything=args.all)))
+    left = LeftOut(everything=args.all)
+    walks = watch.rounds() if args.watch else iter([_photos(args, work.plan, left)])
     try:
         for walk in walks:
             work.look_again()
@@ -133,16 +138,19 @@ def _outcomes(args: argparse.Namespace, work: Run, options: dict[str, Any], prog
                 if args.watch and outcome.state == "failed":
                     watch.failed(outcome.photo)
                 yield outcome
+        for sentence in left.sentences():
+            progress.complain(sentence)
     except KeyboardInterrupt:
         if not args.watch:  # the way to end a watch
             raise
 
 
-def _photos(args: argparse.Namespace, plan: Plan) -> Iterator[Photo]:
+def _photos(args: argparse.Namespace, plan: Plan, left: LeftOut) -> Iterator[Photo]:
     from captioner.data.find import find_items
     from captioner.folder.photos import photos_of
 
-    return photos_of(find_items(paths_of(args.paths), frames=args.frames, reach=reach_of(args)), plan.place)
+    found = find_items(paths_of(args.paths), frames=args.frames, reach=reach_of(args), left=left)
+    return photos_of(found, plan.place)
 
 
 def _tell(outcome: Outcome, args: argparse.Namespace, progress: Progress, *, quiet: bool) -> None:
@@ -158,6 +166,7 @@ def _tell(outcome: Outcome, args: argparse.Namespace, progress: Progress, *, qui
 
 def _dry_run(args: argparse.Namespace, plan: Plan) -> int:
     """Tells what would happen to each photo, one a line: what, the path, into which outputs or why not."""
+    from captioner.data.leftout import LeftOut
     from captioner.data.paths import shown
     from captioner.errors import OutputError
     from captioner.folder.outputs import journal_of
@@ -166,13 +175,15 @@ def _dry_run(args: argparse.Namespace, plan: Plan) -> int:
     if plan.outputs and os.path.exists(journal_of(plan)):
         tell(f"{shown(journal_of(plan))} holds a run that would go on first")
     counts = {"caption": 0, "skip": 0, "fail": 0}
-    for photo, found in foresee(plan, _photos(args, plan)):
+    left = LeftOut(everything=args.all)
+    for photo, found in foresee(plan, _photos(args, plan, left)):
         if isinstance(found, OutputError):
             what, why = "fail", str(found)
         else:
             what, why = ("skip", found.why) if found.why else ("caption", ", ".join(found.slots) or "stdout")
         counts[what] += 1
         print_text(f"{what}\t{escaped(photo.id)}\t{escaped(why)}")
+    complain_of(left)
     tell("would " + ", ".join(f"{what} {number:,}" for what, number in counts.items()))
     return 1 if counts["fail"] else 0
 
@@ -193,6 +204,7 @@ def _summary(work: Run) -> str:
 
 def _report(args: argparse.Namespace, work: Run, options: dict[str, Any]) -> None:
     from captioner.data.find import find_items
+    from captioner.data.leftout import LeftOut
     from captioner.folder.report import page
 
     asked = " ".join(f"{name} {value}," for name, value in options.items()).rstrip(",")
@@ -201,7 +213,13 @@ def _report(args: argparse.Namespace, work: Run, options: dict[str, Any]) -> Non
         f"Photos: {_summary(work)}.",
         "Confidence is the share of a caption's words that people can be expected to say too.",
     )
-    text = page(work.journal, work.plan, " ".join(args.paths), statements, walk=find_items)
+    text = page(
+        work.journal,
+        work.plan,
+        " ".join(args.paths),
+        statements,
+        walk=partial(find_items, left=LeftOut(everything=args.all)),
+    )
     with open(args.report, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
         file.write(text)
 

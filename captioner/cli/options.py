@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from captioner.data.paths import plain
 
 if TYPE_CHECKING:
     from captioner.data.connections import Reach
+    from captioner.data.leftout import LeftOut
     from captioner.training.recipe import Recipe
 
 
@@ -62,7 +65,8 @@ def add_model(parser: argparse.ArgumentParser, *, batches: bool = True, choose: 
         parser.add_argument("--batch-size", type=positive, default=32, metavar="N", help="images at once (default: 32)")
 
 
-def add_frames(parser: argparse.ArgumentParser) -> None:
+def add_walk(parser: argparse.ArgumentParser) -> None:
+    """--frames and --all: which images the named paths stand for."""
     parser.add_argument(
         "--frames",
         type=_frames,
@@ -70,6 +74,31 @@ def add_frames(parser: argparse.ArgumentParser) -> None:
         metavar="N|scenes",
         help="of a video: N frames at even distances, or one of each scene (default: scenes)",
     )
+    parser.add_argument(
+        "--all", action="store_true", help="take hidden files too, and folders of thumbnails and deleted files"
+    )
+
+
+def require(package: str, extra: str, purpose: str) -> None:
+    """Raise ``MissingExtraError`` where a package is not installed, before anything is read or loaded."""
+    from captioner.errors import MissingExtraError
+
+    if find_spec(package) is None:
+        raise MissingExtraError(package, extra, purpose)
+
+
+def require_readers(data: Sequence[str]) -> None:
+    """Raise ``MissingExtraError`` where one of several datasets is a table that cannot be read here."""
+    for name in data:
+        tables = (name, os.path.join(name, "metadata.parquet"))
+        if found := next((path for path in tables if path.endswith(".parquet") and os.path.isfile(path)), None):
+            require("pyarrow", "parquet", f"reading {found}")
+
+
+def complain_of(left: LeftOut) -> None:
+    """Tell on stderr what a walk has left out."""
+    for sentence in left.sentences():
+        complain(f"captioner: {sentence}")
 
 
 def add_private(parser: argparse.ArgumentParser) -> None:
@@ -95,6 +124,16 @@ def _frames(text: str) -> int | str:
     if value > MOST_FRAMES:
         raise argparse.ArgumentTypeError(f"a video gives at most {MOST_FRAMES} frames; ask for fewer")
     return value
+
+
+def add_sidecars(parser: argparse.ArgumentParser) -> None:
+    """--sidecars."""
+    parser.add_argument(
+        "--sidecars",
+        choices=("lines", "one"),
+        default="lines",
+        help="in a text file beside an image each line is a caption, or the whole file is one (default: lines)",
+    )
 
 
 def add_generation(parser: argparse.ArgumentParser) -> None:
@@ -209,6 +248,7 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     """What train and finetune share."""
     parser.add_argument("--data", required=True, nargs="+", metavar="DATA", help="folders or files of captioned images")
     add_outside(parser)
+    add_sidecars(parser)
     parser.add_argument("--held-out", metavar="FILE", help="names of the training images to hold out, one a line")
     parser.add_argument(
         "--set",
@@ -224,15 +264,16 @@ def add_training(parser: argparse.ArgumentParser) -> None:
 
 def fitted(args: argparse.Namespace, images: int) -> Recipe:
     """The recipe that the options of ``add_training`` name, for so many training images; tells what that changes."""
+    from captioner.data.told import counted
     from captioner.training.recipe import load_recipe
 
     plain, recipe = (load_recipe(args.recipe, args.settings, images=known) for known in (None, images))
     for number, (stage, before) in enumerate(zip(recipe.stages, plain.stages, strict=True)):
         if stage != before:
             complain(
-                f"a set of {images} images: epochs {stage.epochs}, batch_size {stage.batch_size}, lr {stage.lr:g}, "
-                f"patience {stage.patience} (the recipe's table of sizes; --set stages.{number}.epochs=N and the like "
-                "go over it)"
+                f"a set of {counted(images, 'image')}: epochs {stage.epochs}, batch_size {stage.batch_size}, "
+                f"lr {stage.lr:g}, patience {stage.patience} (the recipe's table of sizes; "
+                f"--set stages.{number}.epochs=N and the like go over it)"
             )
     return recipe
 

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from captioner.cli.output import message
+from captioner.data.leftout import LeftOut
 from captioner.data.paths import is_image_name
 
 if TYPE_CHECKING:
@@ -23,10 +24,10 @@ class Progress:
     none. ``parts``: of how many this run is one.
     """
 
-    def __init__(self, paths: Sequence[str], parts: int, counts: Counts) -> None:
+    def __init__(self, paths: Sequence[str], parts: int, counts: Counts, *, everything: bool = False) -> None:
         from tqdm import tqdm
 
-        self._counts, self._total = counts, 0
+        self._counts, self._total, self._everything = counts, 0, everything
         self._bar = tqdm(unit=" images", file=sys.stderr, disable=not sys.stderr.isatty(), smoothing=0.05)
         if not self._bar.disable and paths and all(map(os.path.exists, paths)):
             threading.Thread(target=self._count, args=(paths, parts), daemon=True).start()
@@ -60,7 +61,8 @@ class Progress:
         for path in paths:
             if not os.path.isdir(path):
                 total += 1
+            left = LeftOut(everything=self._everything)
             for _, folders, files in os.walk(path):
-                folders[:] = [name for name in folders if not name.startswith(".")]
-                total += sum(is_image_name(name) and not name.startswith(".") for name in files)
+                folders[:] = [name for name in folders if left.takes(name, folder=True)]
+                total += sum(is_image_name(name) and left.takes(name, folder=False) for name in files)
         self._total = total // parts

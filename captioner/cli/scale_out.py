@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from captioner.cli.options import positive
+from captioner.cli.options import complain_of, positive
 from captioner.cli.output import escaped, paths_of, print_json, print_text, tell
 
 _ALONE = (
@@ -41,6 +41,7 @@ def add_ray(parser: argparse.ArgumentParser) -> None:
 
 
 def run_ray(args: argparse.Namespace, options: dict[str, Any]) -> int:
+    from captioner.data.leftout import LeftOut
     from captioner.errors import UsageError
     from captioner.scale_out import caption_dataset, connect, plain_errors, read, write
 
@@ -52,8 +53,11 @@ def run_ray(args: argparse.Namespace, options: dict[str, Any]) -> int:
     if bool(args.write) != bool(args.out):
         raise UsageError("with --ray, --write parquet (or jsonl) and --out FOLDER belong together")
     connect(args.ray)
+    left = LeftOut(everything=args.all)
+    images = read(paths_of(args.paths), left)
+    complain_of(left)
     captions = caption_dataset(
-        read(paths_of(args.paths)),
+        images,
         model=args.model,
         workers=args.workers,
         cpus=args.worker_cpus,

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from captioner.cli.options import add_frames, add_model, add_private, positive, reach_of
+from captioner.cli.options import add_model, add_private, add_walk, complain_of, positive, reach_of
 from captioner.cli.output import escaped, message, paths_of, print_json, print_text, tell
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--count", type=positive, default=10, metavar="N", help="photos to print (default: 10)")
     parser.add_argument("--json", action="store_true", help="print JSON lines: path, score; or path, error")
-    add_frames(parser)
+    add_walk(parser)
     add_private(parser)
     add_model(parser)
 
@@ -38,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from captioner.data.find import find_items
+    from captioner.data.leftout import LeftOut
     from captioner.errors import ImageError
     from captioner.pipelines import load
     from captioner.retrieval import embed_images, embed_texts
@@ -45,9 +46,10 @@ def run(args: argparse.Namespace) -> int:
     checkpoint = load(args.model, device=args.device, precision=args.precision).checkpoint
     (text,) = embed_texts(checkpoint, [args.text])  # a model that cannot search, and an empty text, are said at once
     listed: deque[str] = deque()
+    left = LeftOut(everything=args.all)
 
     def images() -> Iterator[Item]:
-        for item in find_items(paths_of(args.paths), frames=args.frames, reach=reach_of(args)):
+        for item in find_items(paths_of(args.paths), frames=args.frames, reach=reach_of(args), left=left):
             listed.append(item.id)
             yield item
 
@@ -63,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
                     bar.write(message(image), file=sys.stderr)
             else:
                 found.append((100 * float(image @ text), path))
+    complain_of(left)
     if not found and not failed:
         tell("no paths on stdin; give a file of one path a line")
         return 1

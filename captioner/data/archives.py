@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import IO
 
 from captioner.data.items import MAX_BYTES, Item, Refused, open_file, refusal, span, system_reason
+from captioner.data.leftout import LeftOut
 from captioner.data.paths import is_image_name
 from captioner.data.sources.shards import expand
 from captioner.data.tars import MAX_STREAMED, Bounded, Damaged, Member, members, unpacked
+from captioner.data.told import agreeing, counted
 from captioner.data.zips import listed, problem_of, unzip
 from captioner.errors import ImageError
 
@@ -25,22 +27,24 @@ MAX_IMAGES = 4_000_000
 """Images of one archive."""
 
 
-def in_archive(path: Path) -> Iterator[Item]:
+def in_archive(path: Path, left: LeftOut | None = None) -> Iterator[Item]:
     """An item for every image in an archive, in its order; ``archive.zip!/inner/name.jpg`` is its id.
 
-    Hidden members, and what macOS adds, are skipped, and an archive inside the archive is not looked into. A name that
-    comes again is told apart by its number: ``a.jpg#2``. What is damaged is an item with a ``problem`` at its place.
+    Hidden members, thumbnails and deleted files are left out and counted in ``left``, as those of a folder are. An
+    archive inside the archive is not looked into. A name that comes again is told apart by its number: ``a.jpg#2``.
+    What is damaged is an item with a ``problem`` at its place.
     """
     count = 0
+    names = Names(path, left or LeftOut())
     try:
         with open_file(path) as file:
-            for item in _zipped(path) if file.read(2) == b"PK" else _tarred(path, file):
+            for item in _zipped(path, names) if file.read(2) == b"PK" else _tarred(path, file, names):
                 count += 1
                 yield item
         if not count:
             yield Item.broken(os.fspath(path), refusal(path, "the archive holds no images"))
     except Exception as error:  # zipfile and tarfile raise nearly anything on a damaged file
-        rest = f"; {count} images before that were found" if count else ""
+        rest = f"; {counted(count, 'image')} before that {agreeing(count, 'were')} found" if count else ""
         yield Item.broken(os.fspath(path) + ("!/" if count else ""), refusal(path, _reason(error) + rest))
 
 
@@ -52,13 +56,21 @@ def numbered(path: str) -> list[str]:
 class Names:
     """The ids of an archive's images, of which there is a limit: they are all remembered."""
 
-    def __init__(self, archive: Path) -> None:
-        self.archive = os.fspath(archive)
+    def __init__(self, archive: Path, left: LeftOut) -> None:
+        self.archive, self.left = os.fspath(archive), left
         self.seen: dict[str, int] = {}
 
     def wanted(self, name: str) -> bool:
-        parts = [part for part in self._parts(name) if part != ".."]
-        return is_image_name(name) and not any(part[0] == "." or part == "__MACOSX" for part in parts)
+        *folders, last = [part for part in self._parts(name) if part != ".."] or [""]
+        if not is_image_name(name):
+            self.left.see(last)
+            return False
+        whole = self.archive + "!"
+        for folder in folders:
+            whole = f"{whole}/{folder}"
+            if not self.left.takes(whole, folder=True):
+                return False
+        return self.left.takes(last, folder=False)
 
     def id(self, name: str) -> str:
         inner = "/".join(self._parts(name))
@@ -71,8 +83,7 @@ class Names:
         return [part for part in name.split("/") if part not in ("", ".")]
 
 
-def _zipped(path: Path) -> Iterator[Item]:
-    names = Names(path)
+def _zipped(path: Path, names: Names) -> Iterator[Item]:
     for member in listed(path):
         if not names.wanted(member.filename):
             continue
@@ -91,8 +102,7 @@ def _unzip(path: Path, member: zipfile.ZipInfo, name: str) -> bytes:
         raise ImageError(refusal(name, _reason(error))) from None
 
 
-def _tarred(path: Path, file: IO[bytes]) -> Iterator[Item]:
-    names = Names(path)
+def _tarred(path: Path, file: IO[bytes], names: Names) -> Iterator[Item]:
     file.seek(0)
     plain, packed = unpacked(file)
     for member in members(plain):

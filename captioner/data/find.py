@@ -8,13 +8,18 @@ from collections.abc import Iterable, Iterator
 from captioner.data.archives import in_archive, numbered
 from captioner.data.connections import Reach
 from captioner.data.items import Item
+from captioner.data.leftout import LeftOut
 from captioner.data.paths import Unreadable, Walker, is_archive_name, is_video_name
 from captioner.data.urls import is_url, of_url
 from captioner.data.videos import Frames, in_video
 
 
 def find_items(
-    names: Iterable[str | os.PathLike[str]], *, frames: Frames = "scenes", reach: Reach = "named"
+    names: Iterable[str | os.PathLike[str]],
+    *,
+    frames: Frames = "scenes",
+    reach: Reach = "named",
+    left: LeftOut | None = None,
 ) -> Iterator[Item]:
     """Yield every image that ``names`` name, lazily, each once, in a stable order.
 
@@ -22,9 +27,10 @@ def find_items(
     named, or fits a pattern with a suffix of its own (``shards/*.tar``), stands for the images in it, and so does
     ``train-{000..012}.tar`` for those of thirteen. A video that is named so stands for a frame of each of its scenes,
     or for as many ``frames``. One that lies in a folder is not looked into. What gives no image is an item with a
-    ``problem``. ``reach`` is ``public`` where others wrote the names: no URL then leads to a private network.
+    ``problem``. ``reach`` is ``public`` where others wrote the names: no URL then leads to a private network. Hidden
+    files, thumbnails and deleted files are left out and counted in ``left``, which can have them taken.
     """
-    walker = Walker()
+    walker = Walker(left=left or LeftOut())
     urls: set[str] = set()
     for name in [names] if isinstance(names, (str, os.PathLike)) else names:
         text = os.fsdecode(name)
@@ -37,7 +43,7 @@ def find_items(
             if isinstance(found, Unreadable):
                 yield Item.broken(os.fspath(found.path), found.reason)
             elif is_archive_name(found.name):
-                yield from in_archive(found)
+                yield from in_archive(found, walker.left)
             elif is_video_name(found.name):
                 yield from in_video(found, frames)
             else:

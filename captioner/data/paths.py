@@ -5,6 +5,7 @@ The readers of datasets share its listing of folders and its ``read_text``.
 
 from __future__ import annotations
 
+import codecs
 import fnmatch
 import os
 import re
@@ -13,23 +14,24 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from captioner.data.kinds import IMAGE_SUFFIXES as IMAGE_SUFFIXES
+from captioner.data.kinds import is_archive_name as is_archive_name
+from captioner.data.kinds import is_hidden
+from captioner.data.kinds import is_image_name as is_image_name
+from captioner.data.kinds import is_video_name as is_video_name
+from captioner.data.leftout import LeftOut
+from captioner.data.told import shown as shown
 from captioner.errors import DataError
 
-_SUFFIXES = "jpg jpeg jpe jfif mpo png webp gif bmp dib tif tiff avif heic heif jp2 j2k ppm pgm pbm pnm qoi"
-IMAGE_SUFFIXES = frozenset(f".{name}" for name in _SUFFIXES.split())
-"""What counts as an image inside a folder, in lower case. HEIC is among them: photos skipped in silence are worse."""
 CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
 """What a terminal obeys in place of showing it, and how it is written instead."""
 _PASSWORD = re.compile(r"\b([a-z][a-z0-9+.-]*://)[^/\s]*@", re.IGNORECASE)
-_ADDRESS = re.compile(r"^([a-z][a-z0-9+.-]*://)[^/]*@", re.IGNORECASE)
 _NUMBER = re.compile(r"0*([0-9]+)")
-ARCHIVE_SUFFIXES = (".zip", ".cbz", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
-_VIDEOS = "mp4 m4v mov mkv webm avi mpg mpeg mts m2ts 3gp wmv flv ogv"
 MAX_TEXT = 1 << 30
 """Bytes of a table that is read as a whole."""
 MAX_SIDECAR = 4 << 20
 """Bytes of the captions beside one image."""
-VIDEO_SUFFIXES = tuple(f".{name}" for name in _VIDEOS.split())
+_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
 @dataclass(frozen=True)
@@ -40,27 +42,19 @@ class Unreadable:
     reason: str
 
 
-def find_images(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path | Unreadable]:
+def find_images(paths: Iterable[str | os.PathLike[str]], left: LeftOut | None = None) -> Iterator[Path | Unreadable]:
     """Yield every image that ``paths`` name, lazily, each file once, whatever links lead to it.
 
     A file is yielded whatever its suffix. A folder is walked with its sub-folders: its own images first, in natural
-    order (``2.jpg`` before ``10.jpg``), hidden entries skipped. What does not exist is tried as a pattern (``*.jpg``,
+    order (``2.jpg`` before ``10.jpg``), hidden entries and folders of thumbnails or deleted
+    files skipped, and counted in ``left``. What does not exist is tried as a pattern (``*.jpg``,
     ``photos/**/*.png``; ``**`` is any depth): its files count as those of a folder, unless the pattern ends in a
     suffix of its own. What cannot be read, or holds no image, comes as an ``Unreadable``. Names are as the system
     gives them; bytes that are not UTF-8 are kept by surrogate escapes.
     """
-    walker = Walker()
+    walker = Walker(left=left or LeftOut())
     for path in [paths] if isinstance(paths, (str, os.PathLike)) else paths:
         yield from walker.visit(os.fsdecode(path))
-
-
-def shown(path: str | os.PathLike[str]) -> str:
-    """A path on one line of a message: what cannot be printed is escaped (newlines, bytes that are not UTF-8).
-
-    Of a URL the user and password are left out.
-    """
-    text = _ADDRESS.sub(r"\1***@", os.fsdecode(path))
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text) or "''"
 
 
 def plain(text: str) -> str:
@@ -69,7 +63,10 @@ def plain(text: str) -> str:
 
 
 def read_text(path: Path, *, most: int = MAX_TEXT) -> str:
-    """Return a whole UTF-8 file of ``most`` bytes, with or without a byte order mark. Raises ``DataError``."""
+    """Return a whole text file of ``most`` bytes, as ``decoded`` reads it, with line ends as ``\\n``.
+
+    Raises ``DataError``.
+    """
     try:
         status = path.stat()
         if status.st_size > most:  # a hole in a file takes no place on the disk, but all of it in memory
@@ -83,11 +80,16 @@ def read_text(path: Path, *, most: int = MAX_TEXT) -> str:
         reason = (getattr(error, "strerror", None) or str(error)).lower()
         raise DataError(f"{shown(path)} cannot be read: {reason}") from None
     try:
-        text = data.decode("utf-8-sig")
+        text = decoded(data)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise DataError(f"{shown(path)}:{line} is not UTF-8 text; save the file as UTF-8") from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def decoded(data: bytes) -> str:
+    """Text in UTF-8, or in what its byte order mark says. Raises ``UnicodeDecodeError``."""
+    return data.decode(next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8"))
 
 
 def natural_key(name: str) -> str:
@@ -95,26 +97,19 @@ def natural_key(name: str) -> str:
     return _NUMBER.sub(lambda found: f"\0{chr(len(found[1]))}{found[1]}", name.casefold())
 
 
-def is_image_name(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+def list_folder(folder: str, left: LeftOut | None = None) -> tuple[list[os.DirEntry[str]], list[os.DirEntry[str]]]:
+    """The files and the sub-folders, each in natural order. Raises ``OSError``.
 
-
-def is_archive_name(name: str) -> bool:
-    return name.lower().endswith(ARCHIVE_SUFFIXES)
-
-
-def is_video_name(name: str) -> bool:
-    return name.lower().endswith(VIDEO_SUFFIXES)
-
-
-def list_folder(folder: str) -> tuple[list[os.DirEntry[str]], list[os.DirEntry[str]]]:
-    """The visible files and the visible sub-folders, each in natural order. Raises ``OSError``."""
+    Hidden entries and folders of thumbnails or deleted files are left out; ``left`` counts them, or has them taken.
+    """
+    left = left or LeftOut()
     files: list[os.DirEntry[str]] = []
     folders: list[os.DirEntry[str]] = []
     with os.scandir(folder) as entries:
         for entry in entries:
-            if not entry.name.startswith("."):
-                (folders if is_folder(entry) else files).append(entry)
+            inside = is_folder(entry)
+            if left.takes(entry.path, folder=inside):
+                (folders if inside else files).append(entry)
     for names in (files, folders):
         names.sort(key=lambda entry: (natural_key(entry.name), entry.name))
     return files, folders
@@ -142,12 +137,13 @@ class Walker:
     files: set[str] = field(default_factory=set)
     folders: set[str] = field(default_factory=set)
     listed: set[str] = field(default_factory=set)
+    left: LeftOut = field(default_factory=LeftOut)
 
     def visit(self, path: str) -> Iterator[Path | Unreadable]:
         try:
             os.lstat(path)
         except FileNotFoundError:
-            if _has_magic(path):
+            if has_magic(path):
                 yield from self._pattern(path)
             else:
                 yield _unreadable(path, "there is no such file or folder" if path else "the path is empty")
@@ -160,7 +156,7 @@ class Walker:
 
     def _file(self, path: str, real: str) -> Iterator[Path]:
         folder, name = os.path.split(real)
-        with_folder = folder in self.listed and is_image_name(name) and not name.startswith(".")
+        with_folder = folder in self.listed and is_image_name(name) and (self.left.everything or not is_hidden(name))
         if real not in self.files and not (with_folder and os.path.isfile(real)):
             self.files.add(real)
             yield Path(path)
@@ -176,7 +172,7 @@ class Walker:
                 continue
             self.folders.add(real)
             try:
-                files, folders = list_folder(folder)
+                files, folders = list_folder(folder, self.left)
             except OSError as error:
                 empty = False
                 yield _unreadable(folder, (error.strerror or str(error)).lower())
@@ -189,7 +185,9 @@ class Walker:
                         yield from self._file(entry.path, os.path.realpath(entry.path))
                     elif not self.files or os.path.join(real, entry.name) not in self.files:
                         yield Path(entry.path)
-                elif empty and not other and (is_archive_name(entry.name) or is_video_name(entry.name)):
+                    continue
+                self.left.see(entry.name)
+                if empty and not other and (is_archive_name(entry.name) or is_video_name(entry.name)):
                     other = os.path.join(folder, "*" + os.path.splitext(entry.name)[1])
             waiting.extend(entry.path for entry in reversed(folders))
         if empty:
@@ -197,12 +195,10 @@ class Walker:
             yield _unreadable(top, f"the folder holds no images{hint}")
 
     def _pattern(self, pattern: str) -> Iterator[Path | Unreadable]:
-        drive, tail = os.path.splitdrive(pattern)
-        parts = tail.replace(os.altsep or os.sep, os.sep).split(os.sep)
-        any_suffix = not _has_magic(os.path.splitext(parts[-1])[1] or "*")
+        any_suffix = not has_magic(os.path.splitext(pattern)[1] or "*")
         empty = True
         told: set[Path] = set()
-        for match in _expand(drive + os.sep if not parts[0] else drive, [part for part in parts if part]):
+        for match in matching(pattern, self.left):
             if isinstance(match, Unreadable):
                 empty = False
                 if match.path not in told:
@@ -214,15 +210,25 @@ class Walker:
             elif any_suffix or is_image_name(match):
                 empty = False
                 yield from self._file(match, os.path.realpath(match))
+            else:
+                self.left.see(os.path.basename(match))
         if empty:
             yield _unreadable(pattern, "no image matches this pattern")
 
 
-def _has_magic(text: str) -> bool:
+def has_magic(text: str) -> bool:
+    """Whether this may be a pattern."""
     return any(char in text for char in "*?[")
 
 
-def _expand(base: str, parts: list[str]) -> Iterator[str | Unreadable]:
+def matching(pattern: str, left: LeftOut | None = None) -> Iterator[str | Unreadable]:
+    """The files and folders that match, in natural order, and folders that cannot be listed."""
+    drive, tail = os.path.splitdrive(pattern)
+    parts = tail.replace(os.altsep or os.sep, os.sep).split(os.sep)
+    return _expand(drive + os.sep if not parts[0] else drive, [part for part in parts if part], left or LeftOut())
+
+
+def _expand(base: str, parts: list[str], left: LeftOut) -> Iterator[str | Unreadable]:
     """Files and folders that match. The glob module is not used: its ``**`` follows circles of links."""
     if not parts:
         yield base
@@ -230,13 +236,13 @@ def _expand(base: str, parts: list[str]) -> Iterator[str | Unreadable]:
     head, rest = parts[0], parts[1:]
     if head == "**":
         if rest and rest[0] == "**":
-            yield from _expand(base, rest)
+            yield from _expand(base, rest, left)
             return
-        for folder in _sub_folders(base) if rest else [base or os.curdir]:
-            yield from _expand(folder, rest) if isinstance(folder, str) else [folder]
-    elif not _has_magic(head) or os.path.lexists(os.path.join(base, head)):
+        for folder in _sub_folders(base, left) if rest else [base or os.curdir]:
+            yield from _expand(folder, rest, left) if isinstance(folder, str) else [folder]
+    elif not has_magic(head) or os.path.lexists(os.path.join(base, head)):
         if os.path.lexists(os.path.join(base, head)):
-            yield from _expand(os.path.join(base, head), rest)
+            yield from _expand(os.path.join(base, head), rest, left)
     else:
         try:
             entries = sorted(os.scandir(base or os.curdir), key=lambda entry: (natural_key(entry.name), entry.name))
@@ -245,12 +251,14 @@ def _expand(base: str, parts: list[str]) -> Iterator[str | Unreadable]:
                 yield _unreadable(base, (error.strerror or str(error)).lower())
             return
         for entry in entries:
-            hidden = entry.name.startswith(".") and not head.startswith(".")
-            if not hidden and fnmatch.fnmatch(entry.name, head) and (not rest or is_folder(entry)):
-                yield from _expand(os.path.join(base, entry.name), rest)
+            inside = is_folder(entry)
+            if fnmatch.fnmatch(entry.name, head) and (not rest or inside):
+                meant = head[0] == entry.name[0]  # ".*" and "@ea*" mean what "*" does not
+                if meant or left.takes(entry.path, folder=inside):
+                    yield from _expand(os.path.join(base, entry.name), rest, left)
 
 
-def _sub_folders(top: str) -> Iterator[str | Unreadable]:
+def _sub_folders(top: str, left: LeftOut) -> Iterator[str | Unreadable]:
     """The folder itself and all visible ones below it, each once."""
     seen: set[str] = set()
     waiting = [top]
@@ -262,9 +270,10 @@ def _sub_folders(top: str) -> Iterator[str | Unreadable]:
         seen.add(real)
         yield folder
         try:
-            folders = list_folder(folder or os.curdir)[1]
+            folders = list_folder(folder or os.curdir, LeftOut(everything=True))[1]
         except OSError as error:
             if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
                 yield _unreadable(folder, (error.strerror or str(error)).lower())
             continue
-        waiting.extend(os.path.join(folder, entry.name) for entry in reversed(folders))
+        taken = [entry for entry in folders if left.takes(entry.path, folder=True)]
+        waiting.extend(os.path.join(folder, entry.name) for entry in reversed(taken))

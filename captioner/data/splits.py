@@ -13,6 +13,8 @@ from pathlib import Path
 
 from captioner.data.paths import read_text, shown
 from captioner.data.samples import Sample, Samples, chosen
+from captioner.data.told import agreeing
+from captioner.data.told import some as some
 from captioner.errors import DataError
 
 ALL = "all"
@@ -34,11 +36,13 @@ SPLIT_NAMES = {
 class Dataset:
     """What a reader found. ``splits`` has the keys train, dev and test, or only ``all`` where no split is named.
 
-    ``problems`` are sentences for the user about what was left out: a caller prints them, or refuses.
+    ``problems`` are sentences for the user about what was left out and should be put right: a caller prints them, or
+    refuses. Those about files are ``Problem``, which keeps all names. ``notes`` are sentences about what is in order.
     """
 
     splits: Mapping[str, Sequence[Sample]]
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def split(self, name: str) -> Sequence[Sample]:
         """The samples of ``train``, ``dev`` or ``test``, or ``all`` of them.
@@ -94,22 +98,18 @@ def hold_out_named(samples: Sequence[Sample], names: str | Path) -> tuple[Sequen
         if _last(sample.name) in lasts_wanted:
             by_last.setdefault(_last(sample.name), set()).add(index)
     found = {name: by_name.get(name) or by_last.get(_last(name), set()) for name in wanted}
-    for problem, bad in (
-        ("are not in the data", [name for name in wanted if not found[name]]),
-        ("name several images; write them with their folders", [name for name in wanted if len(found[name]) > 1]),
+    for verb, problem, bad in (
+        ("are", "not in the data", [name for name in wanted if not found[name]]),
+        ("name", "several images; write them with their folders", [name for name in wanted if len(found[name]) > 1]),
     ):
         if bad:
-            raise DataError(f"{len(bad)} of the {len(wanted)} images in {shown(names)} {problem}: {some(bad)}")
+            what = f"{agreeing(len(bad), verb)} {problem}: {some(bad)}"
+            raise DataError(f"{len(bad)} of the {len(wanted)} images in {shown(names)} {what}")
     away = {index for indices in found.values() for index in indices}
     if len(away) == len(samples):
         raise DataError(f"{shown(names)} holds out every image, which leaves nothing to train on")
     kept = chosen(samples, (index for index in range(len(samples)) if index not in away))
     return kept, chosen(samples, sorted(away))
-
-
-def some(names: Sequence[str], most: int = 3) -> str:
-    """The first few names, for a message."""
-    return ", ".join(shown(name) for name in names[:most]) + (", ..." if len(names) > most else "")
 
 
 def _last(name: str) -> str:

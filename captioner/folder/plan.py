@@ -115,6 +115,11 @@ class Plan:
 
     def __post_init__(self) -> None:
         for name in self.outputs:
+            if name == "parquet":  # type: ignore[comparison-overlap]  # the plan comes from a command line
+                raise UsageError(
+                    "parquet is written by a Ray cluster alone: give --ray local too (pip install 'captioner[ray]') "
+                    "and a new folder as --out, or write jsonl"
+                )
             if name not in OUTPUTS:
                 raise UsageError(f"{name or 'nothing'} cannot be written; choose among {', '.join(OUTPUTS)}")
         if len(set(self.outputs)) < len(self.outputs):

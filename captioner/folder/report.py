@@ -27,7 +27,7 @@ def page(journal: Journal, plan: Plan, title: str, statements: Sequence[str], *,
     """One HTML document about the captions in the journal; ``statements`` say how they were made."""
     counts = journal.confidences(BINS)
     entries = journal.sample(most)
-    status = f"{len(entries):,} images"
+    status = f"{len(entries):,} {'image' if len(entries) == 1 else 'images'}"
     if len(entries) < sum(counts):
         status += f" of {sum(counts):,}: the most doubtful, the surest, and some out of all"
     told = "".join(f"<li>{escape(line)}</li>" for line in statements)

@@ -172,3 +172,25 @@ def _wait_for(path: Path, seconds: float = 90) -> None:
     while not path.exists():
         assert time.monotonic() < end, f"{path} does not come"
         time.sleep(0.1)
+
+
+def test_what_is_left_out_is_told_in_one_line_each(run: Run, photos: Path) -> None:
+    (photos / "@eaDir").mkdir()
+    shutil.copy(photos / "1.png", photos / "@eaDir" / "thumb.png")
+    for name in ("a.NEF", "b.nef", "c.jxl"):
+        (photos / name).touch()
+    code, _, told = run(photos, "--dry-run")
+    bins, unread, would = told
+    assert (code, would) == (0, "captioner: would caption 3, skip 0, fail 0")
+    assert bins == "captioner: left out: 1 folder of thumbnails or deleted files (@eaDir); --all takes them"
+    assert unread == "captioner: not read: 2 .nef, 1 .jxl; convert them to JPEG, PNG or TIFF first"
+    assert run(photos, "--write", "txt") == (0, [], [bins, unread, "captioner: 3 captioned"])
+    assert run(photos, "--dry-run", "--all")[2] == [unread, "captioner: would caption 4, skip 0, fail 0"]
+    assert run(photos)[2] == [bins, unread]
+
+
+def test_parquet_needs_ray(run: Run, photos: Path) -> None:
+    code, _, (told,) = run(photos, "--write", "parquet", "--out", "x")
+    assert code == 1
+    assert "--ray local" in told
+    assert "captioner[ray]" in told

@@ -197,7 +197,7 @@ def test_bombs_take_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         "lie.zip!/b.png -> 3",
         f"b.tar.gz -> cannot read b.tar.gz: {bomb}",
         "c.tar.gz!/a.png -> 3",
-        f"c.tar.gz!/ -> cannot read c.tar.gz: {bomb}; 1 images before that were found",
+        f"c.tar.gz!/ -> cannot read c.tar.gz: {bomb}; 1 image before that was found",
         "d.tar -> cannot read d.tar: the archive is damaged or cut off (a header of many megabytes)",
     ]
     assert "lie.zip!/a.png: the archive is damaged or cut off (a member that is not as long as it says)" in lines[2]

@@ -155,7 +155,9 @@ def test_read_text(tmp_path: Path) -> None:
     path.write_bytes(b"fine\nnot \xe9\n")
     with pytest.raises(DataError, match="text:2 is not UTF-8 text; save the file as UTF-8"):
         read_text(path)
-    path.write_bytes("a,b".encode("utf-16"))
+    path.write_bytes("ä,b".encode("utf-16"))
+    assert read_text(path) == "ä,b"
+    path.write_bytes("ä,b".encode("utf-16")[:-1])
     with pytest.raises(DataError, match="text:1 is not UTF-8"):
         read_text(path)
     with pytest.raises(DataError, match="gone does not exist"):

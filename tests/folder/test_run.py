@@ -417,3 +417,42 @@ def test_what_is_written_can_be_trained_on_as_it_is(go: Go, photos: Path, output
     assert (photos / "review.jsonl").exists()
     samples = read_splits(photos).splits["all"]
     assert {sample.name: sample.captions for sample in samples} == {n: (f"photo {Path(n).name}",) for n in NAMES}
+
+
+@pytest.mark.parametrize(
+    ("photo", "other", "text"),
+    [
+        ("A.JPG", "", "A.TXT"),
+        ("photo.jpeg", "", "photo.jpeg.txt"),
+        ("c.png", "c.webp", "c.txt"),
+        ("d.png", "", "D.Txt"),
+    ],
+)
+def test_every_command_sees_the_same_captions(photos: Path, go: Go, photo: str, other: str, text: str) -> None:
+    from captioner.data.sources import read_splits
+
+    shutil.rmtree(photos / "more")
+    shutil.copy(photos / "1.png", photos / photo)
+    if other:
+        shutil.copy(photos / "2.png", photos / other)
+    (photos / text).write_text("said before\n")
+    names = {photo, other} - {""}
+    for name in ("1", "2"):
+        (photos / f"{name}.png").unlink()
+    (samples,) = read_splits(photos).splits.values()
+    assert {sample.name for sample in samples if sample.captions == ("said before",)} == names
+    assert go("txt") == []
+    assert go.counts.skipped == len(names)  # type: ignore[attr-defined]
+    assert len(go("txt", existing="append")) == len(names)
+    (samples,) = read_splits(photos).splits.values()
+    assert {sample.name: sample.captions for sample in samples} == {n: (f"said before, photo {n}",) for n in names}
+    if other:  # it is not one photo's alone
+        assert (photos / text).read_text() == "said before\n"
+    else:
+        assert sorted(path.name for path in photos.glob("*.[tT]*")) == [text]
+
+
+def test_a_blank_file_hides_no_caption(photos: Path, go: Go) -> None:
+    (photos / "1.png.txt").write_text(" \n")
+    (photos / "1.txt").write_text("said\n")
+    assert [outcome.photo.id.rpartition("/")[2] for outcome in go("txt")] == ["2.png", "3.png", "10.png"]

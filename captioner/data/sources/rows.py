@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from captioner.data.paths import is_folder, shown
 from captioner.data.samples import Sample
-from captioner.data.splits import ALL, SPLIT_NAMES, Dataset, some
+from captioner.data.sources.loose import LooseNames
+from captioner.data.splits import ALL, SPLIT_NAMES, Dataset
+from captioner.data.told import Problem, agreeing, counted, some
 from captioner.errors import DataError
 
 # Where annotation files and image folders of the known datasets stand to each other.
@@ -25,6 +29,10 @@ IMAGE_FOLDERS = (
     "flickr30k_images/flickr30k_images",
     "flickr30k-images",
 )
+
+
+_MISSING = frozenset(("nan", "none", "null", "n/a", "#n/a", "<na>"))
+_WHOLE = re.compile(r"(\d+)\.0+", re.ASCII)
 
 
 class NotThisForm(DataError):
@@ -73,13 +81,15 @@ class ImageFinder:
         self.bases = [str(top) for top in tops]
         self.bases += [str(top / name) for top in tops for name in IMAGE_FOLDERS if (top / name).is_dir()]
         self._listed: dict[str, frozenset[str]] = {}
+        self._loose = LooseNames(self._list)
         self._outside = reach.outside
         self._tops = [os.path.abspath(top) for top in (*tops, *filter(None, [reach.top]))]
 
     def find(self, name: str, where: str = "") -> Path | None:
         """The first file of that name, which may hold folders, or None.
 
-        Raises ``DataError`` for a name that leads out of the folders where images may lie; ``where`` is its place.
+        Where there is none, the case of the name does not count, and then a suffix may be missing. Raises ``DataError``
+        for a name that leads out of the folders where images may lie; ``where`` is its place.
         """
         leaves = False
         for spelled in (name, name.replace("\\", "/")) if "\\" in name else (name,):
@@ -96,6 +106,9 @@ class ImageFinder:
                 f"{where or 'a row'} names {shown(name)}, which lies outside {shown(self._tops[-1])}; put the image in "
                 "there, or give --outside (outside=True in Python) if this file may name any image of this machine"
             )
+        for base in self.bases:
+            if (found := self._loose.find(base, name.replace("\\", "/"))) is not None:
+                return found
         return None
 
     def _reaches(self, spelled: str, whole: str) -> bool:
@@ -114,6 +127,22 @@ class ImageFinder:
             except (OSError, ValueError):
                 self._listed[folder] = frozenset()
         return self._listed[folder]
+
+
+def is_missing(value: object) -> bool:
+    """Whether a cell holds no value: nothing, or the word by which pandas and others write that."""
+    if isinstance(value, str):
+        return value.strip().casefold() in _MISSING
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def plain_id(value: object) -> str | None:
+    """A name or number as text, ``1.0`` as ``1``: pandas makes such of whole numbers. None for anything else."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, str):
+        return found[1] if (found := _WHOLE.fullmatch(value.strip())) else value
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def clean(caption: str) -> str:
@@ -162,11 +191,13 @@ def gather(
     missing = [key for key, name in names.items() if paths[name] is None]
     bare = [key for key in names if not captions[key]]
     left_out = {*missing, *bare}
-    problems = [f"{shown(source)}: {empty} empty captions were ignored"] if empty else []
-    for keys, what in ((missing, "are missing"), (bare, "have no caption")):
+    problems = [f"{shown(source)}: {counted(empty, 'empty caption', 'were')} ignored"] if empty else []
+    for keys, verb, what in ((missing, "are", "missing"), (bare, "have", "no caption")):
         if keys:
-            examples = some([names[key] for key in keys])
-            problems.append(f"{shown(source)}: {len(keys)} of {len(names)} images {what} and were left out: {examples}")
+            verb, were = agreeing(len(keys), verb), agreeing(len(keys), "were")
+            found = [names[key] for key in keys]
+            of = f"{len(keys)} of {counted(len(names), 'image')}"
+            problems.append(Problem(f"{shown(source)}: {of} {verb} {what} and {were} left out: {some(found)}", found))
     if 2 * len(left_out) > len(names):
         remedy = f"looked for images in {some(finder.bases, 6)}" if missing else "add captions"
         raise DataError(f"{'; '.join(problems)}; too many to go on: {remedy}")

@@ -1,40 +1,74 @@
-"""Images with a text file beside each: ``dog.jpg`` and ``dog.caption`` or ``dog.txt``, one caption a line.
+"""Images with a text file beside each: ``dog.jpg`` and ``dog.caption`` or ``dog.txt``, the form of diffusion trainers.
 
-The form of diffusion trainers. Where both exist ``.caption`` wins: ``.txt`` then usually holds tags. ``dog.jpg.txt``
-wins over ``dog.txt``: it tells ``dog.jpg`` from ``dog.png``.
+Which file belongs to which image is said in ``captioner/data/beside.py``. Every line is a caption, or the whole file is
+one.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
+from captioner.data.beside import CAPTION_SUFFIXES, Beside
+from captioner.data.leftout import LeftOut
 from captioner.data.paths import MAX_SIDECAR, is_image_name, list_folder, read_text, shown
 from captioner.data.sources.rows import ImageFinder, NotThisForm, Row, gather
 from captioner.data.splits import Dataset
+from captioner.data.told import Problem, counted
 from captioner.errors import DataError
 
-SIDECAR_SUFFIXES = (".caption", ".txt")
+Reading = Literal["lines", "one"]
+"""How a caption file of several lines is read: as several captions, or as one."""
+_LINE_END = re.compile("\r\n|\r|\n")  # not str.splitlines, which also cuts at characters that a caption may hold
+READINGS: tuple[Reading, ...] = ("lines", "one")
 
 
-def read(folder: Path) -> Dataset:
+def read(folder: Path, reading: Reading = "lines") -> Dataset:
     """Read a folder with its sub-folders; hidden ones are skipped. Names are paths below ``folder``, with slashes.
 
     Raises ``NotThisForm`` if not one image has a caption file.
     """
-    images = list(_images(folder))
-    if not any(sidecar for _, sidecar in images):
-        kind = f"{len(images)} images but not one caption file beside them" if images else "no images"
+    left = LeftOut()
+    images = list(_images(folder, left))
+    notes = tuple(f"{shown(folder)}: {sentence}" for sentence in left.sentences(remedy=False))
+    if not any(files for _, files in images):
+        kind = f"{counted(len(images), 'image')} but not one caption file beside" if images else "no images"
+        kind += (" it" if len(images) == 1 else " them") if images else "".join(f" ({note})" for note in notes[:1])
         raise NotThisForm(f"{shown(folder)} holds {kind}")
-    unread: list[str] = []
-    data = gather(_rows(folder, images, unread), folder, ImageFinder(folder))
-    told = (f"{len(unread)} caption files cannot be read, the first for this reason: {unread[0]}",) if unread else ()
-    return Dataset(splits=data.splits, problems=told + data.problems)
+    unread: dict[str, str] = {}
+    lengths: dict[str, int] = {}
+    data = gather(_rows(folder, images, reading, unread, lengths), folder, ImageFinder(folder))
+    told: tuple[str, ...] = ()
+    if unread:
+        first = next(iter(unread.values()))
+        sentence = f"{counted(len(unread), 'caption file')} cannot be read, the first for this reason: {first}"
+        told = (Problem(sentence, unread),)
+    if note := note_of(sum(length > 1 for length in lengths.values()), len(lengths), reading):
+        notes += (f"{shown(folder)}: {note}",)
+    return Dataset(splits=data.splits, problems=told + data.problems, notes=data.notes + notes)
 
 
-def _images(top: Path) -> Iterator[tuple[str, str | None]]:
-    """Every image below ``top`` with its caption file or None, both relative to it."""
+def note_of(several: int, count: int, reading: Reading) -> str:
+    """The sentence that says what files of several lines were taken for; empty where there are none."""
+    if not several:
+        return ""
+    what = "each line is a caption; --sidecars one takes a file for one caption"
+    if reading == "one":
+        what = "each file is one caption; --sidecars lines takes every line for one"
+    return f"{several} of {counted(count, 'caption file')} {'has' if several == 1 else 'have'} several lines: {what}"
+
+
+def captions_of(text: str, reading: Reading) -> list[str]:
+    """The captions in the text of a file."""
+    lines = [line for line in _LINE_END.split(text) if line.strip()]
+    return lines if reading == "lines" or not lines else [" ".join(lines)]
+
+
+def _images(top: Path, left: LeftOut) -> Iterator[tuple[str, list[str]]]:
+    """Every image below ``top`` with the files that may hold its captions, all relative to it."""
     seen: set[str] = set()
     waiting = [""]
     while waiting:
@@ -44,26 +78,33 @@ def _images(top: Path) -> Iterator[tuple[str, str | None]]:
             continue
         seen.add(real)
         try:
-            files, folders = list_folder(str(top / folder))
+            files, folders = list_folder(str(top / folder), left)
         except OSError as error:
             raise DataError(f"{shown(top / folder)} cannot be listed: {(error.strerror or '').lower()}") from None
         prefix = f"{folder}/" if folder else ""
-        names = {entry.name for entry in files}
+        beside = Beside(entry.name for entry in files)
         for entry in files:
             if is_image_name(entry.name):
-                stems = (entry.name, os.path.splitext(entry.name)[0])
-                beside = (stem + suffix for suffix in SIDECAR_SUFFIXES for stem in stems)
-                sidecar = next((name for name in beside if name in names), None)
-                yield prefix + entry.name, prefix + sidecar if sidecar else None
+                found = (name for suffix in CAPTION_SUFFIXES for name in beside.files(entry.name, suffix))
+                yield prefix + entry.name, [prefix + name for name in found]
+            else:
+                left.see(entry.name)
         waiting.extend(prefix + entry.name for entry in reversed(folders))
 
 
-def _rows(folder: Path, images: list[tuple[str, str | None]], unread: list[str]) -> Iterator[Row]:
-    for image, sidecar in images:
-        lines: list[str] = []
-        if sidecar:
+def _rows(
+    folder: Path, images: list[tuple[str, list[str]]], reading: Reading, unread: dict[str, str], lengths: dict[str, int]
+) -> Iterator[Row]:
+    """Rows; ``unread`` gets the reason by file, ``lengths`` the lines of each file that holds a caption."""
+    for image, files in images:
+        captions: list[str] = []
+        for file in files:
             try:
-                lines = read_text(folder / sidecar, most=MAX_SIDECAR).split("\n")
+                text = read_text(folder / file, most=MAX_SIDECAR)
             except DataError as error:
-                unread.append(str(error))
-        yield Row(image=image, captions=tuple(line for line in lines if line.strip()))
+                unread.setdefault(str(folder / file), str(error))
+                continue
+            if captions := captions_of(text, reading):
+                lengths[file] = len(captions_of(text, "lines"))
+                break
+        yield Row(image=image, captions=tuple(captions))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from typing import Protocol
 from urllib.parse import quote
 
-from captioner.data.paths import is_image_name, shown
+from captioner.data.beside import Beside
+from captioner.data.paths import shown
 from captioner.data.urls import is_url
 from captioner.errors import OutputError
 from captioner.folder.entry import Entry, Photo, Slot
@@ -34,46 +34,55 @@ class Neighbours:
     """Where a photo's own files stand: ``dog.txt`` beside ``dog.jpg``, or as deep below ``--out``.
 
     Where photos of one folder share a name but for the suffix, ``dog.jpg`` and ``dog.png``, theirs are ``dog.jpg.txt``
-    and ``dog.png.txt``: no caption writes over another. Folders are listed once, as long as they are among the last.
+    and ``dog.png.txt``: no caption writes over another. A file that is there already, and that ``Beside`` gives to this
+    photo alone, keeps its name. Folders are listed once, as long as they are among the last.
     """
 
     def __init__(self, place: Place) -> None:
         self._place = place
-        self._shared: dict[str, frozenset[str]] = {}
+        self._listed: dict[str, Beside] = {}
 
     def file(self, photo: Photo, suffix: str) -> str:
         """The path of the photo's file with this suffix. Raises ``OutputError`` where there is no place for it."""
-        key, place = photo.key, self._place
-        if photo.path is not None:
-            folder, name = os.path.split(os.path.abspath(photo.path))
-            stem = os.path.splitext(name)[0]
-            name = (name if stem.casefold() in self._of(folder) else stem) + suffix
-            if place.beside:
-                return os.path.join(folder, name)
-            return os.path.join(place.out, os.path.dirname(_inside(key)), name)
-        if place.beside:
-            raise OutputError(
-                f"cannot write a file beside {shown(photo.id)}: it lies in no folder; give --out DIR, or write jsonl"
-            )
-        return os.path.join(place.out, _inside(key) + suffix)
+        if photo.path is None:
+            if self._place.beside:
+                what = f"cannot write a file beside {shown(photo.id)}: it lies in no folder"
+                raise OutputError(f"{what}; give --out DIR, or write jsonl")
+            return os.path.join(self._place.out, _inside(photo.key) + suffix)
+        folder, name = os.path.split(os.path.abspath(photo.path))
+        texts = self._folder(photo, folder)
+        return os.path.join(texts, self._of(folder, texts).own(name, suffix))
+
+    def found(self, photo: Photo, suffix: str) -> list[str]:
+        """The files with this suffix that may hold the photo's caption, the surest first."""
+        own = self.file(photo, suffix)
+        if photo.path is None:
+            return [own]
+        folder, name = os.path.split(os.path.abspath(photo.path))
+        texts = self._folder(photo, folder)
+        there = [os.path.join(texts, other) for other in self._of(folder, texts).files(name, suffix)]
+        return there if own in there else [own, *there]  # it may have come since the folder was listed
 
     def forget(self) -> None:
         """Look at the folders anew, since photos may have come."""
-        self._shared.clear()
+        self._listed.clear()
 
-    def _of(self, folder: str) -> frozenset[str]:
-        """The names, without suffixes, that several photos of a folder share."""
-        if folder not in self._shared:
-            try:
-                with os.scandir(folder) as entries:
-                    names = (os.path.splitext(entry.name)[0] for entry in entries if is_image_name(entry.name))
-                    counted = Counter(name.casefold() for name in names)
-            except OSError:
-                counted = Counter()
-            while len(self._shared) > 8:
-                del self._shared[next(iter(self._shared))]
-            self._shared[folder] = frozenset(name for name, times in counted.items() if times > 1)
-        return self._shared[folder]
+    def _folder(self, photo: Photo, folder: str) -> str:
+        return folder if self._place.beside else os.path.join(self._place.out, os.path.dirname(_inside(photo.key)))
+
+    def _of(self, folder: str, texts: str) -> Beside:
+        if folder not in self._listed:
+            while len(self._listed) > 8:
+                del self._listed[next(iter(self._listed))]
+            self._listed[folder] = Beside(_names(folder), None if texts == folder else _names(texts))
+        return self._listed[folder]
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:  # --out is made when something is written
+        return []
 
 
 def places(place: Place, key: str, suffix: str) -> tuple[str, str]:

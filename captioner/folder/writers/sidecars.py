@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import codecs
 import os
 
-from captioner.data.paths import shown
+from captioner.data.paths import decoded, shown
 from captioner.errors import OutputError
 from captioner.folder.atomic import refused, replace_file
 from captioner.folder.confines import Confines
@@ -14,8 +13,6 @@ from captioner.folder.own import read_small
 from captioner.folder.plan import Output, Plan
 from captioner.folder.writers.base import Neighbours, places
 
-_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-
 
 class Sidecars:
     def __init__(self, name: Output, plan: Plan, neighbours: Neighbours) -> None:
@@ -23,9 +20,11 @@ class Sidecars:
         self._plan, self._neighbours, self._confines = plan, neighbours, Confines(plan)
 
     def slot(self, photo: Photo) -> Slot:
-        """Its file and the text in it; a file that is blank holds no caption."""
-        file = self._neighbours.file(photo, f".{self.name}")
-        slot = Slot(file, _text(file, strict=self._plan.existing in ("append", "prepend")))
+        """Its file and the text that is there, in that file or in one that other photos share with it."""
+        suffix, strict = f".{self.name}", self._plan.existing in ("append", "prepend")
+        file = self._neighbours.file(photo, suffix)
+        texts = (_text(found, strict=strict) for found in self._neighbours.found(photo, suffix))
+        slot = Slot(file, next((text for text in texts if text.strip()), ""))
         if self._plan.existing != "skip" or not slot.old.strip():
             self._confines.real(file)
         return slot
@@ -60,10 +59,9 @@ def _text(path: str, *, strict: bool) -> str:
         raise OutputError(
             f"cannot read {shown(path)}: {why}; correct that, or write elsewhere with --out DIR"
         ) from None
-    encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8")
     try:
-        return data.decode(encoding)
+        return decoded(data)
     except UnicodeDecodeError:
         if strict:
             raise OutputError(f"cannot add to {shown(path)}: it is not UTF-8 text; save the file as UTF-8") from None
-        return data.decode(encoding, "replace")
+        return data.decode("utf-8", "replace")

@@ -2,7 +2,7 @@
 
 A new file with the metadata changed takes the photo's place, so that a kill leaves the old one or the new one. exiv2
 copies the pixels' bytes as they are; that it did is looked at before anybody's photo is replaced. What cannot be
-written into (RAW, HEIC, AVIF, GIF, BMP), is read-only, or is not to be touched (``--out``) gets a file ``dog.xmp``, as
+written into (HEIC, AVIF, GIF, BMP), is read-only, or is not to be touched (``--out``) gets a file ``dog.xmp``, as
 Adobe's programs read it.
 """
 
@@ -56,9 +56,10 @@ class Xmp:
             readable = self._exiv2.MetadataId.Xmp, self._exiv2.AccessMode.ReadWrite
             if found is not None and found.image.checkMode(readable[0]) == readable[1]:
                 return Slot(os.path.abspath(photo.path), _description(found.image))
+        there = [self._open(file) for file in self._neighbours.found(photo, ".xmp") if os.path.exists(file)]
+        told = (_description(found.image) for found in there if found is not None)
         file = self._neighbours.file(photo, ".xmp")
-        found = self._open(file) if os.path.exists(file) else None
-        slot = Slot(file, _description(found.image) if found is not None else "")
+        slot = Slot(file, next(filter(None, told), ""))
         if self._plan.existing != "skip" or not slot.old.strip():
             self._confines.real(file)
         return slot
