@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 
-
 _ADDRESS = re.compile(r"^([a-z][a-z0-9+.-]*://)[^/]*@", re.IGNORECASE)
 
 

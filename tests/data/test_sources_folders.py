@@ -78,7 +78,7 @@ def test_imagefolder_with_sub_folders_as_splits(tmp_path: Path) -> None:
     assert names(data) == {"train": ["1.jpg"], "dev": ["1.jpg"]}
     assert data.splits["train"][0].path != data.splits["dev"][0].path
     (problem,) = data.problems
-    assert problem.endswith("test holds 1 images but not one caption file beside them; it was left out")
+    assert problem.endswith("test holds 1 image but not one caption file beside it; it was left out")
 
 
 def test_one_metadata_file_over_folders_named_after_splits(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_images_with_a_bad_or_empty_sidecar_are_told(tmp_path: Path) -> None:
     data = read_splits(tmp_path)
     assert names(data) == {"all": ["2.jpg", "3.jpg", "4.jpg"]}
     unread, bare = data.problems
-    assert "1 caption files cannot be read" in unread
+    assert "1 caption file cannot be read" in unread
     assert "1.txt:1 is not UTF-8" in unread
     assert bare.endswith("2 of 5 images have no caption and were left out: 0.jpg, 1.jpg")
     (tmp_path / "2.txt").unlink()
@@ -192,7 +192,7 @@ def test_the_same_image_in_two_splits_is_told(tmp_path: Path) -> None:
     put(tmp_path, "train.jsonl", text=lines("1.jpg", "./2.jpg"))
     put(tmp_path, "dev.jsonl", text=lines("2.jpg"))
     (problem,) = read_splits(tmp_path).problems
-    assert problem.startswith("1 images are in more than one split")
+    assert problem.startswith("1 image is in more than one split")
     assert "2.jpg" in problem
 
 

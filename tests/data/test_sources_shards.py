@@ -17,6 +17,7 @@ from captioner.data.samples import Joined, Samples
 from captioner.data.sources import read_splits
 from captioner.data.sources.shards import expand
 from captioner.data.splits import ALL, hold_out, hold_out_named
+from captioner.data.told import names_of
 from captioner.errors import DataError, ImageError
 
 
@@ -163,7 +164,7 @@ def test_a_name_that_is_no_utf8(tmp_path: Path) -> None:
 def test_images_without_captions_are_told(tmp_path: Path) -> None:
     members = {"1.png": png(1), "1.txt": b"one", "2.png": png(2), "2.txt": b" \n", "3.png": png(3), "3.txt": b"three"}
     data = read_splits(pack(tmp_path / "x.tar", members))
-    told = f"{tmp_path}/x.tar: 1 of 3 images have no caption and were left out: 2.png"
+    told = f"{tmp_path}/x.tar: 1 of 3 images has no caption and was left out: 2.png"
     assert (len(data.splits[ALL]), data.problems) == (2, (told,))
     assert read_splits(tmp_path / "x.tar").problems == (told,)  # from the table
 
@@ -176,8 +177,8 @@ def test_images_without_captions_are_told(tmp_path: Path) -> None:
             r"2 of 3 images have no caption .*too many",
         ),
         ({"readme.md": b"x"}, r"holds no images with captions; put 1\.jpg and 1\.txt beside each other"),
-        ({"1.png": png(1), "1.json": b"{"}, r"x\.tar: 1\.json is not JSON; correct it"),
-        ({"1.png": png(1), "1.txt": b"\xff\xfe"}, r"x\.tar: 1\.txt is not UTF-8 text; correct it"),
+        ({"1.png": png(1), "1.json": b"{"}, r"x\.tar: 1\.json is not valid JSON .*; correct or remove it"),
+        ({"1.png": png(1), "1.txt": b"\xff"}, r"x\.tar: 1\.txt is not UTF-8 text; correct it"),
         ({"1.png": png(1), "1.json": b'{"caption": 3}'}, r"x\.tar: 1\.json: caption must be text or a list of texts"),
     ],
 )
@@ -229,3 +230,86 @@ def test_a_text_of_megabytes_is_no_caption(tmp_path: Path) -> None:
     members["1.txt"] = b"x " * (3 << 20)
     data = read_splits(pack(tmp_path / "x.tar", dict(sorted(members.items()))))
     assert (len(data.splits[ALL]), len(data.problems)) == (2, 1)
+
+
+def test_what_img2dataset_writes_is_used_as_it_lies(tmp_path: Path) -> None:
+    photos(tmp_path / "sets" / "00000.tar", range(2))
+    photos(tmp_path / "sets" / "00001.tar", range(2, 4))
+    for name in ("00000.parquet", "00001.parquet", "00000_stats.json", "00001_stats.json"):
+        (tmp_path / "sets" / name).write_text('{"count": 2, "status_dict": {"success": 2}}')
+    assert len(read_splits(tmp_path / "sets").split(ALL)) == 4
+    assert len(read_splits(f"{tmp_path}/sets/*.tar").split(ALL)) == 4
+    (tmp_path / "sets" / "sizes.json").write_text("[1, 2]")  # an index of some other program
+    assert len(read_splits(tmp_path / "sets").split(ALL)) == 4
+    folder = tmp_path / "files"
+    (folder / "00000").mkdir(parents=True)
+    (folder / "00000.parquet").write_text("not looked at")
+    (folder / "00000_stats.json").write_text('{"count": 2}')
+    (folder / "00000" / "000000000.jpg").write_bytes(png(1))
+    (folder / "00000" / "000000000.txt").write_text("one")
+    (folder / "00000" / "000000000.json").write_text('{"caption": "one"}')
+    assert [sample.captions for sample in read_splits(folder).split(ALL)] == [("one",)]
+
+
+def test_a_pattern_of_shards_knows_splits(tmp_path: Path) -> None:
+    photos(tmp_path / "train-0.tar", range(3))
+    photos(tmp_path / "val-0.tar", range(3, 5))
+    (tmp_path / "notes.tar.txt").touch()
+    sizes = {name: len(samples) for name, samples in read_splits(f"{tmp_path}/*.tar").splits.items()}
+    assert sizes == {"train": 3, "dev": 2}
+
+
+def test_a_broken_text_is_counted_and_its_image_left_out(tmp_path: Path) -> None:
+    members = {
+        "1.png": png(1),
+        "1.json": b'{"caption": "one"}',
+        "2.png": png(2),
+        "2.json": b"{broken",
+        "3.png": png(3),
+        "3.json": b"{broken too",
+        "3.txt": b"three",
+    }
+    data = read_splits(pack(tmp_path / "x.tar", members))
+    assert [sample.captions for sample in data.split(ALL)] == [("one",), ("three",)]
+    broken, bare = data.problems
+    assert "1 caption file cannot be read, the first for this reason" in broken
+    assert "x.tar: 2.json is not valid JSON" in broken
+    assert names_of(bare) == ("2.png",)
+    assert read_splits(tmp_path / "x.tar").problems == data.problems  # from the table
+
+
+@pytest.mark.parametrize("first", ["images", "texts"])
+def test_images_and_texts_may_stand_apart(tmp_path: Path, first: str) -> None:
+    images = {f"{n}.png": png(n) for n in range(4)}
+    texts = {f"{n}.txt": f"text {n}\nmore".encode() for n in (2, 0, 1)} | {"3.json": b'{"caption": "three"}'}
+    members = images | texts if first == "images" else texts | images
+    found = read_splits(pack(tmp_path / "x.tar", members)).split(ALL)
+    assert {s.name: s.captions[0] for s in found} == {
+        "0.png": "text 0",
+        "1.png": "text 1",
+        "2.png": "text 2",
+        "3.png": "three",
+    }
+    assert [open_image(sample.image()).getpixel((0, 0))[0] for sample in found] == [0, 1, 2, 3]  # type: ignore[index]
+    assert [sample.name for sample in found] == sorted(sample.name for sample in found)
+
+
+def test_files_with_more_in_their_names(tmp_path: Path) -> None:
+    members = {
+        "s0.input.png": png(1),
+        "s0.outputs.txt": b"zero",
+        "s1.png": png(2),
+        "s1.mask.png": png(3),
+        "s1.txt": b"1",
+    }
+    found = read_splits(pack(tmp_path / "x.tar", members)).split(ALL)
+    assert [(s.name, s.captions) for s in found] == [("s0.input.png", ("zero",)), ("s1.png", ("1",))]
+
+
+def test_lines_of_a_text_are_captions_or_one(tmp_path: Path) -> None:
+    path = pack(tmp_path / "x.tar", {"1.png": png(1), "1.txt": b"one\ntwo\n", "2.png": png(2), "2.txt": b"three"})
+    lines, one = read_splits(path), read_splits(path, sidecars="one")
+    assert [s.captions for s in lines.split(ALL)] == [("one", "two"), ("three",)]
+    assert [s.captions for s in one.split(ALL)] == [("one two",), ("three",)]
+    assert "1 of 2 caption files has several lines: each line is a caption" in lines.notes[0]
+    assert "each file is one caption" in one.notes[0]

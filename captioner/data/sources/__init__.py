@@ -6,24 +6,28 @@ May import errors, config and its siblings in data. Start reading at ``read_spli
 from __future__ import annotations
 
 import contextlib
-import re
-from collections import Counter
+import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from captioner.data.paths import is_image_name, list_folder, shown
+from captioner.data.beside import Beside
+from captioner.data.paths import Unreadable, has_magic, is_image_name, list_folder, matching, shown
 from captioner.data.samples import Sample
-from captioner.data.sources import shards, sidecars
+from captioner.data.sources import shards
+from captioner.data.sources import sidecars as sidecar_files
 from captioner.data.sources.files import READERS, read_file
 from captioner.data.sources.rows import ANNOTATION_FOLDERS, NotThisForm, Reach
-from captioner.data.splits import ALL, SPLIT_NAMES, SPLITS, Dataset, some
+from captioner.data.sources.shards import is_account
+from captioner.data.sources.sidecars import Reading
+from captioner.data.sources.together import by_folders, checked, joined, labelled, split_of
+from captioner.data.splits import ALL, SPLIT_NAMES, Dataset
+from captioner.data.told import counted, some
 from captioner.errors import DataError
 
 __all__ = ["load_split", "read_splits"]
 
 
-def read_splits(data: str | Path, *, outside: bool = False) -> Dataset:
+def read_splits(data: str | Path, *, outside: bool = False, sidecars: Reading = "lines") -> Dataset:
     """Read a dataset from a folder or one file, whatever its form, with the splits that it names.
 
     In a folder the first of these that is there is read:
@@ -35,7 +39,10 @@ def read_splits(data: str | Path, *, outside: bool = False) -> Dataset:
     5. images with ``.caption`` or ``.txt`` files beside them, in sub-folders too;
     6. tar files of images and captions (``shards.py``), by splits where they or their folders are named so.
 
-    ``train-{000..012}.tar`` names several shards. Their samples stay in them and are read one by one.
+    ``train-{000..012}.tar`` and ``shards/*.tar`` name several shards. Their samples stay in them and are read one by
+    one. A pattern of other files or folders (``parts/*.jsonl``) stands for all of them together.
+
+    ``sidecars``: whether every line of a caption file is a caption, or the file is one.
 
     A single file named after a split is that split. Where nothing names splits the only key is ``all``, unless every
     image lies in a folder named after one. Raises ``DataError`` with the remedy; what was merely left out is told in
@@ -47,12 +54,20 @@ def read_splits(data: str | Path, *, outside: bool = False) -> Dataset:
     path = Path(data)
     reach = Reach(top=path if path.is_dir() else None, outside=outside)
     try:
-        if found := _shards(path):
-            return _read_shards(found)
+        matches = _matches(str(data))
+        if found := _shards(path, matches):
+            return _read_shards(found, sidecars)
+        if matches:
+            return checked(by_folders(_read_several(matches, outside, sidecars)))
         if path.is_dir():
-            return _checked(_by_folders(_read_folder(path, reach)))
+            try:
+                return checked(by_folders(_read_folder(path, reach, sidecars)))
+            except NotThisForm:  # what lies beside the shards holds no captions
+                if not (found := _shards_in(path)):
+                    raise
+                return _read_shards(found, sidecars)
         if path.is_file():
-            return _checked(_by_folders(_labelled(read_file(path, reach), _split_of(path))))
+            return checked(by_folders(labelled(read_file(path, reach), split_of(path))))
     except OSError as error:
         raise DataError(f"{shown(path)} cannot be read: {(error.strerror or str(error)).lower()}") from None
     what = "is neither a file nor a folder" if path.exists() else "does not exist"
@@ -69,47 +84,93 @@ def load_split(data: str | Path | Dataset, split: str, *, outside: bool = False)
     return (data if isinstance(data, Dataset) else read_splits(data, outside=outside)).split(split)
 
 
-def _shards(path: Path) -> list[Path]:
-    """The tar files that ``path`` names, if it names some and no captions lie beside them."""
+def _matches(data: str) -> list[Path]:
+    """The files and folders that a pattern stands for. Raises ``DataError`` where it stands for none."""
+    if not has_magic(data) or os.path.lexists(data):
+        return []
+    found: list[Path] = []
+    for match in matching(data):
+        if isinstance(match, Unreadable):
+            raise DataError(match.reason)
+        found.append(Path(match))
+    if not found:
+        raise DataError(f"no file and no folder matches {shown(data)}; check the pattern")
+    return found
+
+
+def _read_several(paths: Sequence[Path], outside: bool, reading: Reading) -> Dataset:
+    """What a pattern stands for, put together; files and folders named after splits are these splits."""
+    if all(is_image_name(path.name) for path in paths):
+        raise DataError(f"{shown(paths[0])} is an image without captions; name its folder, or the file of captions")
+    images = [path for path in paths if not path.is_dir() and path.suffix.lower() not in READERS]
+    rest = [path for path in paths if path not in set(images)]
+    if not rest:
+        raise DataError(f"{shown(paths[0])} is of no known form; name files of {', '.join(READERS)}, or folders")
+    return joined(
+        [
+            labelled(_read_folder(path, Reach(top=path, outside=outside), reading), SPLIT_NAMES.get(path.name.lower()))
+            if path.is_dir()
+            else labelled(read_file(path, Reach(outside=outside)), split_of(path))
+            for path in rest
+        ]
+    )
+
+
+def _shards(path: Path, matches: Sequence[Path]) -> list[Path]:
+    """The tar files that ``path`` names or matches, if these are tar files and no captions lie beside them."""
+    if matches:
+        return list(matches) if all(map(_is_tar, matches)) else []
     paths = shards.expand(str(path))
     if len(paths) > 1 or (shards.is_shard(path.name) and not path.is_dir()):
         return paths
     if not path.is_dir():
         return []
     files, folders = list_folder(str(path))
-    if any(Path(entry.name).suffix.lower() in READERS for entry in files):
+    names = [entry.name for entry in (*files, *folders)]
+    if any(Path(entry.name).suffix.lower() in READERS and not is_account(entry.name, names) for entry in files):
         return []
-    below = [shards.in_folder(Path(entry.path)) for entry in folders if entry.name.lower() in SPLIT_NAMES]
-    return shards.in_folder(path) or [shard for found in below for shard in found]
+    return _shards_in(path)
 
 
-def _read_shards(paths: Sequence[Path]) -> Dataset:
+def _shards_in(folder: Path) -> list[Path]:
+    """The tar files in a folder, else those in its sub-folders that are named after splits."""
+    below = [Path(entry.path) for entry in list_folder(str(folder))[1] if entry.name.lower() in SPLIT_NAMES]
+    return shards.in_folder(folder) or [shard for found in below for shard in shards.in_folder(found)]
+
+
+def _is_tar(path: Path) -> bool:
+    return shards.is_shard(path.name) and not path.is_dir()
+
+
+def _read_shards(paths: Sequence[Path], reading: Reading) -> Dataset:
     """Shards that are named after splits, or lie in folders that are, by them; the others hold ``all``."""
     groups: dict[str, list[Path]] = {}
     for path in paths:
-        groups.setdefault(_split_of(path) or SPLIT_NAMES.get(path.parent.name.lower(), ALL), []).append(path)
+        groups.setdefault(split_of(path) or SPLIT_NAMES.get(path.parent.name.lower(), ALL), []).append(path)
     if len(groups) > 1 and ALL in groups:
         raise DataError(
             f"{shown(groups[ALL][0])} is named after no split, though others are; rename it, or name only some"
         )
-    parts = [shards.read(group, split) for split, group in groups.items()]
+    parts = [shards.read(group, split, reading) for split, group in groups.items()]
     return Dataset(
         splits={split: samples for part in parts for split, samples in part.splits.items()},
         problems=tuple(problem for part in parts for problem in part.problems),
+        notes=tuple(note for part in parts for note in part.notes),
     )
 
 
-def _read_folder(folder: Path, reach: Reach) -> Dataset:
+def _read_folder(folder: Path, reach: Reach, reading: Reading) -> Dataset:
     entries, sub_entries = list_folder(str(folder))
     sub_folders = [Path(entry.path) for entry in sub_entries]
-    files = _caption_files([entry.name for entry in entries], folder)
+    files = _caption_files([entry.name for entry in entries], [path.name for path in sub_folders], folder)
 
-    named = [path for path in files if _split_of(path)]
-    data = _read_split_files(named, reach)
+    named = [path for path in files if split_of(path)]
+    refused: dict[Path, NotThisForm] = {}
+    data = _read_split_files(named, reach, refused)
     if data.splits:
         return data
     metadata = [path for path in files if path.stem == "metadata"]
-    data, damaged = _read_one_of(metadata or [path for path in files if path not in named], reach)
+    data, damaged = _read_one_of(metadata or [path for path in files if path not in named], reach, refused)
     if metadata and damaged:
         raise damaged[0]
     if data.splits:
@@ -117,71 +178,82 @@ def _read_folder(folder: Path, reach: Reach) -> Dataset:
     for path in sub_folders:
         if path.name in ANNOTATION_FOLDERS:
             with contextlib.suppress(NotThisForm):
-                return _read_folder(path, reach)
-    data = _read_split_folders([path for path in sub_folders if path.name.lower() in SPLIT_NAMES], reach)
+                return _read_folder(path, reach, reading)
+    data = _read_split_folders([path for path in sub_folders if path.name.lower() in SPLIT_NAMES], reach, reading)
     if data.splits:
         return data
     try:
-        return sidecars.read(folder)
+        return sidecar_files.read(folder, reading)
     except NotThisForm as error:
         if damaged:
             raise damaged[0] from None
+        if refused:  # the reason that naming the file gives
+            more = f" ({counted(len(refused) - 1, 'other file', 'were')} passed over too)" if len(refused) > 1 else ""
+            raise NotThisForm(f"{next(iter(refused.values()))}{more}; and {error}") from None
         raise NotThisForm(
             f"{error}; looked for train.jsonl and other files named after splits, metadata.jsonl, .csv and .parquet, "
             f"one caption file of another name ({', '.join(READERS)}), and a .caption or .txt file beside each image"
         ) from None
 
 
-def _caption_files(names: Sequence[str], folder: Path) -> list[Path]:
+def _caption_files(names: Sequence[str], folders: Sequence[str], folder: Path) -> list[Path]:
     """Files that may hold the captions of the folder.
 
-    One that shares its name with an image belongs to that image; ``review.jsonl`` holds captions that were set aside.
+    One that shares its name with an image belongs to that image, and one that shares it with a shard tells how that was
+    made; ``review.jsonl`` holds captions that were set aside.
     """
-    images = {spelled for name in names if is_image_name(name) for spelled in (name, Path(name).stem)}
-    names = [name for name in names if not name.startswith("review.")]
-    paths = [folder / name for name in names if Path(name).suffix.lower() in READERS]
-    return [path for path in paths if path.suffix not in (".txt", ".json") or path.stem not in images]
+    beside, listed = Beside(names), [*names, *folders]
+    wanted = [name for name in names if Path(name).suffix.lower() in READERS and not name.startswith("review.")]
+    return [
+        folder / name
+        for name in wanted
+        if not is_account(name, listed)
+        and not (Path(name).suffix.lower() in (".txt", ".json") and beside.is_owned(name))
+    ]
 
 
-def _split_of(path: Path) -> str | None:
-    """The split that a file is named after: one of its words, as in ``captions_val2014.json``; None for none or two."""
-    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", path.stem)
-    splits = {SPLIT_NAMES[word.lower()] for word in words if word.lower() in SPLIT_NAMES}
-    return splits.pop() if len(splits) == 1 else None
-
-
-def _read_split_files(paths: Sequence[Path], reach: Reach) -> Dataset:
+def _read_split_files(paths: Sequence[Path], reach: Reach, refused: dict[Path, NotThisForm]) -> Dataset:
     """Files named after splits; those without captions are passed over. Several of one split and suffix are shards."""
     parts: list[Dataset] = []
     first: dict[str | None, Path] = {}
-    captions = {_split_of(path) for path in paths if _is_coco(path)}
+    captions = {split_of(path) for path in paths if _is_coco(path)}
     for path in paths:
-        if path.suffix == ".json" and _split_of(path) in captions and not _is_coco(path):
+        if path.suffix == ".json" and split_of(path) in captions and not _is_coco(path):
             continue  # instances_*, person_keypoints_*: hundreds of megabytes without a caption
         try:
             part = read_file(path, reach)
-        except NotThisForm:
+        except NotThisForm as error:
+            if _is_meant(path):
+                refused[path] = error
             continue
-        split = _split_of(path)
+        split = split_of(path)
         if first.setdefault(split, path).suffix != path.suffix:
             raise DataError(f"both {shown(first[split])} and {shown(path)} hold {split}; name or keep one of them")
-        parts.append(_labelled(part, split))
-    return _joined(parts)
+        parts.append(labelled(part, split))
+    return joined(parts)
+
+
+def _is_meant(path: Path) -> bool:
+    """Whether a file's name says that it should hold captions: notes.txt and config.json lie about anywhere."""
+    return path.stem == "metadata" or "caption" in path.stem.lower() or path.suffix.lower() not in (".txt", ".json")
 
 
 def _is_coco(path: Path) -> bool:
     return path.suffix == ".json" and path.name.startswith("captions_")
 
 
-def _read_one_of(paths: Sequence[Path], reach: Reach) -> tuple[Dataset, list[DataError]]:
+def _read_one_of(
+    paths: Sequence[Path], reach: Reach, refused: dict[Path, NotThisForm]
+) -> tuple[Dataset, list[DataError]]:
     """The only one of these files that holds captions, and what is wrong with damaged ones."""
     found: dict[Path, Dataset] = {}
     damaged: list[DataError] = []
     for path in paths:
         try:
             found[path] = read_file(path, reach)
-        except NotThisForm:
-            continue
+        except NotThisForm as error:
+            if _is_meant(path):
+                refused[path] = error
         except DataError as error:
             damaged.append(error)
     original = [path for path in found if "lemma" not in path.name]  # Flickr8k has its captions lemmatised beside
@@ -192,57 +264,11 @@ def _read_one_of(paths: Sequence[Path], reach: Reach) -> tuple[Dataset, list[Dat
     return Dataset(splits={}), damaged
 
 
-def _read_split_folders(folders: Sequence[Path], reach: Reach) -> Dataset:
+def _read_split_folders(folders: Sequence[Path], reach: Reach, reading: Reading) -> Dataset:
     parts: list[Dataset] = []
     for folder in folders:
         try:
-            parts.append(_labelled(_read_folder(folder, reach), SPLIT_NAMES[folder.name.lower()]))
+            parts.append(labelled(_read_folder(folder, reach, reading), SPLIT_NAMES[folder.name.lower()]))
         except NotThisForm as error:
             parts.append(Dataset(splits={}, problems=(f"{str(error).partition(';')[0]}; it was left out",)))
-    return _joined(parts)
-
-
-def _labelled(data: Dataset, split: str | None) -> Dataset:
-    """Give the split's name to samples that have none of their own."""
-    if split is None or set(data.splits) != {ALL}:
-        return data
-    return Dataset(splits={split: data.splits[ALL]}, problems=data.problems)
-
-
-def _joined(parts: Sequence[Dataset]) -> Dataset:
-    """All samples by split; an image that comes again in its split keeps all its captions."""
-    splits: dict[str, dict[Path, Sample]] = {}
-    for name, group in (item for part in parts for item in part.splits.items()):
-        samples = splits.setdefault(name, {})
-        for sample in group:
-            before = samples[sample.path].captions if sample.path in samples else ()
-            samples[sample.path] = replace(sample, captions=before + sample.captions)
-    return Dataset(
-        splits={split: tuple(samples.values()) for split, samples in splits.items()},
-        problems=tuple(problem for part in parts for problem in part.problems),
-    )
-
-
-def _by_folders(data: Dataset) -> Dataset:
-    """Splits from the images' folders (``train/1.jpg``), if all of them lie in folders named after splits."""
-    samples = data.splits.get(ALL, ())
-    words = [sample.name.partition("/")[0].lower() if "/" in sample.name else "" for sample in samples]
-    if set(data.splits) != {ALL} or not set(words) <= set(SPLIT_NAMES):
-        return data
-    splits: dict[str, list[Sample]] = {}
-    for word, sample in zip(words, samples, strict=True):
-        splits.setdefault(SPLIT_NAMES[word], []).append(sample)
-    return Dataset(splits={split: tuple(group) for split, group in splits.items()}, problems=data.problems)
-
-
-def _checked(data: Dataset) -> Dataset:
-    """Put the splits in order, and tell of images in none of them or in several, whose captions leak into scores."""
-    problems = list(data.problems)
-    splits = {name: data.splits[name] for name in (*SPLITS, ALL) if name in data.splits}
-    if len(splits) > 1 and ALL in splits:
-        problems.append(f"{len(splits.pop(ALL))} images are in no split and were left out")
-    counts = Counter(path for samples in splits.values() for path in {sample.path for sample in samples})
-    twice = [str(path) for path, count in counts.items() if count > 1]
-    if twice:
-        problems.append(f"{len(twice)} images are in more than one split, which makes scores too good: {some(twice)}")
-    return Dataset(splits=splits, problems=tuple(problems))
+    return joined(parts)

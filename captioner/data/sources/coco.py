@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from captioner.data.paths import shown
-from captioner.data.sources.rows import NotThisForm, Row
+from captioner.data.sources.rows import NotThisForm, Row, is_missing, plain_id
 from captioner.errors import DataError
 
 
@@ -20,19 +20,17 @@ def rows(document: Mapping[str, Any], path: Path) -> Iterator[Row]:
     annotations = _entries(document, "annotations", path)
     if annotations and not any("caption" in annotation for annotation in annotations):
         raise NotThisForm(f"{shown(path)} holds COCO annotations without captions; use captions_*.json")
-    names: dict[Any, str] = {}
+    names: dict[str, str] = {}
     for number, image in enumerate(_entries(document, "images", path)):
-        names[_field(image, "id", (int, str), f"{shown(path)}: images[{number}]")] = _field(
-            image, "file_name", (str,), f"{shown(path)}: images[{number}]"
-        )
-    captions: dict[Any, list[str]] = {image_id: [] for image_id in names}
+        where = f"{shown(path)}: images[{number}]"
+        names[_id(image, "id", where)] = _text(image, "file_name", where)
+    captions: dict[str, list[str]] = {image_id: [] for image_id in names}
     for number, annotation in enumerate(annotations):
         where = f"{shown(path)}: annotations[{number}]"
-        image_id = _field(annotation, "image_id", (int, str), where)
-        captions.setdefault(image_id, []).append(_field(annotation, "caption", (str,), where))
+        captions.setdefault(_id(annotation, "image_id", where), []).append(_text(annotation, "caption", where))
     for image_id, texts in captions.items():
         name, where = names.get(image_id, f"image id {image_id}"), f"{shown(path)}: image id {image_id}"
-        yield Row(image=name, captions=tuple(texts), id=str(image_id), where=where)
+        yield Row(image=name, captions=tuple(texts), id=image_id, where=where)
 
 
 def _entries(document: Mapping[str, Any], key: str, path: Path) -> list[Mapping[str, Any]]:
@@ -42,8 +40,16 @@ def _entries(document: Mapping[str, Any], key: str, path: Path) -> list[Mapping[
     return entries
 
 
-def _field(entry: Mapping[str, Any], key: str, kinds: tuple[type, ...], where: str) -> Any:
+def _id(entry: Mapping[str, Any], key: str, where: str) -> str:
+    return _usable(plain_id(entry.get(key)), key, where)
+
+
+def _text(entry: Mapping[str, Any], key: str, where: str) -> str:
     value = entry.get(key)
-    if not isinstance(value, kinds):
+    return _usable("" if key == "caption" and is_missing(value) and key in entry else value, key, where)
+
+
+def _usable(value: object, key: str, where: str) -> str:
+    if not isinstance(value, str):
         raise DataError(f"{where} has no usable {key!r}; correct or remove the entry")
     return value

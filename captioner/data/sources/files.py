@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from captioner.data.paths import read_text, shown
-from captioner.data.sources import coco, karpathy, parquet, records, tables, tokens
+from captioner.data.sources import by_name, coco, karpathy, parquet, records, tables, tokens
 from captioner.data.sources.rows import OWN_FOLDER, NotThisForm, Reach, gather
 from captioner.data.splits import Dataset
 from captioner.errors import DataError
@@ -37,6 +37,8 @@ def _read_json(path: Path, reach: Reach) -> Dataset:
         return gather(karpathy.rows(document, path), path, reach=reach)
     if isinstance(document, Mapping) and "images" in document and "annotations" in document:
         return gather(coco.rows(document, path), path, reach=reach)
+    if isinstance(document, Mapping) and by_name.matches(document, path):
+        return gather(by_name.rows(document, path), path, reach=reach)
     return gather(records.rows([(shown(path), document)], path), path, reach=reach)
 
 

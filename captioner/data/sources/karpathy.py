@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from captioner.data.paths import shown
-from captioner.data.sources.rows import Row, named_split
+from captioner.data.sources.rows import Row, named_split, plain_id
 from captioner.errors import DataError
 
 
@@ -31,7 +31,7 @@ def rows(document: Mapping[str, Any], path: Path) -> Iterator[Row]:
             image=posixpath.join(folder, name),
             captions=tuple(_raw(sentence, where) for sentence in sentences),
             split=named_split(image.get("split"), where),
-            id=str(image.get("cocoid", image.get("imgid", ""))),
+            id=plain_id(image.get("cocoid", image.get("imgid"))) or "",
             where=where,
         )
 

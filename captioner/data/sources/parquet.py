@@ -29,7 +29,8 @@ def _records(path: Path) -> Iterator[tuple[str, Any]]:
         with path.open("rb") as file, parquet.ParquetFile(file) as table:
             schema = table.schema_arrow
             image = records.pick(schema.names, records.IMAGE_KEYS)
-            if image is None or records.pick(schema.names, records.CAPTION_KEYS) is None:
+            known = {*records.IMAGE_KEYS, *records.CAPTION_KEYS, *records.TURN_KEYS, "split"}
+            if image is None or records.pick(schema.names, (*records.CAPTION_KEYS, *records.TURN_KEYS)) is None:
                 raise NotThisForm(
                     f"{shown(path)} lacks a column for the image ({', '.join(records.IMAGE_KEYS)}) or one for the "
                     f"caption ({', '.join(records.CAPTION_KEYS)}); it has {', '.join(schema.names[:10]) or 'none'}"
@@ -40,7 +41,7 @@ def _records(path: Path) -> Iterator[tuple[str, Any]]:
                     f"{shown(path)} holds the images themselves in its column {image!r}, which cannot be read here; "
                     f"save them as files and name them in a column file_name"
                 )
-            wanted = [name for name in schema.names if name in {*records.IMAGE_KEYS, *records.CAPTION_KEYS, "split"}]
+            wanted = [name for name in schema.names if name in known]
             number = 0
             for batch in table.iter_batches(columns=wanted):
                 for record in batch.to_pylist():

@@ -11,12 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from captioner.data.paths import read_text, shown
-from captioner.data.sources.rows import OWN_FOLDER, NotThisForm, Reach, Row, gather, named_split
+from captioner.data.sources.rows import (
+    OWN_FOLDER,
+    NotThisForm,
+    Reach,
+    Row,
+    gather,
+    is_missing,
+    named_split,
+    plain_id,
+)
 from captioner.data.splits import Dataset
 from captioner.errors import DataError
 
 IMAGE_KEYS = ("file_name", "filename", "image_name", "image_path", "image_file", "filepath", "image", "path", "file")
-CAPTION_KEYS = ("captions", "caption", "text", "sentences", "comment", "sentence", "description")
+CAPTION_KEYS = ("captions", "caption", "text", "sentences", "comment", "sentence", "description", "prompt")
+TURN_KEYS = ("conversations", "messages")
+"""Where LLaVA and its like keep a conversation; the first answer in it is the caption."""
 
 
 def read(path: Path, reach: Reach = OWN_FOLDER) -> Dataset:
@@ -49,16 +60,37 @@ def rows(records: Iterable[tuple[str, Any]], path: Path) -> Iterator[Row]:
             raise NotThisForm(f"{where} is not a JSON object with the fields file_name and captions; check the file")
         first = record if first is None else first
         image = pick(record, IMAGE_KEYS)
+        if image is None and captioned and pick(record, TURN_KEYS):
+            continue  # sets of conversations hold some that are about no image
         if image is None:
             raise NotThisForm(f"{where} names no image in a field {', '.join(IMAGE_KEYS)}; it has {_keys(record)}")
-        if not isinstance(record[image], str) or not record[image]:
+        name = plain_id(record[image])
+        if not name:
             raise DataError(f"{where}: {image} must be the name of an image file, not {_short(record[image])}")
-        captions = pick(record, CAPTION_KEYS)
+        captions = captions_in(record, where)
         captioned = captioned or captions is not None
-        texts = _texts(record[captions], f"{where}: {captions}") if captions else ()
-        yield Row(image=record[image], captions=texts, split=named_split(record.get("split"), where), where=where)
+        yield Row(image=name, captions=captions or (), split=named_split(record.get("split"), where), where=where)
     if first is not None and not captioned:
         raise NotThisForm(f"{shown(path)} has no captions in a field {', '.join(CAPTION_KEYS)}; it has {_keys(first)}")
+
+
+def captions_in(record: Any, where: str) -> tuple[str, ...] | None:
+    """The captions of one record; None where it has no field for them. Raises ``DataError`` for what is no text."""
+    if not isinstance(record, Mapping):
+        return None
+    if (key := pick(record, CAPTION_KEYS)) is not None:
+        return _texts(record[key], f"{where}: {key}")
+    if (key := pick(record, TURN_KEYS)) is not None and isinstance(record[key], list):
+        return _texts(_answer(record[key]), f"{where}: {key}")
+    return None
+
+
+def _answer(turns: list[Any]) -> Any:
+    """The first thing that is said by someone else than the person who asks."""
+    for turn in turns:
+        if isinstance(turn, Mapping) and str(turn.get("from", turn.get("role"))).lower() in ("gpt", "assistant"):
+            return turn.get("value", turn.get("content"))
+    return None
 
 
 def pick(record: Iterable[str], keys: tuple[str, ...]) -> str | None:
@@ -68,11 +100,11 @@ def pick(record: Iterable[str], keys: tuple[str, ...]) -> str | None:
 
 
 def _texts(value: Any, where: str) -> tuple[str, ...]:
-    texts = value if isinstance(value, list) else [value]
+    texts = ["" if is_missing(text) else text for text in (value if isinstance(value, list) else [value])]
     for text in texts:
-        if text is not None and not isinstance(text, str):
+        if not isinstance(text, str):
             raise DataError(f"{where} must be text or a list of texts, not {_short(text)}")
-    return tuple(text or "" for text in texts)
+    return tuple(texts)
 
 
 def _keys(record: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from captioner.data.cells import is_ours, unguarded
 from captioner.data.paths import is_image_name, read_text, shown
 from captioner.data.sources.records import CAPTION_KEYS, IMAGE_KEYS, pick
-from captioner.data.sources.rows import OWN_FOLDER, NotThisForm, Reach, Row, gather, named_split
+from captioner.data.sources.rows import OWN_FOLDER, NotThisForm, Reach, Row, gather, is_missing, named_split
 from captioner.data.splits import ALL, Dataset
 from captioner.errors import DataError
 
@@ -122,7 +122,7 @@ def _row(cells: list[str], columns: Columns, delimiter: str, where: str) -> Row:
     image = cells[columns.image].strip()
     if not image:
         raise DataError(f"{where} names no image; correct or remove the row")
-    captions = tuple(cells[index] for index in columns.captions)
+    captions = tuple("" if is_missing(cells[index]) else cells[index] for index in columns.captions)
     for line in (line for caption in captions for line in caption.split("\n")[1:]):
         if any(is_image_name(cell.strip()) for cell in line.split(delimiter)):
             raise DataError(f"{where} opens a quotation that swallows the next rows; close it or double the mark")
