@@ -15,6 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--predictions", metavar="FILE", help="judge these captions in place of a model: COCO results, JSON lines, CSV"
     )
+    parser.add_argument(
+        "--partial", action="store_true", help="with --predictions: judge the images that have one, and say how many"
+    )
     parser.add_argument("--aspect", choices=("squash", "crop", "pad"), help="try another aspect rule than the model's")
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object")
     parser.add_argument("--per-image", metavar="FILE", help="write every image's caption and scores as JSON lines")
@@ -33,6 +36,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.predictions and (args.model or args.aspect or generation_options(args)):
         raise UsageError("--predictions are captions already; leave out --model and how captions are written")
+    if args.partial and not args.predictions:
+        raise UsageError("--partial is about a file of captions; give --predictions FILE too")
     generation_options(args)  # options that contradict each other are told before anything is read
     if args.probe and (args.predictions or args.per_image or args.report):
         raise UsageError("--probe asks a model and prints tables; leave out --predictions, --per-image and --report")

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from captioner.cli.options import add_training, complain, fitted, leads
+from captioner.cli.options import add_training, complain, fitted, leads, require, require_readers
 
 if TYPE_CHECKING:
     from captioner.training.tasks import Data
@@ -45,6 +45,10 @@ def run(args: argparse.Namespace) -> int:
             )
     recipe = load_recipe(args.recipe, args.settings)  # a slip in a setting is said before torch is imported
 
+    if recipe.adapter is not None and recipe.adapter.method != "prefix":
+        require("peft", "finetune", "a LoRA or AdaLoRA adapter")
+    require_readers(args.data)
+
     from captioner.checkpoint import load
     from captioner.training.report import doubts_of_data
     from captioner.training.run import check_out, train
@@ -59,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
     data = read_data(
         args.data,
         held_out=args.held_out,
+        sidecars=args.sidecars,
         validation_images=recipe.validation_images,
         outside=args.outside,
         report=complain,

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captioner.cli.options import add_outside
+from captioner.cli.options import add_outside, add_sidecars, require_readers
 from captioner.data.paths import plain
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", nargs="+", metavar="DATA", help="folders or files of captioned images, seen as one set")
     add_outside(parser)
+    add_sidecars(parser)
     parser.add_argument("--report", metavar="FILE.html", help="write a page with histograms and pictures of duplicates")
     parser.add_argument("--json", action="store_true", help="print everything as one JSON object")
 
@@ -32,7 +33,8 @@ def run(args: argparse.Namespace) -> int:
     from captioner.data.sources import read_splits
     from captioner.inspection.examine import examine
 
-    datasets = [read_splits(data, outside=args.outside) for data in args.data]
+    require_readers(args.data)
+    datasets = [read_splits(data, outside=args.outside, sidecars=args.sidecars) for data in args.data]
     total = len({(sample.path, sample.span) for data in datasets for group in data.splits.values() for sample in group})
     with tqdm(total=total, unit=" images", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
         found = examine(datasets, progress=bar.update)
@@ -71,7 +73,8 @@ def summary(found: Inspection) -> str:
 
 
 def figures(found: Inspection) -> dict[str, Any]:
-    """Everything, for machines."""
+    """Everything, for machines. ``named`` has all the names that a problem or a note is about, by its sentence."""
+    from captioner.data.told import names_of
 
     def named(groups: tuple[Group, ...]) -> list[list[dict[str, str]]]:
         return [[{"split": e.split, "name": e.name, "path": os.fspath(e.path)} for e in group] for group in groups]
@@ -93,4 +96,7 @@ def figures(found: Inspection) -> dict[str, Any]:
         "leaks": named(found.leaks),
         "problems": list(found.problems),
         "notes": list(found.notes),
+        "named": {
+            sentence: list(names_of(sentence)) for sentence in (*found.problems, *found.notes) if names_of(sentence)
+        },
     }

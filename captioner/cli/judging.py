@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from captioner.cli.options import add_outside
+from captioner.cli.options import add_outside, add_sidecars, require
 from captioner.cli.output import tell
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def add_judging(parser: argparse.ArgumentParser) -> None:
     """--data, --split and how captions are judged."""
     parser.add_argument("--data", required=True, metavar="DATA", help="folder or file of captioned images")
     add_outside(parser)
+    add_sidecars(parser)
     parser.add_argument("--split", default="dev", help="train, dev, test or all (default: dev)")
     parser.add_argument(
         "--words",
@@ -48,16 +49,22 @@ class Images:
 def images_of(args: argparse.Namespace) -> Images:
     """Read the data. Raises ``DataError`` for an empty split, and for one that holds training images."""
     from captioner.data.sources import read_splits
-    from captioner.data.splits import ALL, SPLIT_NAMES, some
+    from captioner.data.splits import ALL, SPLIT_NAMES
+    from captioner.data.told import counted, some
     from captioner.errors import DataError, UsageError
     from captioner.evaluation.leaks import leaked
+    from captioner.metrics.spice import check_spice
 
-    dataset = read_splits(args.data, outside=args.outside)
+    if args.words == "jieba":
+        require("jieba", "chinese", "--words jieba")
+    if args.spice:
+        check_spice()
+    dataset = read_splits(args.data, outside=args.outside, sidecars=args.sidecars)
     samples = dataset.split(args.split)
     if not samples:
         raise UsageError(f"the split {args.split} of {args.data} is empty; choose another one with --split")
-    for problem in dataset.problems:
-        tell(problem)
+    for sentence in (*dataset.problems, *dataset.notes):
+        tell(sentence)
     everything = dataset.split(ALL)
     notes: list[str] = []
     training: Sequence[Sample] | None = None
@@ -68,11 +75,13 @@ def images_of(args: argparse.Namespace) -> Images:
         elif bad := leaked(samples, training):
             if not args.drop_leaks:
                 raise DataError(
-                    f"{len(bad)} of the {len(samples)} images of {args.split} are training images too, which makes "
+                    f"{len(bad)} of the {counted(len(samples), 'image')} of {args.split} "
+                    f"{'is a training image' if len(bad) == 1 else 'are training images'} too, which makes "
                     f"scores too good: {some(bad, 10)}; remove them from one of the splits, or leave them out with "
                     "--drop-leaks"
                 )
-            notes.append(f"{len(bad)} images were left out because they are training images too")
+            they = "it is a training image" if len(bad) == 1 else "they are training images"
+            notes.append(f"{counted(len(bad), 'image', 'were')} left out because {they} too")
             samples = [sample for sample in samples if sample.name not in set(bad)]
             if not samples:
                 raise DataError(f"every image of {args.split} is a training image too; judge on other images")
@@ -87,20 +96,28 @@ def images_of(args: argparse.Namespace) -> Images:
 
 def judge_file(path: str, images: Images, args: argparse.Namespace) -> Evaluation:
     """Judge the predictions in a file."""
+    from captioner.data.told import agreeing, counted
     from captioner.evaluation.evaluate import judge_captions
     from captioner.evaluation.predictions import matched_captions, read_predictions
 
     words: Words = args.words or "ptb"
     _hint(words, images)
+    partial = getattr(args, "partial", False)
+    matched = matched_captions(read_predictions(path, partial=partial), images.judged, images.others, partial=partial)
+    judged = [(caption, sample) for caption, sample in zip(matched, images.judged, strict=True) if caption is not None]
+    notes = images.notes
+    if len(judged) < len(matched):
+        have = f"{len(judged)} of the {counted(len(matched), 'image')} {agreeing(len(judged), 'have')} a prediction"
+        notes = (f"a part of the images was judged: {have}", *notes)
     found = judge_captions(
-        matched_captions(read_predictions(path), images.judged, images.others),
-        images.judged,
+        [caption for caption, _ in judged],
+        [sample for _, sample in judged],
         words=words,
         training=images.training,
         java=not args.no_java,
         spice=args.spice,
     )
-    return replace(found, notes=images.notes)
+    return replace(found, notes=notes)
 
 
 def judge_model(source: str | None, images: Images, args: argparse.Namespace) -> Evaluation:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from captioner.cli.options import add_training, complain, fitted, leads
+from captioner.cli.options import add_training, complain, fitted, leads, require_readers
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +26,7 @@ def run(args: argparse.Namespace) -> int:
     from captioner.training.recipe import load_recipe
 
     recipe = load_recipe(args.recipe, args.settings)  # a slip in a setting is said before torch is imported
+    require_readers(args.data)
 
     from captioner.training.run import check_out, train
     from captioner.training.setup import read_data
@@ -36,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
         args.data,
         text=args.text,
         held_out=args.held_out,
+        sidecars=args.sidecars,
         validation_images=recipe.validation_images,
         outside=args.outside,
         report=complain,

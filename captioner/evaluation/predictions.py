@@ -1,7 +1,7 @@
 """Captions that were made elsewhere, from a file, put to the images that they are captions of.
 
 A caption that is missing, there twice, empty, or of an image that the data does not have changes a score in silence:
-all of these are refused, with the images' names.
+all of these are refused, with the images' names, but for missing ones where that is asked for.
 """
 
 from __future__ import annotations
@@ -17,16 +17,19 @@ from captioner.data.paths import read_text, shown
 from captioner.data.samples import Sample
 from captioner.data.sources import records
 from captioner.data.sources.records import CAPTION_KEYS, IMAGE_KEYS
-from captioner.data.splits import some
+from captioner.data.sources.rows import is_missing, plain_id
+from captioner.data.told import counted, some
 from captioner.errors import DataError
 
+PREDICTION_KEYS = ("generated_text", "prediction", *CAPTION_KEYS)
+"""Where a caption is looked for: what a pipeline of transformers writes comes before a reference or a prompt."""
 ID_KEYS = ("image_id", "id", "cocoid", "imgid", *IMAGE_KEYS)
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv")
 SHOWN = 10  # names in a message
 
 
-def read_predictions(path: str | Path) -> list[tuple[str, str]]:
-    """(Image, caption) of every prediction in a file.
+def read_predictions(path: str | Path, *, partial: bool = False) -> list[tuple[str, str]]:
+    """(Image, caption) of every prediction in a file; with ``partial`` records of an error are none.
 
     COCO's results (a JSON list of ``image_id`` and ``caption``), JSON lines (what ``captioner caption --json`` prints
     too), or CSV and TSV with a header. Raises ``DataError`` that names the place.
@@ -34,20 +37,25 @@ def read_predictions(path: str | Path) -> list[tuple[str, str]]:
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise DataError(f"{shown(path)} is no file of predictions; give one of {', '.join(SUFFIXES)}")
-    found = [_pair(record, where) for where, record in _records(path)]
+    found = [pair for where, record in _records(path) if (pair := _pair(record, where, partial=partial)) is not None]
     if not found:
         raise DataError(f"{shown(path)} holds no predictions; check the file")
     return found
 
 
 def matched_captions(
-    predictions: Sequence[tuple[str, str]], samples: Sequence[Sample], others: Sequence[Sample] = ()
-) -> list[str]:
-    """The caption of each sample, in their order.
+    predictions: Sequence[tuple[str, str]],
+    samples: Sequence[Sample],
+    others: Sequence[Sample] = (),
+    *,
+    partial: bool = False,
+) -> list[str | None]:
+    """The caption of each sample, in their order; with ``partial`` None for one without a prediction.
 
     A prediction names its image by the annotation's id, by its name, by its path, or by the last part of these, with or
     without the suffix, where only one image has it. ``others``: images of the data that are not to be judged, of which
-    predictions may not be either. Raises ``DataError`` for anything but one caption with words for each sample.
+    predictions may not be either. Raises ``DataError`` for anything but one caption with words for each sample, and
+    where no sample has one.
     """
     known = _Names(samples)
     captions: dict[int, list[str]] = {}
@@ -64,18 +72,26 @@ def matched_captions(
     elsewhere = _Names(others)
     outside = [image for image in unknown if elsewhere.find(image)]
     strange = [image for image in unknown if not elsewhere.find(image)]
-    problems = {
-        "predictions name several images each; write their folders too": several,
-        "predictions are of images in another split; choose it with --split, or leave them out": outside,
-        "predictions are of images that the data does not have": strange,
-        "images have no prediction": [s.name for place, s in enumerate(samples) if place not in captions],
-        "images have more than one prediction": [samples[place].name for place, all_ in captions.items() if all_[1:]],
-        "predictions are empty": [samples[place].name for place, all_ in captions.items() if not all_[0].strip()],
-    }
-    told = [f"{len(names)} {what}: {some(names, SHOWN)}" for what, names in problems.items() if names]
+    without = [sample.name for place, sample in enumerate(samples) if place not in captions]
+    doubled = [samples[place].name for place, all_ in captions.items() if all_[1:]]
+    empty = [samples[place].name for place, all_ in captions.items() if not all_[0].strip()]
+    problems = (
+        (several, "prediction", "name", "several images each; write their folders too"),
+        (outside, "prediction", "are", "of images in another split; choose it with --split, or leave them out"),
+        (strange, "prediction", "are", "of images that the data does not have"),
+        ([] if partial and captions else without, "image", "have", "no prediction"),
+        (doubled, "image", "have", "more than one prediction"),
+        (empty, "prediction", "are", "empty"),
+    )
+    told = [
+        f"{counted(len(names), noun, verb)} {what}: {some(names, SHOWN)}"
+        for names, noun, verb, what in problems
+        if names
+    ]
     if told:
-        raise DataError("the predictions cannot be judged: " + "; ".join(told))
-    return [captions[place][0] for place in range(len(samples))]
+        hint = "; --partial judges the images that have one" if without and len(told) == 1 and captions else ""
+        raise DataError("the predictions cannot be judged: " + "; ".join(told) + hint)
+    return [captions[place][0] if place in captions else None for place in range(len(samples))]
 
 
 class _Names:
@@ -92,10 +108,11 @@ class _Names:
 
     def find(self, image: str) -> set[int]:
         """The samples of that name: by the surest of the tables that has it."""
-        last = _last(image)
-        for table, name in zip(self.tables, (image, image, last, os.path.splitext(last)[0]), strict=True):
-            if name in table:
-                return table[name]
+        for spelled in dict.fromkeys((image, plain_id(image) or image)):
+            last = _last(spelled)
+            for table, name in zip(self.tables, (spelled, spelled, last, os.path.splitext(last)[0]), strict=True):
+                if name in table:
+                    return table[name]
         return set()
 
 
@@ -126,25 +143,30 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
         raise DataError(f"{shown(path)}: after line {reader.line_num}: {error}; correct the file") from None
 
 
-def _pair(record: Any, where: str) -> tuple[str, str]:
+def _pair(record: Any, where: str, *, partial: bool) -> tuple[str, str] | None:
     if not isinstance(record, Mapping):
         raise DataError(f"{where} is not an object with an image and a caption; check the file")
-    image, caption = records.pick(record, ID_KEYS), records.pick(record, CAPTION_KEYS)
+    image, caption = records.pick(record, ID_KEYS), records.pick(record, PREDICTION_KEYS)
     if image is not None and caption is None and record.get("error"):
+        if partial:
+            return None
         raise DataError(
             f"{where}: {shown(str(record[image]))} has an error in place of a caption; caption it, or leave it out"
         )
     if image is None or caption is None:
         raise DataError(
             f"{where} lacks "
-            + (f"an image ({', '.join(ID_KEYS)})" if image is None else f"a caption ({', '.join(CAPTION_KEYS)})")
+            + (f"an image ({', '.join(ID_KEYS)})" if image is None else f"a caption ({', '.join(PREDICTION_KEYS)})")
         )
     text = record[caption]
     if isinstance(text, list) and len(text) == 1:
         text = text[0]
-    if not isinstance(text, str) or not isinstance(record[image], (str, int)):
+    if is_missing(text):
+        text = ""
+    name = record[image] if isinstance(record[image], str) else plain_id(record[image])
+    if not isinstance(text, str) or name is None:
         raise DataError(f"{where} must have one text as {caption} and a name or number as {image}; correct it")
-    return str(record[image]), text
+    return name, text
 
 
 def _last(name: str) -> str:

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from captioner.config import GenerationConfig, Words, to_dict
+from captioner.data.told import counted
 from captioner.evaluation.evaluate import Evaluation
 from captioner.evaluation.judge import Judgement, Scores
 
@@ -82,8 +83,8 @@ def statements(found: Evaluation) -> list[str]:
         f"{variety.empty:.1f} % empty{speed}",
         f"variety: distinct-1 {variety.distinct_1:.1f}, distinct-2 {variety.distinct_2:.1f}, "
         f"self-BLEU {variety.self_bleu:.1f}",
-        f"{images} images, {judgement.references / images:.2f} references each, data {judgement.fingerprint}; "
-        f"length ratio {judgement.length_ratio:.3f}",
+        f"{counted(images, 'image')}, {judgement.references / images:.2f} references each, "
+        f"data {judgement.fingerprint}; length ratio {judgement.length_ratio:.3f}",
     ]
     if of_model is not None:
         weights = f"; weights {of_model.fingerprint}" if of_model.fingerprint else ""

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from captioner.data.samples import Sample
-from captioner.data.splits import ALL, Dataset, some
+from captioner.data.splits import ALL, Dataset
+from captioner.data.told import Problem, counted, some
 from captioner.errors import ImageError
 from captioner.inspection.duplicates import exact_groups, near_groups
 from captioner.inspection.pictures import look_at_all
@@ -42,6 +43,7 @@ Group = tuple[Entry, ...]
 @dataclass(frozen=True, kw_only=True)
 class Inspection:
     """What a dataset holds. ``problems`` should be put right before training; ``notes`` are worth knowing.
+    Sentences about images are ``Problem``, which keeps all names.
 
     Histograms map a value to how often it occurs. ``same_bytes`` and ``look_alike`` are groups of images; ``leaks`` are
     those of them that stand in more than one split. ``shared_captions``: captions that several images have, with the
@@ -87,36 +89,43 @@ def examine(datasets: Sequence[Dataset], *, progress: Callable[[int], object] = 
     alike = _groups(near_groups(good), entries)
     leaks = tuple(group for group in (*same, *alike) if len({entry.split for entry in group}) > 1)
     splits = [entry.split for entry in entries]
-    counted = _Captions(samples, splits)
+    captions = _Captions(samples, splits)
     sizes = Counter(picture.size for picture in good if picture is not None)
     problems = [problem for dataset in datasets for problem in dataset.problems]
+    readers_notes = [note for dataset in datasets for note in dataset.notes]
     if unreadable:
-        problems.append(f"{len(unreadable)} images cannot be read; replace or remove them: {_some(unreadable)}")
+        names = [str(entry) for entry, _ in unreadable]
+        what = f"{counted(len(names), 'image')} cannot be read; replace or remove {_them(len(names))}: {some(names)}"
+        problems.append(Problem(what, names))
     if leaks:
-        problems.append(
-            f"{len(leaks)} images stand in more than one split, by their bytes or by their looks, which makes scores "
-            f"too good; keep each in one: {_first(leaks)}"
+        what = (
+            f"{counted(len(leaks), 'image', 'stand')} in more than one split, by the bytes or by the looks, which makes"
         )
+        problems.append(_problem(f"{what} scores too good; keep each in one", leaks))
     inside = [group for group in same if group not in leaks]
     if inside:
-        problems.append(f"{len(inside)} images are there twice or more, byte for byte; keep one: {_first(inside)}")
+        what = f"{counted(len(inside), 'image', 'are')} there twice or more, byte for byte; keep one"
+        problems.append(_problem(what, inside))
     return Inspection(
         images=Counter(splits),
-        captions=counted.by_split,
+        captions=captions.by_split,
         captions_per_image=Counter(len(sample.captions) for sample in samples),
-        caption_words=counted.lengths,
-        vocabulary=len(counted.vocabulary),
-        said_once=sum(count == 1 for count in counted.vocabulary.values()),
-        frequent=tuple(counted.vocabulary.most_common(20)),
-        shared_captions=counted.shared,
-        shared_across_splits=counted.across,
+        caption_words=captions.lengths,
+        vocabulary=len(captions.vocabulary),
+        said_once=sum(count == 1 for count in captions.vocabulary.values()),
+        frequent=tuple(captions.vocabulary.most_common(20)),
+        shared_captions=captions.shared,
+        shared_across_splits=captions.across,
         sizes=sizes,
         unreadable=unreadable,
         same_bytes=same,
         look_alike=alike,
         leaks=leaks,
         problems=tuple(problems),
-        notes=tuple(_notes(counted, sizes, [group for group in alike if group not in leaks], set(splits) == {ALL})),
+        notes=(
+            *readers_notes,
+            *_notes(captions, sizes, [group for group in alike if group not in leaks], set(splits) == {ALL}),
+        ),
     )
 
 
@@ -145,28 +154,31 @@ class _Captions:
         self.across = sum(len({splits[place] for place in group}) > 1 for _, group in several)
 
 
-def _notes(counted: _Captions, sizes: Counter[tuple[int, int]], alike: Sequence[Group], unsplit: bool) -> list[str]:
-    notes = []
+def _notes(captions: _Captions, sizes: Counter[tuple[int, int]], alike: Sequence[Group], unsplit: bool) -> list[str]:
+    notes: list[str] = []
     if alike:
         beware = "; no split is named, so some may be held out while the others train" if unsplit else ""
-        notes.append(f"{len(alike)} groups of images look the same{beware}: {_first(alike)}")
-    if counted.shared:
-        count = sum(images for _, images in counted.shared)
+        what = "group of images looks" if len(alike) == 1 else "groups of images look"
+        notes.append(_problem(f"{len(alike)} {what} the same{beware}", alike))
+    if captions.shared:
+        count = sum(images for _, images in captions.shared)
         notes.append(
-            f"{len(counted.shared)} captions are said of several images ({count} in all), {counted.across} of them "
-            "across splits"
+            f"{counted(len(captions.shared), 'caption', 'are')} said of several images ({count} in all), "
+            f"{captions.across} across splits"
         )
-    if counted.repeated:
-        notes.append(f"{counted.repeated} images have the same caption twice")
-    short = sum(count for length, count in counted.lengths.items() if length < SHORT)
-    long = sum(count for length, count in counted.lengths.items() if length > LONG)
+    if captions.repeated:
+        notes.append(f"{counted(captions.repeated, 'image', 'have')} the same caption twice")
+    short = sum(count for length, count in captions.lengths.items() if length < SHORT)
+    long = sum(count for length, count in captions.lengths.items() if length > LONG)
     if short:
-        notes.append(f"{short} captions have fewer than {SHORT} words")
+        notes.append(f"{counted(short, 'caption', 'have')} fewer than {SHORT} words")
     if long:
-        notes.append(f"{long} captions have more than {LONG} words; a model with a short context cuts them")
+        notes.append(
+            f"{counted(long, 'caption', 'have')} more than {LONG} words, which a model with a short context cuts"
+        )
     tiny = sum(count for size, count in sizes.items() if min(size) < SMALL_SIDE)
     if tiny:
-        notes.append(f"{tiny} images have a side of fewer than {SMALL_SIDE} pixels")
+        notes.append(f"{counted(tiny, 'image', 'have')} a side of fewer than {SMALL_SIDE} pixels")
     if len(sizes) == 1 and next(iter(sizes.values())) > 1:
         width, height = next(iter(sizes))
         notes.append(f"all images are {width} x {height}: if they were squashed to it, train with aspect squash")
@@ -177,9 +189,11 @@ def _groups(places: Sequence[Sequence[int]], entries: Sequence[Entry]) -> tuple[
     return tuple(tuple(entries[place] for place in group) for group in places)
 
 
-def _some(unreadable: Sequence[tuple[Entry, str]]) -> str:
-    return some([str(entry) for entry, _ in unreadable])
+def _problem(what: str, groups: Sequence[Group]) -> Problem:
+    """A sentence about groups of images that names three of each in three of them, and keeps all names."""
+    first = some([" = ".join(map(str, group[:3])) for group in groups])
+    return Problem(f"{what}: {first}", (" = ".join(map(str, group)) for group in groups))
 
 
-def _first(groups: Sequence[Group]) -> str:
-    return some([" = ".join(map(str, group[:3])) for group in groups])
+def _them(number: int) -> str:
+    return "it" if number == 1 else "them"

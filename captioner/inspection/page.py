@@ -12,6 +12,7 @@ from html import escape
 from PIL import Image
 
 from captioner.data.images import open_image
+from captioner.data.told import counted, names_of, shown
 from captioner.errors import ImageError
 from captioner.inspection.examine import Entry, Group, Inspection
 
@@ -39,8 +40,8 @@ td.n { text-align: right }
 
 def page(found: Inspection, title: str) -> str:
     """The whole HTML file; the thumbnails of duplicates are read from their files."""
-    pairs = (("problems", found.problems, " class='bad'"), ("notes", found.notes, ""))
-    lists = "".join(f"<h2>{len(a)} {name}</h2><ul{style}>{_items(a)}</ul>" for name, a, style in pairs if a)
+    pairs = (("problem", found.problems, " class='bad'"), ("note", found.notes, ""))
+    lists = "".join(f"<h2>{counted(len(a), name)}</h2><ul{style}>{_items(a)}</ul>" for name, a, style in pairs if a)
     verdict = "" if found.problems else "<p><strong>No problems were found.</strong></p>"
     sizes = {"longer side, pixels": _longer_sides(found), "width / height": _aspects(found)}
     plots: dict[str, Histogram] = {
@@ -143,12 +144,15 @@ def _trimmed(counts: dict[str, int]) -> dict[str, int]:
 def _pictures(title: str, groups: Sequence[Group]) -> str:
     if not groups:
         return ""
-    shown = "".join(
+    drawn = "".join(
         f"<div class='group'>{''.join(map(_thumb, group[:MOST_IMAGES]))}{_more(group)}</div>"
         for group in groups[:MOST_GROUPS]
     )
-    rest = f"<p>{len(groups) - MOST_GROUPS} more groups are not shown.</p>" if len(groups) > MOST_GROUPS else ""
-    return f"<h2>{escape(title)}: {len(groups)}</h2>{shown}{rest}"
+    more = groups[MOST_GROUPS:]
+    rest = (
+        f"<p>{counted(len(more), 'more group', 'are')} named in the list above, without pictures.</p>" if more else ""
+    )
+    return f"<h2>{escape(title)}: {len(groups)}</h2>{drawn}{rest}"
 
 
 def _more(group: Group) -> str:
@@ -171,12 +175,21 @@ def _thumb(entry: Entry) -> str:
 def _unreadable(found: Inspection) -> str:
     if not found.unreadable:
         return ""
-    rows = [(str(entry), reason) for entry, reason in found.unreadable[:500]]
+    rows = [(str(entry), reason) for entry, reason in found.unreadable]
     return f"<h2>Not readable: {len(found.unreadable)}</h2>{_table(('image', 'reason'), rows)}"
 
 
 def _items(sentences: Sequence[str]) -> str:
-    return "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+    return "".join(f"<li>{escape(sentence)}{_names(sentence)}</li>" for sentence in sentences)
+
+
+def _names(sentence: str) -> str:
+    """All names that a sentence is about, to be opened, where it shows only some of them."""
+    names = [shown(name) for name in names_of(sentence)]
+    if all(name in sentence for name in names):
+        return ""
+    listed = "".join(f"<li>{escape(name)}</li>" for name in names)
+    return f"<details><summary>all {len(names)}</summary><ul>{listed}</ul></details>"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 import numpy as np
 
@@ -16,18 +17,23 @@ from captioner.metrics.checks import Caption, check_corpus
 from captioner.metrics.ngrams import Floats
 
 
+def check_spice() -> None:
+    """Raise ``CaptionerError`` where SPICE cannot be computed, for want of Java or of the package that has it."""
+    if shutil.which("java") is None:
+        raise CaptionerError("SPICE needs Java; install a Java runtime (8 is the one it was written for)")
+    if find_spec("pycocoevalcap") is None:
+        raise MissingExtraError("pycocoevalcap", "coco", "SPICE")
+
+
 def spice(candidates: Sequence[Caption], references: Sequence[Sequence[Caption]]) -> Floats:
     """SPICE of each image, (N,), 0 to 100; the corpus has their mean.
 
     Raises ``CaptionerError`` without Java, without the parser and no network to get it, or where the program fails.
     """
     check_corpus(candidates, references)
-    if shutil.which("java") is None:
-        raise CaptionerError("SPICE needs Java; install a Java runtime (8 is the one it was written for)")
-    try:
-        from pycocoevalcap.spice.spice import Spice
-    except ImportError as error:
-        raise MissingExtraError("pycocoevalcap", "coco", "SPICE") from error
+    check_spice()
+    from pycocoevalcap.spice.spice import Spice
+
     truth = {index: [" ".join(reference) for reference in group] for index, group in enumerate(references)}
     said = {index: [" ".join(candidate)] for index, candidate in enumerate(candidates)}
     try:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from captioner.checkpoint import Checkpoint
 from captioner.data.samples import Sample
+from captioner.data.told import counted
 from captioner.errors import DataError
 from captioner.evaluation.evaluate import Evaluation, evaluate
 from captioner.metrics.bleu import bleu
@@ -123,7 +124,7 @@ def doubts_of_result(found: Comparison, *, improved: bool) -> list[str]:
 
 def text(found: Comparison) -> str:
     """The comparison in Markdown: scores, then what was said of ten of the images, beside what a person said."""
-    heads = [f"{len(found.samples)} held-out images", *(f"BLEU-{n}" for n in range(1, 5))]
+    heads = [counted(len(found.samples), "held-out image"), *(f"BLEU-{n}" for n in range(1, 5))]
     heads += ["CIDEr-D", "perplexity", "distinct"]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, of in (("before", found.before), ("after", found.after)):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from captioner.checkpoint import Checkpoint, merged
 from captioner.config import to_dict
+from captioner.data.told import counted
 from captioner.errors import ConfigError, TrainingError, UsageError
 from captioner.generation.generate import check_learnt
 from captioner.training.recipe import Recipe
@@ -47,7 +48,8 @@ def train(
     if recipe.adapter is not None:
         recipe, checkpoint = with_adapter(recipe, checkpoint, recipe.adapter)
     report(
-        f"{len(data.train)} images to train on, {len(data.validation)} held out, {len(data.text)} lines of text; "
+        f"{counted(len(data.train), 'image')} to train on, {len(data.validation)} held out, "
+        f"{counted(len(data.text), 'line')} of text; "
         f"{sum(p.numel() for p in checkpoint.model.parameters()) / 1e6:.1f}M parameters"
     )
     if recipe.adapter is not None:

@@ -17,6 +17,7 @@ from captioner.checkpoint import Checkpoint
 from captioner.config import CaptionerConfig
 from captioner.data.samples import Joined, Part, Sample, Samples
 from captioner.data.sources import read_splits
+from captioner.data.sources.sidecars import Reading
 from captioner.data.splits import ALL, hold_out, hold_out_named
 from captioner.errors import ConfigError, DataError, reason_of
 from captioner.hf_import import gpt2_tokenizer, load_gpt2
@@ -35,6 +36,7 @@ def read_data(
     *,
     text: Sequence[str] = (),
     held_out: str | None = None,
+    sidecars: Reading = "lines",
     validation_images: int,
     outside: bool = False,
     report: Report,
@@ -50,9 +52,9 @@ def read_data(
     """
     parts: list[Sequence[Sample]] = []
     for source in data:
-        dataset = read_splits(source, outside=outside)
-        for problem in dataset.problems:
-            report(problem)
+        dataset = read_splits(source, outside=outside, sidecars=sidecars)
+        for sentence in (*dataset.problems, *dataset.notes):
+            report(sentence)
         if not dataset.splits.keys() & {"train", ALL}:
             raise DataError(f"{source} holds only {' and '.join(dataset.splits)}; name a folder or file to train on")
         whole = held_out or not parts  # hold_out divides the first dataset here, a file divides all of them below

@@ -46,7 +46,7 @@ def test_predictions_that_do_not_fit_are_refused(toy: Path, said: Path, capsys: 
     names = [json.loads(line)["path"] for line in (first, second)]
     assert capsys.readouterr().err == (
         "captioner: the predictions cannot be judged: "
-        f"1 images have no prediction: {names[1]}; 1 images have more than one prediction: {names[0]}\n"
+        f"1 image has no prediction: {names[1]}; 1 image has more than one prediction: {names[0]}\n"
     )
     assert main([*command, "--beams", "3"]) == 1
     assert "--predictions are captions already" in capsys.readouterr().err
@@ -65,11 +65,11 @@ def test_a_leak_is_refused_or_left_out(toy: Path, tmp_path: Path, capsys: pytest
     command = ["evaluate", "--data", str(leaky), "--no-java", "--predictions", str(path)]
     assert main(command) == 1
     assert capsys.readouterr().err == (
-        "captioner: 1 of the 3 images of dev are training images too, which makes scores too good: images/copy.png; "
+        "captioner: 1 of the 3 images of dev is a training image too, which makes scores too good: images/copy.png; "
         "remove them from one of the splits, or leave them out with --drop-leaks\n"
     )
     assert main([*command, "--drop-leaks"]) == 0
-    assert "1 images were left out because they are training images too" in capsys.readouterr().out
+    assert "1 image was left out because it is a training image too" in capsys.readouterr().out
 
 
 def test_a_model_is_not_judged_on_what_it_was_trained_on(

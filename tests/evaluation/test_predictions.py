@@ -43,7 +43,7 @@ def test_forms(tmp_path: Path, name: str, text: str) -> None:
         ("x.json", "7", "must hold a list of predictions"),
         ("x.json", "[7]", r"\[0\] is not an object with an image and a caption"),
         ("x.jsonl", '{"caption": "a"}', r"x\.jsonl:1 lacks an image \(image_id"),
-        ("x.jsonl", '{"path": "a.jpg"}', r"x\.jsonl:1 lacks a caption \(captions"),
+        ("x.jsonl", '{"path": "a.jpg"}', r"x\.jsonl:1 lacks a caption \(generated_text"),
         ("x.jsonl", '{"path": "a.jpg", "error": "it is empty"}', r"a\.jpg has an error in place of a caption"),
         ("x.jsonl", '{"path": "a.jpg", "caption": 3}', "must have one text as caption"),
         ("x.jsonl", '{"path": "a.jpg", "captions": ["a", "b"]}', "must have one text as captions"),
@@ -82,17 +82,17 @@ def test_all_that_is_wrong_is_told_with_its_names(samples: list[Sample]) -> None
         matched_captions(predictions, samples[:3], samples[3:])
     assert str(error.value) == (
         "the predictions cannot be judged: "
-        "1 predictions are of images in another split; choose it with --split, or leave them out: 43; "
-        "1 predictions are of images that the data does not have: 99; "
-        "1 images have no prediction: photos/2.jpg; "
-        "1 images have more than one prediction: photos/0.jpg; "
-        "1 predictions are empty: photos/1.jpg"
+        "1 prediction is of images in another split; choose it with --split, or leave them out: 43; "
+        "1 prediction is of images that the data does not have: 99; "
+        "1 image has no prediction: photos/2.jpg; "
+        "1 image has more than one prediction: photos/0.jpg; "
+        "1 prediction is empty: photos/1.jpg"
     )
 
 
 def test_a_name_of_several_images_is_refused(samples: list[Sample]) -> None:
     twins = [replace(samples[0], name="a/1.jpg", id=""), replace(samples[1], name="b/1.jpg", id="")]
-    with pytest.raises(DataError, match=r"1 predictions name several images each; write their folders too: 1\.jpg"):
+    with pytest.raises(DataError, match=r"1 prediction names several images each; write their folders too: 1\.jpg"):
         matched_captions([("1.jpg", "x"), ("b/1.jpg", "y")], twins)
 
 

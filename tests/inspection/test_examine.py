@@ -95,16 +95,16 @@ def test_doubles_and_leaks(found: Inspection) -> None:
 
 def test_what_is_said_of_it(found: Inspection) -> None:
     unreadable, leak, double = found.problems
-    assert unreadable == "1 images cannot be read; replace or remove them: text.png (train)"
-    assert "1 images stand in more than one split" in leak
+    assert unreadable == "1 image cannot be read; replace or remove it: text.png (train)"
+    assert "1 image stands in more than one split" in leak
     assert leak.endswith("keep each in one: 2.png (train) = like-2.png (dev)")
     assert double.endswith("keep one: 1.png (train) = copy-of-1.png (train)")
     notes = " | ".join(found.notes)
-    assert "1 groups of images look the same: 5.png (train) = small-5.png (train)" in notes
-    assert "1 captions are said of several images (3 in all), 1 of them across splits" in notes
-    assert "1 images have the same caption twice" in notes
+    assert "1 group of images looks the same: 5.png (train) = small-5.png (train)" in notes
+    assert "1 caption is said of several images (3 in all), 1 across splits" in notes
+    assert "1 image has the same caption twice" in notes
     assert "4 captions have fewer than 3 words" in notes
-    assert "1 captions have more than 50 words" in notes
+    assert "1 caption has more than 50 words" in notes
     assert "2 images have a side of fewer than 64 pixels" in notes
 
 

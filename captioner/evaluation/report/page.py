@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from captioner.data.told import counted
 from captioner.evaluation.evaluate import Evaluation
 from captioner.evaluation.report.charts import bars, histogram
 from captioner.evaluation.report.confusions import FUNCTION_WORDS, missed_words, words_in_vain
@@ -42,7 +43,7 @@ def page(found: Evaluation, title: str, *, log: Path | None = None) -> str:
 
 def _gallery(found: Evaluation, said: Sequence[Sequence[str]]) -> str:
     places = chosen(found)
-    status = f"{len(places)} images"
+    status = counted(len(places), "image")
     if len(places) < len(said):
         status += f" of {len(said)}: the worst, best, most doubtful and longest"
     orders = {"worst": "worst first", "best": "best first"}
