@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -142,3 +143,38 @@ def test_the_probe_prints_tables_in_place_of_scores(
     assert [one["view"] for one in found["steadiness"]] == ["mirrored", "half as bright", "a tenth cut off each side"]
     assert main([*command, "--report", "x.html"]) == 1
     assert "leave out --predictions, --per-image and --report" in capsys.readouterr().err
+
+
+def test_a_part_of_the_images_is_judged_where_that_is_asked_for(
+    toy: Path, said: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = map(json.loads, said.read_text().splitlines())
+    failed = {"path": second["path"], "error": "cannot read it"}
+    said.write_text(json.dumps({"image": first["path"], "prompt": "Say.", "generated_text": first["caption"]}))
+    command = ["evaluate", "--data", str(toy), "--no-java", "--predictions", str(said)]
+    assert main(command) == 1
+    assert "--partial judges the images that have one" in capsys.readouterr().err
+    said.write_text(json.dumps(first) + "\n" + json.dumps(failed))
+    assert main([*command, "--partial", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["model"]["bleu4"] == pytest.approx(100)
+    assert found["notes"][0] == "a part of the images was judged: 1 of the 2 images has a prediction"
+    said.write_text(json.dumps(failed))
+    assert main([*command, "--partial"]) == 1
+    assert main([*command[:-2], "--partial"]) == 2 or "give --predictions FILE too" in capsys.readouterr().err
+
+
+def test_missing_extras_are_said_before_data_is_read(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for name in ("jieba", "peft", "pyarrow"):
+        monkeypatch.setitem(sys.modules, name, None)
+    gone = str(tmp_path / "gone")
+    (tmp_path / "x.parquet").touch()
+    for command, told in (
+        (["evaluate", "--data", gone, "--words", "jieba"], "captioner[chinese]"),
+        (["finetune", "--data", gone, "--recipe", "lora", "--out", str(tmp_path / "run")], "captioner[finetune]"),
+        (["inspect", gone, str(tmp_path / "x.parquet")], "captioner[parquet]"),
+    ):
+        assert main(command) == 1
+        assert told in capsys.readouterr().err

@@ -107,3 +107,22 @@ def test_ids_come_from_the_annotations(tmp_path: Path) -> None:
     found = read_splits(path).split("dev")
     assert {sample.id: sample.captions for sample in found} == {"7": ("of b",), "9": ("of a",)}
     assert matched_captions([("9", "x"), ("7", "y")], found) == ["y", "x"]
+
+
+def test_ids_that_pandas_made_numbers_of(tmp_path: Path, samples: list[Sample]) -> None:
+    text = "image_id,generated_text,caption\n40.0,a dog,the reference\n41.0,a cat,the reference\n"
+    assert matched_captions(read_predictions(write(tmp_path, "x.csv", text)), samples[:2]) == ["a dog", "a cat"]
+    text = '[{"image_id": 40.0, "caption": "a dog"}, {"image_id": 41, "caption": "a cat"}]'
+    assert matched_captions(read_predictions(write(tmp_path, "x.json", text)), samples[:2]) == ["a dog", "a cat"]
+
+
+def test_a_missing_value_is_no_caption(tmp_path: Path, samples: list[Sample]) -> None:
+    found = read_predictions(write(tmp_path, "x.csv", "image_id,caption\n40,a dog\n41,nan\n"))
+    with pytest.raises(DataError, match=r"1 prediction is empty: photos/1\.jpg"):
+        matched_captions(found, samples[:2])
+
+
+def test_a_part_of_the_images(samples: list[Sample]) -> None:
+    assert matched_captions([("41", "a cat")], samples, partial=True) == [None, "a cat", None, None]
+    with pytest.raises(DataError, match=r"1 prediction is of images .*; 4 images have no prediction"):
+        matched_captions([("no", "a cat")], samples, partial=True)

@@ -228,3 +228,27 @@ def test_images_in_tars_are_inspected_where_they_lie(
     assert page(found, "Tars").count("<img") == 4
     assert main(["inspect", str(tmp_path), "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["same_bytes"][1][1]["name"] == "3.png"
+
+
+def test_all_files_of_a_problem_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(12):
+        scene(number).save(tmp_path / f"{number}.png")
+        (tmp_path / f"{number}.txt").write_text(f"a scene of number {number}\nand a line\n")
+    for number in range(5):
+        (tmp_path / f"bad-{number}.png").write_text("no picture")
+        (tmp_path / f"bad-{number}.txt").write_text(f"a thing of number {number}\n")
+        scene(20 + number).save(tmp_path / f"bare-{number}.png")
+    page = tmp_path / "out" / "page.html"
+    assert main(["inspect", str(tmp_path), "--json", "--report", str(page)]) == 1
+    found = json.loads(capsys.readouterr().out)
+    html = page.read_text()
+    for kind in ("bad", "bare"):
+        (sentence,) = [one for one in found["problems"] if f"{kind}-0.png" in one]
+        assert f"{kind}-4.png" not in sentence
+        assert found["named"][sentence] == [f"{kind}-{number}.png" for number in range(5)]
+        assert f"<li>{kind}-4.png</li>" in html
+    assert any("12 of 17 caption files have several lines: each line is a caption" in note for note in found["notes"])
+    assert main(["inspect", str(tmp_path), "--sidecars", "one"]) == 1
+    out = capsys.readouterr().out
+    assert "each file is one caption" in out
+    assert "| all | 17 | 17 |" in out
