@@ -48,7 +48,9 @@ class LeftOut:
         if is_unread_name(name):
             self.unread["." + name.rpartition(".")[2].lower()] += 1
         elif is_archive_name(name) or is_video_name(name):
-            self.closed["." + name.rpartition(".")[2].lower()] += 1
+            suffix = "." + name.rpartition(".")[2].lower()
+            before = ".tar" if name.lower().endswith(f".tar{suffix}") else ""
+            self.closed[before + suffix] += 1
 
     def sentences(self, *, remedy: bool = True) -> list[str]:
         """What was left out; with ``remedy`` also how the command line takes it."""

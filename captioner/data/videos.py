@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from captioner.data.items import Item, Refused, open_file, refusal, system_reason
+from captioner.data.told import agreeing, counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,7 +60,7 @@ def in_video(path: Path, frames: Frames = "scenes") -> Iterator[Item]:
         if not count:
             raise Refused("it has no frames")
     except Exception as error:  # FFmpeg's errors are of many classes, some of them of Python's own
-        rest = f"; {count} frames before that were found" if count else ""
+        rest = f"; {counted(count, 'frame')} before that {agreeing(count, 'were')} found" if count else ""
         yield Item.broken(name + ("#" if count else ""), refusal(path, _reason(error) + rest))
 
 

@@ -78,13 +78,13 @@ def test_they_are_left_out_of_archives_too(photos: Path) -> None:
 
 
 def test_kinds_that_are_not_read_are_counted(photos: Path) -> None:
-    for name in ("a.DNG", "b.nef", "sub/c.NEF", "d.psd", "e.jxl", "f.mp4", "g.zip", "notes.txt"):
+    for name in ("a.DNG", "b.nef", "sub/c.NEF", "d.psd", "e.jxl", "f.mp4", "g.tar.gz", "notes.txt"):
         (photos / name).touch()
     left = LeftOut()
     ids("photos", left=left)
     assert left.sentences()[1:] == [
         "not read: 2 .nef, 1 .dng, 1 .psd, 1 .jxl; convert them to JPEG, PNG or TIFF first",
-        "not looked into: 1 .mp4, 1 .zip; name them, such as folder/*.mp4",
+        "not looked into: 1 .mp4, 1 .tar.gz; name them, such as folder/*.mp4",
     ]
 
 
