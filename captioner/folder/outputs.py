@@ -160,13 +160,20 @@ class Outputs:
             if slot is not None and not slot.file and name in tables:
                 continue
             file = os.path.abspath(slot.file) if slot is not None and slot.file else ""
-            if name not in writers or file not in writers[name].places(key) or place.key(place.whole(key)) != key:
+            may_be = {_spelled(path) for path in writers[name].places(key)} if name in writers else set()
+            if _spelled(file) not in may_be or place.key(place.whole(key)) != key:
                 raise OutputError(
                     f"{shown(self.journal.path or '')} belongs to no run here: it wants the caption of {shown(key)} in "
                     f"{shown(file or name)}; move it away, and start afresh"
                 )
             found.append(file)
         return found
+
+
+def _spelled(path: str) -> tuple[str, str]:
+    """A path whose last part counts the same in capitals or not: ``A.TXT`` may hold the caption of ``A.JPG``."""
+    folder, name = os.path.split(path)
+    return folder, name.casefold()
 
 
 def journal_of(plan: Plan) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from captioner.captions import Caption
 from captioner.data.find import find_items
 from captioner.data.sources import read_splits
 from captioner.errors import OutputError
@@ -456,3 +457,17 @@ def test_a_blank_file_hides_no_caption(photos: Path, go: Go) -> None:
     (photos / "1.png.txt").write_text(" \n")
     (photos / "1.txt").write_text("said\n")
     assert [outcome.photo.id.rpartition("/")[2] for outcome in go("txt")] == ["2.png", "3.png", "10.png"]
+
+
+def test_a_stopped_run_goes_on_with_a_file_in_capitals(photos: Path) -> None:
+    shutil.copy(photos / "1.png", photos / "A.PNG")
+    (photos / "A.TXT").write_text("said before\n")
+    plan = Plan(place=place_of([os.fspath(photos)], None), outputs=("txt",), existing="append")
+    first = Run(plan, {})
+    (photo,) = [p for p in first.todo(photos_of(find_items([photos]), plan.place)) if p.id.endswith("A.PNG")]
+    entry = first._entry(photo, Caption("new", -0.5, 0.8))
+    first.journal.add([entry])
+    first.close()
+    Run(plan, {}).close()
+    assert (photos / "A.TXT").read_text() == "said before, new\n"
+    assert not (photos / "A.txt").exists()
