@@ -121,9 +121,10 @@ def test_the_report_names_all_that_the_scores_depend_on(
     assert lines[6].startswith(f"| {learnt} on train, against the same 2 references | ")
     assert [line.count("|") for line in lines[:7]] == [9] * 7
     assert "perplexity per word" in lines[8]
-    assert lines[9].startswith("captions: ")
-    assert lines[11].startswith("20 images, 3.00 references each, data ")
-    assert lines[12].startswith("decoding: beams 2, max tokens 32; weights ")
+    assert lines[9].startswith("perplexity: 12 of 60 references are longer than the model's context of 32 tokens")
+    assert lines[10].startswith("captions: ")
+    assert lines[12].startswith("20 images, 3.00 references each, data ")
+    assert lines[13].startswith("decoding: beams 2, max tokens 32; weights ")
     assert lines[14] == "these are training images of this data: no score of unseen images"
 
 
