@@ -125,7 +125,7 @@ def test_the_report_names_all_that_the_scores_depend_on(
     assert lines[10].startswith("captions: ")
     assert lines[12].startswith("20 images, 3.00 references each, data ")
     assert lines[13].startswith("decoding: beams 2, max tokens 32; weights ")
-    assert lines[14] == "these are training images of this data: no score of unseen images"
+    assert lines[15] == "these are training images of this data: no score of unseen images"
 
 
 def test_an_unreadable_image_does_not_stop_a_report(
