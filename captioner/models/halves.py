@@ -47,6 +47,17 @@ def lower_half(backbone: nn.Module, pixels: Tensor, blocks: int) -> Tensor:
     return out
 
 
+def lower_weights(backbone: nn.Module, blocks: int) -> list[Tensor]:
+    """Return the parameters and buffers of the layers that ``lower_half`` runs."""
+    _, after = _layout(backbone)
+
+    def below(name: str) -> bool:
+        first, *rest = name.split(".")
+        return int(rest[0]) < blocks if first == "blocks" else first not in after
+
+    return [value for name, value in backbone.state_dict().items() if below(name)]
+
+
 def upper_half(backbone: nn.Module, x: Tensor, blocks: int) -> Tensor:
     """Run the layers after the first ``blocks`` blocks on the output of ``lower_half``: the backbone's features."""
     for block in _blocks(backbone)[blocks:]:

@@ -24,6 +24,7 @@ from captioner.data.transforms import augment, may_flip, preprocess
 from captioner.disk import put_in_place
 from captioner.errors import TrainingError
 from captioner.models.captioner import Captioner
+from captioner.models.halves import lower_weights
 from captioner.models.precision import fold_norms
 from captioner.models.vision import Features
 from captioner.training.loading import load_ahead, open_training_image
@@ -131,7 +132,8 @@ def _fingerprint(model: Captioner, samples: Sequence[Sample], views: int, blocks
     """Return a digest of the backbone's weights and precision, the preprocessing, the views and the images."""
     digest = hashlib.sha256(repr((to_dict(model.config.preprocess), views, blocks)).encode())
     digest.update(_precision(model).encode())
-    for value in model.vision.backbone.state_dict().values():
+    backbone = model.vision.backbone
+    for value in backbone.state_dict().values() if blocks is None else lower_weights(backbone, blocks):
         digest.update(value.detach().float().sum().cpu().numpy().tobytes())
         digest.update(value.detach().float().square().sum().cpu().numpy().tobytes())
     state = lru_cache(maxsize=1024)(_state)  # of a tar, all whose images ask for the same

@@ -73,6 +73,19 @@ def test_drawn_views_of_every_image_below_the_trained_blocks(model: Captioner, d
     assert {store.draw(draw, flip=False) for _ in range(100)} == {0, 2, 3}
 
 
+def test_trained_blocks_leave_the_kept_output_below_them_valid(model: Captioner, data: Data, tmp_path: Path) -> None:
+    build(model, data, tmp_path, views=2, blocks=2)
+    with torch.no_grad():
+        next(model.vision.backbone.blocks[3].parameters()).mul_(1.01)
+        next(model.vision.backbone.conv_head.parameters()).mul_(1.01)
+    build(model, data, tmp_path, views=2, blocks=2)
+    assert len(list(tmp_path.iterdir())) == 1
+    with torch.no_grad():
+        next(model.vision.backbone.blocks[1].parameters()).mul_(1.01)
+    build(model, data, tmp_path, views=2, blocks=2)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_they_are_made_once(model: Captioner, data: Data, tmp_path: Path) -> None:
     said: list[str] = []
     build(model, data, tmp_path, said)
