@@ -38,6 +38,7 @@ from captioner.files import (
     read_text,
     read_weights,
 )
+from captioner.process import plain_defaults
 from captioner.text import CaptionTokenizer
 
 if TYPE_CHECKING:
@@ -132,6 +133,7 @@ def save(checkpoint: Checkpoint, directory: str | os.PathLike[str], *, dtype: Li
     return directory
 
 
+@plain_defaults()
 def load(source: str | os.PathLike[str] | None = None, *, device: str = "cpu") -> Checkpoint:
     """Load a checkpoint directory, a Hugging Face hub id (``org/name``), or with nothing the model that ships.
 

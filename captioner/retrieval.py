@@ -87,7 +87,7 @@ def embed_texts(checkpoint: Checkpoint, texts: Sequence[str], *, batch_size: int
             raise UsageError(f"the text {text!r} says nothing; write what the photo shows")
         if len(said) > most:
             raise UsageError(f"the text {text[:40]!r}... has {len(said)} tokens, the model reads {most}; cut it")
-    parts = [torch.zeros(0, width)]
+    parts = [torch.zeros(0, width, dtype=torch.float32, device="cpu")]
     for start in range(0, len(ids), batch_size):
         tokens, ends = collected(ids[start : start + batch_size], config.text, config.decoder.context)
         device = heads.text_proj.weight.device

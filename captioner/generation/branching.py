@@ -65,7 +65,7 @@ class Branching(Writing):
         pairs = [(self._beams[p], t) for p, t in zip(parents[0].tolist(), tokens[0].tolist(), strict=True)]
         if ahead and all(pair in ahead[0].branches for pair in pairs):
             self._levels, self._beams = ahead, [ahead[0].branches[pair] for pair in pairs]
-            self._see(ahead[0].first + torch.tensor(self._beams))
+            self._see(ahead[0].first + torch.tensor(self._beams, device=tokens.device))
         else:
             self._levels = []
             self.cache.cut(level.first + level.log_probs.shape[1])  # its own branches stay, seen by none or some
@@ -79,6 +79,7 @@ class Branching(Writing):
         cache = self.cache
         slots, words, beams = cache.layers[0].length, cache.words, cache.visible  # beams (1, K, slots)
         assert beams is not None
+        device = beams.device
         drafted = self._drafted()
         counts = [len(level.words) for level in drafted]
         firsts = [slots + sum(counts[:level]) for level in range(len(counts))]
@@ -86,7 +87,7 @@ class Branching(Writing):
         cache.cut(slots)  # the draft's keys and values give place to the decoder's
         logits = self.decoder.branches(
             torch.cat([level.words for level in drafted]),
-            torch.arange(words, words + len(counts)).repeat_interleave(torch.tensor(counts)),
+            torch.tensor([words + level for level, count in enumerate(counts) for _ in range(count)], device=device),
             torch.cat([F.pad(level.visible, (0, end - level.visible.shape[2])) for level in drafted], dim=1),
             self.memory,
             cache,
@@ -97,7 +98,7 @@ class Branching(Writing):
         ]
         self._beams = list(range(counts[0]))
         cache.captions, cache.words, cache.visible = counts[0], words, F.pad(beams, (0, end - slots))
-        self._see(slots + torch.arange(counts[0]))
+        self._see(slots + torch.arange(counts[0], device=device))
 
     def _drafted(self) -> list[_Drafted]:
         """The running beams' last words, and the levels that the draft would go on with."""

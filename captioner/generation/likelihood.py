@@ -46,13 +46,13 @@ def score_captions(
         return [[] for _ in written]
     length = max(len(ids) for of_image in written for ids in of_image)
     device = memory.centres.device
-    tokens = torch.full((len(written), count, length + 1), text.pad_id)  # (B, K, 1 + T), filled at the ends only
+    tokens = torch.full((len(written), count, length + 1), text.pad_id, device="cpu")  # (B, K, 1 + T), padded
     tokens[..., 0] = text.speaking(config.language).bos_id if config is not None else text.bos_id
     if starts is not None:
-        tokens[..., 0] = torch.tensor(starts)
+        tokens[..., 0] = torch.tensor(starts, device="cpu")
     for b, of_image in enumerate(written):
         for k, ids in enumerate(of_image):
-            tokens[b, k, 1 : len(ids) + 1] = torch.tensor(ids)
+            tokens[b, k, 1 : len(ids) + 1] = torch.tensor(ids, device="cpu")
     tokens = tokens.to(device)
     at_once = max(1, LOGITS_AT_ONCE // (len(written) * length * decoder.config.vocab_size))
     parts = [_judged(decoder, memory, part, rules) for part in tokens.split(at_once, dim=1)]

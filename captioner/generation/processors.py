@@ -72,9 +72,9 @@ def phrase_bias(phrases: Mapping[str, float], tokenizer: CaptionTokenizer) -> Pr
                 rows += [row] * len(completing)
                 columns += completing
                 values += [value] * len(completing)
-        places = (torch.tensor(rows, dtype=torch.long), torch.tensor(columns, dtype=torch.long))
-        added = torch.tensor(values, dtype=log_probs.dtype)
         device = log_probs.device
-        return log_probs.index_put([place.to(device) for place in places], added.to(device), accumulate=True)
+        places = [torch.tensor(place, dtype=torch.long, device=device) for place in (rows, columns)]
+        added = torch.tensor(values, dtype=log_probs.dtype, device=device)
+        return log_probs.index_put(places, added, accumulate=True)
 
     return process

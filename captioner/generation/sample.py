@@ -23,10 +23,13 @@ def content_seed(pixels: Tensor, seed: int) -> int:
 
 def draw(config: SamplingConfig, seeds: Sequence[int], count: int) -> Choose:
     """A choice of ``count`` tokens for each image, by inverse transform of uniform numbers of its own seed."""
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
 
     def choose(log_probs: Tensor, images: Tensor) -> Tensor:
-        numbers = [torch.rand(count, 1, generator=generators[image], dtype=torch.float64) for image in images.tolist()]
+        numbers = [
+            torch.rand(count, 1, generator=generators[image], dtype=torch.float64, device="cpu")
+            for image in images.tolist()
+        ]
         sums = wide(likelier_part(log_probs, config)).exp().cumsum(dim=-1)  # (B, 1 or K, V)
         uniform = torch.stack(numbers).to(sums)  # (B, K, 1)
         sums = sums.expand(-1, count, -1).contiguous()
@@ -49,7 +52,8 @@ def likelier_part(log_probs: Tensor, config: SamplingConfig) -> Tensor:
     if config.top_p is not None and config.top_p < 1:
         scores = _only(scores, _nucleus(scores, -scores, config.top_p))
     if config.min_p:
-        scores = _only(scores, scores >= scores.max(dim=-1, keepdim=True).values + torch.tensor(config.min_p).log())
+        share = torch.tensor(config.min_p, dtype=torch.float32, device=scores.device)
+        scores = _only(scores, scores >= scores.max(dim=-1, keepdim=True).values + share.log())
     if config.typical_p is not None and config.typical_p < 1:
         entropy = -(scores.exp() * scores.nan_to_num(neginf=0.0)).sum(dim=-1, keepdim=True)
         scores = _only(scores, _nucleus(scores, (-scores - entropy).abs(), config.typical_p))

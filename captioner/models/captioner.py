@@ -15,6 +15,7 @@ from captioner.models.heads import Heads
 from captioner.models.labels import Labelled, Labeller
 from captioner.models.together import Ask, Together, read_together
 from captioner.models.vision import EncodedImage, Features, VisionEncoder
+from captioner.process import plain_defaults, survive_forks
 
 
 class Captioner(nn.Module):
@@ -24,8 +25,10 @@ class Captioner(nn.Module):
     the memory: a greedy caption, five beams, a score.
     """
 
+    @plain_defaults()
     def __init__(self, config: CaptionerConfig) -> None:
         super().__init__()
+        survive_forks()
         self.config = config
         self.vision = VisionEncoder(config.vision, config.preprocess, config.decoder.width)
         self.decoder = Decoder(config.decoder)
@@ -45,6 +48,7 @@ class Captioner(nn.Module):
             )
         return super().train(mode)
 
+    @plain_defaults()
     def add_heads(self, config: HeadsConfig) -> None:
         """Put fresh heads on a model that has none."""
         self.config = replace(self.config, heads=config)

@@ -146,8 +146,8 @@ class Decoder(nn.Module):
         """Every layer's keys and values of the encoded images."""
         h, w = encoded.grid
         device = encoded.tokens.device
-        rows = (torch.arange(h, device=device) + 0.5) / h
-        columns = (torch.arange(w, device=device) + 0.5) / w
+        rows = (torch.arange(h, dtype=torch.float32, device=device) + 0.5) / h
+        columns = (torch.arange(w, dtype=torch.float32, device=device) + 0.5) / w
         centres = torch.cartesian_prod(rows, columns)  # (h * w, 2)
         layers = tuple(
             cast(Block, block).cross_attn.remember(encoded.tokens, self.memory_dtype) for block in self.blocks

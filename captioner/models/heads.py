@@ -113,10 +113,10 @@ def closed(tokens: Tensor, lengths: Tensor, eos_id: int, context: int) -> tuple[
 def collected(captions: Sequence[Sequence[int]], text: TextConfig, context: int) -> tuple[Tensor, Tensor]:
     """``closed`` of token ids without start and end: (N, T) and (N,)."""
     kept = [(text.bos_id, *ids[: context - 1]) for ids in captions]
-    lengths = torch.tensor([len(ids) for ids in kept], dtype=torch.long)
-    tokens = torch.full((len(kept), max(map(len, kept), default=1)), text.pad_id)
+    lengths = torch.tensor([len(ids) for ids in kept], dtype=torch.long, device="cpu")
+    tokens = torch.full((len(kept), max(map(len, kept), default=1)), text.pad_id, device="cpu")
     for row, ids in zip(tokens, kept, strict=True):
-        row[: len(ids)] = torch.tensor(ids)
+        row[: len(ids)] = torch.tensor(ids, device="cpu")
     return closed(tokens, lengths, text.eos_id, context)
 
 

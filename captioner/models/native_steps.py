@@ -12,6 +12,7 @@ from captioner.layers.attention import MixedRead
 from captioner.layers.cache import DecoderCache, Sight
 from captioner.layers.linears import PackedLinear
 from captioner.models.decoder import Block, Decoder, ImageMemory
+from captioner.native.addresses import address, address_of_lines, require
 from captioner.native.library import checked, library
 from captioner.native.plans import GridPlan, LayerPlan, MaskPlan, NormPlan, PairPlan, ProductPlan, StepPlan
 
@@ -44,32 +45,40 @@ class NativeSteps:
         """``x`` (N, T, D) -> (N, T, D), another tensor."""
         found = library()
         assert found is not None
-        images, past = cache.images, cache.layers[0].length
+        config, layers = self.config, len(self._blocks)
+        images, past, capacity = cache.images, cache.layers[0].length, cache.layers[0].keys.shape[2]
         queries = x.shape[0] * x.shape[1] // images
+        require(x.shape[0] * x.shape[1] == images * queries, f"{tuple(x.shape)} are no words of {images} images")
+        require(past + queries <= capacity, f"{past} and {queries} words do not fit {capacity} places")
+        require(len(cache.layers) == layers, f"there are caches of {len(cache.layers)} layers, not {layers}")
         out = x.clone(memory_format=torch.contiguous_format)
         kept: list[Tensor] = []  # until the call is over
+        shape = config.heads, capacity, config.width // config.heads
         plan = StepPlan(
             images=images,
             queries=queries,
-            width=self.config.width,
-            heads=self.config.heads,
-            hidden=self.config.mlp_width or 4 * self.config.width,
-            layer_count=len(self._blocks),
+            width=config.width,
+            heads=config.heads,
+            hidden=config.mlp_width or 4 * config.width,
+            layer_count=layers,
             past=past,
-            capacity=cache.layers[0].keys.shape[2],
+            capacity=capacity,
             layers=self._layers,
-            caches=_pairs([(layer.keys, layer.values) for layer in cache.layers], kept, (images, past + queries), WIDE),
-            x=out.data_ptr(),
+            caches=_pairs([(layer.keys, layer.values) for layer in cache.layers], kept, WIDE, images, *shape),
+            x=address(out, WIDE, *x.shape[:2], config.width),
         )
         plan.global_mask, plan.local_mask = (_mask(m, images, queries, past + queries, kept) for m in sight)
         if memory is not None:
-            assert memory.images == images
-            (made, _, plan.patches, _), dtype = memory.made[0][0].shape, memory.made[0][0].dtype
+            require(memory.images == images, f"there are {memory.images} images for the words of {images}")
+            require(len(memory.made) == layers, f"{len(memory.made)} layers are remembered, not {layers}")
+            (made, _, patches, _), dtype = memory.made[0][0].shape, memory.made[0][0].dtype
             pairs = [(k.contiguous(), v.contiguous()) for k, v in memory.made]
-            plan.memories = _pairs(pairs, kept, (made, plan.patches), HALF if dtype == HALF else WIDE)
+            shape = config.heads, patches, config.width // config.heads
+            plan.patches = patches
+            plan.memories = _pairs(pairs, kept, HALF if dtype == HALF else WIDE, made, *shape)
             plan.halves = dtype == HALF
             plan.rows = _rows(memory.rows, made, kept)
-            plan.grid = _grid(memory, kept)
+            plan.grid = _grid(memory, patches, kept)
         checked(found.captioner_step(plan, torch.get_num_threads()))
         for layer in cache.layers:
             layer.length += queries
@@ -102,7 +111,7 @@ class NativeSteps:
     def _norm(self, norm: nn.LayerNorm) -> NormPlan:
         kept = norm.weight.detach().contiguous(), norm.bias.detach().contiguous()
         self._kept += kept
-        return NormPlan(*(value.data_ptr() for value in kept))
+        return NormPlan(*(address(value, WIDE, self.config.width) for value in kept))
 
 
 def _product(layer: nn.Module) -> Any:
@@ -115,17 +124,12 @@ def _gate(read: MixedRead) -> Any:
     return _product(read.gate) if read.kind == "M" else ctypes.POINTER(ProductPlan)()
 
 
-def _pairs(layers: Any, kept: list[Tensor], room: tuple[int, int], dtype: torch.dtype) -> Any:
-    """Keys and values (B, H, slots, Dh) of every layer, as the library takes them; ``room``: B and the least slots."""
+def _pairs(layers: Any, kept: list[Tensor], dtype: torch.dtype, *shape: int) -> Any:
+    """Keys and values of every layer, each of ``shape`` (B, H, slots, Dh), as the library takes them."""
     found = (PairPlan * len(layers))()
     for plan, pair in zip(found, layers, strict=True):
-        for part in pair:  # the library trusts them, and writes to a cache
-            assert part.is_contiguous()
-            assert part.dtype == dtype
-            assert part.shape[0] == room[0]
-            assert part.shape[2] >= room[1]
+        plan.keys, plan.values = (address(part, dtype, *shape) for part in pair)
         kept += pair
-        plan.keys, plan.values = (part.data_ptr() for part in pair)
     return found
 
 
@@ -134,25 +138,26 @@ def _rows(rows: Tensor | None, made: int, kept: list[Tensor]) -> int | None:
     if rows is None:
         return None
     rows = rows.contiguous()
-    assert rows.dtype == torch.int64
-    assert 0 <= int(rows.min()) <= int(rows.max()) < made
     kept.append(rows)
-    return rows.data_ptr()
+    where = address(rows, torch.int64, len(rows))
+    least, most = (int(value) for value in rows.aminmax())
+    require(0 <= least <= most < made, f"images {least} to {most} are asked for, of {made}")
+    return where
 
 
 def _mask(mask: Tensor | None, images: int, queries: int, slots: int, kept: list[Tensor]) -> MaskPlan:
     """A mask that broadcasts to (B, 1, Q, slots)."""
     if mask is None:
         return MaskPlan()
-    assert mask.dtype == torch.bool
     if mask.stride(-1) != 1:
         mask = mask.contiguous()
     mask = mask.expand(images, 1, queries, slots)
     kept.append(mask)
-    return MaskPlan(mask.data_ptr(), mask.stride(0), mask.stride(2))
+    return MaskPlan(address_of_lines(mask, torch.bool, images, 1, queries, slots), mask.stride(0), mask.stride(2))
 
 
-def _grid(memory: ImageMemory, kept: list[Tensor]) -> GridPlan:
+def _grid(memory: ImageMemory, patches: int, kept: list[Tensor]) -> GridPlan:
     rows, columns = memory.centres.float().t().contiguous()
     kept += rows, columns
-    return GridPlan(rows.data_ptr(), columns.data_ptr(), memory.prefix)
+    count = patches - memory.prefix
+    return GridPlan(address(rows, WIDE, count), address(columns, WIDE, count), memory.prefix)

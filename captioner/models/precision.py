@@ -25,6 +25,7 @@ from captioner.models.captioner import Captioner
 from captioner.models.decoder import Decoder
 from captioner.models.native_steps import NativeSteps
 from captioner.models.vision import VisionEncoder
+from captioner.process import plain_defaults
 
 __all__ = ["Precision", "for_inference"]
 
@@ -33,6 +34,7 @@ SAME = 1e-3  # of the largest feature: rounding stays two orders below it, foldi
 
 
 @torch.no_grad()
+@plain_defaults()
 def for_inference(model: Captioner, precision: Precision) -> Captioner:
     """``model`` itself, prepared in place on the device where it is; from then on it only captions.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from captioner.native.addresses import address, require
 from captioner.native.library import library
 
 MOST = 64  # of src/largest.c
@@ -16,11 +17,17 @@ def largest(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
     if found is None or x.device.type != "cpu" or x.dtype != torch.float32 or not 0 < count <= min(MOST, x.shape[-1]):
         return x.topk(count, dim=-1)
     x = x.contiguous()
-    values = torch.empty(*x.shape[:-1], count)
-    places = torch.empty(*x.shape[:-1], count, dtype=torch.long)
-    rows = values.numel() // count
+    shape = *x.shape[:-1], count
+    values = torch.empty(shape, dtype=torch.float32, device="cpu")  # whatever torch's defaults have become
+    places = torch.empty(shape, dtype=torch.int64, device="cpu")
     found.captioner_largest(
-        x.data_ptr(), rows, x.shape[-1], count, values.data_ptr(), places.data_ptr(), torch.get_num_threads()
+        address(x, torch.float32, *x.shape),
+        values.numel() // count,
+        x.shape[-1],
+        count,
+        address(values, torch.float32, *shape),
+        address(places, torch.int64, *shape),
+        torch.get_num_threads(),
     )
     return values, places
 
@@ -28,14 +35,19 @@ def largest(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
 def sharpen(logits: Tensor, x: Tensor, table: Tensor, count: int) -> None:
     """Put ``x @ table[i]`` in the place of the ``count`` largest of each row of ``logits`` (N, V); ``x`` (N, D).
 
-    All of it contiguous fp32, where the library is.
+    All of it contiguous fp32 on the CPU, where the library is. Raises ``UsageError`` for anything else.
     """
     found = library()
     assert found is not None
-    assert all(part.is_contiguous() and part.dtype == torch.float32 for part in (logits, x, table))
-    assert logits.shape == (x.shape[0], table.shape[0])
-    assert x.shape[1] == table.shape[1]
-    assert 0 < count <= min(MOST, table.shape[0])
+    rows, (words, width) = len(x), table.shape
+    require(0 < count <= min(MOST, words), f"{count} of {words} words are asked for")
     found.captioner_sharpen(
-        logits.data_ptr(), *logits.shape, count, x.data_ptr(), table.data_ptr(), x.shape[1], torch.get_num_threads()
+        address(logits, torch.float32, rows, words),
+        rows,
+        words,
+        count,
+        address(x, torch.float32, rows, width),
+        address(table, torch.float32, words, width),
+        width,
+        torch.get_num_threads(),
     )

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from captioner.native.addresses import address
 from captioner.native.library import checked, has_tiles, library
 from captioner.native.plans import ProductPlan
 
@@ -21,31 +22,41 @@ class NativeProduct:
         """``weight`` (out, in) in fp32, or in int8 with the ``scale`` (out,) of its rows; ``bias`` (out,)."""
         count, width = weight.shape
         groups = -(-count // GROUP)
-        over = groups * GROUP - count
-        kept = {"bias": F.pad(torch.zeros(count) if bias is None else bias.float(), (0, over))}
+        room = groups * GROUP
+        over = room - count
+        if bias is None:
+            bias = torch.zeros(count, dtype=torch.float32, device="cpu")
+        kept: dict[str, tuple[Any, ...]] = {"bias": (F.pad(bias.float(), (0, over)), torch.float32, room)}
         if scale is None:
-            weight = F.pad(weight.float(), (0, 0, 0, over))
-            kept["weight"] = weight.view(groups, GROUP, width).transpose(1, 2).contiguous()  # (groups, in, GROUP)
+            weight = F.pad(weight.float(), (0, 0, 0, over)).view(groups, GROUP, width).transpose(1, 2)
+            kept["weight"] = weight.contiguous(), torch.float32, groups, width, GROUP
         else:
-            kept["scale"] = F.pad(scale, (0, over))
-            kept["totals"] = F.pad(weight.sum(dim=1) * scale, (0, over))
+            kept["scale"] = F.pad(scale, (0, over)), torch.float32, room
+            kept["totals"] = F.pad(weight.sum(dim=1) * scale, (0, over)), torch.float32, room
             weight = F.pad(weight, (0, -width % DEPTH, 0, over))
-            fours = weight.view(groups, GROUP, -1, 4).transpose(1, 2)  # (groups, in / 4, GROUP, 4)
-            kept["levels"] = fours.contiguous()
+            fours = weight.view(groups, GROUP, -1, 4).transpose(1, 2)
+            kept["levels"] = fours.contiguous(), torch.int8, groups, weight.shape[1] // 4, GROUP, 4
         self.inputs, self.outputs = width, count
         self._kept = kept  # the plan has their addresses
-        addresses = {name: value.data_ptr() for name, value in kept.items()}
+        addresses = {name: address(*value) for name, value in kept.items()}
         self.plan = ProductPlan(inputs=width, outputs=count, tiles=has_tiles(), **addresses)
 
     def __call__(self, rows: Tensor) -> Tensor:
-        assert rows.dtype == torch.float32
-        assert rows.shape[-1] == self.inputs
+        """Raises ``UsageError`` for rows that are not fp32 on the CPU, or of another width."""
         rows = rows.contiguous()
-        count = rows.numel() // self.inputs
-        out = torch.empty(*rows.shape[:-1], self.outputs)
+        shape = *rows.shape[:-1], self.outputs
+        out = torch.empty(shape, dtype=torch.float32, device="cpu")  # whatever torch's defaults have become
         found = library()
         assert found is not None
-        checked(found.captioner_multiply(self.plan, rows.data_ptr(), count, out.data_ptr(), torch.get_num_threads()))
+        checked(
+            found.captioner_multiply(
+                self.plan,
+                address(rows, torch.float32, *rows.shape[:-1], self.inputs),
+                rows.numel() // self.inputs,
+                address(out, torch.float32, *shape),
+                torch.get_num_threads(),
+            )
+        )
         return out
 
     def __deepcopy__(self, memo: dict[int, Any]) -> NativeProduct:

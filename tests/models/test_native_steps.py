@@ -12,6 +12,7 @@ from torch import Tensor
 
 from captioner.checkpoint import Checkpoint
 from captioner.config import DecoderConfig
+from captioner.errors import UsageError
 from captioner.layers import linears
 from captioner.layers.cache import DecoderCache
 from captioner.layers.linears import Precision
@@ -186,6 +187,23 @@ def test_who_asks_where_it_looked_is_told_by_the_blocks() -> None:
     torch.testing.assert_close(
         decoder(torch.tensor([[3]]), memory, decoder.new_cache(1, 8)), found, rtol=1e-4, atol=1e-4
     )
+
+
+@torch.inference_mode()
+def test_what_does_not_fit_never_reaches_the_library() -> None:
+    decoder, memory = make(KINDS["M"])
+    first = torch.ones(3, 1, dtype=torch.long)
+    short = decoder.new_cache(3, 1)
+    decoder(first, memory, short)
+    with pytest.raises(UsageError, match="1 and 1 words do not fit 1 places"):
+        decoder.steps(decoder.token_embedding(first), memory, (None, None), short)  # type: ignore[misc]
+    with pytest.raises(UsageError, match="images 0 to 3 are asked for, of 3"):
+        decoder(first, memory.select(torch.tensor([0, 1, 3])), decoder.new_cache(3, 8))
+    with pytest.raises(UsageError, match="there are 2 images for the words of 3"):
+        decoder(first, memory.select(torch.tensor([0, 1])), decoder.new_cache(3, 8))
+    decoder.half()  # of a captioner in use
+    with pytest.raises(UsageError, match=r"not float16 of shape .* load the captioner again"):
+        decoder(first, memory, decoder.new_cache(3, 8))
 
 
 @pytest.mark.parametrize(("precision", "used"), [("fp32", True), ("int8", True), ("bf16", False)])

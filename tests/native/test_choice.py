@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from captioner.errors import UsageError
 from captioner.native import choice
 from captioner.native.choice import MOST, largest, sharpen
 from captioner.native.library import library
@@ -60,6 +61,15 @@ def test_the_largest_logits_become_exact(width: int) -> None:
     alone = rough[1:2].clone()
     sharpen(alone, x[1:2].contiguous(), table, 32)
     assert torch.equal(alone, found[1:2])
+
+
+@built
+def test_what_does_not_fit_is_one_sentence() -> None:
+    table, x, logits = torch.randn(50, 16), torch.randn(3, 16), torch.randn(3, 50)
+    wrong = [(logits.half(), x, table, 8), (logits, x[:, :15], table, 8), (logits, x, table[:40], 8)]
+    for given in (*wrong, (logits, x, table, 51), (logits, x, table, 0), (logits[:2], x, table, 8)):
+        with pytest.raises(UsageError, match="a decoding step cannot be made"):
+            sharpen(*given)
 
 
 def test_where_the_library_is_missing_it_is_torch(monkeypatch: pytest.MonkeyPatch) -> None:

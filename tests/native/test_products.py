@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from captioner.errors import UsageError
 from captioner.layers.linears import levels_of, quantized
 from captioner.native.library import has_tiles, library
 from captioner.native.products import NativeProduct
@@ -69,6 +70,14 @@ def test_rows_may_lie_anywhere(precision: str) -> None:
     assert torch.equal(native(x[:, :, 1]), native(x[:, :, 1].contiguous()))
     assert torch.equal(copy.deepcopy(native)(x), native(x))
     assert native(x[:0]).shape == (0, 4, 2, 20)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_other_rows_are_one_sentence(precision: str) -> None:
+    native = product(nn.Linear(64, 20).requires_grad_(False), precision)
+    for x in (torch.randn(3, 63), torch.randn(3, 64).half(), torch.randn(3, 64, device="meta")):
+        with pytest.raises(UsageError, match="cannot be made"):
+            native(x)
 
 
 def test_rows_of_one_value_and_of_none() -> None:
