@@ -47,6 +47,7 @@ class Generated:
 
 
 TOO_MANY = "{} images at once do not fit the device; lower --batch-size"
+FORKED = "a GPU cannot be used in a forked process; start it by 'spawn', or load the captioner in it, and not before"
 NOTHING_FITS = "no caption of this image keeps all the rules; take some of them back, or raise the number of beams"
 
 
@@ -224,12 +225,17 @@ def encode(checkpoint: Checkpoint, pixels: list[Tensor]) -> EncodedImage:
 
 @contextlib.contextmanager
 def _fits(images: int) -> Iterator[None]:
-    """Memory that runs out, of whatever device, as a sentence. A CPU's allocator has no error of its own in torch."""
+    """Memory that runs out, of whatever device, and a GPU in a forked child, as sentences.
+
+    A CPU's allocator has no error of its own in torch.
+    """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error):
             raise CaptionerError(TOO_MANY.format(images)) from error
+        if "forked subprocess" in str(error):  # CUDA's
+            raise CaptionerError(FORKED) from error
         raise
 
 

@@ -84,6 +84,9 @@ class NativeSteps:
             layer.length += queries
         return out
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> NativeSteps:
+        return self  # it never changes
+
     def _plan(self, block: Block) -> LayerPlan:
         words, image = block.self_attn, block.cross_attn
         mixed, focused = image.kind == "M", image.kind != "G"

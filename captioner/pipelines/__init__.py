@@ -4,7 +4,8 @@ May import what captions, judges and explains, and nothing that trains. Start re
 """
 
 from captioner.captions import Caption, GenerationOptions, Word
-from captioner.pipelines.loading import choose_device, load, prepared
+from captioner.pipelines.loading import load, prepared
+from captioner.pipelines.origin import choose_device
 from captioner.pipelines.pipeline import CaptionPipeline
 
 __all__ = ["Caption", "CaptionPipeline", "GenerationOptions", "Word", "choose_device", "load", "prepared"]

@@ -8,6 +8,7 @@ from captioner.checkpoint import Checkpoint
 from captioner.data.images import ImageSource
 from captioner.errors import UsageError
 from captioner.generation.generate import Judge, likelihoods, matches
+from captioner.pipelines.origin import Origin
 from captioner.retrieval import embed_images, embed_texts, image_features, table_of
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ class Judging:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
+        self.origin: Origin | None = None  # set by ``load``
 
     @overload
     def score(self, images: ImageSource, captions: str, *, batch_size: int = 16) -> float: ...

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from captioner.checkpoint import Checkpoint
 from captioner.checkpoint import load as load_checkpoint
-from captioner.errors import UsageError, reason_of
+from captioner.pipelines.origin import Origin, choose_device
 from captioner.pipelines.pipeline import CaptionPipeline
 
 if TYPE_CHECKING:
@@ -29,7 +29,9 @@ def load(
     """
     if revision is not None:
         source = f"{source}@{revision}"
-    return prepared(load_checkpoint(source, device=choose_device(device)), precision)
+    pipe = prepared(load_checkpoint(source, device=choose_device(device)), precision)
+    pipe.origin = Origin(source=pipe.checkpoint.source, device=device, precision=precision)
+    return pipe
 
 
 def prepared(checkpoint: Checkpoint, precision: Precision) -> CaptionPipeline:
@@ -38,20 +40,3 @@ def prepared(checkpoint: Checkpoint, precision: Precision) -> CaptionPipeline:
 
     for_inference(checkpoint.model, precision)
     return CaptionPipeline(checkpoint)
-
-
-def choose_device(name: str | None = None) -> str:
-    """The device of that name, or the fastest of this machine. Raises ``UsageError`` for one that cannot be used."""
-    import torch
-
-    if name is not None:
-        try:
-            torch.zeros(1, device=name).item()
-        except Exception as error:  # RuntimeError, AssertionError, NotImplementedError ...: each device has its own
-            raise UsageError(
-                f"the device {name!r} cannot be used ({reason_of(error)}); name another one, such as cpu"
-            ) from error
-        return name
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"

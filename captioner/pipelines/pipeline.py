@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from captioner.captions import Caption, GenerationOptions, caption_of
+from captioner.checkpoint import Checkpoint
 from captioner.config import GenerationConfig, with_options
 from captioner.data.images import ImageSource
 from captioner.data.loader import Transform
@@ -19,6 +21,7 @@ from captioner.generation.labels import labels_of
 from captioner.generation.words import as_they_come
 from captioner.hub import push_to_hub
 from captioner.pipelines.judging import Judging
+from captioner.pipelines.origin import Origin, parcel
 from captioner.retrieval import Vectors, vectors_of
 
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ class CaptionPipeline(Judging):
     """A checkpoint ready to caption.
 
     An image is a path, an http(s) URL, bytes, an open binary file, or a PIL image. Threads may share a pipeline.
+    Pickled, one from ``load`` is the name of its checkpoint and its settings, and is loaded again where it arrives.
     """
 
     @overload
@@ -236,3 +240,25 @@ class CaptionPipeline(Judging):
         if caption is not None and options:
             raise UsageError(f"the caption to explain is given, so {', '.join(options)} would change nothing; drop it")
         return explain(self.checkpoint, image, with_options(self.checkpoint.generation, options), caption=caption)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Raises ``UsageError`` for a prepared captioner that was not loaded, as ``prepared`` makes one."""
+        rest = {name: value for name, value in self.__dict__.items() if name != "checkpoint"}
+        return _unpacked, (type(self), parcel(self.checkpoint, self.origin)), rest
+
+    def __copy__(self) -> CaptionPipeline:
+        return self._of(self.__dict__)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> CaptionPipeline:
+        return self._of(copy.deepcopy(self.__dict__, memo))
+
+    def _of(self, values: dict[str, Any]) -> CaptionPipeline:
+        made = object.__new__(type(self))
+        made.__dict__.update(values)
+        return made
+
+
+def _unpacked(kind: type[CaptionPipeline], found: Origin | Checkpoint) -> CaptionPipeline:
+    made = object.__new__(kind)
+    made.checkpoint = found.load() if isinstance(found, Origin) else found
+    return made

@@ -1,0 +1,93 @@
+"""A pipeline goes to other processes as the name of its checkpoint and its settings, and can be copied."""
+
+from __future__ import annotations
+
+import copy
+import multiprocessing
+import pickle
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import captioner
+from captioner.checkpoint import Checkpoint
+from captioner.errors import CaptionerError, CheckpointError, UsageError
+from captioner.generation.generate import _fits
+from captioner.pipelines import CaptionPipeline, load, prepared
+from captioner.pipelines.origin import Origin
+from captioner.training.tasks import Data
+
+PRECISIONS = ["fp32", "bf16", "int8"]
+
+
+@pytest.fixture
+def photos(data: Data) -> list[str]:
+    return [str(sample.path) for sample in data.train[:3]]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_it_is_pickled_as_its_source_and_settings(precision: str, learnt: Path, photos: list[str]) -> None:
+    pipe = load(learnt, device="cpu", precision=precision)  # type: ignore[arg-type]
+    pipe.checkpoint.generation = replace(pipe.checkpoint.generation, max_tokens=3)
+    sent = pickle.dumps(pipe)
+    assert len(sent) < 5000
+    again = pickle.loads(sent)
+    assert again.caption(photos) == pipe.caption(photos)
+    assert again.checkpoint.generation.max_tokens == 3
+    assert again.checkpoint.model.precision == precision
+    assert pickle.loads(pickle.dumps(again)).caption(photos) == pipe.caption(photos)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_it_can_be_copied(precision: str, learnt: Path, photos: list[str]) -> None:
+    pipe = load(learnt, device="cpu", precision=precision)  # type: ignore[arg-type]
+    said = pipe.caption(photos)
+    for made in (copy.deepcopy(pipe), copy.copy(pipe)):
+        assert made.caption(photos) == said
+    deep = copy.deepcopy(pipe)
+    deep.checkpoint.generation = replace(deep.checkpoint.generation, max_tokens=1)
+    assert pipe.caption(photos) == said
+    assert copy.copy(pipe).checkpoint is pipe.checkpoint
+    assert copy.deepcopy(pipe.checkpoint).model is not pipe.checkpoint.model
+
+
+def test_a_process_pool_captions(learnt: Path, photos: list[str]) -> None:
+    """By 'spawn', as joblib's workers and Spark's executors start: with nothing of this process."""
+    pipe = load(learnt, device="cpu", precision="int8")
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        assert pool.submit(pipe.caption, photos).result(timeout=120) == pipe.caption(photos)
+
+
+def test_the_pipeline_of_transformers_goes_along(learnt: Path, photos: list[str]) -> None:
+    pipe = captioner.pipeline("image-to-text", model=learnt, device=-1, max_new_tokens=4)
+    assert pickle.loads(pickle.dumps(pipe))(photos) == pipe(photos)
+    assert copy.deepcopy(pipe)(photos) == pipe(photos)
+
+
+def test_one_that_is_not_prepared_takes_its_weights_along(checkpoint: Checkpoint, photos: list[str]) -> None:
+    """It may have been trained since it was loaded."""
+    pipe = CaptionPipeline(checkpoint)
+    checkpoint.model.decoder.token_embedding.weight.data.mul_(1.5)
+    said = pipe.caption(photos)
+    assert pickle.loads(pickle.dumps(pipe)).caption(photos) == said
+    assert copy.deepcopy(pipe).caption(photos) == said
+
+
+def test_what_was_made_in_memory_is_one_sentence(checkpoint: Checkpoint, photos: list[str]) -> None:
+    pipe = prepared(checkpoint, "fp32")
+    with pytest.raises(UsageError, match=r"made in memory, so no other process can load it; write it with captioner\."):
+        pickle.dumps(pipe)
+    assert copy.deepcopy(pipe).caption(photos) == pipe.caption(photos)
+
+
+def test_a_source_that_is_gone_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="gone is no checkpoint directory"):
+        Origin(source=str(tmp_path / "gone"), device="cpu", precision="fp32").load()
+
+
+def test_a_gpu_in_a_forked_child_is_one_sentence() -> None:
+    said = "Cannot re-initialize CUDA in forked subprocess. To use CUDA with multiprocessing, you must use ..."
+    with pytest.raises(CaptionerError, match="a GPU cannot be used in a forked process; start it by 'spawn'"), _fits(1):
+        raise RuntimeError(said)
