@@ -12,10 +12,11 @@ import struct
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, TypeVar, Union, cast
 
 from PIL import Image
 
+from captioner.data.arrays import image_of_array, is_array
 from captioner.data.bounds import MAX_WHOLE, Watched, check_pixels, let_go, load
 from captioner.data.items import MAX_BYTES, Item, Refused, open_file, refusal, too_large
 from captioner.data.paths import IMAGE_SUFFIXES, Unreadable, find_images
@@ -24,10 +25,14 @@ from captioner.data.rgb import to_rgb, upright_size
 from captioner.data.urls import is_url, of_url
 from captioner.errors import ImageError
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
 __all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "ImageSource", "Unreadable", "find_images", "image_size", "open_image"]
 
 T = TypeVar("T")
-ImageSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | Item
+ImageSource: TypeAlias = Union[str, os.PathLike[str], bytes, BinaryIO, Image.Image, Item, "NDArray[Any]", "Tensor"]
 
 MAX_PIXELS = 200_000_000
 """More pixels than any camera makes. Reading takes 8 bytes for each at most, whatever the format (``bounds.py``)."""
@@ -42,7 +47,8 @@ def open_image(source: ImageSource, *, min_side: int | None = None, max_pixels: 
     """Read one image as upright 8-bit RGB, fully decoded and without metadata.
 
     ``source`` is a path or an http(s) URL, the bytes of a file, a file opened in binary mode (read from its start, left
-    open), a PIL image (left as it is, but loaded) or an ``Item``. The rules:
+    open), a PIL image (left as it is, but loaded), an ``Item``, or an array or tensor of one image (``arrays``). The
+    rules:
 
     - EXIF orientation is applied, from any format that carries it. Of an animation the first frame is taken.
     - Transparency, of an alpha channel, a palette or one colour, is laid on white.
@@ -92,7 +98,8 @@ def _given(source: ImageSource) -> str | os.PathLike[str] | bytes | BinaryIO | I
     """What there is to decode, fetched from where it lies. Raises ``ImageError``."""
     if isinstance(source, str) and is_url(source):
         source = of_url(source)
-    return source.read() if isinstance(source, Item) else source
+    found = source.read() if isinstance(source, Item) else source
+    return image_of_array(found) if is_array(found) else cast(Any, found)
 
 
 @contextlib.contextmanager
@@ -157,7 +164,7 @@ def _binary(source: object) -> Iterator[BinaryIO]:
             stream = io.BytesIO(data)
         yield stream
     else:
-        raise Refused("an image is a path, bytes, a file opened in binary mode or a PIL image")
+        raise Refused("an image is a path, bytes, a file opened in binary mode, a PIL image or an array")
 
 
 def _identify(stream: BinaryIO) -> Image.Image:

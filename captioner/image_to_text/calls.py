@@ -81,9 +81,9 @@ class ImageToTextPipeline:
     def __call__(self, inputs: Any = None, **options: Any) -> Any:
         """The captions of one image; of a list, a list of that; of a generator or dataset, an iterator over that.
 
-        An image is a path, an http(s) URL, a PIL image, base64 (a data URL too), bytes or an open binary file; a row of
-        a dataset stands for its ``image``. Raises ``UsageError`` for what has no counterpart, ``ImageError`` for an
-        image that cannot be read.
+        An image is a path, an http(s) URL, a PIL image, base64 (a data URL too), bytes, an open binary file, or an
+        array or tensor of one; a row of a dataset stands for its ``image``. Raises ``UsageError`` for what has no
+        counterpart, ``ImageError`` for an image that cannot be read.
         """
         inputs = options.pop("images", inputs)
         if inputs is None:

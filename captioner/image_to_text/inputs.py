@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 from PIL import Image
 
+from captioner.data.arrays import is_array
 from captioner.data.connections import Reach
 from captioner.data.images import ImageSource
 from captioner.data.items import Item
@@ -34,7 +35,8 @@ class Indexed(Protocol):
 
 def is_one(given: object) -> TypeGuard[Given]:
     """Whether this stands for one image."""
-    return isinstance(given, (str, bytes, bytearray, os.PathLike, Image.Image, Mapping, Item)) or hasattr(given, "read")
+    kinds = str, bytes, bytearray, os.PathLike, Image.Image, Mapping, Item
+    return isinstance(given, kinds) or hasattr(given, "read") or is_array(given)
 
 
 def each(given: Iterable[Any] | Indexed) -> Iterator[Any]:

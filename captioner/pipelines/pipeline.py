@@ -34,7 +34,8 @@ S = TypeVar("S", bound=ImageSource)
 class CaptionPipeline(Judging):
     """A checkpoint ready to caption.
 
-    An image is a path, an http(s) URL, bytes, an open binary file, or a PIL image. Threads may share a pipeline.
+    An image is a path, an http(s) URL, bytes, an open binary file, a PIL image, or an array or tensor of (H, W, 3),
+    (3, H, W) or (H, W) in uint8 or floats from 0 to 1. Threads may share a pipeline.
     Pickled, one from ``load`` is the name of its checkpoint and its settings, and is loaded again where it arrives.
     """
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -271,3 +272,19 @@ def test_from_the_hub(hub: Any, learnt: Path, photos: list[str], said: list[Any]
     assert pipe(photos) == said
     with pytest.raises(CheckpointError, match="someone/none is neither"):
         captioner.pipeline("image-to-text", model="someone/none")
+
+
+def test_arrays_and_tensors_are_one_image(
+    pipe: ImageToTextPipeline, photos: list[str], said: list[list[dict[str, str]]]
+) -> None:
+    """They once were taken for a list, of rows of pixels."""
+    pixels = [np.asarray(Image.open(photo).convert("RGB")) for photo in photos]
+    assert pipe(pixels[0]) == said[0]
+    assert pipe(torch.from_numpy(pixels[1].copy()).permute(2, 0, 1) / 255) == said[1]
+    assert pipe(pixels) == said
+    assert list(pipe(iter(pixels))) == said
+    assert pipe({"image": pixels[2]}) == said[2]
+    assert [{"generated_text": pipe.pipe.caption(pixels[3]).text}] == said[3]
+    with pytest.raises(ImageError, match=r"give several as a list, or make an image of it with PIL\.Image\.fromarray"):
+        pipe(np.stack(pixels))
+    assert list(pipe(np.array(photos))) == said  # names, not numbers
