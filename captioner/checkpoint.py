@@ -38,7 +38,6 @@ from captioner.files import (
     read_text,
     read_weights,
 )
-from captioner.process import plain_defaults
 from captioner.text import CaptionTokenizer
 
 if TYPE_CHECKING:
@@ -101,7 +100,10 @@ def save(checkpoint: Checkpoint, directory: str | os.PathLike[str], *, dtype: Li
         )
     directory = Path(directory)
     if directory.exists() and not _replaceable(directory):
-        raise CheckpointError(f"{directory} holds other files than a checkpoint of captioner; choose another --out")
+        raise CheckpointError(
+            f"{directory} holds other files than a checkpoint of captioner, or is where this process works; choose "
+            "another --out"
+        )
     partial = directory.with_name(directory.name + ".partial")
     place, found, more = _parts(checkpoint)
     weights = {
@@ -133,7 +135,6 @@ def save(checkpoint: Checkpoint, directory: str | os.PathLike[str], *, dtype: Li
     return directory
 
 
-@plain_defaults()
 def load(source: str | os.PathLike[str] | None = None, *, device: str = "cpu") -> Checkpoint:
     """Load a checkpoint directory, a Hugging Face hub id (``org/name``), or with nothing the model that ships.
 
@@ -285,7 +286,9 @@ def _json(values: Mapping[str, Any]) -> str:
 
 def _replaceable(directory: Path) -> bool:
     """Whether nothing but an older checkpoint is lost with a directory; the name generation.json is ours alone."""
-    return directory.is_dir() and ((directory / "generation.json").exists() or not any(directory.iterdir()))
+    if not directory.is_dir() or Path.cwd().is_relative_to(directory.resolve()):  # it is moved away as a whole
+        return False
+    return (directory / "generation.json").exists() or not any(directory.iterdir())
 
 
 def _replace(partial: Path, directory: Path) -> None:

@@ -95,11 +95,12 @@ def embed_texts(checkpoint: Checkpoint, texts: Sequence[str], *, batch_size: int
     return torch.cat(parts)
 
 
-def table_of(directions: Iterable[Tensor | ImageError], checkpoint: Checkpoint) -> NDArray[np.float32]:
-    """N directions as one array (N, W). Raises the ``ImageError`` that stands in the place of one."""
-    found = [raised(direction) for direction in directions]
-    width = len(found[0]) if found else heads_of(checkpoint).image_proj.out_features
+def table_of(vectors: Iterable[Tensor | ImageError], checkpoint: Checkpoint, kind: Vectors) -> NDArray[np.float32]:
+    """N vectors of a ``kind`` as one array (N, W). Raises the ``ImageError`` that stands in the place of one."""
+    found = [raised(vector) for vector in vectors]
+    features = kind == "features"
+    width = checkpoint.config.decoder.width if features else heads_of(checkpoint).image_proj.out_features
     table: NDArray[np.float32] = np.zeros((len(found), width), np.float32)
-    for row, direction in zip(table, found, strict=True):
-        row[:] = direction.numpy()
+    for row, vector in zip(table, found, strict=True):
+        row[:] = vector.numpy()
     return table

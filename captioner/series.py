@@ -40,7 +40,10 @@ def caption_series(
     if pipe is None:
         pipe = load(model)
     reach: Reach = "private" if allow_private else "public"
-    texts = list(_texts([_image(image, reach) for image in images.to_list()], pipe, batch_size, options))
+    given = [_image(image, reach) for image in images.to_list()]
+    # pandas knows all of its kinds of nothing: pd.NA is neither true nor false, nor itself.
+    missing = images.isna().to_list() if kind == "pandas" else [image is None for image in given]  # type: ignore[attr-defined]
+    texts = list(_texts(given, missing, pipe, batch_size, options))
     if kind == "polars":
         import polars
 
@@ -58,9 +61,8 @@ def _image(cell: Any, reach: Reach) -> Any:
 
 
 def _texts(
-    images: list[Any], pipe: CaptionPipeline, batch_size: int, options: GenerationOptions
+    images: list[Any], missing: list[bool], pipe: CaptionPipeline, batch_size: int, options: GenerationOptions
 ) -> Iterator[str | None]:
-    missing = [image is None or image != image for image in images]  # NaN is not itself
     there = (image for image, absent in zip(images, missing, strict=True) if not absent)
     captions = pipe.stream(there, batch_size=batch_size, **options)
     for absent in missing:

@@ -187,13 +187,19 @@ def test_what_an_interrupted_save_left_is_cleared(original: Checkpoint, saved: P
     assert {path.name for path in saved.iterdir()} == FILES
 
 
-def test_a_directory_of_other_things_is_never_replaced(original: Checkpoint, tmp_path: Path) -> None:
+def test_a_directory_of_other_things_is_never_replaced(
+    original: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "photo.jpg").touch()
     (tmp_path / "config.json").touch()
     (tmp_path / "empty").mkdir()
     for taken in (tmp_path, tmp_path / "photo.jpg"):
         sentence(lambda taken=taken: save(original, taken), "other files .* choose another --out")
     assert {path.name for path in tmp_path.iterdir()} == {"photo.jpg", "config.json", "empty"}
+    monkeypatch.chdir(tmp_path / "empty")  # it would be moved away from under this process
+    for here in (".", "..", tmp_path / "empty"):
+        sentence(lambda here=here: save(original, here), "where this process works; choose another --out")
+    monkeypatch.chdir(tmp_path)
     save(original, tmp_path / "empty")
     assert {path.name for path in (tmp_path / "empty").iterdir()} == FILES
 

@@ -74,3 +74,5 @@ def test_a_captioner_without_heads_says_so(checkpoint: Checkpoint, data: Data) -
         plain.match(data.train[0].path, "a dog")
     with pytest.raises(UsageError, match=r"has no matching head"):
         plain.stream([], rerank="matching", beams=3, candidates=3)
+    assert plain.image_features([]).shape == (0, 32)
+    assert plain.image_features([data.train[0].path]).shape == (1, 32)

@@ -45,6 +45,16 @@ def test_pandas(pipe: captioner.CaptionPipeline, paths: list[str], texts: list[s
         assert captioner.caption_series(nothing, pipe=pipe).isna().all()
 
 
+def test_pandas_has_more_kinds_of_nothing(pipe: captioner.CaptionPipeline, paths: list[str], texts: list[str]) -> None:
+    """pd.NA is neither true nor false, so that no comparison tells it."""
+    for dtype in ("string", "object"):
+        series = pandas.Series([pandas.NA, *paths, None], dtype=dtype)
+        found = captioner.caption_series(series, pipe=pipe)
+        assert found.isna().tolist() == [True, False, False, False, True]
+        assert found.dropna().tolist() == texts
+    assert captioner.caption_series(pandas.Series([pandas.NaT, paths[0]]), pipe=pipe).tolist()[1:] == texts[:1]
+
+
 def test_polars(pipe: captioner.CaptionPipeline, paths: list[str], texts: list[str]) -> None:
     series = polars.Series("path", [paths[0], None, "none.png", *paths[1:]])
     with pytest.warns(UserWarning, match=r"cannot read none\.png"):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import os
 import sys
 from collections.abc import Sequence
@@ -38,6 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = _parser()
     if arguments and arguments[0] not in VERBS and arguments[0] not in ("-h", "--help", "--version"):
+        if (mistake := _mistyped(arguments[0])) is not None:
+            tell(mistake)
+            return 2
         arguments.insert(0, "caption")  # `captioner photo.jpg`
     args = parser.parse_args(arguments)
     if args.verb is None:
@@ -69,6 +73,14 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Leave with a message, in which a file's name may stand that the shell has put for a pattern."""
         super().error(plain(message))
+
+
+def _mistyped(word: str) -> str | None:
+    """The sentence for a first argument that is nearly a verb, and no file; None for any other."""
+    near = difflib.get_close_matches(word.casefold(), VERBS, n=1, cutoff=0.7)
+    if not near or os.path.lexists(word):
+        return None
+    return f"there is neither a verb nor a file {word!r}; did you mean `captioner {near[0]}`?"
 
 
 def _drop_output() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from captioner.cli.options import add_generation, add_model, add_walk, complain_of, generation_options
-from captioner.cli.output import print_json, print_text, tell
+from captioner.cli.output import paths_of, print_json, print_text, tell
 
 if TYPE_CHECKING:
     from captioner.explain.explanation import Explanation
@@ -23,7 +23,7 @@ FORMS = (".html", ".png")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "paths", nargs="+", metavar="PATH", help="file, folder, pattern, zip, tar, video or URL of photos"
+        "paths", nargs="+", metavar="PATH", help="file, folder, pattern, zip, tar, video or URL, or - for such on stdin"
     )
     parser.add_argument("--caption", metavar="TEXT", help="explain this caption instead of the model's own")
     parser.add_argument(
@@ -49,8 +49,11 @@ def run(args: argparse.Namespace) -> int:
     if args.caption is not None and options:
         raise UsageError("--caption leaves nothing to search for; leave out the options of how captions are written")
     left = LeftOut(everything=args.all)
-    found = list(find_items(args.paths, frames=args.frames, left=left))
+    found = list(find_items(paths_of(args.paths), frames=args.frames, left=left))
     complain_of(left)
+    if not found:
+        tell("no paths on stdin; give a file of one path a line")
+        return 1
     out = Path(args.out)
     one_file = out.suffix.lower() in FORMS
     if one_file and len(found) > 1:

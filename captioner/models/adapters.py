@@ -20,11 +20,13 @@ from captioner.config import AdapterConfig
 from captioner.errors import CheckpointError, ConfigError, MissingExtraError
 from captioner.models.captioner import Captioner
 from captioner.models.decoder import Decoder
+from captioner.process import plain_defaults
 
 NAME = "default"  # what peft calls an adapter that is not named
 PEFT_ROOT = "base_model.model."  # what peft puts before a model's own names in a file
 
 
+@plain_defaults()
 def insert(model: Captioner, config: AdapterConfig) -> None:
     """Put a fresh adapter into ``model``, in place; all that was there is frozen.
 

@@ -76,7 +76,7 @@ class Judging:
         ``ImageError`` for an image that cannot be read.
         """
         sources: list[ImageSource] = list(images) if isinstance(images, list) else [images]
-        found = table_of(embed_images(self.checkpoint, sources, batch_size=batch_size), self.checkpoint)
+        found = table_of(embed_images(self.checkpoint, sources, batch_size=batch_size), self.checkpoint, "embeddings")
         return found if isinstance(images, list) else found[0]
 
     def image_features(self, images: ImageSource | list[S], *, batch_size: int = 16) -> NDArray[np.float32]:
@@ -86,7 +86,7 @@ class Judging:
         Raises ``ImageError`` for an image that cannot be read.
         """
         sources: list[ImageSource] = list(images) if isinstance(images, list) else [images]
-        found = table_of(image_features(self.checkpoint, sources, batch_size=batch_size), self.checkpoint)
+        found = table_of(image_features(self.checkpoint, sources, batch_size=batch_size), self.checkpoint, "features")
         return found if isinstance(images, list) else found[0]
 
     def embed_texts(self, texts: str | list[str]) -> NDArray[np.float32]:
@@ -94,7 +94,8 @@ class Judging:
 
         Raises ``UsageError`` where that does, for a text without words, and for one longer than the model's context.
         """
-        found = table_of(embed_texts(self.checkpoint, texts if isinstance(texts, list) else [texts]), self.checkpoint)
+        rows = embed_texts(self.checkpoint, texts if isinstance(texts, list) else [texts])
+        found = table_of(rows, self.checkpoint, "embeddings")
         return found if isinstance(texts, list) else found[0]
 
     def _judged(

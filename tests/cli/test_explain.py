@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -48,6 +49,13 @@ def test_one_file(run: Run, photos: Path, tmp_path: Path) -> None:
     assert run(photos / "a" / "1.png", "--out", "deep/x.html", "--caption", "a cat")[:2] == (0, ["deep/x.html"])
     assert ">cat<" in (tmp_path / "deep" / "x.html").read_text(encoding="utf-8")
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["x.html"]
+
+
+def test_names_on_stdin(run: Run, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = io.TextIOWrapper(io.BytesIO(f"{photos / 'a' / '1.png'}\n".encode()))
+    monkeypatch.setattr("sys.stdin", names)
+    assert run("-")[:2] == (0, ["1.explain.html", "1.explain.png"])
+    assert run("-") == (1, [], ["captioner: no paths on stdin; give a file of one path a line"])
 
 
 def test_json_goes_on_after_a_bad_photo(run: Run, photos: Path, data: Data) -> None:

@@ -91,6 +91,27 @@ def test_options_that_cannot_be_used(capsys: pytest.CaptureFixture[str], command
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("trian --data toy", "there is neither a verb nor a file 'trian'; did you mean `captioner train`?"),
+        ("Evaluate --data toy", "did you mean `captioner evaluate`?"),
+        ("serach dog photos", "did you mean `captioner search`?"),
+    ],
+)
+def test_a_mistyped_verb(here: Path, capsys: pytest.CaptureFixture[str], command: str, said: str) -> None:
+    assert main(shlex.split(command)) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert said in err
+
+
+def test_a_folder_may_be_called_nearly_like_a_verb(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "trian").symlink_to(here / "toy" / "images")
+    assert main(["trian", "--model", "nope"]) == 1
+    assert "nope is no checkpoint directory" in capsys.readouterr().err
+
+
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["--version"])
