@@ -73,7 +73,7 @@ def phrase_bias(phrases: Mapping[str, float], tokenizer: CaptionTokenizer) -> Pr
                 columns += completing
                 values += [value] * len(completing)
         device = log_probs.device
-        places = [torch.tensor(place, dtype=torch.long, device=device) for place in (rows, columns)]
+        places = tuple(torch.tensor(place, dtype=torch.long, device=device) for place in (rows, columns))
         added = torch.tensor(values, dtype=log_probs.dtype, device=device)
         return log_probs.index_put(places, added, accumulate=True)
 

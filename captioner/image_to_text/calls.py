@@ -65,7 +65,9 @@ class ImageToTextPipeline:
         return next(self.pipe.checkpoint.model.parameters()).device
 
     @overload
-    def __call__(self, inputs: Given, **options: Unpack[Calls]) -> list[Record]: ...
+    def __call__(  # type: ignore[overload-overlap]  # an array is an iterable too, and meant as one image
+        self, inputs: Given, **options: Unpack[Calls]
+    ) -> list[Record]: ...
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a list is an iterable too, and meant as a list

@@ -54,6 +54,7 @@ class Captioner(nn.Module):
         self.config = replace(self.config, heads=config)
         self.heads = Heads(config, self.config.decoder).to(self.decoder.token_embedding.weight.device)
 
+    @plain_defaults()
     def add_labeller(self, config: LabelsConfig) -> None:
         """Put a fresh labeller on a model that has none."""
         self.config = replace(self.config, labels=config)
