@@ -15,9 +15,12 @@ Pillow's Python is instrumented, its C decoders are not: there atheris guides by
 
 from __future__ import annotations
 
+import contextlib
 import io
+import json
 import os
 import random
+import sqlite3
 import sys
 import tarfile
 import tempfile
@@ -36,7 +39,7 @@ with atheris.instrument_imports(include=["PIL", "captioner.data", "zipfile"]):
 
     from captioner.data import archives, images
     from captioner.data.items import Item
-    from captioner.data.sources import shards
+    from captioner.data.sources import shard_table
     from captioner.errors import DataError, ImageError
 
     Image.init()  # Pillow's plugins come here, else later and without being instrumented
@@ -74,10 +77,13 @@ def _with_checksums(data: bytes) -> bytes:
 def _shard() -> None:
     told = ""
     try:
-        for name, offset, size, captions in shards._samples(_place):
-            assert name, "a sample without a name"
-            assert offset >= 512 <= offset + size, (name, offset, size)
-            assert all(caption.strip() for caption in captions), captions
+        with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+            shard_table.fill(connection, [_place], "lines")
+            rows = connection.execute("SELECT name, offset, size, captions FROM sample")
+            for name, offset, size, captions in rows:
+                assert name, "a sample without a name"
+                assert offset >= 512 <= offset + size, (name, offset, size)
+                assert all(caption.strip() for caption in json.loads(captions)), captions
     except DataError as error:
         told = str(error)
     assert told.isprintable(), ascii(told)

@@ -63,7 +63,7 @@ def read_data(
         train, validation = hold_out_named(_joined(parts), held_out)
     else:
         parts[0], validation = hold_out(parts[0])
-        train = _without(_joined(parts), validation)
+        train = _without(_joined(parts), validation) if len(parts) > 1 else parts[0]
     validation = validation[:validation_images]
     if not train or not validation:
         raise DataError(f"{', '.join(map(str, data))} has too few images to train on and hold some out; add images")

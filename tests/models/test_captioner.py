@@ -24,7 +24,7 @@ def model() -> Captioner:
 def test_captions_of_an_image_share_one_encoding(model: Captioner) -> None:
     pixels, tokens = torch.randn(2, 3, 32, 32), torch.randint(0, 11, (2, 3, 5))
     encoded = []
-    model.vision.register_forward_hook(lambda _, args, __: encoded.append(args[0].shape[0]))
+    model.vision.proj.register_forward_hook(lambda _, args, __: encoded.append(args[0].shape[0]))
     with torch.inference_mode():
         logits = model(tokens, pixels)
         assert encoded == [2]

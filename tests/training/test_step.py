@@ -16,6 +16,7 @@ from captioner.training import trainer
 from captioner.training.batches import Batch
 from captioner.training.recipe import Recipe
 from captioner.training.run import train
+from captioner.training.setup import new_captioner
 from captioner.training.step import mean
 from captioner.training.tasks import TASKS, Data
 from captioner.training.tasks.base import MODEL, Phase
@@ -123,7 +124,7 @@ def test_figures_are_means_over_what_they_count() -> None:
 
 def test_a_phase_of_all_is_the_default(recipe: MakeRecipe, data: Data) -> None:
     plan = recipe({})
-    task = CrossEntropy(plan, plan.stages[0], data, None)  # type: ignore[arg-type]
+    task = CrossEntropy(plan, plan.stages[0], data, new_captioner(plan, data).tokenizer)
     task.own["heads"] = nn.Linear(2, 2)
     (phase,) = task.phases()
     assert phase.trains == (MODEL, "heads")

@@ -157,7 +157,7 @@ def test_impossible_options(stage: dict[str, Any], message: str, recipe: Make) -
 def test_a_teacher_of_other_words_or_pictures_is_refused(
     recipe: Make, data: Data, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    other = train_tokenizer(["some other words"], 300)
+    other = train_tokenizer([caption[::-1] for sample in data.train for caption in sample.captions], 320)
     save(replace(checkpoint, tokenizer=other), tmp_path / "words")
     plan = recipe({"task": "distillation", "options": {"teacher": str(tmp_path / "words")}})
     with pytest.raises(ConfigError, match="has another tokenizer, so its word distributions are of other words"):
