@@ -64,8 +64,8 @@ class SelfCritical(PolicyGradient):
             if weight:
                 each = torch.tensor(
                     [
-                        [score(self.tokenizer.decode(h.tokens), name) / 100 for h in of_image]
-                        for name, of_image in zip(batch.names, drawn.captions, strict=True)
+                        [score(self.tokenizer.decode(h.tokens), image) / 100 for h in of_image]
+                        for image, of_image in zip(batch.names, drawn.captions, strict=True)
                     ]
                 )  # (B, K), from 0 to 1. That a caption has ended CIDEr-D sees to.
                 rewards, figures = rewards + weight * each, {**figures, name: 100 * each.mean()}
