@@ -14,7 +14,7 @@ from PIL import Image
 
 from captioner.data.images import open_image
 from captioner.data.samples import Joined, Samples
-from captioner.data.sources import read_splits
+from captioner.data.sources import read_splits, shards
 from captioner.data.sources.shards import expand
 from captioner.data.splits import ALL, hold_out, hold_out_named
 from captioner.data.told import names_of
@@ -321,3 +321,23 @@ def test_of_many_files_of_a_sample_few_are_kept(tmp_path: Path) -> None:
     members = {f"a.{n}.txt": b"text %d" % n for n in range(50)} | {f"a.{n}.png": b"" for n in range(50)}
     ((stem, images, texts),) = _groups(pack(tmp_path / "x.tar", members))
     assert (stem, [image.kind for image in images], [text.text for text in texts]) == ("a", ["0.png"], [b"text 0"])
+
+
+def test_without_a_cache_tables_lie_where_no_other_user_can_put_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(shards.tempfile, "tempdir", str(tmp_path / "shared"))
+    (tmp_path / "shared").mkdir()
+    shards._own_folder.cache_clear()
+    pack(tmp_path / "a.tar", {"1.png": png(1), "1.txt": b"one"})
+    assert len(read_splits(tmp_path / "a.tar").splits[ALL]) == 1
+    (own,) = (tmp_path / "shared").iterdir()
+    assert own.stat().st_mode & 0o077 == 0
+    assert [path.suffix for path in own.iterdir()] == [".sqlite"]
+    shards._remove(str(own), os.getpid() + 1)
+    assert own.is_dir()
+    shards._remove(str(own), os.getpid())
+    assert not own.exists()
+    shards._own_folder.cache_clear()

@@ -9,14 +9,17 @@ So the plans of training, and with them a resumed run, hold for shards as they d
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import os
 import re
+import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +121,10 @@ class ShardSamples(Samples):
 
 
 def _cache() -> Path:
-    """Where tables are kept: the user's cache, or the system's temporary folder where there is none to write to."""
+    """Return the folder of the tables: the user's cache, or a folder of this process where that cannot be written.
+
+    A temporary folder that all users share is no place for it: another user could put a table there.
+    """
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "captioner"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -126,7 +132,19 @@ def _cache() -> Path:
             return folder
     except OSError:
         pass
-    return Path(tempfile.gettempdir())
+    return _own_folder()
+
+
+@lru_cache(maxsize=1)
+def _own_folder() -> Path:
+    folder = tempfile.mkdtemp(prefix="captioner-")  # readable and writable by this user alone
+    atexit.register(_remove, folder, os.getpid())
+    return Path(folder)
+
+
+def _remove(folder: str, process: int) -> None:
+    if os.getpid() == process:  # a forked child ends before its parent
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _identity(paths: Sequence[Path], reading: Reading) -> str:
