@@ -1,4 +1,4 @@
-"""What comes out of a captioner, and what may be asked of it by name."""
+"""Captions with their figures, and the options of generation by name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class GenerationOptions(TypedDict, total=False):
-    """What ``CaptionPipeline`` takes by name; ``GenerationConfig`` and its ``sampling`` and ``rules`` explain each."""
+    """Options that ``CaptionPipeline`` takes by name; ``GenerationConfig`` explains each of them."""
 
     beams: int | None
     candidates: int | None

@@ -56,7 +56,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
-    """What an adapter was trained on: a path, a hub id or ``shipped``, and the SHA-256 of the weights there."""
+    """The base of an adapter: a path, a hub id or ``shipped``, and the SHA-256 of the weights there."""
 
     source: str
     fingerprint: str
@@ -80,7 +80,7 @@ class Checkpoint:
 
     @property
     def config(self) -> CaptionerConfig:
-        """What the model was built from."""
+        """The settings that the model was built from."""
         return self.model.config
 
 
@@ -169,7 +169,7 @@ def load(source: str | os.PathLike[str] | None = None, *, device: str = "cpu") -
 
 
 def base_of(checkpoint: Checkpoint) -> Base:
-    """How an adapter on top of ``checkpoint`` names it. Raises ``CheckpointError`` where it could not be found again.
+    """Return the base of an adapter on top of ``checkpoint``. Raises ``CheckpointError`` where nobody finds it again.
 
     One that was made in memory could not, nor could an adapter, which is no whole captioner.
     """
@@ -285,7 +285,7 @@ def _json(values: Mapping[str, Any]) -> str:
 
 
 def _replaceable(directory: Path) -> bool:
-    """Whether nothing but an older checkpoint is lost with a directory; the name generation.json is ours alone."""
+    """Return whether only an older checkpoint is lost with a directory; the name generation.json is ours alone."""
     if not directory.is_dir() or Path.cwd().is_relative_to(directory.resolve()):  # it is moved away as a whole
         return False
     return (directory / "generation.json").exists() or not any(directory.iterdir())

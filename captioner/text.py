@@ -96,7 +96,11 @@ class CaptionTokenizer:
 
     def start_of(self, caption: str) -> int:
         """Return the start token of the language that ``caption`` is written in."""
-        return self.config.speaking(self.language_of(caption)).bos_id
+        return self.config.languages.get(self.language_of(caption), self.config.bos_id)
+
+    def start_of_ids(self, ids: Sequence[int]) -> int:
+        """Return the start token of the language that the caption of these ``ids`` is written in."""
+        return self.start_of(self.decode(ids)) if self.config.languages else self.config.bos_id
 
     def captions_in(self, language: str, captions: Sequence[str]) -> tuple[str, ...]:
         """Return the captions in ``language`` (empty: the default one), or all of them where none is."""

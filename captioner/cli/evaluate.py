@@ -66,6 +66,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _write(path: str, text: str) -> None:
-    """In UTF-8; half surrogates, which file names can hold, are escaped."""
+    """Write ``text`` in UTF-8; half surrogates, which file names can hold, are escaped."""
     with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
         file.write(text)

@@ -106,7 +106,7 @@ def figures(found: Explanation) -> dict[str, object]:
 
 
 def _stem(name: str) -> str:
-    """What the files of a photo are called after, also of one in an archive or behind a URL."""
+    """Return the stem that names the files of a photo, also of one in an archive or behind a URL."""
     from captioner.data.urls import is_url
 
     return Path(name.partition("?")[0] if is_url(name) else name).stem or "photo"

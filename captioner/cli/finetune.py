@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from captioner.cli.options import add_training, complain, fitted, leads, require, require_readers
+from captioner.cli.options import add_training, complain, fitted, leads, require, require_readers, training_data
 
 if TYPE_CHECKING:
     from captioner.training.tasks import Data
@@ -52,7 +52,6 @@ def run(args: argparse.Namespace) -> int:
     from captioner.checkpoint import load
     from captioner.training.report import doubts_of_data
     from captioner.training.run import check_out, train
-    from captioner.training.setup import read_data
 
     out = Path(args.out or f"runs/{Path(args.recipe).stem}")
     check_out(out, resume=args.resume)
@@ -60,14 +59,7 @@ def run(args: argparse.Namespace) -> int:
     if args.language:
         start.config.text.speaking(args.language)  # refuses a language that the captioner does not write
         start.generation = replace(start.generation, language=args.language)
-    data = read_data(
-        args.data,
-        held_out=args.held_out,
-        sidecars=args.sidecars,
-        validation_images=recipe.validation_images,
-        outside=args.outside,
-        report=complain,
-    )
+    data = training_data(args, recipe)
     recipe = fitted(args, len(data.train))
     doubts = doubts_of_data(data)
     for doubt in doubts:

@@ -31,7 +31,7 @@ def add_folder(parser: argparse.ArgumentParser) -> None:
 
 
 def is_folder_run(args: argparse.Namespace) -> bool:
-    """Whether any option of ``add_folder`` was given. Raises ``UsageError`` for those that go with others only."""
+    """Return whether an option of ``add_folder`` was given. Raises ``UsageError`` for one that lacks another."""
     from captioner.errors import UsageError
 
     if not args.write:
@@ -110,7 +110,7 @@ def _work(args: argparse.Namespace, work: Run, options: dict[str, Any]) -> int:
 
 
 def _outcomes(args: argparse.Namespace, work: Run, options: dict[str, Any], progress: Progress) -> Iterator[Outcome]:
-    """Of one walk, or with --watch of walks until Ctrl-C. The model is loaded for the first photo that needs it."""
+    """Yield the outcomes of one walk, or with --watch of walks until Ctrl-C; load the model when a photo needs it."""
     from captioner.data.leftout import LeftOut
     from captioner.folder.watch import Watch
 

@@ -1,4 +1,4 @@
-"""What evaluate and compare share: the options of a judgement, its images, and a judged model or file of captions."""
+"""Shared parts of evaluate and compare: options of a judgement, its images, a judged model or caption file."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def _ready(source: str | None, images: Images, args: argparse.Namespace) -> Chec
 
 
 def is_predictions(name: str) -> bool:
-    """Whether this names a file, where a checkpoint would be a directory or a hub id."""
+    """Return whether this names a file, where a checkpoint would be a directory or a hub id."""
     return Path(name).is_file()
 
 

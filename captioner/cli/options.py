@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from captioner.data.connections import Reach
     from captioner.data.leftout import LeftOut
     from captioner.training.recipe import Recipe
+    from captioner.training.tasks import Data
 
 
 MOST_FRAMES = 1_000_000  # of a video: nine hours of it, each frame
@@ -137,7 +138,7 @@ def add_sidecars(parser: argparse.ArgumentParser) -> None:
 
 
 def add_generation(parser: argparse.ArgumentParser) -> None:
-    """How captions are written."""
+    """Add the options of generation."""
     group = parser.add_argument_group(
         "how captions are written", "what is not given is the model's own, from its generation.json"
     )
@@ -146,7 +147,7 @@ def add_generation(parser: argparse.ArgumentParser) -> None:
 
 
 def generation_options(args: argparse.Namespace) -> dict[str, Any]:
-    """What of ``add_generation`` was given, as ``captioner.config.with_options`` takes it.
+    """Return the options of ``add_generation`` that were given, as ``captioner.config.with_options`` takes it.
 
     Raises ``ConfigError`` for options that contradict each other, before a model is loaded.
     """
@@ -245,7 +246,7 @@ def add_outside(parser: argparse.ArgumentParser) -> None:
 
 
 def add_training(parser: argparse.ArgumentParser) -> None:
-    """What train and finetune share."""
+    """Add the options that train and finetune share."""
     parser.add_argument("--data", required=True, nargs="+", metavar="DATA", help="folders or files of captioned images")
     add_outside(parser)
     add_sidecars(parser)
@@ -260,6 +261,21 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", metavar="DIR", help="where the run goes (default: runs/NAME)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+
+
+def training_data(args: argparse.Namespace, recipe: Recipe, *, text: Sequence[str] = ()) -> Data:
+    """Read the data that the options of ``add_training`` name, for a run of ``recipe``."""
+    from captioner.training.setup import read_data
+
+    return read_data(
+        args.data,
+        text=text,
+        held_out=args.held_out,
+        sidecars=args.sidecars,
+        validation_images=recipe.validation_images,
+        outside=args.outside,
+        report=complain,
+    )
 
 
 def fitted(args: argparse.Namespace, images: int) -> Recipe:

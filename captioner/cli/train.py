@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from captioner.cli.options import add_training, complain, fitted, leads, require_readers
+from captioner.cli.options import add_training, complain, fitted, leads, require_readers, training_data
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,19 +29,10 @@ def run(args: argparse.Namespace) -> int:
     require_readers(args.data)
 
     from captioner.training.run import check_out, train
-    from captioner.training.setup import read_data
 
     out = Path(args.out or f"runs/{Path(args.recipe).stem}")
     check_out(out, resume=args.resume)
-    data = read_data(
-        args.data,
-        text=args.text,
-        held_out=args.held_out,
-        sidecars=args.sidecars,
-        validation_images=recipe.validation_images,
-        outside=args.outside,
-        report=complain,
-    )
+    data = training_data(args, recipe, text=args.text)
     best = train(fitted(args, len(data.train)), data, out, resume=args.resume, report=complain)
     if leads():
         print(best)

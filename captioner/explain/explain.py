@@ -15,11 +15,10 @@ from captioner.errors import ImageError, UsageError
 from captioner.explain.explanation import Explanation
 from captioner.explain.reading import Array, LayerReads
 from captioner.generation.generate import NOTHING_FITS, caption_encoded, encode
-from captioner.generation.labels import Label, labels_of
+from captioner.generation.labels import labels_of
 from captioner.generation.words import word_spans
 from captioner.layers.attention import ImageRead
 from captioner.models.decoder import Decoder, ImageMemory
-from captioner.models.vision import EncodedImage
 
 
 @torch.inference_mode()
@@ -45,8 +44,7 @@ def explain(
             raise ImageError("the model finds no words for this image, so there is nothing to explain; give a caption")
     else:
         memory = checkpoint.model.remember(encoded)
-    start = tokenizer.start_of(tokenizer.decode(tokens))
-    log_probs, layers = read_again(checkpoint.model.decoder, memory, tokens, start)
+    log_probs, layers = read_again(checkpoint.model.decoder, memory, tokens, tokenizer.start_of_ids(tokens))
     spans = word_spans(tokens, tokenizer)
     grid = _grid(memory)
     maps, off_grid = _maps([layer.weights for layer in layers], spans, memory.prefix, grid)
@@ -71,15 +69,8 @@ def explain(
         tokens=tuple(tokens),
         spans=tuple(spans),
         layers=tuple(layers),
-        labels=_labels(checkpoint, encoded),
+        labels=labels_of(checkpoint.config.labels, encoded.labels[0] if encoded.labels is not None else None),
     )
-
-
-def _labels(checkpoint: Checkpoint, encoded: EncodedImage) -> tuple[Label, ...]:
-    config = checkpoint.config.labels
-    if config is None or encoded.labels is None:
-        return ()
-    return labels_of(encoded.labels[0].sigmoid().tolist(), config.words)
 
 
 def read_again(

@@ -38,7 +38,7 @@ Beside: TypeAlias = Callable[[EncodedImage], Tensor]
 class Generated:
     """The ``captions`` of an image, best first, or the reason why there are none.
 
-    ``beside``: what was asked for beside them, (W,). ``labels``: the probability of each label of the captioner, (G,).
+    ``beside``: what was asked for beside them, (W,). ``labels``: the log-odds of each label of the captioner, (G,).
     """
 
     captions: Result
@@ -85,7 +85,7 @@ def generate_beside(
         if good:
             encoded = encode(checkpoint, good)
             rows = iter(beside(encoded) if beside is not None else ())
-            labels = iter(encoded.labels.sigmoid().cpu() if encoded.labels is not None else ())
+            labels = iter(encoded.labels.cpu() if encoded.labels is not None else ())
             found = iter(caption_encoded(checkpoint, encoded, good, config)[0])
         for image in batch:
             if isinstance(image, ImageError):
@@ -178,7 +178,7 @@ def likelihoods(
     Raises ``ImageError`` for an image that cannot be read.
     """
     tokenizer = checkpoint.tokenizer
-    starts = [tokenizer.start_of(tokenizer.decode(ids)) for ids in captions]
+    starts = [tokenizer.start_of_ids(ids) for ids in captions]
     for memory in _memories(checkpoint, images, batch_size):
         found = score_captions(
             checkpoint.model.decoder, memory, [captions] * memory.images, checkpoint.config.text, starts=starts

@@ -36,6 +36,12 @@ def cut_below(backbone: nn.Module, trained: Collection[str]) -> int:
     return min(indices, default=blocks)
 
 
+def takes_maps(backbone: nn.Module) -> bool:
+    """Return whether the blocks read maps (B, C, h, w); those of a transformer read tokens (B, S, C)."""
+    _layout(backbone)
+    return type(backbone).__name__ == "EfficientNet"
+
+
 def lower_half(backbone: nn.Module, pixels: Tensor, blocks: int) -> Tensor:
     """Run the layers up to the first ``blocks`` blocks: pixels (B, 3, size, size) -> a map or tokens."""
     x: Any = pixels

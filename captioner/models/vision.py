@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from captioner.config import PreprocessConfig, VisionConfig
 from captioner.errors import ConfigError, reason_of
 from captioner.models.backbones import build_backbone
-from captioner.models.halves import lower_half, upper_half
+from captioner.models.halves import lower_half, takes_maps, upper_half
 from captioner.models.layouts import check_grid, forward_features, prefix_of
 
 # oneDNN adds in another order from 15 images on (EfficientNet-Lite2, 288 pixels), and int8 makes that last bit a word:
@@ -125,7 +125,7 @@ class VisionEncoder(nn.Module):
         if features.blocks is None:
             return features
         x = features.values  # (B, S, C)
-        if type(self.backbone).__name__ == "EfficientNet":
+        if takes_maps(self.backbone):
             x = x.unflatten(1, features.grid).permute(0, 3, 1, 2)  # (B, C, h, w), channels last as they were kept
         with self._precision(x.device.type):
             out = upper_half(self.backbone, x, features.blocks)

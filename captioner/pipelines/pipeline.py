@@ -118,9 +118,7 @@ class CaptionPipeline(Judging):
             if isinstance(found.captions, ImageError):
                 return found.captions
             caption = caption_of(found.captions[:count], self.checkpoint)
-            named = self.checkpoint.config.labels
-            if found.labels is not None and named is not None:
-                caption = replace(caption, labels=labels_of(found.labels.tolist(), named.words))
+            caption = replace(caption, labels=labels_of(self.checkpoint.config.labels, found.labels))
             row = found.beside
             if row is None:
                 return caption

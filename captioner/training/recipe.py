@@ -114,6 +114,7 @@ class TokenizerRecipe:
 
     ``source``: the directory or hub id of a GPT-2 whose tokenizer is taken instead. ``words``: what counts as a word
     where captions are scored; not ``ptb`` for languages without blanks, whose characters are then kept apart too.
+    ``languages``: those that the captioner writes, the default one first, each with a start token of its own.
     """
 
     source: str | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -198,6 +198,17 @@ def features_of(model: Captioner, batch: Batch) -> Features:
     """Return the backbone's features of the batch's images, kept or computed."""
     image = cast(Tensor | Features, batch.image)
     return model.vision.finished(image) if isinstance(image, Features) else model.vision.features(image)
+
+
+def named_by_captions(
+    batch: Batch, tokenizer: CaptionTokenizer, count: int, find: Callable[[str], Collection[int]]
+) -> Tensor:
+    """Return (B, G), 1 where a caption of the image names one of G = ``count`` things, by the places that it gives."""
+    named = torch.zeros(len(batch.names), count)
+    for row, of_image in zip(named, batch.targets.tolist(), strict=True):
+        for ids in of_image:
+            row[list(find(tokenizer.decode(ids)))] = 1
+    return named
 
 
 def plain_nll(logits: Tensor, batch: Batch) -> tuple[float, float]:

@@ -24,7 +24,7 @@ from captioner.training.features import FeatureStore
 from captioner.training.pretrained import read_classifier
 from captioner.training.ranks import gathered
 from captioner.training.recipe import Recipe, Stage
-from captioner.training.tasks.base import Data, weighted_cross_entropy
+from captioner.training.tasks.base import Data, named_by_captions, weighted_cross_entropy
 from captioner.training.tasks.cross_entropy import CrossEntropy
 
 LISTS = Path(__file__).parents[1] / "labels"
@@ -91,11 +91,7 @@ class Labels(CrossEntropy):
 
     def _named(self, batch: Batch) -> Tensor:
         assert self.finder is not None
-        named = torch.zeros(len(batch.names), len(self.finder.labels))  # (B, G)
-        for row, of_image in zip(named, batch.targets.tolist(), strict=True):
-            for ids in of_image:
-                row[list(self.finder.find(self.tokenizer.decode(ids)))] = 1
-        return named
+        return named_by_captions(batch, self.tokenizer, len(self.finder.labels), self.finder.find)
 
     def loss(self, wrapped: nn.Module, batch: Batch) -> dict[str, Tensor]:
         found: Labelled = wrapped(batch.tokens, batch.image, "labels")

@@ -34,7 +34,7 @@ from captioner.training.pairs import (
 )
 from captioner.training.ranks import gathered
 from captioner.training.recipe import Recipe, Stage
-from captioner.training.tasks.base import Data, weighted_cross_entropy
+from captioner.training.tasks.base import Data, named_by_captions, weighted_cross_entropy
 from captioner.training.tasks.cross_entropy import CrossEntropy
 
 _FUNCTION_WORDS = """
@@ -123,10 +123,9 @@ class Multitask(CrossEntropy):
             return batch
         place = {tag: n for n, tag in enumerate(tags)}
         split = splitter(self.tokenizer.config.words)
-        labels = torch.zeros(len(batch.names), len(tags))  # (B, G)
-        for row, of_image in zip(labels, batch.targets.tolist(), strict=True):
-            said = {word for ids in of_image for word in split(self.tokenizer.decode(ids))}
-            row[[place[word] for word in said if word in place]] = 1
+        labels = named_by_captions(
+            batch, self.tokenizer, len(tags), lambda caption: [place[word] for word in split(caption) if word in place]
+        )
         return replace(batch, extra={**batch.extra, "labels": labels.to(batch.tokens.device)})
 
     def loss(self, wrapped: nn.Module, batch: Batch) -> dict[str, Tensor]:

@@ -52,9 +52,11 @@ class SelfCritical(PolicyGradient):
         language = recipe.generation.language
         self.cider = CiderReward(data.train, tokenizer, language)
         captions = {sample.name: tokenizer.captions_in(language, sample.captions) for sample in data.train}
-        self.references = {name: [words(c) for c in group] for name, group in captions.items()}
-        self.finder = LabelFinder(read_words(self.options.labels) if self.options.mentions else ())
-        self.named = {name: [self.finder.find(c) for c in group] for name, group in captions.items()}
+        if self.options.bleu:
+            self.references = {name: [words(c) for c in group] for name, group in captions.items()}
+        if self.options.mentions:
+            self.finder = LabelFinder(read_words(self.options.labels))
+            self.named = {name: [self.finder.find(c) for c in group] for name, group in captions.items()}
 
     def rewards(self, drawn: Drawn, features: Features, batch: Batch) -> Judged:
         cider = self.cider(drawn.captions, batch.names)
