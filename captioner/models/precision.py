@@ -14,7 +14,6 @@ from typing import cast, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from captioner.allocation import give_back_freed_memory
 from captioner.errors import UsageError
@@ -24,13 +23,13 @@ from captioner.models.adapters import merge
 from captioner.models.captioner import Captioner
 from captioner.models.decoder import Decoder
 from captioner.models.native_steps import NativeSteps
+from captioner.models.norms import fold_norms
 from captioner.models.vision import VisionEncoder
 from captioner.process import plain_defaults
 
 __all__ = ["Precision", "for_inference"]
 
 MUCH = 50_000_000  # weights to read for a word: from there on, reading them is most of a step's time
-SAME = 1e-3  # of the largest feature: rounding stays two orders below it, folding what does not belong together above
 
 
 @torch.no_grad()
@@ -70,53 +69,6 @@ def for_inference(model: Captioner, precision: Precision) -> Captioner:
     return model
 
 
-def fold_norms(vision: VisionEncoder, size: int) -> list[str]:
-    """Fold each batch norm of the backbone into the convolution before it; return the names of the linear layers used.
-
-    Which belong together one image tells; and whether all that depends on the convolution goes through the norm: the
-    features of the same image must stay the same, or nothing is folded.
-    """
-    backbone = vision.backbone
-    made: dict[int, tuple[str, Tensor]] = {}  # outputs of convolutions, kept so that no other takes their address
-    pairs: list[tuple[str, str]] = []
-    linears: list[str] = []
-    hooks = []
-
-    def watch(name: str, module: nn.Module) -> None:
-        def after(module: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
-            if isinstance(module, nn.Linear):
-                linears.append(name)
-            elif isinstance(module, nn.Conv2d):
-                made[id(out)] = name, out
-            elif given and id(given[0]) in made:
-                pairs.append((made[id(given[0])][0], name))
-
-        hooks.append(module.register_forward_hook(after))
-
-    for name, module in backbone.named_modules():
-        if isinstance(module, (nn.Linear, nn.Conv2d, nn.BatchNorm2d)):
-            watch(name, module)
-    device = next(backbone.parameters()).device
-    pixels = _any_image(size).to(device)
-    before = vision.features(pixels).values
-    for hook in hooks:
-        hook.remove()
-    names = [name for pair in pairs for name in pair]
-    once = [pair for pair in pairs if names.count(pair[0]) == names.count(pair[1]) == 1]  # shared layers stay
-    old = {name: backbone.get_submodule(name) for pair in once for name in pair}
-    for conv, norm in once:
-        fused = fuse_conv_bn_eval(cast(nn.Conv2d, old[conv]), cast(nn.BatchNorm2d, old[norm]))
-        backbone.set_submodule(conv, fused)
-        # timm's batch norms apply the activation too
-        backbone.set_submodule(norm, cast(nn.Module, getattr(old[norm], "act", nn.Identity())))
-    if once:
-        after = vision.features(pixels).values
-        if not (after - before).abs().max() <= SAME * before.abs().max():
-            for name, module in old.items():
-                backbone.set_submodule(name, module)
-    return sorted(set(linears))
-
-
 def _prepare_backbone(vision: VisionEncoder, precision: Precision, used: list[str]) -> None:
     """Pack the linear layers that were ``used`` as layers; a backbone of other layers, by its weights, stays in fp32.
 
@@ -133,10 +85,6 @@ def _prepare_backbone(vision: VisionEncoder, precision: Precision, used: list[st
     if isinstance(vision.proj, nn.Linear):
         # Of all layers this one's rounding costs most: with it 95.0 % of 1,000 int8 captions were fp32's, without 98.0.
         vision.proj = PackedLinear(vision.proj, "fp32")
-
-
-def _any_image(size: int) -> Tensor:
-    return torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
 def _pack_decoder(decoder: Decoder, precision: Precision) -> None:

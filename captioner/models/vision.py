@@ -60,6 +60,7 @@ class VisionEncoder(nn.Module):
         backbone: Any = build_backbone(config, preprocess)
         self.backbone = backbone.to(memory_format=torch.channels_last)
         self.backbone_frozen = False
+        self.backbone_folded = False  # its convolutions train in the precision of autocast (training.convolutions)
         self.backbone_dtypes: tuple[torch.dtype, torch.dtype] | None = None  # what goes in and out, where cast
         self._grouped = any(isinstance(module, nn.Conv2d) and module.groups > 1 for module in backbone.modules())
         if config.norm_eps is not None:
@@ -157,7 +158,8 @@ class VisionEncoder(nn.Module):
     def _precision(self, device: str) -> AbstractContextManager[object]:
         """fp32 where bf16 is slower: a CPU's backward pass through grouped convolutions (EfficientNet-Lite2, 16 images:
         1.2 s a step in bf16, 0.9 s in fp32)."""
-        if device == "cpu" and self._grouped and torch.is_grad_enabled() and not self.backbone_frozen:
+        slow = self._grouped and not (self.backbone_frozen or self.backbone_folded)
+        if device == "cpu" and slow and torch.is_grad_enabled():
             return torch.autocast(device, enabled=False)
         return nullcontext()
 

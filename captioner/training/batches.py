@@ -43,7 +43,7 @@ class Batch:
     ``weights`` (B, K, T) are 0 where nothing is to be predicted. ``image``: pixels (B, 3, size, size), kept features,
     or None for text alone. ``names`` say which images these are. ``advantages`` (B, K): what a caption's loss is
     multiplied by, where that is not 1. ``figures`` are sums over the images that a task made on the way;
-    ``extra`` is what else its loss needs.
+    ``extra`` is what else its loss needs. ``captions``: all captions of each image, those too that the step does not draw.
     """
 
     tokens: Tensor
@@ -54,6 +54,7 @@ class Batch:
     advantages: Tensor | None = None
     figures: Mapping[str, Tensor] = field(default_factory=dict)
     extra: Mapping[str, Tensor] = field(default_factory=dict)
+    captions: tuple[tuple[str, ...], ...] = ()
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
@@ -65,20 +66,22 @@ class Batch:
         tokens, targets, weights = (t.to(device) for t in (self.tokens, self.targets, self.weights))
         advantages = None if self.advantages is None else self.advantages.to(device)
         figures, extra = ({n: v.to(device) for n, v in part.items()} for part in (self.figures, self.extra))
-        return Batch(tokens, targets, weights, image, self.names, advantages, figures, extra)
+        return Batch(tokens, targets, weights, image, self.names, advantages, figures, extra, self.captions)
 
 
 @dataclass(frozen=True)
 class Item:
     """One image on its way into a batch: encoded captions and what the model reads of the image.
 
-    ``starts``: the start token of each caption, where they are of several languages.
+    ``starts``: the start token of each caption, where they are of several languages. ``texts``: all captions of the
+    image, as they are written.
     """
 
     captions: tuple[tuple[int, ...], ...]
     image: Tensor | None
     name: str
     starts: tuple[int, ...] = ()
+    texts: tuple[str, ...] = ()
 
 
 class CaptionItems(Dataset[Item]):
@@ -118,7 +121,7 @@ class CaptionItems(Dataset[Item]):
         if self.vary is not None:
             captions = tuple(self.vary(ids, draw) for ids in captions)
         starts = tuple(map(self.tokenizer.start_of, texts)) if self.tokenizer.config.languages else ()
-        return Item(captions, image, sample.name, starts)
+        return Item(captions, image, sample.name, starts, sample.captions)
 
     def _image(self, place: int, sample: Sample, draw: random.Random) -> Tensor:
         flip = self.views != "plain" and may_flip(sample.captions)
@@ -167,7 +170,8 @@ class Collate:
             image = torch.stack([item.image for item in items if item.image is not None])
             if self.kept is not None:
                 image = replace(self.kept, values=image)
-        return Batch(tokens, targets, weights, image, tuple(item.name for item in items))
+        names, texts = tuple(item.name for item in items), tuple(item.texts for item in items)
+        return Batch(tokens, targets, weights, image, names, captions=texts)
 
     def filled(
         self, captions: Sequence[Sequence[Sequence[int]]], starts: Sequence[Sequence[int]] | None = None

@@ -25,7 +25,7 @@ from captioner.disk import put_in_place
 from captioner.errors import TrainingError
 from captioner.models.captioner import Captioner
 from captioner.models.halves import lower_weights
-from captioner.models.precision import fold_norms
+from captioner.models.norms import fold_norms
 from captioner.models.vision import Features
 from captioner.training.loading import load_ahead, open_training_image
 

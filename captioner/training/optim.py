@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from captioner.errors import ConfigError
 from captioner.models.adapters import is_trained
 from captioner.models.captioner import Captioner
+from captioner.models.norms import watched
 from captioner.models.vision import VisionEncoder
 from captioner.training.ranks import whole
 from captioner.training.recipe import Stage
@@ -28,6 +30,8 @@ def choose_trained(model: Captioner, stage: Stage, trained: Callable[[str], bool
     if stage.vision != "frozen":
         used = _in_use(vision, model.config.preprocess.size)
         names = used if stage.vision == "all" else _last_groups(vision.backbone, stage.vision, used)
+        if not stage.depthwise:
+            names -= _depthwise_kernels(vision, model.config.preprocess.size)
     for name, parameter in model.named_parameters():
         inside = name.startswith("vision.backbone.")
         wanted = trained(name) and (not inside or name.removeprefix("vision.backbone.") in names)
@@ -56,6 +60,16 @@ def _last_groups(backbone: nn.Module, which: str, used: set[str]) -> set[str]:
     order = [group for group in sorted(groups) if used & set(groups[group])]
     count = int(which.removeprefix("last:"))
     return {name for group in order[-count:] for name in groups[group]} & used
+
+
+def _depthwise_kernels(vision: VisionEncoder, size: int) -> set[str]:
+    """Names of the kernels that each read one channel, and of the scales of the norms after them."""
+    return {
+        f"{name}.weight"
+        for pair in watched(vision, size)[0]
+        for name in pair
+        if (conv := cast(nn.Conv2d, vision.backbone.get_submodule(pair[0]))).groups == conv.in_channels > 1
+    }
 
 
 def set_checkpointing(model: Captioner, stage: Stage) -> None:

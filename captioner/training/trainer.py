@@ -32,6 +32,7 @@ from captioner.evaluation.judge import fingerprint
 from captioner.models.halves import cut_below
 from captioner.training.adapting import RankBudget
 from captioner.training.batches import Batch, Plan, batches
+from captioner.training.convolutions import folded
 from captioner.training.features import FeatureStore, build_store
 from captioner.training.interrupt import Interrupt
 from captioner.training.log import RunLog
@@ -146,7 +147,8 @@ class Trainer:
             while where.epoch < stage.epochs:
                 workers = self.recipe.workers if task.wants_images and store is None else 0
                 parts = batches(items, plan.keys(where.epoch, where.step), task.collate(store), workers=workers)
-                self._epoch(stepper, parts, plan.steps)
+                with folded(self.model.vision, self.model.config.preprocess.size):
+                    self._epoch(stepper, parts, plan.steps)
                 where.epoch, where.step = where.epoch + 1, 0
                 if where.over or where.epoch % stage.validate_every == 0 or where.epoch == stage.epochs:
                     self._validate(task, store)

@@ -200,14 +200,12 @@ def features_of(model: Captioner, batch: Batch) -> Features:
     return model.vision.finished(image) if isinstance(image, Features) else model.vision.features(image)
 
 
-def named_by_captions(
-    batch: Batch, tokenizer: CaptionTokenizer, count: int, find: Callable[[str], Collection[int]]
-) -> Tensor:
-    """Return (B, G), 1 where a caption of the image names one of G = ``count`` things, by the places that it gives."""
-    named = torch.zeros(len(batch.names), count)
-    for row, of_image in zip(named, batch.targets.tolist(), strict=True):
-        for ids in of_image:
-            row[list(find(tokenizer.decode(ids)))] = 1
+def named_by_captions(batch: Batch, count: int, find: Callable[[str], Collection[int]]) -> Tensor:
+    """Return (B, G), 1 where any caption of the image names one of G = ``count`` things: ``find`` gives their places."""
+    named = torch.zeros(len(batch.captions), count)
+    for row, captions in zip(named, batch.captions, strict=True):
+        for caption in captions:
+            row[list(find(caption))] = 1
     return named
 
 

@@ -91,7 +91,7 @@ class Labels(CrossEntropy):
 
     def _named(self, batch: Batch) -> Tensor:
         assert self.finder is not None
-        return named_by_captions(batch, self.tokenizer, len(self.finder.labels), self.finder.find)
+        return named_by_captions(batch, len(self.finder.labels), self.finder.find)
 
     def loss(self, wrapped: nn.Module, batch: Batch) -> dict[str, Tensor]:
         found: Labelled = wrapped(batch.tokens, batch.image, "labels")

@@ -124,7 +124,7 @@ class Multitask(CrossEntropy):
         place = {tag: n for n, tag in enumerate(tags)}
         split = splitter(self.tokenizer.config.words)
         labels = named_by_captions(
-            batch, self.tokenizer, len(tags), lambda caption: [place[word] for word in split(caption) if word in place]
+            batch, len(tags), lambda caption: [place[word] for word in split(caption) if word in place]
         )
         return replace(batch, extra={**batch.extra, "labels": labels.to(batch.tokens.device)})
 
