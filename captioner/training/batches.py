@@ -43,7 +43,7 @@ class Batch:
     ``weights`` (B, K, T) are 0 where nothing is to be predicted. ``image``: pixels (B, 3, size, size), kept features,
     or None for text alone. ``names`` say which images these are. ``advantages`` (B, K): what a caption's loss is
     multiplied by, where that is not 1. ``figures`` are sums over the images that a task made on the way;
-    ``extra`` is what else its loss needs. ``captions``: all captions of each image, those too that the step does not draw.
+    ``extra`` is what else its loss needs. ``captions``: all captions of each image, drawn or not.
     """
 
     tokens: Tensor

@@ -33,7 +33,9 @@ def folded(vision: VisionEncoder, size: int) -> Iterator[None]:
         (cast(nn.Conv2d, backbone.get_submodule(conv)), cast(nn.BatchNorm2d, backbone.get_submodule(norm)))
         for conv, norm in watched(vision, size)[0]
     ]
-    pairs = [(conv, norm) for conv, norm in pairs if any(p.requires_grad for p in (*conv.parameters(), *norm.parameters()))]
+    pairs = [
+        (conv, norm) for conv, norm in pairs if any(p.requires_grad for p in (*conv.parameters(), *norm.parameters()))
+    ]
     for conv, norm in pairs:
         conv.forward = partial(_convolved_and_normed, conv, norm)  # type: ignore[method-assign]
         norm.forward = partial(_activated, norm)  # type: ignore[method-assign]
