@@ -201,7 +201,7 @@ def features_of(model: Captioner, batch: Batch) -> Features:
 
 
 def named_by_captions(batch: Batch, count: int, find: Callable[[str], Collection[int]]) -> Tensor:
-    """Return (B, G), 1 where any caption of the image names one of G = ``count`` things: ``find`` gives their places."""
+    """Return (B, G), 1 where any caption of the image names one of G things, whose places ``find`` gives."""
     named = torch.zeros(len(batch.captions), count)
     for row, captions in zip(named, batch.captions, strict=True):
         for caption in captions:
