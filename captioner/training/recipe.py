@@ -43,11 +43,12 @@ class Stage:
     step over all processes, split into ``accumulate`` parts. Rates: ``lr`` for everything new, ``vision_lr`` for the
     backbone; both warm up over the share ``warmup`` of the steps and fall by a cosine to ``final_lr`` of their peak.
     ``depthwise``: train the kernels of depthwise convolutions too; on a CPU their gradient is a quarter of a step's
-    time. ``ema``: decay of the weight average that is validated and saved, 0 for none. ``augment`` draws a new view of
-    a photo each time. ``cache_features`` keeps on disk, for ``views`` views of each photo, the output of the backbone, or
-    of its layers below the trained ones: the photo, its mirror image, and drawn ones from the third on. ``patience``:
-    validations without a better score before the stage ends, 0 for never; ``validate_every``: epochs between them;
-    ``epoch_steps``: steps after which an epoch counts as done, 0 for when its items are; ``options``: the task's own.
+    time. ``ema``: decay of the weight average that is validated and saved, 0 for none. ``augment`` draws a new view
+    of a photo each time. ``cache_features`` keeps on disk, for ``views`` views of each photo, the output of the
+    backbone, or of its layers below the trained ones: the photo, its mirror image, and drawn ones from the third
+    on. ``patience``: validations without a better score before the stage ends, 0 for never; ``validate_every``:
+    epochs between them; ``epoch_steps``: steps after which an epoch counts as done, 0 for when its items are;
+    ``options``: the task's own.
     """
 
     task: str = "cross_entropy"
