@@ -1,9 +1,9 @@
-"""All settings are in pyproject.toml; here is the one extension, of C alone, which may be missing.
+"""The optional C extension; all other settings are in pyproject.toml.
 
-    pip install -e .                        # builds it where there is a compiler, and goes on where there is none
-    python setup.py build_ext --inplace     # builds it for a checkout that is used by PYTHONPATH
+    pip install -e .                        # builds it if there is a compiler, and works without one
+    python setup.py build_ext --inplace     # builds it for a checkout on PYTHONPATH
 
-``captioner/native/library.py`` loads it, not Python's import: it has no module in it.
+``captioner/native/library.py`` loads it as a shared library: it contains no Python module.
 """
 
 from setuptools import Extension, setup

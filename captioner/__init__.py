@@ -1,4 +1,4 @@
-"""Captioner: image captioning that people can install, train, measure and embed.
+"""Image captioning that people can install, train, evaluate and embed.
 
 ::
 
@@ -7,7 +7,7 @@
     pipe = captioner.load()
     print(pipe.caption("dog.jpg"))
 
-Every name below is loaded on first use, so ``import captioner`` costs nothing.
+Every name below is imported on first use, so ``import captioner`` costs nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``python -m captioner``."""
+"""Entry point of ``python -m captioner``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Captions with their figures, and the options of generation by name."""
+"""Captions with their scores, and the generation options by name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class GenerationOptions(TypedDict, total=False):
-    """Options that ``CaptionPipeline`` takes by name; ``GenerationConfig`` explains each of them."""
+    """The generation options of ``CaptionPipeline``; ``GenerationConfig`` documents them."""
 
     beams: int | None
     candidates: int | None
@@ -46,7 +46,7 @@ class GenerationOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Word:
-    """A word of a caption and the probability, 0 to 1, that the model gave it after the words before it."""
+    """A word of a caption, and its probability (0 to 1) given the image and the preceding words."""
 
     text: str
     probability: float
@@ -54,14 +54,17 @@ class Word:
 
 @dataclass(frozen=True)
 class Caption:
-    """A caption and how sure the model is of it.
+    """A caption, its score and its confidence.
 
-    ``score`` is the mean log-probability of its tokens (nearer to 0 is surer), ``confidence`` the share of its words, 0
-    to 1, that people can be expected to say of the image too, as calibrated on held-out photos. ``alternatives`` are
-    the runners-up, best first, where more than one caption was asked for. ``labels``: names of what the photo shows,
-    most probable first, from a captioner with a labeller. Where vectors are asked for:
-    ``embedding`` of the image and ``text_embedding`` of these words, (W,), directions in one space; or ``features``
-    of the image, (D,).
+    text: The caption.
+    score: Mean log-probability of its tokens; closer to 0 is better.
+    confidence: Expected share of its words, 0 to 1, that people also use for the image; calibrated on held-out images.
+    words: Its words with their probabilities.
+    alternatives: The other candidates, best first, if more than one caption was requested.
+    labels: Names of what the image shows, most probable first, from a captioner with a labeller.
+    embedding: Embedding (W,) of the image, if requested.
+    text_embedding: Embedding (W,) of the caption, in the same space, if requested.
+    features: Encoder features (D,) of the image, if requested.
     """
 
     text: str
@@ -78,8 +81,8 @@ class Caption:
         return self.text
 
 
-def caption_of(found: Sequence[Hypothesis], checkpoint: Checkpoint) -> Caption:
-    """The best of an image's captions, with the others as its alternatives."""
+def caption_of(hypotheses: Sequence[Hypothesis], checkpoint: Checkpoint) -> Caption:
+    """Return the first (best) hypothesis of an image as a ``Caption``, with the others as its alternatives."""
     tokenizer, calibration = checkpoint.tokenizer, checkpoint.generation.calibration
     best, *others = (
         Caption(
@@ -88,6 +91,6 @@ def caption_of(found: Sequence[Hypothesis], checkpoint: Checkpoint) -> Caption:
             confidence(h, tokenizer, calibration),
             tuple(Word(text, math.exp(value)) for text, value in word_log_probs(h, tokenizer)),
         )
-        for h in found
+        for h in hypotheses
     )
     return replace(best, alternatives=tuple(others))

@@ -1,4 +1,4 @@
-"""The model card of a checkpoint, from what is known of it."""
+"""The model card of a checkpoint."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 from captioner.config import CaptionerConfig
 from captioner.errors import UsageError
 
-PLACE = "path/of/this/directory"  # stands in a card for where its checkpoint lies
+PLACE = "path/of/this/directory"  # placeholder in a card for the path of the checkpoint
 _FRONT_MATTER = re.compile(r"\ufeff?---[ \t]*\r?\n(?P<front>(?:.*\n)*?)---[ \t]*(?:\r?\n|$)")
 
 
 def write_card(config: CaptionerConfig, training: Mapping[str, Any], *, adapter: str = "") -> str:
-    """Markdown: how to use the checkpoint, what it is, what it learnt from, how it did on held-out images.
+    """Return a model card in Markdown: usage, architecture, training data, scores on held-out images.
 
-    ``adapter`` says what was trained alone, and on top of what.
+    ``adapter`` names the adapter and its base.
     """
     decoder, preprocess = config.decoder, config.preprocess
     lines = [
@@ -64,18 +64,18 @@ def write_card(config: CaptionerConfig, training: Mapping[str, Any], *, adapter:
 
 
 def published(card: str, name: str, *, license: str | None = None, base: str = "") -> str:
-    """A card as the hub reads it: its front matter on top, and how to load the repository ``name`` in its text.
+    """Return a card for the hub: with front matter, and the repository ``name`` in its usage example.
 
-    A card that has front matter keeps it; ``license`` replaces the licence that stands there, and ``base`` is added
-    where it names none. Raises ``UsageError`` for a ``license`` that is no identifier of the hub.
+    Existing front matter is kept; ``license`` replaces its licence, and ``base`` is added if it names no base model.
+    Raises ``UsageError`` for a ``license`` that is not a hub identifier.
     """
     if license is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", license):
         raise UsageError(
-            f"{license!r} cannot be the hub's name of a licence; give one such as apache-2.0, mit or other"
+            f"{license!r} is not a licence identifier of the hub; use one such as apache-2.0, mit or other"
         )
     text = card.replace(PLACE, name)
-    if found := _FRONT_MATTER.match(text):
-        front, rest = found["front"].splitlines(), text[found.end() :]
+    if match := _FRONT_MATTER.match(text):
+        front, rest = match["front"].splitlines(), text[match.end() :]
         front = _with(front, "license", license, replace=True)
         return "\n".join(["---", *_with(front, "base_model", base, replace=False), "---", rest])
     front = ["library_name: captioner", "pipeline_tag: image-to-text"]
@@ -84,13 +84,13 @@ def published(card: str, name: str, *, license: str | None = None, base: str = "
 
 
 def _with(front: list[str], key: str, value: str | None, *, replace: bool) -> list[str]:
-    """The lines of a front matter with one top-level ``key``; one that is there gives way where ``replace`` says so."""
+    """Return front matter lines with the top-level ``key`` set; ``replace`` overwrites an existing value."""
     begin = next((n for n, line in enumerate(front) if re.match(rf"{key}\s*:", line)), None)
     if not value or (begin is not None and not replace):
         return front
     if begin is None:
         return [*front, f"{key}: {value}"]
     end = begin + 1
-    while end < len(front) and re.match(r"\s|-|$", front[end]):  # a list or a text over several lines
+    while end < len(front) and re.match(r"\s|-|$", front[end]):  # a list or a multi-line text
         end += 1
     return [*front[:begin], f"{key}: {value}", *front[end:]]

@@ -1,14 +1,14 @@
-"""A checkpoint directory: the whole captioner as plain files, loadable offline, without pickle.
+"""Saving and loading checkpoint directories: the whole captioner as plain files, offline and without pickle.
 
 ::
 
-    config.json         format number, vision, decoder, text, preprocess, heads and labels where there are some
-    model.safetensors   all weights, the backbone's included
+    config.json         format number, vision, decoder, text, preprocess; heads and labels if present
+    model.safetensors   all weights, including the backbone
     tokenizer.json      Hugging Face tokenizers format
     generation.json     decoding defaults
-    training.json       where the weights come from: recipe, data fingerprint, metrics
+    training.json       origin of the weights: recipe, data fingerprint, metrics
     README.md           the model card
-    adapter/            in place of model.safetensors where an adapter alone was trained; config.json names its base
+    adapter/            replaces model.safetensors if only an adapter was trained; config.json names its base
 """
 
 from __future__ import annotations
@@ -56,59 +56,62 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
-    """The base of an adapter: a path, a hub id or ``shipped``, and the SHA-256 of the weights there."""
+    """The base of an adapter."""
 
-    source: str
-    fingerprint: str
+    source: str  # a path, a hub id or ``shipped``
+    fingerprint: str  # SHA-256 of its weights
 
 
 @dataclass
 class Checkpoint:
-    """A captioner in memory: the model in eval mode and all that belongs to it.
+    """A captioner in memory.
 
-    ``source`` names what it was loaded from, as ``Base`` does. ``base`` is set where the model carries an adapter that
-    is to be saved without it.
+    ::
+
+        checkpoint = load("out/best")
+        checkpoint.model, checkpoint.tokenizer
+        save(checkpoint, "copy", dtype="fp16")
     """
 
-    model: Captioner
+    model: Captioner  # in eval mode
     tokenizer: CaptionTokenizer
-    generation: GenerationConfig = field(default_factory=GenerationConfig)
-    training: Mapping[str, Any] = field(default_factory=dict)
-    card: str = ""
-    source: str = ""
-    base: Base | None = None
+    generation: GenerationConfig = field(default_factory=GenerationConfig)  # decoding defaults
+    training: Mapping[str, Any] = field(default_factory=dict)  # content of training.json
+    card: str = ""  # the model card, in Markdown
+    source: str = ""  # path, hub id or ``shipped`` that it was loaded from
+    base: Base | None = None  # base of the adapter in ``model``; the adapter is then saved alone
 
     @property
     def config(self) -> CaptionerConfig:
-        """The settings that the model was built from."""
+        """The configuration that the model was built from."""
         return self.model.config
 
 
 def save(checkpoint: Checkpoint, directory: str | os.PathLike[str], *, dtype: Literal["fp32", "fp16"] = "fp32") -> Path:
-    """Write a checkpoint directory; an older one of that name is replaced only after the new one is complete.
+    """Write a checkpoint directory; replace an older one of that name only after the new one is complete.
 
-    Raises ``CheckpointError`` when it cannot be written (no space, no permission), when something else than a
-    checkpoint of this package bears the name, and for a model prepared for inference; what was there stays as it was.
+    Raises ``CheckpointError`` if it cannot be written (no space, no permission), if the name is taken by anything but
+    a checkpoint of this package, and for a model prepared for inference; existing files then stay as they are.
     """
     import torch
     from safetensors.torch import save_file
 
     if checkpoint.model.precision is not None:
         raise CheckpointError(
-            f"the model is prepared for inference in {checkpoint.model.precision} and no longer holds the weights that "
-            "a checkpoint is made of; load it without a precision"
+            f"the model is prepared for inference in {checkpoint.model.precision} and no longer holds the original "
+            "weights; load it without a precision"
         )
     directory = Path(directory)
     if directory.exists() and not _replaceable(directory):
         raise CheckpointError(
-            f"{directory} holds other files than a checkpoint of captioner, or is where this process works; choose "
-            "another --out"
+            f"{directory} holds files other than a captioner checkpoint, or is the working directory; choose another "
+            "--out"
         )
     partial = directory.with_name(directory.name + ".partial")
-    place, found, more = _parts(checkpoint)
+    weights_name, tensors, more = _parts(checkpoint)
     weights = {
         name: value.detach().to("cpu", torch.float16 if dtype == "fp16" and value.is_floating_point() else value.dtype)
-        for name, value in found.items()
+        for name, value in tensors.items()
     }
     texts = {
         "config.json": _json({"format": FORMAT, **_model_settings(checkpoint), **_adapter_settings(checkpoint)}),
@@ -119,13 +122,13 @@ def save(checkpoint: Checkpoint, directory: str | os.PathLike[str], *, dtype: Li
     }
     try:
         shutil.rmtree(partial, ignore_errors=True)
-        (partial / place).parent.mkdir(parents=True)
+        (partial / weights_name).parent.mkdir(parents=True)
         for name, text in {**texts, **more}.items():
             (partial / name).write_text(text, encoding="utf-8")
-        save_file({name: value.contiguous() for name, value in weights.items()}, partial / place)
-        (partial / place).chmod((partial / "config.json").stat().st_mode)  # safetensors lets the owner alone read
+        save_file({name: value.contiguous() for name, value in weights.items()}, partial / weights_name)
+        (partial / weights_name).chmod((partial / "config.json").stat().st_mode)  # safetensors sets mode 600
         _replace(partial, directory)
-    except Exception as error:  # safetensors has an exception of its own for a full disk
+    except Exception as error:  # safetensors raises its own class for a full disk
         with contextlib.suppress(OSError):
             shutil.rmtree(partial, ignore_errors=True)
         raise CheckpointError(
@@ -136,17 +139,17 @@ def save(checkpoint: Checkpoint, directory: str | os.PathLike[str], *, dtype: Li
 
 
 def load(source: str | os.PathLike[str] | None = None, *, device: str = "cpu") -> Checkpoint:
-    """Load a checkpoint directory, a Hugging Face hub id (``org/name``), or with nothing the model that ships.
+    """Load a checkpoint directory, a Hugging Face hub id (``org/name``), or by default the model that ships.
 
-    Raises ``CheckpointError`` when it is missing, incomplete, of another format, or its weights are damaged.
+    Raises ``CheckpointError`` if it is missing, incomplete or of another format, or if its weights are damaged.
     """
     directory = find(source)
     fetched = source is not None and not Path(source).is_dir()
     config_values = read_json(directory / "config.json")
-    found = config_values.pop("format", None)
-    if found != FORMAT:
+    version = config_values.pop("format", None)
+    if version != FORMAT:
         raise CheckpointError(
-            f"{directory} is no captioner checkpoint of format {FORMAT} (it says {quoted(found)}); "
+            f"{directory} is not a captioner checkpoint of format {FORMAT} (its format is {quoted(version)}); "
             "use `captioner convert` for a Hugging Face model, or update captioner"
         )
     adapter_values = {key: config_values.pop(key) for key in ("adapter", "base") if key in config_values}
@@ -160,7 +163,7 @@ def load(source: str | os.PathLike[str] | None = None, *, device: str = "cpu") -
         base = _checked(Base, adapter_values.get("base", {}), directory / "config.json")
         model = _with_adapter(config, adapter, base, directory, fetched=fetched)
     else:
-        model = _built(config, directory / WEIGHTS, ours=source is None)
+        model = _built(config, directory / WEIGHTS, shipped=source is None)
     model = model.to(device).eval()
     training = read_json(directory / "training.json") if (directory / "training.json").exists() else {}
     card = read_text(directory / "README.md") if (directory / "README.md").exists() else ""
@@ -169,9 +172,9 @@ def load(source: str | os.PathLike[str] | None = None, *, device: str = "cpu") -
 
 
 def base_of(checkpoint: Checkpoint) -> Base:
-    """Return the base of an adapter on top of ``checkpoint``. Raises ``CheckpointError`` where nobody finds it again.
+    """Return ``checkpoint`` as the base of an adapter.
 
-    One that was made in memory could not, nor could an adapter, which is no whole captioner.
+    Raises ``CheckpointError`` for a base that cannot be loaded again: a checkpoint made in memory, or an adapter.
     """
     if checkpoint.model.adapter is not None:
         name = checkpoint.source or "OUT"
@@ -179,12 +182,12 @@ def base_of(checkpoint: Checkpoint) -> Base:
             f"{name} is an adapter itself; merge it into its base first: captioner convert {name} MERGED --merge"
         )
     if not checkpoint.source:
-        raise CheckpointError("an adapter needs a base that lies in a directory; save the captioner and load it again")
+        raise CheckpointError("the base of an adapter must be saved in a directory; save the captioner, then load it")
     return Base(source=checkpoint.source, fingerprint=fingerprint(find_base(checkpoint.source) / WEIGHTS))
 
 
 def merged(checkpoint: Checkpoint) -> Checkpoint:
-    """The same captioner with its adapter, if there is one, as part of its weights; it needs no base."""
+    """Return the same captioner with its adapter, if any, merged into the weights; it no longer needs a base."""
     if checkpoint.model.adapter is None:
         return checkpoint
     from captioner.models.adapters import merge
@@ -194,13 +197,13 @@ def merged(checkpoint: Checkpoint) -> Checkpoint:
     return replace(checkpoint, model=model, card="", source="", base=None)
 
 
-def _built(config: CaptionerConfig, path: Path, *, ours: bool = False) -> Captioner:
-    """Return the model of ``config``, whose sizes are those of its weights in the file ``path``."""
+def _built(config: CaptionerConfig, path: Path, *, shipped: bool = False) -> Captioner:
+    """Build the model of ``config`` and load its weights from ``path``, after checking that the sizes agree."""
     from captioner.models.captioner import Captioner
     from captioner.models.fit import check_sizes, load_weights
 
     try:
-        if not ours:  # the check takes a fifth of a second
+        if not shipped:  # the check takes a fifth of a second
             check_sizes(config, read_shapes(path), path)
         model = Captioner(config)
     except ConfigError as error:
@@ -212,37 +215,37 @@ def _built(config: CaptionerConfig, path: Path, *, ours: bool = False) -> Captio
 def _with_adapter(
     config: CaptionerConfig, adapter: AdapterConfig, base: Base, directory: Path, *, fetched: bool
 ) -> Captioner:
-    """The model of ``base``, which must be the one that the adapter in ``directory`` was trained on, with it on top."""
+    """Load the model of ``base`` and add the adapter in ``directory``, if it was trained on these weights."""
     from captioner.models import adapters
 
     try:
         path = find_base(base.source, fetched=fetched) / WEIGHTS
-        found = fingerprint(path)
+        current = fingerprint(path)
     except CheckpointError as error:
         raise CheckpointError(
-            f"{directory} is an adapter whose base {base.source} is not to be had ({error}); put it back, or write "
-            "where it is as the source of the base in config.json"
+            f"the base {base.source} of the adapter {directory} cannot be loaded ({error}); restore it, or correct the "
+            "source of the base in config.json"
         ) from error
-    if found != base.fingerprint:
+    if current != base.fingerprint:
         raise CheckpointError(
-            f"{directory} is an adapter for other weights than {base.source} now holds; bring back those it was "
-            f"trained on (SHA-256 {base.fingerprint[:12]}...), or train it again on these"
+            f"the adapter {directory} was trained on other weights than {base.source} now holds; restore those "
+            f"(SHA-256 {base.fingerprint[:12]}...), or train the adapter again"
         )
     if adapter.method == "prefix":
         config = replace(config, decoder=replace(config.decoder, prefix=0))
     model = _built(config, path)
-    place = directory / ADAPTER_WEIGHTS[adapter.method]
-    adapters.check_sizes(adapter, read_shapes(place), place)
+    weights = directory / ADAPTER_WEIGHTS[adapter.method]
+    adapters.check_sizes(adapter, read_shapes(weights), weights)
     adapters.insert(model, adapter)
-    adapters.fill(model, read_weights(place), place)
+    adapters.fill(model, read_weights(weights), weights)
     return model
 
 
 def _parts(checkpoint: Checkpoint) -> tuple[str, dict[str, Tensor], dict[str, str]]:
-    """The file of a checkpoint's weights, these weights, and further texts that belong to them."""
+    """Return the name of the weights file, the weights, and additional text files by name."""
     model = checkpoint.model
     if model.adapter is None:
-        tied = "decoder.lm_head.weight"  # to the token embedding; restored by building the model
+        tied = "decoder.lm_head.weight"  # tied to the token embedding; building the model restores it
         return WEIGHTS, {name: value for name, value in model.state_dict().items() if name != tied}, {}
     from captioner.models.adapters import peft_file, weights_of
 
@@ -255,7 +258,7 @@ def _model_settings(checkpoint: Checkpoint) -> dict[str, Any]:
     settings = to_dict(checkpoint.config)
     for part in ("heads", "labels"):
         if settings[part] is None:
-            del settings[part]  # a checkpoint without them stays one that older versions read
+            del settings[part]  # so that older versions can read a checkpoint without them
     return settings
 
 
@@ -263,14 +266,14 @@ def _adapter_settings(checkpoint: Checkpoint) -> dict[str, Any]:
     if checkpoint.model.adapter is None:
         return {}
     if checkpoint.base is None:
-        raise CheckpointError("an adapter is saved beside the name of its base, and this one has none; merge it first")
+        raise CheckpointError("this adapter has no base to name in its checkpoint; merge it first")
     return {"adapter": to_dict(checkpoint.model.adapter), "base": to_dict(checkpoint.base)}
 
 
 def _card(checkpoint: Checkpoint) -> str:
     adapter, base = checkpoint.model.adapter, checkpoint.base
-    on = f"{adapter.method} on top of `{base.source}`, which it needs" if adapter and base else ""
-    return write_card(checkpoint.config, checkpoint.training, adapter=on)
+    description = f"{adapter.method} on top of `{base.source}`, which it needs" if adapter and base else ""
+    return write_card(checkpoint.config, checkpoint.training, adapter=description)
 
 
 def _checked(kind: type[T], values: Mapping[str, Any], path: Path) -> T:
@@ -285,14 +288,14 @@ def _json(values: Mapping[str, Any]) -> str:
 
 
 def _replaceable(directory: Path) -> bool:
-    """Return whether only an older checkpoint is lost with a directory; the name generation.json is ours alone."""
-    if not directory.is_dir() or Path.cwd().is_relative_to(directory.resolve()):  # it is moved away as a whole
+    """Return whether a directory is empty or an older checkpoint; only this package writes ``generation.json``."""
+    if not directory.is_dir() or Path.cwd().is_relative_to(directory.resolve()):  # it would be renamed
         return False
     return (directory / "generation.json").exists() or not any(directory.iterdir())
 
 
 def _replace(partial: Path, directory: Path) -> None:
-    """Put the finished directory in the place of the old one, which survives any failure on the way."""
+    """Replace the old directory with the finished one; restore the old one if a step fails."""
     old = directory.with_name(directory.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if directory.exists():

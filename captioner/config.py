@@ -1,7 +1,7 @@
-"""What a captioner is made of, as frozen dataclasses with a strict way from and to plain dicts.
+"""Configuration dataclasses, and their strict conversion from and to plain dicts.
 
-A checkpoint's ``config.json`` is one ``CaptionerConfig``; its ``generation.json`` one ``GenerationConfig``. Training
-has recipes of its own (``captioner.training.recipe``) on the same ``from_dict``.
+The ``config.json`` of a checkpoint is a ``CaptionerConfig``, its ``generation.json`` a ``GenerationConfig``. Training
+recipes (``captioner.training.recipe``) use the same ``from_dict``.
 """
 
 from __future__ import annotations
@@ -22,22 +22,23 @@ from captioner.errors import ConfigError, quoted
 Aspect = Literal["squash", "crop", "pad"]
 Words = Literal["ptb", "characters", "jieba"]
 T = TypeVar("T")
-REQUIRING_BEAMS = 5  # the width of a search for words that must appear, where none is asked for
-STEEPEST_LENGTH_PENALTY = 100.0  # beyond it lengths to its power leave the range of numbers
-STRONGEST_RULE = 1000.0  # beyond it sums of log-probabilities do
-MOST_CAPTIONS = 10_000  # beams or draws of an image; more fit no memory
-SEEDS = range(-(2**63), 2**63)  # what torch's generators take
-LARGEST_INPUT = 2048  # pixels of a side that a backbone is given
-MOST_WEIGHTS = 10**11  # of a decoder: beyond it a size is a slip
-LARGEST_COUNT = 10**9  # of words or units where more of them would change nothing
+REQUIRING_BEAMS = 5  # default number of beams with required words
+STEEPEST_LENGTH_PENALTY = 100.0  # beyond it length ** penalty overflows
+STRONGEST_RULE = 1000.0  # beyond it sums of log-probabilities overflow
+MOST_CAPTIONS = 10_000  # beams or samples of an image; more do not fit into memory
+SEEDS = range(-(2**63), 2**63)  # the seeds that torch's generators accept
+LARGEST_INPUT = 2048  # pixels, side of a backbone's input
+MOST_WEIGHTS = 10**11  # in a decoder; a larger number is a typing error
+LARGEST_COUNT = 10**9  # of words or units, where a larger number would change nothing
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreprocessConfig:
-    """How a photo becomes the pixels that the backbone was trained on; it travels with the weights.
+    """The preprocessing that the backbone was trained with; saved with the weights.
 
-    ``size``: side of the square input, pixels. ``aspect``: ``squash`` resizes both sides, ``crop`` keeps the centre
-    square, ``pad`` keeps everything and fills the rest with the mean colour. ``mean``, ``std``: per channel, on 0 to 1.
+    size: Side of the square input, in pixels.
+    aspect: ``squash`` resizes both sides, ``crop`` keeps the centre square, ``pad`` pads with the mean colour.
+    mean, std: Normalisation per channel, for values from 0 to 1.
     """
 
     size: int = 288
@@ -56,11 +57,13 @@ class PreprocessConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class VisionConfig:
-    """A timm backbone and how its features become patch tokens of the decoder's width.
+    """A timm backbone, and the layers that turn its features into patch tokens of the decoder's width.
 
-    ``backbone_args`` go to ``timm.create_model``. ``norm`` and ``positions`` (LayerNorm over the features, learned
-    positions over the grid) and ``project`` (a linear map to the decoder's width) are off where an imported checkpoint
-    has none of its own. ``norm_eps`` overrides the epsilon of the backbone's LayerNorms (Hugging Face ViT: 1e-12).
+    backbone: The timm model name.
+    backbone_args: Arguments for ``timm.create_model``.
+    norm, positions, project: LayerNorm over the features, learned positions over the grid, linear projection to the
+        decoder's width. Each is off if an imported checkpoint lacks it.
+    norm_eps: Epsilon of the backbone's LayerNorms, instead of its own (Hugging Face ViT: 1e-12).
     """
 
     backbone: str = "tf_efficientnet_lite2"
@@ -73,11 +76,11 @@ class VisionConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class MixedInit:
-    """Where mixed attention begins, before it is trained.
+    """The initial values of mixed attention, before training.
 
-    ``gate``: the share of the global reading. ``spread``: how wide the local reading of the image is, the standard
-    deviation in sides of the image, above the least there is. ``points``: where its heads aim, all at the ``middle`` or
-    ``apart``, on a grid over the image.
+    gate: Share of global attention.
+    spread: Width of local attention over the image: standard deviation above the minimum, in sides of the image.
+    points: Centres of the heads: all in the ``middle``, or ``apart`` on a grid over the image.
     """
 
     gate: float = 0.5
@@ -95,11 +98,13 @@ class MixedInit:
 class DecoderConfig:
     """A GPT-2 decoder with cross-attention (Radford et al. 2019).
 
-    ``self_pattern`` and ``cross_pattern`` are tiled over the layers: G reads globally, L locally, M mixes both by a
-    learned gate. ``local_words`` is the width of the local window in tokens, the current one included. ``cross_gate``
-    multiplies the cross block by tanh of a scalar that starts at zero (Alayrac et al. 2022, Flamingo). ``prefix`` is
-    the number of learned keys and values that every word reads before its own past (Li and Liang 2021). ``init`` is
-    where L and M begin.
+    context: Longest caption, in tokens.
+    mlp_width: Width of the MLP; None is 4 times ``width``.
+    self_pattern, cross_pattern: Attention per layer, tiled over the layers: G global, L local, M a learned mix of both.
+    local_words: Width of the local window, in tokens, including the current one.
+    cross_gate: Multiply the cross block by tanh of a scalar that starts at zero (Alayrac et al. 2022, Flamingo).
+    prefix: Number of learned keys and values in front of every word's past (Li and Liang 2021).
+    init: Initial values of L and M.
     """
 
     vocab_size: int
@@ -142,12 +147,14 @@ class DecoderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TextConfig:
-    """The token ids that start, end and pad a caption, and whether text is lowercased before encoding.
+    """The special tokens, the case of text and the languages of a captioner.
 
-    ``words``: the words that captions are scored by (``captioner.metrics.words``).
-    ``gap_id``: a token that no caption holds; it stands for left-out words where the checkpoint has learnt to fill
-    them in. ``languages``: the start token of each language that the captioner writes, the default language first;
-    empty for a captioner of one language, whose captions all start with ``bos_id``.
+    bos_id, eos_id, pad_id: Ids of the start, end and padding token.
+    lowercase: Lowercase text before encoding.
+    words: The words that metrics count (``captioner.metrics.words``).
+    gap_id: Token for masked words, in checkpoints trained to fill them in; no caption contains it.
+    languages: Start token of each language, the default one first; empty for a captioner of one language, whose
+        captions start with ``bos_id``.
     """
 
     bos_id: int
@@ -166,9 +173,9 @@ class TextConfig:
             raise ConfigError(f"text.bos_id {self.bos_id} must be the start token of one of text.languages")
 
     def speaking(self, language: str) -> TextConfig:
-        """Return these settings with the start token of ``language``; an empty name keeps the default language.
+        """Return this config with the start token of ``language``; an empty name keeps the default language.
 
-        Raises ``ConfigError`` that lists the languages for one that the captioner does not write.
+        Raises ``ConfigError`` for a language that the captioner does not write.
         """
         if not language:
             return self
@@ -180,11 +187,12 @@ class TextConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class HeadsConfig:
-    """What a captioner can be asked beside for captions.
+    """Heads for tasks other than captioning: retrieval, matching, tagging.
 
-    Images and texts become directions in one space of ``width`` dimensions, near where they tell the same; an image's
-    patch tokens are pooled by learned ``attention`` or by their ``mean``. ``matching``: whether it also judges if a
-    caption is true of an image. ``tags``: the words that it may say of an image one by one.
+    width: Size of the shared embedding of images and texts.
+    pooling: Pooling of the patch tokens: learned ``attention``, or the ``mean``.
+    matching: Add a head that judges whether a caption matches an image.
+    tags: The words that the tagging head predicts.
     """
 
     width: int = 256
@@ -200,9 +208,11 @@ class HeadsConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelsConfig:
-    """Words that name what an image shows, and their tokens in the decoder's vocabulary.
+    """Labels that name what an image shows.
 
-    ``count``: the number of label tokens that the decoder reads of an image, those of the most probable words.
+    words: The labels.
+    tokens: Tokens of each label in the decoder's vocabulary.
+    count: Number of labels of an image, the most probable ones, that the decoder attends to.
     """
 
     words: tuple[str, ...]
@@ -219,9 +229,9 @@ class LabelsConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionerConfig:
-    """Everything needed to build the model of a checkpoint, weights aside.
+    """Everything needed to build the model of a checkpoint, except its weights.
 
-    Without ``heads`` it only captions; without ``labels`` the decoder reads patches alone.
+    Without ``heads`` it only captions; without ``labels`` the decoder attends to patches only.
     """
 
     vision: VisionConfig
@@ -250,12 +260,12 @@ class CaptionerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterConfig:
-    """A few weights that are trained on top of a captioner that stays as it is.
+    """An adapter: a few weights trained on top of a frozen captioner.
 
-    ``lora`` (Hu et al. 2022) adds ``alpha`` / ``rank`` times a product of two thin matrices to the ``targets``: linear
-    layers of the decoder, by name or by the end of their path (``cross_attn.out_proj``). ``adalora`` (Zhang et al.
-    2023) starts each at one and a half times ``rank`` and keeps ``rank`` on average, where it matters most. ``prefix``
-    (Li and Liang 2021) learns ``length`` keys and values in every layer, which words read before their own past.
+    method: ``lora`` (Hu et al. 2022) adds ``alpha`` / ``rank`` times a product of two thin matrices to each target.
+        ``adalora`` (Zhang et al. 2023) starts with 1.5 times ``rank`` and prunes the least important ones to ``rank``
+        on average. ``prefix`` (Li and Liang 2021) learns ``length`` keys and values in every layer.
+    targets: Linear layers of the decoder, by name or by the end of their path (``cross_attn.out_proj``).
     """
 
     method: Literal["lora", "adalora", "prefix"]
@@ -274,13 +284,14 @@ class AdapterConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
-    """Words drawn by chance from the model's distribution, cut to its likelier part.
+    """Sampling from the model's distribution, after truncation.
 
-    ``temperature`` divides the logits. ``top_k`` keeps the k likeliest words; ``top_p`` the likeliest whose sum reaches
-    p (Holtzman et al. 2020); ``min_p`` those of at least p times the likeliest's probability (Nguyen et al. 2024);
-    ``typical_p`` those whose surprise is nearest to the expected one, up to the sum p (Meister et al. 2023). A
-    ``top_k`` or ``min_p`` of 0 and a ``top_p`` or ``typical_p`` of 1 keep all words. The draws of an image depend on
-    ``seed`` and its pixels alone.
+    temperature: Divisor of the logits.
+    top_k: Keep the k most probable tokens; 0 keeps all.
+    top_p: Keep the most probable tokens whose sum reaches p (Holtzman et al. 2020); 1 keeps all.
+    min_p: Keep tokens with at least p times the highest probability (Nguyen et al. 2024); 0 keeps all.
+    typical_p: Locally typical sampling with mass p (Meister et al. 2022); 1 keeps all.
+    seed: Random seed; the samples of an image depend only on it and on the pixels.
     """
 
     temperature: float = 1.0
@@ -293,8 +304,8 @@ class SamplingConfig:
     def __post_init__(self) -> None:
         if not 0 < self.temperature < float("inf"):
             raise ConfigError(
-                f"temperature must be a number above 0, not {self.temperature:g}; without sampling, one beam takes the "
-                "likeliest words"
+                f"temperature must be a number above 0, not {self.temperature:g}; use one beam without sampling for "
+                "greedy decoding"
             )
         if self.top_k is not None and self.top_k < 0:
             raise ConfigError(f"top_k must be at least 0, not {self.top_k}")
@@ -309,13 +320,14 @@ class SamplingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class WordRules:
-    """What a caption must or may not say.
+    """Constraints on the words of a caption.
 
-    ``prefix`` begins every caption. ``require``: words or phrases that appear in it (constrained beam search);
-    ``dog|puppy`` is met by either. ``forbid``: words or phrases that do not appear. ``bias``: what is added to the
-    log-probability of a word or phrase where it is completed. ``repetition_penalty`` multiplies the log-probability of
-    every token said before (Keskar et al. 2019, on log-probabilities); ``no_repeat_ngram`` forbids to say n tokens in a
-    row twice.
+    prefix: First words of every caption.
+    require: Words or phrases that must appear (constrained beam search); ``dog|puppy`` is met by either.
+    forbid: Words or phrases that must not appear.
+    bias: Value added to the log-probability of a word or phrase at its last token.
+    repetition_penalty: Factor on the log-probability of every previous token (Keskar et al. 2019).
+    no_repeat_ngram: Size n of the token n-grams that may not repeat; 0 allows all.
     """
 
     prefix: str = ""
@@ -345,19 +357,19 @@ class WordRules:
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= STRONGEST_RULE:
                 limit = f"{STRONGEST_RULE:g}"
                 raise ConfigError(
-                    f"the bias of {phrase!r} must be a number from -{limit} to {limit}, not {value!r}; forbid what "
-                    "must not be said"
+                    f"the bias of {phrase!r} must be a number from -{limit} to {limit}, not {value!r}; use forbid to "
+                    "exclude a word"
                 )
         for phrase in self.forbid:
             required = [choices.split("|") for choices in self.require]
             others = {"prefix": [[self.prefix]], "require": required, "bias": [[other] for other in self.bias]}
-            for name, said in others.items():
-                if any(all(_says(choice, phrase) for choice in choices) for choices in said):
-                    raise ConfigError(f"{phrase!r} is forbidden and stands in {name} too; take it out of one of them")
+            for name, alternatives in others.items():
+                if any(all(_says(choice, phrase) for choice in choices) for choices in alternatives):
+                    raise ConfigError(f"{phrase!r} is in both forbid and {name}; remove it from one of them")
 
 
 def is_text(text: str) -> bool:
-    """Whether UTF-8 can write it: bytes of another encoding, as a command line passes them on, are no text."""
+    """Return whether UTF-8 can encode ``text``; a command line passes bytes of other encodings on as surrogates."""
     return not re.search("[\ud800-\udfff]", text)
 
 
@@ -371,10 +383,9 @@ def _says(text: str, phrase: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """How often a word written with the probability p is one that people say of the image too:
-    sigmoid(slope * logit(p) + offset).
+    """Calibration of word probabilities: P(people use the word too) = sigmoid(slope * logit(p) + offset).
 
-    Fitted on held-out images (Platt 1999, on the model's own log-odds); as it stands here it changes nothing.
+    Fitted on held-out images (Platt 1999, on the model's own log-odds); the defaults are the identity.
     """
 
     slope: float = 1.0
@@ -383,16 +394,23 @@ class Calibration:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationConfig:
-    """How captions are written. ``beams`` 1 is greedy, or drawn where there is ``sampling``.
+    """Decoding options.
 
-    ``min_tokens`` and ``max_tokens`` count the end token and a prefix, not the start token. A finished caption is
-    ranked by its log-probability over ``length ** length_penalty``, its end token counted (Wu et al. 2016 in Hugging
-    Face's simpler form); 0 ranks by the plain sum. ``groups`` of beams search one after the other, each held off by
-    ``diversity`` times how often earlier groups chose a word at that place (Vijayakumar et al. 2018, Hamming
-    diversity). ``language``: that of the captions, where the captioner writes several; empty is its default language.
-    ``candidates`` captions of an image compete: the best beams, or as many draws. ``rerank`` says for
-    what: their own ``score``, ``consensus`` with the others, or ``matching`` with the image, by a head that judges it.
-    The best one is rewritten where the model doubts it, in up to ``refine`` rounds.
+    ::
+
+        config = GenerationConfig(beams=5, candidates=5, rerank="consensus")
+        config = with_options(config, {"temperature": 0.7, "top_p": 0.9})  # turns sampling on
+
+    beams: Number of beams; 1 is greedy decoding, or sampling if ``sampling`` is set.
+    min_tokens, max_tokens: Length with the end token and a prefix, without the start token.
+    length_penalty: Rank captions by log-probability / length ** length_penalty, the length with the end token (Wu et
+        al. 2016 in Hugging Face's simpler form); 0 ranks by log-probability.
+    groups: Groups of beams that search one after the other (diverse beam search, Vijayakumar et al. 2018).
+    diversity: Penalty for each time that an earlier group chose the same token at the same step (Hamming diversity).
+    candidates: Captions per image to choose from: the best beams, or as many samples.
+    rerank: Criterion of the choice: their ``score``, ``consensus`` among them, or ``matching`` (matching head).
+    refine: Most rounds of rewriting the least probable words of the best candidate.
+    language: Language of the captions; empty is the captioner's default.
     """
 
     beams: int = 1
@@ -419,62 +437,61 @@ class GenerationConfig:
         if self.min_tokens > self.max_tokens:
             raise ConfigError(f"min_tokens {self.min_tokens} is more than max_tokens {self.max_tokens}; lower it")
         if self.sampling is not None and self.beams > 1:
-            raise ConfigError(f"sampling draws words, {self.beams} beams search for them; set beams to 1 or drop it")
+            raise ConfigError(f"sampling and {self.beams} beams exclude each other; set beams to 1 or drop sampling")
         if self.sampling is None and self.candidates > self.beams:
             raise ConfigError(
                 f"{self.candidates} captions per image need at least as many beams, not {self.beams}, or sampling"
             )
         if self.beams % self.groups:
-            raise ConfigError(f"{self.beams} beams do not make {self.groups} equal groups; choose a divisor")
+            raise ConfigError(f"{self.beams} beams cannot be split into {self.groups} equal groups; choose a divisor")
         if not 0 <= self.diversity <= STRONGEST_RULE:
             raise ConfigError(f"diversity must be at least 0 and at most {STRONGEST_RULE:g}, not {self.diversity:g}")
         if (self.diversity > 0) != (self.groups > 1):
-            raise ConfigError("diversity above 0 and groups above 1 belong together; set both or neither")
+            raise ConfigError("diversity above 0 and groups above 1 require each other; set both or neither")
         if not abs(self.length_penalty) <= STEEPEST_LENGTH_PENALTY:
             limit = f"{STEEPEST_LENGTH_PENALTY:g}"
             raise ConfigError(f"length_penalty must be from -{limit} to {limit}, not {self.length_penalty:g}")
         if self.rules.require and (self.beams == 1 or self.groups > 1):
-            raise ConfigError("words that must appear need a beam search without groups; set beams to 2 or more")
+            raise ConfigError("require needs beam search without groups; set beams to 2 or more, and groups to 1")
         if self.rerank == "consensus" and self.candidates < 3:
             raise ConfigError(f"a consensus needs at least 3 candidates, not {self.candidates}; set candidates")
         if self.rerank == "matching" and self.candidates < 2:
-            raise ConfigError("matching chooses among candidates, and there is 1; set candidates to 2 or more")
+            raise ConfigError("rerank matching needs at least 2 candidates, not 1; set candidates")
         if self.refine < 0:
             raise ConfigError(f"refine must be at least 0, not {self.refine}")
         if self.refine and self.rules.require:
-            raise ConfigError("refine may rewrite the words that must appear; leave out one of the two")
+            raise ConfigError("refine could rewrite the required words; set refine or require, not both")
         if self.refine and self.rerank == "consensus" and self.sampling is not None:
             raise ConfigError(
-                "refine changes the drawn captions whose frequencies a consensus counts; leave out one of the two, or "
-                "search with beams"
+                "refine would change the samples whose frequencies a consensus counts; set one of the two, or use beam "
+                "search"
             )
 
 
 def with_options(config: GenerationConfig, options: Mapping[str, Any]) -> GenerationConfig:
-    """``config`` with single settings changed, named as in it, its ``sampling`` or its ``rules``; None changes nothing.
+    """Return ``config`` with changed options: fields of it, of its ``sampling`` or of its ``rules``; None is ignored.
 
-    Asking for sampling turns beams off where these are not asked for too; beams, groups and words that must appear turn
-    sampling off. So does a temperature of 0, at which only the likeliest word is ever drawn. One group has no
-    diversity, and without diversity there is one group; a single candidate is not reranked. Where the number of beams
-    is not asked for, there are as many as candidates, groups and words that must appear need. Raises ``ConfigError``
-    for settings that contradict each other.
+    Options imply others unless these are set too. Sampling options set ``beams`` to 1. Beams, groups, ``require`` and a
+    temperature of 0 turn sampling off. One group implies no diversity, and no diversity one group. A single candidate
+    is not reranked. ``beams`` becomes as large as candidates, groups and ``require`` need. Raises ``ConfigError`` for
+    contradictory options.
     """
-    given = {name: value for name, value in options.items() if value is not None}
-    if given.get("candidates") == 1:
-        given.setdefault("rerank", "score")
-    if given.get("groups") == 1:
-        given.setdefault("diversity", 0.0)
-    if given.get("diversity") == 0:
-        given.setdefault("groups", 1)
+    settings = {name: value for name, value in options.items() if value is not None}
+    if settings.get("candidates") == 1:
+        settings.setdefault("rerank", "score")
+    if settings.get("groups") == 1:
+        settings.setdefault("diversity", 0.0)
+    if settings.get("diversity") == 0:
+        settings.setdefault("groups", 1)
     parts: dict[str, dict[str, Any]] = {"": {}, "sampling": {}, "rules": {}}
-    for name, value in given.items():
+    for name, value in settings.items():
         for part, kind in (("", GenerationConfig), ("sampling", SamplingConfig), ("rules", WordRules)):
             if name in (hints := typing.get_type_hints(kind)):
-                one_word = isinstance(value, str) and name in ("require", "forbid")
-                parts[part][name] = _convert(hints[name], [value] if one_word else value, name)
+                single = isinstance(value, str) and name in ("require", "forbid")
+                parts[part][name] = _convert(hints[name], [value] if single else value, name)
                 break
         else:
-            raise ConfigError(f"there is no setting {name!r} of generation")
+            raise ConfigError(f"unknown generation option {name!r}")
     changes = parts[""]
     rules = dataclasses.replace(changes.get("rules", config.rules), **parts["rules"])
     requiring = bool(rules.require) and ("rules" in changes or "require" in parts["rules"])
@@ -494,7 +511,7 @@ def with_options(config: GenerationConfig, options: Mapping[str, Any]) -> Genera
 
 
 def check_seed(seed: int) -> None:
-    """Raise ``ConfigError`` for a seed that no generator takes."""
+    """Raise ``ConfigError`` for a seed outside the range of torch's generators."""
     if seed not in SEEDS:
         raise ConfigError("the seed has too many digits; choose a whole number of at most 18")
 
@@ -506,7 +523,7 @@ def _at_least_one(config: object, table: str, *names: str) -> None:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """A dataclass as plain dicts, lists and scalars, ready for JSON."""
+    """Return a dataclass as plain dicts, lists and scalars, ready for JSON."""
     return typing.cast(dict[str, Any], _plain(config))
 
 
@@ -523,8 +540,8 @@ def _plain(value: Any) -> Any:
 def from_dict(kind: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
     """Build the dataclass ``kind`` from plain values, strictly.
 
-    ``where`` names the place in messages (``decoder.``). Raises ``ConfigError`` for an unknown key (naming the nearest
-    known one), a missing one, or a value of the wrong type.
+    ``where`` prefixes key names in messages (``decoder.``). Raises ``ConfigError`` for an unknown key (with the closest
+    known one), a missing key, or a value of the wrong type.
     """
     if not isinstance(values, Mapping):
         raise ConfigError(f"{where.rstrip('.') or kind.__name__} must be a table of settings, not {quoted(values)}")
@@ -533,19 +550,19 @@ def from_dict(kind: type[T], values: Mapping[str, Any], *, where: str = "") -> T
     for key in values:
         if key not in fields:
             near = difflib.get_close_matches(str(key)[:80], fields, n=1, cutoff=0)
-            remedy = f"did you mean {where}{near[0]}?" if near else "there are none here"
+            remedy = f"did you mean {where}{near[0]}?" if near else "no settings are allowed here"
             raise ConfigError(f"unknown setting {where}{quoted(str(key))[1:-1]}; {remedy}")
     for name, spec in fields.items():
         required = spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING
         if required and name not in values:
             raise ConfigError(f"setting {where}{name} is missing")
-    made = kind(**{key: _convert(hints[key], value, f"{where}{key}") for key, value in values.items()})
-    for name in fields:  # JSON and TOML know infinity and NaN
-        value = getattr(made, name)
+    config = kind(**{key: _convert(hints[key], value, f"{where}{key}") for key, value in values.items()})
+    for name in fields:  # JSON and TOML can contain infinity and NaN
+        value = getattr(config, name)
         numbers = value if isinstance(value, tuple) else (value,)
         if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
             raise ConfigError(f"{where}{name} must be of finite numbers, not {quoted(value)}")
-    return made
+    return config
 
 
 def _convert(hint: Any, value: Any, name: str) -> Any:

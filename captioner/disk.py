@@ -1,7 +1,7 @@
-"""Renaming a finished file or folder into its place so that it survives a power cut: the one helper for all who do it.
+"""Atomic renames of finished files and directories that survive a power cut.
 
-A rename alone survives the death of the process. After a power cut the new name may be there with none of its bytes, or
-not be there at all, unless the bytes are forced to the disk before the rename and the folder's entry after it.
+A rename alone survives the death of the process. After a power cut the new name may exist without its bytes, or not
+exist at all, unless fsync is called on the file before the rename and on its directory after it.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import errno
 import os
 
-_UNKNOWN = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # what file systems answer that cannot force a folder
+_UNKNOWN = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # errors of file systems that cannot fsync a directory
 
 
 def put_in_place(partial: str | os.PathLike[str], path: str | os.PathLike[str], *, forced: bool = False) -> None:
-    """Rename a finished file, or a folder with all that is in it, to ``path``, on the disk when it returns.
+    """Rename a finished file or directory to ``path`` and flush it to the disk.
 
-    ``forced``: its bytes are on the disk already. Raises ``OSError``.
+    ``forced``: its bytes are already flushed. Raises ``OSError``.
     """
     if not forced:
         _force(os.fspath(partial))
@@ -24,12 +24,12 @@ def put_in_place(partial: str | os.PathLike[str], path: str | os.PathLike[str], 
 
 
 def sync_folder(folder: str | os.PathLike[str]) -> None:
-    """Force the entries of a folder to the disk, where the system knows how to. Raises ``OSError``."""
-    if os.name == "nt":  # a folder cannot be opened there, and its entries are kept in a journal anyway
+    """Flush the entries of a directory to the disk, if the system supports it. Raises ``OSError``."""
+    if os.name == "nt":  # Windows cannot open a directory, and NTFS journals its entries
         return
     try:
         descriptor = os.open(os.fspath(folder) or os.curdir, os.O_RDONLY)
-    except PermissionError:  # a folder that may be written into and not be read
+    except PermissionError:  # a directory that may be written but not read
         return
     try:
         os.fsync(descriptor)
@@ -41,7 +41,7 @@ def sync_folder(folder: str | os.PathLike[str]) -> None:
 
 
 def _force(path: str) -> None:
-    """Force a file, or all files and folders of a tree, to the disk."""
+    """Flush a file, or a whole directory tree, to the disk."""
     if not os.path.isdir(path):
         _force_file(path)
         return

@@ -1,19 +1,19 @@
-"""Every error that a user can cause, and how a sentence of ours quotes an error that is not, or a value.
+"""The errors that a user can cause, and helpers that quote values and other errors in their messages.
 
 ::
 
     CaptionerError            one sentence: what is wrong, and the remedy
-    ├── UsageError            options that contradict each other or name nothing
+    ├── UsageError            contradictory options, or arguments that match nothing
     ├── ConfigError           a recipe, setting or config file that cannot be used
     ├── DataError             a dataset that cannot be read or trained on
-    ├── ImageError            one image that cannot be read; a run goes on without it
-    ├── OutputError           one file that cannot be written; a run over many photos goes on where it can
+    ├── ImageError            one image that cannot be read; a run over many images continues
+    ├── OutputError           one file that cannot be written; a run over many images continues if possible
     ├── CheckpointError       a checkpoint that cannot be loaded or saved
-    ├── TrainingError         a run that cannot go on: loss not finite, state of another run
+    ├── TrainingError         a run that cannot continue: loss not finite, state of another run
     └── MissingExtraError     an optional dependency that is not installed
 
-The command line prints ``str(error)`` and leaves; a traceback appears with ``--debug`` only. Anything that is not a
-``CaptionerError`` is a defect of this package.
+The command line prints ``str(error)`` and exits; ``--debug`` adds the traceback. Any other exception is a bug of this
+package.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ T = TypeVar("T")
 
 
 class CaptionerError(Exception):
-    """Base of the tree: ``str(error)`` is one sentence that says what is wrong and what to do."""
+    """The base class: ``str(error)`` is one sentence that says what is wrong and what to do."""
 
 
 class UsageError(CaptionerError):
-    """Options that contradict each other, or arguments that name nothing."""
+    """Contradictory options, or arguments that match nothing."""
 
 
 class ConfigError(CaptionerError):
@@ -40,11 +40,11 @@ class DataError(CaptionerError):
 
 
 class ImageError(CaptionerError):
-    """One image that cannot be read. A run over many images records it and goes on."""
+    """One image that cannot be read. A run over many images records it and continues."""
 
 
 class OutputError(CaptionerError):
-    """A file that cannot be written. A run over many photos records it and goes on where it can."""
+    """A file that cannot be written. A run over many images records it and continues if possible."""
 
 
 class CheckpointError(CaptionerError):
@@ -52,32 +52,32 @@ class CheckpointError(CaptionerError):
 
 
 class TrainingError(CaptionerError):
-    """A training run that cannot go on."""
+    """A training run that cannot continue."""
 
 
 class MissingExtraError(CaptionerError):
-    """An optional dependency that is not installed; the message holds its pip command."""
+    """An optional dependency that is not installed; the message contains the pip command."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(f"{purpose} needs {package}: pip install 'captioner[{extra}]'")
 
 
-def raised(found: T | ImageError) -> T:
-    """What was found of an image. Raises the ``ImageError`` that stands in its place."""
-    if isinstance(found, ImageError):
-        raise found
-    return found
+def raised(result: T | ImageError) -> T:
+    """Return the result for an image, or raise it if it is an ``ImageError``."""
+    if isinstance(result, ImageError):
+        raise result
+    return result
 
 
 def reason_of(error: Exception) -> str:
-    """The first line of what a library's error says, or its kind where it says nothing: for a sentence of ours."""
+    """Return the first line of an error's message, or its class name if the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def quoted(value: object) -> str:
-    """``value`` as a sentence of ours shows it: what is long is cut, since files of others may hold anything."""
+    """Return ``repr(value)`` for an error message, cut to 80 characters."""
     try:
         text = repr(value)
-    except (RecursionError, ValueError):  # nested too deep; a number of more digits than Python writes
+    except (RecursionError, ValueError):  # nested too deep; an integer with more digits than Python prints
         return f"a {type(value).__name__}"
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,7 +1,6 @@
-"""Captioners on the Hugging Face hub: push one, and others load it by ``org/name``.
+"""Pushing captioners to the Hugging Face hub, where others load them by ``org/name``.
 
-What is pushed are the files of a checkpoint directory, its card with what the hub reads on top. What is fetched,
-``captioner.files`` fetches.
+The push holds the files of a checkpoint directory, with front matter added to the card. ``captioner.files`` downloads.
 """
 
 from __future__ import annotations
@@ -30,13 +29,17 @@ def push_to_hub(
     message: str = "Push a captioner",
     token: str | bool | None = None,
 ) -> str:
-    """Push a captioner to the repository ``name`` (``org/name``), made if it is not there; the address of its page.
+    """Push a captioner to the repository ``name`` (``org/name``), created if missing; return the URL of its page.
 
-    ``source`` is what ``load`` takes, or a checkpoint in memory. One that was prepared for captioning no longer holds
-    its weights: those that it was loaded from are pushed. ``private`` applies to a new repository. ``revision`` names a
-    branch, made too. ``license`` is the hub's name of one, such as apache-2.0, and replaces the one in the card; a
-    captioner may not be under another than its photos allow. Other files of the repository stay. Raises
-    ``CheckpointError`` when it cannot be pushed, and for an adapter whose base nobody else could find.
+    source: Anything that ``load`` accepts, or a checkpoint in memory. A checkpoint prepared for inference no longer
+        holds its original weights; the files that it was loaded from are pushed.
+    private: Make a new repository private.
+    revision: Branch, created if missing.
+    license: Licence identifier of the hub, such as apache-2.0; replaces the one in the card. The training photos may
+        restrict the choice.
+
+    Other files of the repository stay. Raises ``CheckpointError`` if the push fails, and for an adapter whose base
+    others cannot load.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
@@ -45,15 +48,15 @@ def push_to_hub(
         base = _base(files)
         card = files.get("README.md", b"")
         text = card.decode() if isinstance(card, bytes) else read_text(card)
-        published(text, name, license=license, base=base)  # what is wrong with it is said before anything is made
+        published(text, name, license=license, base=base)  # raises before a repository is created
         api = HfApi(token=token, library_name="captioner")
         try:
             page = api.create_repo(name, private=private, exist_ok=True)
             files["README.md"] = published(text, page.repo_id, license=license, base=base).encode()
             if revision is not None:
                 api.create_branch(page.repo_id, branch=revision, exist_ok=True)
-            there = api.list_repo_files(page.repo_id, revision=revision)
-            stale = [old for old in there if (old == WEIGHTS or old.startswith(ADAPTER)) and old not in files]
+            existing = api.list_repo_files(page.repo_id, revision=revision)
+            stale = [old for old in existing if (old == WEIGHTS or old.startswith(ADAPTER)) and old not in files]
             api.create_commit(
                 page.repo_id,
                 [
@@ -66,16 +69,16 @@ def push_to_hub(
                 commit_message=message,
                 revision=revision,
             )
-        except Exception as error:  # the hub's client raises a dozen kinds
+        except Exception as error:  # huggingface_hub raises a dozen classes
             raise CheckpointError(
-                f"cannot push to {name} ({first_line(error)}); log in with `hf auth login` or set HF_TOKEN, and name a "
-                "repository that you may write to"
+                f"cannot push to {name} ({first_line(error)}); log in with `hf auth login` or set HF_TOKEN, and choose "
+                "a repository that you may write to"
             ) from error
         return str(page)
 
 
 def _files(source: str | os.PathLike[str] | Checkpoint | None, space: Path) -> dict[str, Path | bytes]:
-    """The files of a checkpoint by their names in its directory."""
+    """Return the files of a checkpoint by their names in its directory."""
     more: dict[str, Path | bytes] = {}
     if not isinstance(source, Checkpoint):
         directory = find(source)
@@ -85,24 +88,24 @@ def _files(source: str | os.PathLike[str] | Checkpoint | None, space: Path) -> d
         directory = find(None if source.source == SHIPPED_NAME else source.source)
         more["generation.json"] = (json.dumps(to_dict(source.generation), indent=2) + "\n").encode()
     else:
-        raise CheckpointError("a captioner that was prepared in memory no longer holds its weights; push the saved one")
-    read_json(directory / "config.json")  # says what is wrong with another directory
+        raise CheckpointError("a captioner prepared for inference no longer holds its weights; push the saved one")
+    read_json(directory / "config.json")  # raises unless it is a checkpoint
     paths = [directory / name for name in ("config.json", "tokenizer.json", "generation.json", "training.json")]
     paths += [directory / WEIGHTS, directory / "README.md", *directory.glob(ADAPTER + "*")]
     return {path.relative_to(directory).as_posix(): path for path in paths if path.is_file()} | more
 
 
 def _base(files: dict[str, Path | bytes]) -> str:
-    """The hub id of an adapter's base; "" where there is none to name."""
+    """Return the hub id of an adapter's base; "" for the model that ships, and for a checkpoint without adapter."""
     config = files["config.json"]
     assert isinstance(config, Path)
-    named = read_json(config).get("base")
-    base = str(named.get("source", "")) if isinstance(named, dict) else ""
+    values = read_json(config).get("base")
+    base = str(values.get("source", "")) if isinstance(values, dict) else ""
     if not base or base == SHIPPED_NAME:
         return ""
     if base.startswith("/") or Path(base).exists():
         raise CheckpointError(
-            f"its base {base} is a directory that others do not have; push that first, and write its name there as the "
+            f"its base {base} is a directory that others do not have; push the base first and write its hub id as the "
             "source of the base in config.json, or merge the adapter: captioner convert DIR MERGED --merge"
         )
     return base.partition("@")[0]

@@ -1,4 +1,4 @@
-"""Label words: nouns that name what a photo shows, found in captions in their singular and plural forms."""
+"""Label words in captions: nouns, found in their singular and plural forms."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def plural(noun: str) -> str:
 
 
 class LabelFinder:
-    """The labels that a caption names.
+    """A finder of the labels that a caption mentions.
 
     ::
 
@@ -52,23 +52,23 @@ class LabelFinder:
 
     def __init__(self, labels: Sequence[str]) -> None:
         self.labels = tuple(labels)
-        self._places: dict[tuple[str, ...], int] = {}
-        for place, label in enumerate(self.labels):
+        self._index: dict[tuple[str, ...], int] = {}
+        for number, label in enumerate(self.labels):
             for form in (label, plural(label)):
-                self._places.setdefault(tuple(form.split(" ")), place)
-        self._longest = max((len(form) for form in self._places), default=0)
+                self._index.setdefault(tuple(form.split(" ")), number)
+        self._longest = max((len(form) for form in self._index), default=0)
 
     def find(self, caption: str) -> set[int]:
-        """Return the places of the labels that ``caption`` names; of labels that overlap the longest one counts."""
+        """Return the indices of the labels that ``caption`` mentions; the longest of overlapping labels counts."""
         words = _WORD.findall(caption.lower())
-        found: set[int] = set()
+        matches: set[int] = set()
         at = 0
         while at < len(words):
             for length in range(min(self._longest, len(words) - at), 0, -1):
-                place = self._places.get(tuple(words[at : at + length]))
-                if place is not None:
-                    found.add(place)
+                number = self._index.get(tuple(words[at : at + length]))
+                if number is not None:
+                    matches.add(number)
                     at += length - 1
                     break
             at += 1
-        return found
+        return matches

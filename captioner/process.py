@@ -1,4 +1,4 @@
-"""The process that torch computes in: threads after a fork, and defaults of torch that somebody has changed."""
+"""State of the process that torch depends on: threads after a fork, and changed torch defaults."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def plain_defaults() -> Iterator[None]:
-    """Make tensors in fp32 on the CPU where nothing else is said, whatever torch's defaults have become.
+    """Set torch's default dtype to fp32 and its default device to the CPU, as a context manager or decorator.
 
-    Models are built and prepared under it: weights are filled in that form, and moved afterwards. It is a decorator
-    too. The default dtype is one of all threads, so it is only touched where it is another one.
+    Models are built and prepared under it: weights are initialised in fp32 on the CPU, and moved afterwards. The
+    default dtype is shared by all threads, so it is only changed if it differs.
     """
     import torch
 
@@ -30,10 +30,10 @@ def plain_defaults() -> Iterator[None]:
 
 @functools.cache
 def survive_forks() -> None:
-    """Let a forked child of this process compute, in one thread, from now on.
+    """Restrict forked children of this process to one thread, from now on.
 
-    OpenMP's threads do not survive a fork, and a child that shares work among them waits for them for ever. It has the
-    one thread that forked, as the workers of torch's data loaders do.
+    OpenMP's threads do not survive a fork, and a child that waits for them hangs. The workers of torch's data loaders
+    use one thread for the same reason.
     """
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_one_thread)

@@ -1,6 +1,7 @@
-"""Images and texts as directions in one space, to find the ones by the others.
+"""Embeddings of images and texts in one space, for retrieval.
 
-For captioners with a contrastive head (``captioner.models.heads``): the dot product of two directions is their cosine.
+They need a captioner with a contrastive head (``captioner.models.heads``). Embeddings have length 1, so the dot product
+of two is their cosine similarity.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ Vectors = Literal["embeddings", "features"]
 
 
 def heads_of(checkpoint: Checkpoint) -> Heads:
-    """The heads of a captioner. Raises ``UsageError`` where it has none."""
+    """Return the heads of a captioner. Raises ``UsageError`` if it has none."""
     if checkpoint.model.heads is None:
         raise UsageError(
-            f"{checkpoint.source or 'this captioner'} has not learnt to compare photos with texts; teach it with "
-            "`captioner finetune --recipe multitask`"
+            f"{checkpoint.source or 'this captioner'} has no contrastive head to compare images with texts; train one "
+            "with `captioner finetune --recipe multitask`"
         )
     return checkpoint.model.heads
 
@@ -35,9 +36,9 @@ def heads_of(checkpoint: Checkpoint) -> Heads:
 def embed_images(
     checkpoint: Checkpoint, images: Iterable[ImageSource | ImageError], *, batch_size: int = 16
 ) -> Iterator[Tensor | ImageError]:
-    """The direction (W,) of each image, of length 1, on the CPU, or the reason why there is none; in order.
+    """Yield the embedding (W,) of each image, on the CPU, in order; an ``ImageError`` for one that cannot be read.
 
-    Raises ``UsageError`` for a captioner without heads when it is called, before an image is read.
+    Raises ``UsageError`` for a captioner without heads, at the call, before it reads an image.
     """
     return _vectors(checkpoint, images, vectors_of(checkpoint, "embeddings"), batch_size)
 
@@ -45,17 +46,16 @@ def embed_images(
 def image_features(
     checkpoint: Checkpoint, images: Iterable[ImageSource | ImageError], *, batch_size: int = 16
 ) -> Iterator[Tensor | ImageError]:
-    """What the encoder makes of each image, (D,), on the CPU, for any captioner: ``features`` of ``vectors_of``."""
+    """Yield the encoder features (D,) of each image, on the CPU, for any captioner; see ``vectors_of``."""
     return _vectors(checkpoint, images, vectors_of(checkpoint, "features"), batch_size)
 
 
 def vectors_of(checkpoint: Checkpoint, kind: Vectors) -> Beside:
-    """The function that makes vectors, on the CPU, of images that the captioner has encoded.
+    """Return the function that turns encoded images into vectors on the CPU.
 
-    ``embeddings`` (B, W) are directions of length 1 by the contrastive head, comparable with texts; raises
-    ``UsageError`` for a captioner without it. ``features`` (B, D) are the mean of the patch tokens that the decoder
-    reads: no head has learnt to compare them, they lie close together (take their mean off before cosines), and texts
-    have none.
+    ``embeddings`` (B, W) have length 1, come from the contrastive head and can be compared with those of texts; raises
+    ``UsageError`` for a captioner without it. ``features`` (B, D) are the mean of the patch tokens. No head is trained
+    to compare them: they lie close together (subtract their mean before cosines), and texts have none.
     """
     if kind == "features":
         return lambda encoded: encoded.tokens.float().mean(dim=1).cpu()
@@ -64,29 +64,31 @@ def vectors_of(checkpoint: Checkpoint, kind: Vectors) -> Beside:
 
 
 def _vectors(
-    checkpoint: Checkpoint, images: Iterable[ImageSource | ImageError], of: Beside, batch_size: int
+    checkpoint: Checkpoint, images: Iterable[ImageSource | ImageError], compute: Beside, batch_size: int
 ) -> Iterator[Tensor | ImageError]:
     for batch in in_batches(pixels_of(checkpoint, images, batch_size), batch_size):
-        good = [pixels for pixels in batch if isinstance(pixels, Tensor)]
-        found: Iterator[Tensor] = iter(of(encode(checkpoint, good))) if good else iter(())
+        readable = [pixels for pixels in batch if isinstance(pixels, Tensor)]
+        vectors: Iterator[Tensor] = iter(compute(encode(checkpoint, readable))) if readable else iter(())
         for pixels in batch:
-            yield pixels if isinstance(pixels, ImageError) else next(found)
+            yield pixels if isinstance(pixels, ImageError) else next(vectors)
 
 
 @torch.inference_mode()
 def embed_texts(checkpoint: Checkpoint, texts: Sequence[str], *, batch_size: int = 256) -> Tensor:
-    """The directions (N, W) of texts, of length 1, on the CPU.
+    """Return the embeddings (N, W) of texts, of length 1, on the CPU.
 
-    Raises ``UsageError`` for a captioner without heads, and for a text that says nothing or is longer than its context.
+    Raises ``UsageError`` for a captioner without heads, and for a text that is empty or longer than its context.
     """
     heads, config = heads_of(checkpoint), checkpoint.config
     most, width = config.decoder.context - 1, heads.image_proj.out_features
     ids = [checkpoint.tokenizer.encode(text) for text in texts]
-    for text, said in zip(texts, ids, strict=True):
-        if not said:
-            raise UsageError(f"the text {text!r} says nothing; write what the photo shows")
-        if len(said) > most:
-            raise UsageError(f"the text {text[:40]!r}... has {len(said)} tokens, the model reads {most}; cut it")
+    for text, tokens_of_text in zip(texts, ids, strict=True):
+        if not tokens_of_text:
+            raise UsageError(f"the text {text!r} has no words; describe what the image shows")
+        if len(tokens_of_text) > most:
+            raise UsageError(
+                f"the text {text[:40]!r}... has {len(tokens_of_text)} tokens, the model reads {most}; shorten it"
+            )
     parts = [torch.zeros(0, width, dtype=torch.float32, device="cpu")]
     for start in range(0, len(ids), batch_size):
         tokens, ends = collected(ids[start : start + batch_size], config.text, config.decoder.context)
@@ -96,11 +98,11 @@ def embed_texts(checkpoint: Checkpoint, texts: Sequence[str], *, batch_size: int
 
 
 def table_of(vectors: Iterable[Tensor | ImageError], checkpoint: Checkpoint, kind: Vectors) -> NDArray[np.float32]:
-    """N vectors of a ``kind`` as one array (N, W). Raises the ``ImageError`` that stands in the place of one."""
-    found = [raised(vector) for vector in vectors]
+    """Return N vectors of a ``kind`` as one array (N, W). Raises the first ``ImageError`` among them."""
+    rows = [raised(vector) for vector in vectors]
     features = kind == "features"
     width = checkpoint.config.decoder.width if features else heads_of(checkpoint).image_proj.out_features
-    table: NDArray[np.float32] = np.zeros((len(found), width), np.float32)
-    for row, vector in zip(table, found, strict=True):
+    table: NDArray[np.float32] = np.zeros((len(rows), width), np.float32)
+    for row, vector in zip(table, rows, strict=True):
         row[:] = vector.numpy()
     return table

@@ -1,7 +1,7 @@
-"""Captioning on many machines, through Ray Data: a dataset of images in, the same rows with captions out.
+"""Captioning on many machines with Ray Data: a dataset of images in, the same rows with captions out.
 
-Ray moves the rows, holds pools of workers that each load the model once, starts a lost worker again and gives it the
-rows it had. So every input has one row in the end: its caption, or the reason why there is none.
+Ray distributes the rows to a pool of workers that each load the model once. It restarts a lost worker and repeats its
+rows, so every input ends up with one row: its caption or its error.
 """
 
 from __future__ import annotations
@@ -35,46 +35,45 @@ if TYPE_CHECKING:
     from captioner.layers.linears import Precision
 
 COLUMNS = ("image", "bytes", "jpg", "jpeg", "png", "webp", "path", "url")
-"""Where a row's image is looked for, the first that is there: as bytes, in a WebDataset's names, or by its name."""
-ROWS = 64  # of a block of named files: so many are captioned anew where a worker is lost
+"""Columns searched for a row's image, the first one present wins: bytes, WebDataset names, or a path or URL."""
+ROWS = 64  # files per block; a lost worker repeats up to this many
 
 
 def connect(address: str) -> None:
-    """Join a Ray cluster: ``auto``, ``host:port``, or ``local`` for one of this machine's cores.
+    """Connect to a Ray cluster: ``auto``, ``host:port``, or ``local`` to start one on this machine's cores.
 
-    Raises ``MissingExtraError`` without Ray, ``UsageError`` where no cluster answers.
+    Raises ``MissingExtraError`` without Ray, ``UsageError`` if no cluster answers.
     """
     ray = _ray()
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     ray.data.DataContext.get_current().enable_progress_bars = sys.stderr.isatty()
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
-        if host and port.isdigit():  # Ray itself would go on trying for minutes
+        if host and port.isdigit():  # Ray itself would retry for minutes
             socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
         if not ray.is_initialized():
             ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, logging_level="warning")
-    except Exception as error:  # Ray raises ConnectionError, ValueError, RuntimeError ... by kind of address
+    except Exception as error:  # Ray raises ConnectionError, ValueError, RuntimeError ... depending on the address
         raise UsageError(
-            f"no Ray cluster answers at {address!r} ({reason_of(error)}); start one, or say local"
+            f"no Ray cluster answers at {address!r} ({reason_of(error)}); start one, or use local"
         ) from error
 
 
 def read(names: Iterable[str], left: LeftOut | None = None) -> Dataset:
-    """The images that ``names`` name, as a dataset to caption; a name that is no image is a row too.
+    """Return the images that ``names`` match as a dataset to caption; files that are not images become rows too.
 
-    Parquet and tar files (WebDataset) are read by the workers. Of folders, patterns and single files the names alone
-    are collected here; the workers read them, so they must lie where all workers see them. ``left`` as ``find_items``
-    takes it. Raises ``UsageError`` for
-    kinds of input that make no one dataset, for a name that is not UTF-8, and where there is nothing.
+    The workers read Parquet and tar files (WebDataset). For folders, patterns and single files, this function lists the
+    paths and the workers read the files, so all workers must have access to them. ``left``: see ``find_items``. Raises
+    ``UsageError`` for a mix of input kinds, for a name that is not UTF-8, and if nothing matches.
     """
-    given = list(names)
+    paths = list(names)
     for suffix, reader in ((".parquet", _parquet), (".tar", _shards)):
-        of_kind = [name for name in given if str(name).endswith(suffix)]
-        if of_kind and len(of_kind) < len(given):
-            raise UsageError(f"{suffix} files are captioned by themselves; name other images in another run")
-        if of_kind:
-            return reader(of_kind)
-    return _files(given, left)
+        matches = [path for path in paths if str(path).endswith(suffix)]
+        if matches and len(matches) < len(paths):
+            raise UsageError(f"{suffix} files cannot be mixed with other inputs; caption the others in another run")
+        if matches:
+            return reader(matches)
+    return _files(paths, left)
 
 
 def caption_dataset(
@@ -91,26 +90,30 @@ def caption_dataset(
     allow_private: bool = False,
     **options: Unpack[GenerationOptions],
 ) -> Dataset:
-    """The rows of a Ray dataset with ``caption``, ``score`` and ``error``: as many as there were, in any order.
+    """Add the columns ``caption``, ``score`` and ``error`` to a Ray dataset; the rows may change their order.
 
-    ``column`` holds the images (paths, URLs, file contents, or ``datasets``' pairs of both), else the first of
-    ``COLUMNS`` that a row has. Columns of contents are left out unless ``keep_images``. ``workers`` of ``cpus`` cores
-    and ``gpus`` GPUs each (one, if the cluster has any) load ``model``, which all of them must find; a pair of numbers
-    lets the pool grow. Left out, they take all GPUs, or all cores but one, which reads. ``options`` are those of
-    ``CaptionPipeline.caption``. URLs lead to the public internet alone unless ``allow_private``. Nothing is done
-    before the dataset is consumed. Raises ``UsageError``, ``ConfigError`` and ``CheckpointError`` here for what every
-    worker would stumble over.
+    model: Anything that ``load`` accepts; all workers must have access to it.
+    column: The images: paths, URLs, file contents, or the path-bytes pairs of ``datasets``. Default: the first of
+        ``COLUMNS`` that a row has.
+    workers: Size of the pool, or a pair (minimum, maximum). Default: all GPUs, or all cores but one, which reads.
+    cpus, gpus: Cores and GPUs per worker; ``gpus`` defaults to 1 if the cluster has any.
+    keep_images: Keep columns of file contents.
+    allow_private: Allow URLs of private networks, not only of the public internet.
+    options: Options of ``CaptionPipeline.caption``.
+
+    The dataset is lazy. Raises ``UsageError``, ``ConfigError`` and ``CheckpointError`` at the call for errors that
+    every worker would hit.
     """
     ray = _ray()
     directory = find(model)
     with_options(GenerationConfig(max_tokens=1 << 30), options)
     if batch_size < 1 or not 0 < cpus < math.inf:
-        raise UsageError("a worker needs at least one image at once, and more than 0 cores")
-    have: Mapping[str, float] = ray.cluster_resources()
+        raise UsageError(f"batch_size must be at least 1 and cpus above 0, not {batch_size} and {cpus:g}")
+    resources: Mapping[str, float] = ray.cluster_resources()
     if gpus is None:
-        gpus = 1.0 if have.get("GPU", 0) >= 1 else 0.0
+        gpus = 1.0 if resources.get("GPU", 0) >= 1 else 0.0
     if workers is None:
-        free = have.get("GPU", 0) / gpus if gpus else (have.get("CPU", 1) - 1) / cpus
+        free = resources.get("GPU", 0) / gpus if gpus else (resources.get("CPU", 1) - 1) / cpus
         workers = max(1, int(free))
     pool = _pool(workers)
     return ds.map_batches(
@@ -135,33 +138,33 @@ def caption_dataset(
 
 
 def write(ds: Dataset, out: str | os.PathLike[str], kind: str) -> None:
-    """Write rows as ``parquet`` or ``jsonl``, a folder of files, which must be where all workers see it.
+    """Write rows as a folder of ``parquet`` or ``jsonl`` files, which all workers must have access to.
 
-    Raises ``UsageError`` for a folder that holds files already: rows of two runs would be twice there.
+    Raises ``UsageError`` for a folder that already holds files: it would mix the rows of two runs.
     """
     if kind not in ("parquet", "jsonl"):
         raise UsageError(f"with Ray, captions are written as parquet or jsonl, not {kind!r}")
     if (os.path.isdir(out) and any(os.scandir(out))) or os.path.isfile(out):
-        raise UsageError(f"{os.fspath(out)} is there already; name a new folder")
-    place = os.fspath(out) if "://" in os.fspath(out) else os.path.abspath(out)
+        raise UsageError(f"{os.fspath(out)} already exists; name a new folder")
+    target = os.fspath(out) if "://" in os.fspath(out) else os.path.abspath(out)
     with plain_errors():
-        ds.write_parquet(place) if kind == "parquet" else ds.write_json(place)
+        ds.write_parquet(target) if kind == "parquet" else ds.write_json(target)
 
 
 @contextlib.contextmanager
 def plain_errors() -> Iterator[None]:
-    """What went wrong at a worker is raised as it was there, where it is a ``CaptionerError``."""
+    """Raise the message of a ``CaptionerError`` of a worker without Ray's wrapping."""
     try:
         yield
-    except Exception as error:  # Ray carries over what it said, not what it was
-        said = re.findall(r"^captioner\.errors\.\w+: (.+)$", str(error), re.MULTILINE)
-        if not said:
+    except Exception as error:  # Ray transfers the message, not the class
+        messages = re.findall(r"^captioner\.errors\.\w+: (.+)$", str(error), re.MULTILINE)
+        if not messages:
             raise
-        raise CaptionerError(said[-1]) from None
+        raise CaptionerError(messages[-1]) from None
 
 
 class _Worker:
-    """One of the pool: a model, and what it makes of the tables that it is given."""
+    """A worker of the pool: it loads the model and captions tables."""
 
     def __init__(self, *, threads: int, model: str, device: str, precision: Precision, **settings: Any) -> None:
         import torch
@@ -172,32 +175,32 @@ class _Worker:
         self.settings = settings
 
     def __call__(self, table: Any) -> Any:
-        """A pyarrow table -> it without its images, with their captions."""
+        """Return a pyarrow table with captions, and without the columns of file contents."""
         import pyarrow as pa
 
         column = self.settings["column"]
-        there = [name for name in ([column] if column else COLUMNS) if name in table.column_names]
-        rows = table.select(there).to_pylist()
+        present = [name for name in ([column] if column else COLUMNS) if name in table.column_names]
+        rows = table.select(present).to_pylist()
         columns, reach = column or ", ".join(COLUMNS), self.settings["reach"]
-        images = [_image([row[name] for name in there], columns, reach) for row in rows]
-        found = list(self.pipe.stream(images, batch_size=len(images) or 1, **self.settings["options"]))
-        good = [None if isinstance(caption, ImageError) else caption for caption in found]
-        bulky = [name for name in there if pa.types.is_nested(kind := table.schema.field(name).type) or _binary(kind)]
+        images = [_image([row[name] for name in present], columns, reach) for row in rows]
+        results = list(self.pipe.stream(images, batch_size=len(images) or 1, **self.settings["options"]))
+        captions = [None if isinstance(result, ImageError) else result for result in results]
+        bulky = [name for name in present if pa.types.is_nested(kind := table.schema.field(name).type) or _binary(kind)]
         for name in ("caption", "score", "error", *([] if self.settings["keep_images"] else bulky)):
             if name in table.column_names:
                 table = table.drop([name])
-        errors = [str(error) if isinstance(error, ImageError) else None for error in found]
-        table = table.append_column("caption", pa.array([c.text if c else None for c in good], pa.string()))
-        table = table.append_column("score", pa.array([c.score if c else None for c in good], pa.float64()))
+        errors = [str(result) if isinstance(result, ImageError) else None for result in results]
+        table = table.append_column("caption", pa.array([c.text if c else None for c in captions], pa.string()))
+        table = table.append_column("score", pa.array([c.score if c else None for c in captions], pa.float64()))
         return table.append_column("error", pa.array(errors, pa.string()))
 
 
 def _image(values: list[Any], columns: str, reach: Reach) -> Any:
-    given = next((value for value in values if value is not None), None)
-    if given is None:
+    source = next((value for value in values if value is not None), None)
+    if source is None:
         return ImageError(f"the row has no image in {columns}")
     try:
-        return image_of(given, reach=reach)
+        return image_of(source, reach=reach)
     except UsageError as error:
         return ImageError(str(error))
 
@@ -222,8 +225,8 @@ def _pool(workers: int | tuple[int, int]) -> Any:
 
     least, most = (workers, workers) if isinstance(workers, int) else workers
     if not 1 <= least <= most:
-        raise UsageError(f"workers must be 1 or more, or a pair from few to many, not {workers!r}")
-    # Few tasks wait at a worker: what waits there is captioned anew with what it had begun when it is lost.
+        raise UsageError(f"workers must be at least 1, or a pair (minimum, maximum), not {workers!r}")
+    # A short queue: a lost worker's queued tasks are repeated together with the running one.
     return ActorPoolStrategy(min_size=least, max_size=most, max_tasks_in_flight_per_actor=2)
 
 
@@ -244,16 +247,16 @@ def _files(names: list[str], left: LeftOut | None) -> Dataset:
 
     from captioner.data.find import find_items
 
-    found: list[str] = []
-    for item in find_items(names, left=left):  # what is no image, too: its row will say why
+    paths: list[str] = []
+    for item in find_items(names, left=left):  # includes files that are not images; their rows get an error
         archive = item.id.partition("!/")[0]
         if archive != item.id and is_archive_name(archive):
-            raise UsageError(f"{shown(archive)} is no tar of a WebDataset; unpack it, or caption it without Ray")
-        found.append(item.id if is_url(item.id) else os.path.abspath(item.id))
+            raise UsageError(f"{shown(archive)} is not a WebDataset tar; unpack it, or caption it without Ray")
+        paths.append(item.id if is_url(item.id) else os.path.abspath(item.id))
         try:
             item.id.encode()
         except UnicodeEncodeError:
             raise UsageError(f"the name {shown(item.id)} is not UTF-8 and cannot be sent; rename it") from None
-    if not found:
+    if not paths:
         raise UsageError("there are no images to caption; name files, folders, Parquet or tar files")
-    return from_items([{"path": name} for name in found], override_num_blocks=max(1, -(-len(found) // ROWS)))
+    return from_items([{"path": path} for path in paths], override_num_blocks=max(1, -(-len(paths) // ROWS)))

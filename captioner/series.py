@@ -1,4 +1,4 @@
-"""Captions for a column of a table: a pandas or polars series of paths in, one of captions out."""
+"""Captions for a pandas or polars series of images."""
 
 from __future__ import annotations
 
@@ -27,33 +27,41 @@ def caption_series(
     allow_private: bool = False,
     **options: Unpack[GenerationOptions],
 ) -> Series:
-    """``df["caption"] = captioner.caption_series(df["path"])``: a caption for each image, as a series of the same kind.
+    """Return a caption for each image, as a series of the same kind with the same index.
 
-    The index is kept. What is missing stays missing, and so does the caption of an image that cannot be read, with a
-    warning. ``pipe`` or else ``model`` captions, or else the model that ships; ``options`` are those of
-    ``CaptionPipeline.caption``. URLs lead to the public internet alone unless ``allow_private``: a table may be of
-    others' making. Raises ``UsageError`` for what is no series.
+    ::
+
+        df["caption"] = captioner.caption_series(df["path"])
+
+    images: Paths, URLs or anything else that ``CaptionPipeline.caption`` accepts. Missing values give missing
+        captions, and so do images that cannot be read, with a warning.
+    pipe, model: The pipeline, or the model to load; by default the model that ships.
+    allow_private: Allow URLs of private networks. By default only the public internet, since others may have made the
+        table.
+    options: Options of ``CaptionPipeline.caption``.
+
+    Raises ``UsageError`` unless ``images`` is a series.
     """
     kind = type(images).__module__.partition(".")[0]
     if kind not in ("pandas", "polars") or not hasattr(images, "to_list"):
-        raise UsageError(f"captions are made for a pandas or polars series, not for a {type(images).__name__}")
+        raise UsageError(f"images must be a pandas or polars series, not a {type(images).__name__}")
     if pipe is None:
         pipe = load(model)
     reach: Reach = "private" if allow_private else "public"
-    given = [_image(image, reach) for image in images.to_list()]
-    # pandas knows all of its kinds of nothing: pd.NA is neither true nor false, nor itself.
-    missing = images.isna().to_list() if kind == "pandas" else [image is None for image in given]  # type: ignore[attr-defined]
-    texts = list(_texts(given, missing, pipe, batch_size, options))
+    cells = [_image(cell, reach) for cell in images.to_list()]
+    # isna() handles all missing values of pandas; comparing fails, since pd.NA is neither true nor false.
+    missing = images.isna().to_list() if kind == "pandas" else [cell is None for cell in cells]  # type: ignore[attr-defined]
+    texts = list(_texts(cells, missing, pipe, batch_size, options))
     if kind == "polars":
         import polars
 
-        made: Any = polars.Series("caption", texts, dtype=polars.String)
+        captions: Any = polars.Series("caption", texts, dtype=polars.String)
     else:
         import pandas
 
-        made = pandas.Series(texts, index=images.index, name="caption", dtype=None if any(texts) else "object")  # type: ignore[attr-defined]
-    found: Series = made
-    return found
+        captions = pandas.Series(texts, index=images.index, name="caption", dtype=None if any(texts) else "object")  # type: ignore[attr-defined]
+    series: Series = captions
+    return series
 
 
 def _image(cell: Any, reach: Reach) -> Any:
@@ -63,10 +71,10 @@ def _image(cell: Any, reach: Reach) -> Any:
 def _texts(
     images: list[Any], missing: list[bool], pipe: CaptionPipeline, batch_size: int, options: GenerationOptions
 ) -> Iterator[str | None]:
-    there = (image for image, absent in zip(images, missing, strict=True) if not absent)
-    captions = pipe.stream(there, batch_size=batch_size, **options)
+    present = (image for image, absent in zip(images, missing, strict=True) if not absent)
+    captions = pipe.stream(present, batch_size=batch_size, **options)
     for absent in missing:
-        found = None if absent else next(captions)
-        if isinstance(found, ImageError):
-            warnings.warn(str(found), stacklevel=4)
-        yield found.text if found is not None and not isinstance(found, ImageError) else None
+        caption = None if absent else next(captions)
+        if isinstance(caption, ImageError):
+            warnings.warn(str(caption), stacklevel=4)
+        yield caption.text if caption is not None and not isinstance(caption, ImageError) else None

@@ -1,4 +1,4 @@
-"""Captions to token ids and back: byte-level BPE, so no language and no word is unknown."""
+"""The caption tokenizer: byte-level BPE, so that no word of any language is unknown."""
 
 from __future__ import annotations
 
@@ -15,52 +15,59 @@ if TYPE_CHECKING:
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """Byte-level BPE writes every byte as a printable character: itself, or the next free one from U+0100 on."""
+    """Return the printable character that byte-level BPE uses for each byte: itself, or the next one from U+0100."""
     plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in plain]
-    return {chr(b): b for b in plain} | {chr(0x100 + place): b for place, b in enumerate(others)}
+    return {chr(b): b for b in plain} | {chr(0x100 + number): b for number, b in enumerate(others)}
 
 
 _BYTES = _byte_alphabet()
 UNSPACED_LANGUAGES = ("zh", "ja", "th")
 _UNSPACED = re.compile("[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
-FEWEST_TEXTS = 7 / 8  # of the ids of a model
+FEWEST_TEXTS = 7 / 8  # smallest share of a model's ids that the tokenizer must cover
 _SPACE_BEFORE_MARK = re.compile(r"\s+([,.;:!?])")
 
 
 def tidy(caption: str, *, lowercase: bool) -> str:
-    """The form in which captions are learnt: single spaces, none before a mark, no full stop at the end.
+    """Normalise a caption for training: single spaces, none before punctuation, no full stop at the end.
 
-    Datasets disagree about these; the words are left alone.
+    Datasets differ in these; the words stay as they are.
     """
     caption = _SPACE_BEFORE_MARK.sub(r"\1", " ".join(caption.split())).rstrip(".。 ")
     return caption.lower() if lowercase else caption
 
 
 class CaptionTokenizer:
-    """A Hugging Face ``tokenizers`` model with the ids that start, end and fill a caption."""
+    """A Hugging Face ``tokenizers`` model with the special tokens of captions.
+
+    ::
+
+        tokenizer = train_tokenizer(captions, vocab_size=8192)
+        ids = tokenizer.encode("a dog on a beach")  # without start and end token
+        tokenizer.decode(ids)  # "a dog on a beach"
+    """
 
     def __init__(self, model: Tokenizer, config: TextConfig, padded: int = 0) -> None:
-        model.encode_special_tokens = True  # a caption that says "<eos>" means these five characters
+        model.encode_special_tokens = True  # "<eos>" in a caption means these five characters
         self.model, self.config = model, config
-        self._padded = padded  # V of a model with more ids than there are texts
+        self._padded = padded  # V of a model with more ids than the tokenizer
 
     @property
     def vocab_size(self) -> int:
-        """V: the number of ids, special ones included."""
+        """The number V of ids, including special tokens."""
         return max(int(self.model.get_vocab_size()), self._padded)
 
     def encode(self, caption: str) -> list[int]:
-        """Ids of the caption's text alone, without start and end.
+        """Return the ids of a caption, without start and end token.
 
-        Raises ``UsageError`` for what is no text: bytes that are not UTF-8, as a command line passes them on.
+        Raises ``UsageError`` for bytes that are not UTF-8, which a command line may pass on.
         """
         if not is_text(caption):
             raise UsageError(f"{caption[:40]!r} holds bytes that are not UTF-8; write the words in UTF-8")
         return list(self.model.encode(tidy(caption, lowercase=self.config.lowercase), add_special_tokens=False).ids)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text up to the first end token; start, end and fill are never part of it."""
+        """Return the text up to the first end token, without special tokens."""
         config = self.config
         kept: list[int] = []
         for token in ids:
@@ -72,7 +79,7 @@ class CaptionTokenizer:
 
     @cached_property
     def pieces(self) -> tuple[bytes, ...]:
-        """What each of the V tokens adds to the text, in UTF-8, perhaps part of a character; special ones nothing."""
+        """The UTF-8 bytes that each of the V tokens adds to the text, maybe part of a character; b"" if special."""
         config = self.config
         special = {config.bos_id, config.eos_id, config.pad_id, *config.languages.values()}
         special |= {token for token, added in self.model.get_added_tokens_decoder().items() if added.special}
@@ -83,10 +90,10 @@ class CaptionTokenizer:
         )
 
     def language_of(self, caption: str) -> str:
-        """Return the language that ``caption`` is written in, by its script; empty for a captioner of one language.
+        """Return the language of ``caption``, judged by its script; empty for a captioner of one language.
 
-        A caption is Chinese or Japanese where it holds characters of theirs and the captioner writes such a language;
-        every other caption is of the default language.
+        A caption in an unspaced script (Chinese, Japanese, Thai) is in the captioner's first unspaced language, if it
+        has one; every other caption is in the default language.
         """
         languages = self.config.languages
         if not languages:
@@ -103,20 +110,20 @@ class CaptionTokenizer:
         return self.start_of(self.decode(ids)) if self.config.languages else self.config.bos_id
 
     def captions_in(self, language: str, captions: Sequence[str]) -> tuple[str, ...]:
-        """Return the captions in ``language`` (empty: the default one), or all of them where none is."""
+        """Return the captions in ``language`` (empty: the default one), or all captions if there are none."""
         start = self.config.speaking(language).bos_id
         return tuple(caption for caption in captions if self.start_of(caption) == start) or tuple(captions)
 
     def to_json(self) -> str:
-        """The content of ``tokenizer.json``."""
+        """Return the content of ``tokenizer.json``."""
         return str(self.model.to_str())
 
     @classmethod
     def from_json(cls, text: str, config: TextConfig, *, ids: int | None = None) -> CaptionTokenizer:
-        """Build the tokenizer that ``to_json`` wrote, for a model of so many ``ids`` where their number is known.
+        """Build the tokenizer that ``to_json`` wrote; ``ids``, if known, is the vocabulary size of the model.
 
-        A model may have some ids more than there are texts: sizes are rounded up for speed. Raises ``CheckpointError``
-        when ``text`` is not a tokenizer, or is that of a model of another size.
+        A model may have some ids more than the tokenizer, since its size is rounded up for speed. Raises
+        ``CheckpointError`` if ``text`` is not a tokenizer, or belongs to a model of another size.
         """
         from tokenizers import Tokenizer
 
@@ -127,10 +134,10 @@ class CaptionTokenizer:
                 f"tokenizer.json is not a Hugging Face tokenizers file: {reason_of(error)}"
             ) from error
         if ids is not None:
-            found = 1 + max(model.get_vocab(with_added_tokens=True).values(), default=-1)
-            if not FEWEST_TEXTS * ids <= found <= ids:
+            size = 1 + max(model.get_vocab(with_added_tokens=True).values(), default=-1)
+            if not FEWEST_TEXTS * ids <= size <= ids:
                 raise CheckpointError(
-                    f"tokenizer.json has {found} tokens and the model {ids}; take both files from the same checkpoint"
+                    f"tokenizer.json has {size} tokens and the model {ids}; take both files from the same checkpoint"
                 )
         return cls(model, config, ids or 0)
 
@@ -143,21 +150,21 @@ def train_tokenizer(
     words: Words = "ptb",
     languages: Sequence[str] = (),
 ) -> CaptionTokenizer:
-    """Byte-level BPE (Sennrich et al. 2016 on bytes) over the captions; a word has one form at every place.
+    """Train byte-level BPE (Sennrich et al. 2016 on bytes) on captions; a word has the same tokens at every position.
 
-    Where ``words`` is not ``ptb``, or a language writes no blanks, whole captions would become single tokens: there a
-    token is at most one character. Every language but the first one gets a start token of its own.
+    Without spaces between words (``words`` other than ``ptb``, or an unspaced language) a whole caption would become
+    one token: there a token is at most one character. Every language but the first gets its own start token.
 
-    The vocabulary holds the 256 bytes and the special tokens at least, whatever ``vocab_size`` says.
+    The vocabulary contains at least the 256 bytes and the special tokens, even for a smaller ``vocab_size``.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
     model = Tokenizer(models.BPE())
-    blanks = words == "ptb" or any(name not in UNSPACED_LANGUAGES for name in languages)
+    spaced = words == "ptb" or any(name not in UNSPACED_LANGUAGES for name in languages)
     unspaced = words != "ptb" or any(name in UNSPACED_LANGUAGES for name in languages)
-    in_bytes = pre_tokenizers.ByteLevel(add_prefix_space=blanks)
-    apart = pre_tokenizers.Split(Regex("[\u00e0-\u00ef]..|\u00f0..."), "isolated")  # 3 or 4 bytes: beyond U+07FF
-    model.pre_tokenizer = pre_tokenizers.Sequence([in_bytes, apart]) if unspaced else in_bytes
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=spaced)
+    characters = pre_tokenizers.Split(Regex("[\u00e0-\u00ef]..|\u00f0..."), "isolated")  # 3 or 4 bytes: beyond U+07FF
+    model.pre_tokenizer = pre_tokenizers.Sequence([byte_level, characters]) if unspaced else byte_level
     model.decoder = decoders.ByteLevel()
     special = ["<pad>", "<bos>", "<eos>", *(f"<{name}>" for name in languages[1:])]
     trainer = trainers.BpeTrainer(
@@ -167,7 +174,7 @@ def train_tokenizer(
         show_progress=False,
     )
     model.train_from_iterator((tidy(caption, lowercase=lowercase) for caption in captions), trainer)
-    starts = {name: 1 if place == 0 else 2 + place for place, name in enumerate(languages)}
+    starts = {name: 1 if number == 0 else 2 + number for number, name in enumerate(languages)}
     return CaptionTokenizer(
         model, TextConfig(pad_id=0, bos_id=1, eos_id=2, lowercase=lowercase, words=words, languages=starts)
     )

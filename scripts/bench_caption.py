@@ -1,8 +1,9 @@
-"""Photos per second of the shipped model, from files to captions, as a Markdown table with machine and commit.
+"""A benchmark: photos per second from files to captions, as a Markdown table with machine and commit.
 
     python scripts/bench_caption.py [--images 200] [--model M] [FOLDER]
 
-FOLDER defaults to datasets/photos, whose photos are then repeated. A row is the median of three runs after a warm-up.
+FOLDER defaults to datasets/photos. Photos are repeated up to --images. A row is the median of three runs after a
+warm-up.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def main() -> None:
     parser.add_argument("--model")
     parser.add_argument("--device")
     args = parser.parse_args()
-    keep_freed_memory()  # as the command line does
+    keep_freed_memory()  # like the command line
     pipe = captioner.load(args.model, device=args.device)
     photos = [path for path in find_images([args.folder]) if isinstance(path, Path)]
     photos = list(itertools.islice(itertools.cycle(photos), args.images))

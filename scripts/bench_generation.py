@@ -1,11 +1,11 @@
-"""Captioning beside its peers on the same weights, as one Markdown table with machine and commit.
+"""A benchmark of captioning against transformers on the same weights, as a Markdown table with machine and commit.
 
     python scripts/bench_generation.py [--rows decoding memory folder start] [--photos FOLDER]
 
-Rows of ``decoding`` and ``memory`` are a ViT-S/16 + GPT-2-small with cross-attention in random weights (175M, 153M of
-them the decoder's), made by transformers and imported here: both sides get the same pixels and write 20 tokens, and the
-same ones in fp32, or the run fails. ``folder`` and ``start`` are the model that ships. The two sides of a row take
-turns; a row shows the median of each side and the median of their ratios. docs/speed.md tells what was tried.
+``decoding`` and ``memory`` use a ViT-S/16 + GPT-2-small with cross-attention and random weights (175M parameters, 153M
+of them in the decoder), made by transformers and imported here. Both sides get the same pixels and write 20 tokens; in
+fp32 the run fails unless the tokens are equal. ``folder`` and ``start`` use the shipped model. The two sides of a row
+alternate; a row shows the median of each side and the median of their ratios. See docs/speed.md for the results.
 """
 
 from __future__ import annotations
@@ -45,18 +45,20 @@ ROOT = Path(__file__).resolve().parents[1]
 TOKENS = 20
 BYTES = {"fp32": 4, "bf16": 2, "int8": 1}
 GROUPS = ("decoding", "memory", "folder", "start")
-HEADER = "| what | peer | captioner | captioner / peer | wanted |\n|---|---|---|---|---|"
+HEADER = "| benchmark | peer | captioner | captioner / peer | target |\n|---|---|---|---|---|"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", nargs="+", choices=GROUPS, default=GROUPS, help="only these (default: all)")
-    parser.add_argument("--photos", default=str(ROOT / "datasets" / "photos"), help="folder for the row of that name")
-    parser.add_argument("--images", type=int, default=1000, help="photos of that row; fewer files are repeated")
-    parser.add_argument("--best", choices=get_args(Precision), default="int8", help="the best precision")
+    parser.add_argument("--rows", nargs="+", choices=GROUPS, default=GROUPS, help="groups of rows (default: all)")
+    parser.add_argument(
+        "--photos", default=str(ROOT / "datasets" / "photos"), help="photos of the rows folder and start"
+    )
+    parser.add_argument("--images", type=int, default=1000, help="photos of the rows folder; files are repeated")
+    parser.add_argument("--best", choices=get_args(Precision), default="int8", help="fastest precision to compare")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--tiny", action="store_true", help="a tiny random model: tries the script, measures nothing")
+    parser.add_argument("--tiny", action="store_true", help="use a tiny random model, to test the script")
     parser.add_argument("--child", nargs=2, metavar=("SIDE", "MODEL"), help=argparse.SUPPRESS)  # one side of ``memory``
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
@@ -64,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.child:
         print(json.dumps(added_memory(*args.child)))
         return
-    keep_freed_memory()  # as the command line does, for both sides; not where memory is what is measured
+    keep_freed_memory()  # like the command line, for both sides; not when memory is measured
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True).stdout
     print(f"{processor()}, {args.threads} threads, torch {torch.__version__}, commit {commit.strip()}\n\n{HEADER}")
     with tempfile.TemporaryDirectory() as folder:
@@ -84,14 +86,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def processor() -> str:
-    """The name of the CPU, as exactly as the system tells it."""
+    """Return the name of the CPU."""
     with open("/proc/cpuinfo", encoding="utf-8") as file:
         names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
     return f"{names[0]} ({len(names)} cores)" if names else platform.processor() or platform.machine()
 
 
 def make_model(folder: str, *, tiny: bool) -> None:
-    """A random ViT-S/16 + GPT-2-small with cross-attention (or a ``tiny`` one), as transformers saves it."""
+    """Save a random ViT-S/16 + GPT-2-small with cross-attention (or a ``tiny`` one) in transformers' format."""
     import transformers
 
     from captioner.text import train_tokenizer
@@ -116,7 +118,7 @@ def make_model(folder: str, *, tiny: bool) -> None:
 
 
 class Peer:
-    """transformers' ``generate``, as it comes."""
+    """The ``generate`` method of transformers with its defaults."""
 
     def __init__(self, folder: str) -> None:
         import transformers
@@ -127,11 +129,11 @@ class Peer:
 
     @torch.inference_mode()
     def write(self, pixels: Tensor, beams: int) -> list[tuple[int, ...]]:
-        """The captions of B images, each (3, 224, 224)."""
-        found = self.model.generate(
+        """Return the captions of B images, each (3, 224, 224)."""
+        tokens = self.model.generate(
             pixel_values=pixels, num_beams=beams, do_sample=False, min_new_tokens=TOKENS, max_new_tokens=TOKENS
         )
-        return [tuple(row[1:].tolist()) for row in found]
+        return [tuple(row[1:].tolist()) for row in tokens]
 
 
 class Ours:
@@ -147,53 +149,53 @@ class Ours:
 
     @torch.inference_mode()
     def write(self, pixels: Tensor, beams: int) -> list[tuple[int, ...]]:
-        """The captions of B images, each (3, 224, 224)."""
+        """Return the captions of B images, each (3, 224, 224)."""
         config = GenerationConfig(beams=beams, max_tokens=TOKENS, length_penalty=1.0)
         memory = self.model.remember(self.model.encode_image(pixels))
-        found = search(self.model.decoder, memory, self.text, config, rules=self.rules)
-        return [of_image[0].tokens for of_image in found]
+        hypotheses = search(self.model.decoder, memory, self.text, config, rules=self.rules)
+        return [group[0].tokens for group in hypotheses]
 
 
 def decoding(folder: str, args: argparse.Namespace) -> list[str]:
-    """Print the rows of ``generate`` against ours; how far these are from reading each weight once per token."""
+    """Print the rows of decoding; return notes that compare them with reading each weight once per token."""
     peer = Peer(folder)
     notes: list[str] = []
     settings: dict[Precision, list[tuple[int, int, float]]] = {"fp32": [(1, 1, 1.8), (5, 1, 4.0), (5, 8, 2.5)]}
     settings.setdefault(args.best, []).extend([(5, 1, 9.0), (5, 8, 6.0)])
-    # All of them first: weights that lie where those of another model were let go are on smaller pages, and slower.
+    # Load all models first: weights in memory that another model has freed are on smaller pages, and slower.
     models = {precision: Ours(folder, precision) for precision in settings}
     for precision, rows in settings.items():
-        notes += [against(peer, models[precision], beams, batch, wanted, args.repeats) for beams, batch, wanted in rows]
+        notes += [against(peer, models[precision], beams, batch, target, args.repeats) for beams, batch, target in rows]
     return notes
 
 
-def against(peer: Peer, ours: Ours, beams: int, batch: int, wanted: float, repeats: int) -> str:
-    """Print one row; how far it is from the limit."""
+def against(peer: Peer, ours: Ours, beams: int, batch: int, target: float, repeats: int) -> str:
+    """Print one row; return its distance from the limit."""
     pixels = torch.randn(batch, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     precision = ours.model.precision
     if precision == "fp32" and peer.write(pixels, beams) != ours.write(pixels, beams):
         raise SystemExit(f"the tokens of beam {beams}, batch {batch} differ in fp32")
-    theirs, own, encoding = in_turns(
+    peer_times, own, encoding = in_turns(
         repeats,
         lambda: peer.write(pixels, beams),
         lambda: ours.write(pixels, beams),
         lambda: ours.model.remember(ours.model.encode_image(pixels)),
     )
-    what = f"{'greedy' if beams == 1 else f'beam {beams}'}, batch {batch}, {precision}"
-    row(f"{what} against `generate` in fp32", theirs, own, "ms", 1e3, f"{wanted:g} x the speed", faster=True)
+    name = f"{'greedy' if beams == 1 else f'beam {beams}'}, batch {batch}, {precision}"
+    row(f"{name} against `generate` in fp32", peer_times, own, "ms", 1e3, f"{target:g} x the speed", faster=True)
     step = (statistics.median(own) - statistics.median(encoding)) / TOKENS
     weights = weights_per_step(ours.model)
     limit = weights / bandwidth(weights)
-    fastest = statistics.median(theirs) / (TOKENS * limit + statistics.median(encoding))
+    fastest = statistics.median(peer_times) / (TOKENS * limit + statistics.median(encoding))
     return (
-        f"- {what}: a step takes {step * 1e3:.1f} ms, and reading its {weights / 1e6:.0f} MB of weights once "
-        f"{limit * 1e3:.1f} ms at the {weights / limit / 1e9:.0f} GB/s measured: {limit / step:.0%} of the limit; "
+        f"- {name}: a step takes {step * 1e3:.1f} ms; reading its {weights / 1e6:.0f} MB of weights once takes "
+        f"{limit * 1e3:.1f} ms at the measured {weights / limit / 1e9:.0f} GB/s: {limit / step:.0%} of the limit; "
         f"at the limit it would have {fastest:.1f} x the speed of the peer"
     )
 
 
 def weights_per_step(model: Captioner) -> int:
-    """The bytes that every decoding step reads: all of the decoder's products but those of the image's memory."""
+    """Return the bytes that every decoding step reads: the decoder's weights without the image's keys and values."""
     return sum(
         layer.in_features * layer.out_features * BYTES[layer.precision]
         for name, layer in model.decoder.named_modules()
@@ -202,38 +204,38 @@ def weights_per_step(model: Captioner) -> int:
 
 
 def bandwidth(size: int) -> float:
-    """Bytes per second at which this many bytes are read, in a row and more than once."""
+    """Return the bytes per second of repeated sequential reads of this many bytes."""
     values = torch.ones(size // 4)
     times = in_turns(9, values.sum)[0]
     return size / statistics.median(times)
 
 
 def in_turns(repeats: int, *sides: Callable[[], object]) -> list[list[float]]:
-    """Seconds of each side in each of the rounds, one after the other, after one round to warm up."""
+    """Return the seconds of each side in alternating rounds, after one warm-up round."""
     times: list[list[float]] = [[] for _ in sides]
     for turn in range(repeats + 1):
-        for side, found in zip(sides, times, strict=True):
+        for side, seconds in zip(sides, times, strict=True):
             began = time.perf_counter()
             with torch.inference_mode():
                 side()
             if turn:
-                found.append(time.perf_counter() - began)
+                seconds.append(time.perf_counter() - began)
     return times
 
 
 def row(
-    what: str, peer: list[float], own: list[float], unit: str, scale: float, wanted: str, *, faster: bool = False
+    name: str, peer: list[float], own: list[float], unit: str, scale: float, target: str, *, faster: bool = False
 ) -> None:
-    """One line of the table: medians of both sides, and of their ratios."""
+    """Print one line of the table: medians of both sides, and of their ratios."""
     ratio = statistics.median((a / b if faster else b / a) for a, b in zip(peer, own, strict=True))
     digits = {"images/s": 1, "s": 2}.get(unit, 0)
     shown = [f"{statistics.median(values) * scale:.{digits}f}" for values in (peer, own)]
-    print(f"| {what} | {shown[0]} {unit} | {shown[1]} {unit} | {ratio:.2f} | {wanted} |", flush=True)
+    print(f"| {name} | {shown[0]} {unit} | {shown[1]} {unit} | {ratio:.2f} | {target} |", flush=True)
 
 
 def memory(folder: str, args: argparse.Namespace) -> None:
-    """Print what beam 5 of 32 images takes at its peak: the whole process, and what that is above the loaded model."""
-    found = {}
+    """Print the peak memory of beam 5 on 32 images: of the whole process, and above the loaded model."""
+    bytes_of = {}
     for side in ("peer", "fp32", args.best):
         done = subprocess.run(
             [sys.executable, __file__, "--child", side, folder, "--threads", str(args.threads)],
@@ -241,38 +243,41 @@ def memory(folder: str, args: argparse.Namespace) -> None:
             text=True,
             check=True,
         )
-        found[side] = json.loads(done.stdout.splitlines()[-1])
+        bytes_of[side] = json.loads(done.stdout.splitlines()[-1])
     for side in dict.fromkeys(("fp32", args.best)):
-        for name, what in (("peak", "peak memory"), ("added", "of it above the loaded model")):
-            row(f"{what}, beam 5, batch 32, {side}", [found["peer"][name]], [found[side][name]], "MB", 1e-6, "0.50")
+        for name, title in (("peak", "peak memory"), ("added", "peak memory above the loaded model")):
+            peer, own = [bytes_of["peer"][name]], [bytes_of[side][name]]
+            row(f"{title}, beam 5, batch 32, {side}", peer, own, "MB", 1e-6, "0.50")
 
 
 def added_memory(side: str, folder: str) -> dict[str, int]:
-    """Bytes of this process at its peak during a search, and how much that is more than before it (Linux)."""
+    """Return the peak bytes of this process during a search, and their increase over the bytes before (Linux)."""
     writer = Peer(folder) if side == "peer" else Ours(folder, cast(Precision, side))
     pixels = torch.randn(32, 3, 224, 224, generator=torch.Generator().manual_seed(0))
-    writer.write(pixels[:1, ...], 1)  # what is made once
-    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+    writer.write(pixels[:1, ...], 1)  # one-time allocations
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     before = status("VmRSS")
     writer.write(pixels, 5)
     return {"peak": status("VmHWM"), "added": status("VmHWM") - before}
 
 
 def status(name: str) -> int:
-    """A line of the kernel's account of this process, in bytes."""
+    """Return a value of /proc/self/status in bytes."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return int(next(line for line in lines if line.startswith(name)).split()[1]) * 1024
 
 
 def whole_folder(precision: Precision, args: argparse.Namespace) -> None:
-    """Print photos per second from files to captions against the encoder alone on tensors that are ready: as the
-    pipeline lays it out for speed, and as timm makes it."""
+    """Print photos per second from files to captions against the bare encoder on preprocessed tensors.
+
+    The encoder is measured in the pipeline's fast memory layout, and in timm's.
+    """
     pipe = captioner.load(precision=precision)
-    timms = load(None).model.vision.backbone.to(memory_format=torch.contiguous_format).eval()
+    timm_model = load(None).model.vision.backbone.to(memory_format=torch.contiguous_format).eval()
     paths = [path for path in find_images([args.photos]) if isinstance(path, Path)]
     paths = list(itertools.islice(itertools.cycle(paths), args.images))
     rounds = max(1, min(args.repeats, args.images // 100))
-    size = min(32, args.images // rounds)  # the command line's own
+    size = min(32, args.images // rounds)  # the command line's default is 32
     pixels: Any = list(load_pixels(paths[: 4 * size], pipe.checkpoint.config.preprocess))
     batches = torch.stack(pixels).split(size)
     parts = [paths[i::rounds] for i in range(rounds)]
@@ -286,18 +291,21 @@ def whole_folder(precision: Precision, args: argparse.Namespace) -> None:
         for _ in pipe.stream(next(left), beams=1, batch_size=size):
             pass
 
-    encoder, timms_encoder, ours = in_turns(
-        rounds, partial(encode, pipe.checkpoint.model.encode_image), partial(encode, timms.forward_features), caption
+    encoder, timm_encoder, captioning = in_turns(
+        rounds,
+        partial(encode, pipe.checkpoint.model.encode_image),
+        partial(encode, timm_model.forward_features),
+        caption,
     )
     encoded = len(parts[0]) // size * size
-    own = [len(part) / seconds for part, seconds in zip(parts, ours, strict=True)]
-    for peer, what in ((encoder, "its bare encoder"), (timms_encoder, "its encoder as timm makes it")):
-        what = f"folder of {args.images:,} photos, greedy, shipped model, {precision}, against {what}"
-        row(what, [encoded / seconds for seconds in peer], own, "images/s", 1, "0.85")
+    own = [len(part) / seconds for part, seconds in zip(parts, captioning, strict=True)]
+    for peer, title in ((encoder, "its bare encoder"), (timm_encoder, "its encoder in timm's layout")):
+        title = f"folder of {args.images:,} photos, greedy, shipped model, {precision}, against {title}"
+        row(title, [encoded / seconds for seconds in peer], own, "images/s", 1, "0.85")
 
 
 def start(args: argparse.Namespace) -> None:
-    """Print the wall time of one photo by the command line against the import of torch and timm."""
+    """Print the wall time of one photo on the command line against the import of torch and timm."""
     photo = next(path for path in find_images([args.photos]) if isinstance(path, Path))
     commands = [["-c", "import torch, timm"], ["-m", "captioner", os.fspath(photo)]]
     peer, own = in_turns(

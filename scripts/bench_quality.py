@@ -1,9 +1,9 @@
-"""What precisions, refinement and reranking do to the captions of a dataset, as a Markdown table.
+"""A benchmark: the effect of precision, refinement and reranking on captions, as a Markdown table.
 
     python scripts/bench_quality.py ../shared/flickr8k [--rows bf16 int8 refine-1 ...] [--split dev] [--images N]
 
-Every row is a beam search of 5; ``same`` is the share of captions that are, word for word, those of the first row: fp32
-and nothing else. ``captioner evaluate`` with the options of a row prints its scores too.
+Every row is a beam search with 5 beams; ``same`` is the share of captions equal to those of the first row, plain fp32.
+``captioner evaluate`` with the options of a row prints the same scores.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ ROWS: dict[str, tuple[Precision, dict[str, Any], str]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", help="folder or file of captioned images")
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), help="only these, after fp32")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), help="rows after fp32 (default: all)")
     parser.add_argument("--split", default="dev")
-    parser.add_argument("--images", type=int, help="only so many")
-    parser.add_argument("--model", help="checkpoint directory or hub id (default: the model that ships)")
+    parser.add_argument("--images", type=int, help="number of images (default: all)")
+    parser.add_argument("--model", help="checkpoint directory or hub id (default: the shipped model)")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -60,23 +60,23 @@ def main() -> None:
         for_inference(checkpoint.model, precision)
         config = with_options(replace(checkpoint.generation, beams=5), options)
         began = time.perf_counter()
-        said = [
-            "" if isinstance(found, ImageError) else checkpoint.tokenizer.decode(found[0].tokens)
-            for found in generate(checkpoint, (sample.path for sample in samples), config)
+        captions = [
+            "" if isinstance(result, ImageError) else checkpoint.tokenizer.decode(result[0].tokens)
+            for result in generate(checkpoint, (sample.path for sample in samples), config)
         ]
         seconds = time.perf_counter() - began
-        first = first or said
-        same = sum(ours == theirs for ours, theirs in zip(said, first, strict=True)) / len(said)
-        candidates = [words(caption) for caption in said]
+        first = first or captions
+        same = sum(caption == other for caption, other in zip(captions, first, strict=True)) / len(captions)
+        candidates = [words(caption) for caption in captions]
         variety = diversity(candidates)
         values = [
-            f"`{shown}`" if shown else "nothing else, fp32",
+            f"`{shown}`" if shown else "plain fp32",
             f"{bleu(candidates, references).bleu4:.2f}",
             f"{cider_d(candidates, references).mean:.2f}",
             f"{same:.1%}",
             f"{variety.distinct_captions:.1f} %",
             f"{variety.repetitive:.1f} %",
-            f"{len(said) / seconds:.1f}",
+            f"{len(captions) / seconds:.1f}",
         ]
         print(f"| {' | '.join(values)} |", flush=True)
 

@@ -1,10 +1,10 @@
-"""Photos per second through Ray Data with one and with two workers of half a core, and what a million photos cost.
+"""A benchmark: photos per second and core time through Ray Data, with one and two workers of half a core.
 
     python scripts/bench_scale_out.py [--images 480] [--beams 5] [--model M] [FOLDER]
 
-It starts a Ray cluster of two cores on this machine and ends it. FOLDER defaults to datasets/photos, whose photos are
-then repeated. The clock runs from the first finished rows to the last: models are loaded by then. The core time is that
-of all Ray workers, reading and loading included.
+It starts and ends a local Ray cluster of two cores. FOLDER defaults to datasets/photos. Photos are repeated up to
+--images. The clock runs from the first finished rows to the last, after all models are loaded. Core time is the time of
+all Ray workers, including reading and loading.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def worker_seconds() -> float:
-    """Processor time of the processes that hold models."""
+    """Return the processor time of the workers."""
     ticks = 0
     for entry in Path("/proc").iterdir():
         try:
@@ -67,7 +67,7 @@ def main() -> None:
             done += 1
             if done % 16 == 0:
                 last, used = time.perf_counter(), worker_seconds() or used
-                if done == 16 * workers:  # what was done beside the first batch came with it
+                if done == 16 * workers:  # the other workers finished their first batches at the same time
                     first = done
                     began, spent = last, used
         rate = (done - first) / (last - began)

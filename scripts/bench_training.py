@@ -1,13 +1,13 @@
-"""Images and captions per second of the training loop, beside a plain Hugging Face Trainer on a model of the same size.
+"""A benchmark of the training loop against a plain Hugging Face Trainer on a model of the same size.
 
     python scripts/bench_training.py DATA [--images 8] [--steps 10] [--rounds 3]
 
 Both train a ViT-S/16 at 224 pixels and a GPT-2-like decoder (width 384, 4 layers) from random weights, on the same
-photos with five captions each, in bf16 under autocast where the machine multiplies it, with AdamW and clipping. A step
-of ours takes N images with their five captions; a step of Hugging Face's takes N x 5 pairs of a caption and its image,
-the form of its examples. ``eager`` is Hugging Face without fused attention. Rounds are interleaved, a figure is
-the median of the rounds, and the first two steps of a round do not count. The bound is what the machine's measured rate
-of matrix products would allow for the FLOPs of a step, counted by torch. Needs ``pip install transformers``.
+photos with five captions each, in bf16 under autocast if the machine multiplies it, with AdamW and clipping. A step of
+captioner takes N images with their five captions; a step of Hugging Face takes N x 5 pairs of a caption and its image,
+the form of its examples. ``eager`` is Hugging Face without fused attention. Rounds are interleaved, a figure is the
+median of the rounds, and the first two steps of a round do not count. The bound divides the machine's measured FLOPs
+per second of matrix products by the FLOPs of a step, counted by torch. Needs ``pip install transformers``.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ WARM = 2  # steps of a round that do not count
 
 
 def recipe(images: int, epochs: int) -> Recipe:
-    """The whole model trained, every layer with global attention alone, as GPT-2 has it."""
+    """Return a recipe that trains the whole model, with global attention in every layer like GPT-2."""
     stage = {"batch_size": images, "epochs": epochs, "vision": "all", "label_smoothing": 0.0}
     return from_dict(
         Recipe,
@@ -84,7 +84,7 @@ def captioner(plan: Recipe, tokenizer: CaptionTokenizer) -> Checkpoint:
 
 
 class Pairs(torch.utils.data.Dataset[dict[str, Any]]):
-    """An example per caption, its image opened for it."""
+    """A dataset with an example per caption, each of which opens the image."""
 
     def __init__(self, data: Data, tokenizer: CaptionTokenizer, plan: Recipe) -> None:
         self.pairs = [(sample, caption) for sample in data.train for caption in sample.captions]
@@ -131,18 +131,18 @@ class Clock(TrainerCallback):  # type: ignore[misc]
         self.times.append(time.perf_counter())
 
     def step(self) -> float:
-        """Seconds per step after the warm ones."""
+        """Return the seconds per step after the warm-up."""
         return (self.times[-1] - self.times[WARM - 1]) / (len(self.times) - WARM)
 
 
 def run_ours(data: Data, tokenizer: CaptionTokenizer, images: int, steps: int) -> float:
-    """Seconds per step of the loop as ``captioner train`` runs it."""
+    """Return the seconds per step of the loop of ``captioner train``."""
     plan = recipe(images, 1)
     few = Data(train=data.train[: images * steps], validation=data.validation[:1])
     clock = Clock()
 
     def timed(*args: Any) -> float:
-        clock.on_step_end()  # a step begins where the one before has ended
+        clock.on_step_end()  # a step begins when the previous one has ended
         return set_rate(*args)
 
     with tempfile.TemporaryDirectory() as out, mock.patch.object(step, "set_rate", timed):
@@ -155,9 +155,9 @@ def run_ours(data: Data, tokenizer: CaptionTokenizer, images: int, steps: int) -
 
 
 def run_hugging_face(data: Data, tokenizer: CaptionTokenizer, images: int, steps: int, attention: str) -> float:
-    """Seconds per step of a plain ``Trainer``."""
+    """Return the seconds per step of a plain ``Trainer``."""
     clock, plan = Clock(), recipe(images, 1)
-    transformers.trainer.is_datasets_available = lambda: False  # it would take this repository's folder for the package
+    transformers.trainer.is_datasets_available = lambda: False  # it mistakes this repository's folder for the package
     with tempfile.TemporaryDirectory() as out:
         arguments = TrainingArguments(
             output_dir=out,
@@ -182,14 +182,14 @@ def run_hugging_face(data: Data, tokenizer: CaptionTokenizer, images: int, steps
 
 
 def flops(loss: Callable[[], torch.Tensor]) -> float:
-    """Of the forward and backward pass of one loss."""
+    """Return the FLOPs of the forward and backward pass of one loss."""
     with FlopCounterMode(display=False) as counter:
         loss().backward()
     return float(counter.get_total_flops())
 
 
 def flops_of_a_step(data: Data, tokenizer: CaptionTokenizer, images: int) -> tuple[float, float]:
-    """Of ours and of Hugging Face's, in fp32: the number is the same in any precision."""
+    """Return the FLOPs of a step of captioner and of Hugging Face, in fp32: they are equal in any precision."""
     plan = recipe(images, 1)
     start = captioner(plan, tokenizer)
     task = CrossEntropy(plan, plan.stages[0], data, start.tokenizer)
@@ -208,7 +208,7 @@ def _ids(captions: Sequence[str], tokenizer: CaptionTokenizer) -> tuple[tuple[in
 
 
 def matmul_rate(dtype: torch.dtype) -> float:
-    """FLOPs per second of a product of the model's shape: 1600 x 384 by 384 x 1536."""
+    """Return the FLOPs per second of a product of the model's shape: 1600 x 384 by 384 x 1536."""
     a, b = torch.randn(1600, 384, dtype=dtype), torch.randn(384, 1536, dtype=dtype)
     best = 0.0
     for _ in range(5):
@@ -225,7 +225,9 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=8, help="per step")
     parser.add_argument("--steps", type=int, default=10, help="per round")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", action="store_true", help="the seconds of every round too, as JSON on the last line")
+    parser.add_argument(
+        "--json", action="store_true", help="also print the seconds of every round, as JSON on the last line"
+    )
     args = parser.parse_args()
     data = read_data([args.data], validation_images=1, report=print)
     data = Data(train=tuple(s for s in data.train if len(s.captions) == CAPTIONS), validation=data.validation)
@@ -243,12 +245,12 @@ def main() -> None:
         "Hugging Face": lambda: run_hugging_face(few, tokenizer, args.images, args.steps, "sdpa"),
         "Hugging Face, eager": lambda: run_hugging_face(few, tokenizer, args.images, args.steps, "eager"),
     }
-    found: dict[str, list[float]] = {name: [] for name in runs}
+    seconds_of: dict[str, list[float]] = {name: [] for name in runs}
     rates: list[float] = []
     for _ in range(args.rounds):
         for name, run in runs.items():
             rates.append(matmul_rate(torch.bfloat16 if bf16 else torch.float32))
-            found[name].append(run())
+            seconds_of[name].append(run())
     rate = max(rates)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
     print(
@@ -258,7 +260,7 @@ def main() -> None:
     )
     print("| | parameters | images per second | captions per second | TFLOP a step | bound, images per second |")
     print("|---|---|---|---|---|---|")
-    for name, seconds in found.items():
+    for name, seconds in seconds_of.items():
         own = name == "ours"
         took, done = statistics.median(seconds), work[0] if own else work[1]
         print(
@@ -266,11 +268,11 @@ def main() -> None:
             f"{done / 1e12:.3f} | {args.images * rate / done:.1f} |"
         )
     print()
-    for name in list(found)[1:]:
-        ratios = [b / a for a, b in zip(found["ours"], found[name], strict=True)]
+    for name in list(seconds_of)[1:]:
+        ratios = [b / a for a, b in zip(seconds_of["ours"], seconds_of[name], strict=True)]
         print(f"ours is {statistics.median(ratios):.2f} x {name} (rounds {', '.join(f'{r:.2f}' for r in ratios)})")
     if args.json:
-        print(json.dumps(found))
+        print(json.dumps(seconds_of))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Where the gates and the centres of mixed attention end up: a drawing and a table over held-out photos.
+"""A drawing and a table of the gates and centres of mixed attention over held-out photos.
 
     python scripts/draw_attention.py CHECKPOINT... --data ../shared/flickr8k --out docs/attention.svg
 
-Each checkpoint (several seeds of one recipe, say) reads the first reference caption of photos it was not trained on.
-Per layer the drawing shows how open the gates are to the global reading, towards the words before and towards the
-image, where in the image the local readings are aimed, and each head's mean aim with its spread. The table says how
-much of it moves with the word and with the photo: an aim that does not move is a fixed window.
+Each checkpoint (such as several seeds of one recipe) reads the first reference caption of held-out photos. Per layer,
+the drawing shows histograms of the gates (1 is global attention) to the previous words and to the image, the positions
+of the local attention in the image, and each head's mean position with its spread. The table shows how much the
+position moves with the word and with the photo: a position that does not move is a fixed window.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass
 class Layer:
-    """What one layer did, a list entry per photo: heads first, then words."""
+    """The attention of one layer, with a list entry per photo: heads first, then words."""
 
     word_gates: list[Array] = field(default_factory=list)  # (H, T)
     image_gates: list[Array] = field(default_factory=list)  # (H, T)
@@ -44,7 +44,7 @@ class Layer:
 
 
 def watch(checkpoint: Checkpoint, samples: list[Sample]) -> list[Layer]:
-    """Read every photo with its first caption."""
+    """Return the attention of every layer for every photo with its first caption."""
     blocks = [module for module in checkpoint.model.decoder.modules() if isinstance(module, SelfAttention)]
     layers = [Layer() for _ in blocks]
     hooks = [
@@ -75,7 +75,7 @@ def _keep(layer: Layer) -> Any:
 
 def table(layers: list[Layer]) -> str:
     lines = [
-        "| layer | gate to the words before | gate to the image | aim: row, column | moves with the word "
+        "| layer | gate to previous words | gate to the image | position: row, column | moves with the word "
         "| moves with the photo | spread |",
         "|---|---|---|---|---|---|---|",
     ]
@@ -83,8 +83,8 @@ def table(layers: list[Layer]) -> str:
         words, images = flat(layer.word_gates), flat(layer.image_gates)
         points, spreads = flat(layer.points), flat(layer.spreads)
         row, column = points.reshape(-1, 2).mean(0)
-        within = np.sqrt(np.mean([of_photo.var(1).sum(-1) for of_photo in layer.points]))
-        between = np.sqrt(np.var([of_photo.mean(1) for of_photo in layer.points], axis=0).sum(-1).mean())
+        within = np.sqrt(np.mean([photo.var(1).sum(-1) for photo in layer.points]))
+        between = np.sqrt(np.var([photo.mean(1) for photo in layer.points], axis=0).sum(-1).mean())
         lines.append(
             f"| {n + 1} | {quantiles(words)} | {quantiles(images)} | {row:.2f}, {column:.2f} "
             f"| {within:.2f} | {between:.2f} | {quantiles(spreads)} |"
@@ -93,12 +93,12 @@ def table(layers: list[Layer]) -> str:
 
 
 def flat(parts: list[Array]) -> Array:
-    """Words of all photos side by side: (H, words, ...)."""
+    """Return the words of all photos side by side: (H, words, ...)."""
     return np.concatenate(parts, axis=1) if parts else np.zeros((1, 0))
 
 
 def quantiles(values: Array) -> str:
-    """The median, and the middle nine tenths."""
+    """Return the median, and the 5 % and 95 % quantiles."""
     if not values.size:
         return "-"
     low, middle, high = np.quantile(values, (0.05, 0.5, 0.95))
@@ -109,8 +109,8 @@ SIDE, APART, TOP, LEFT = 150, 190, 46, 70
 
 
 def drawing(layers: list[Layer]) -> str:
-    """A row per layer: both gates, the aims of all heads, the heads' mean aims."""
-    titles = ("gate to the words before", "gate to the image", "where local reads are aimed", "heads: mean and spread")
+    """Return an SVG with a row per layer: both gates, the positions of all heads, the heads' mean positions."""
+    titles = ("gate to previous words", "gate to the image", "positions of local attention", "heads: mean and spread")
     width, height = LEFT + APART * len(titles), TOP + APART * len(layers)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" '
@@ -130,7 +130,7 @@ def drawing(layers: list[Layer]) -> str:
 
 
 def gates(values: Array, x: float, y: float) -> list[str]:
-    """Shares of words and heads by how open the gate is: 0 is local alone, 1 global alone."""
+    """Return a histogram of the gate over words and heads: 0 is purely local, 1 purely global."""
     shares, _ = np.histogram(values, bins=BINS, range=(0, 1))
     shares = shares / max(1, shares.max())
     step = SIDE / BINS
@@ -145,9 +145,9 @@ def gates(values: Array, x: float, y: float) -> list[str]:
 
 
 def places(points: Array, x: float, y: float) -> list[str]:
-    """How often each place of the image is aimed at, the darkest the most often."""
+    """Return a map of the positions in the image; darker is more frequent."""
     counts, _, _ = np.histogram2d(points[:, 0], points[:, 1], bins=BINS, range=((0, 1), (0, 1)))
-    counts = np.sqrt(counts / max(1, counts.max()))  # the root, so that rare places are seen
+    counts = np.sqrt(counts / max(1, counts.max()))  # the square root makes rare positions visible
     step = SIDE / BINS
     cells = [
         f'<rect x="{x + column * step:.1f}" y="{y + row * step:.1f}" width="{step:.1f}" height="{step:.1f}" '
@@ -158,7 +158,7 @@ def places(points: Array, x: float, y: float) -> list[str]:
 
 
 def heads(centres: Array, spreads: Array, x: float, y: float) -> list[str]:
-    """(H, 2) and (H,): a dot where a head aims on average, a circle of one standard deviation."""
+    """Return a dot at each head's mean position and a circle of one standard deviation, from (H, 2) and (H,)."""
     parts = [frame(x, y)]
     for (row, column), spread in zip(centres, spreads, strict=True):
         place = f'cx="{x + SIDE * column:.1f}" cy="{y + SIDE * row:.1f}"'
@@ -174,10 +174,10 @@ def frame(x: float, y: float) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoints", nargs="*", help="of mixed attention; the model that ships where none is named")
+    parser.add_argument("checkpoints", nargs="*", help="of mixed attention (default: the shipped model)")
     parser.add_argument("--data", default=str(ROOT.parent / "shared" / "flickr8k"))
-    parser.add_argument("--photos", type=int, default=200, help="the first of the held-out ones")
-    parser.add_argument("--out", type=Path, required=True, help="the drawing, an SVG")
+    parser.add_argument("--photos", type=int, default=200, help="number of held-out photos")
+    parser.add_argument("--out", type=Path, required=True, help="SVG file of the drawing")
     args = parser.parse_args()
     _, held_out = hold_out_named(load_split(args.data, "train"), HELD_OUT)
     drawn = False
@@ -185,10 +185,10 @@ def main() -> None:
         checkpoint = load(source)
         decoder = checkpoint.config.decoder
         if set(decoder.cross_pattern) != {"M"}:
-            raise UsageError(f"not all of {source}'s layers read the image mixed, so there are no gates to draw")
+            raise UsageError(f"{source} has layers without mixed attention to the image; choose another checkpoint")
         layers = watch(checkpoint, list(held_out)[: args.photos])
-        print(f"{source or 'the model that ships'}\n\n{table(layers)}\n", flush=True)
-        if not drawn:  # the table has them all, the drawing the first
+        print(f"{source or 'shipped model'}\n\n{table(layers)}\n", flush=True)
+        if not drawn:  # tables of all checkpoints, a drawing of the first
             args.out.write_text(drawing(layers), encoding="utf-8")
             drawn = True
 

@@ -1,17 +1,17 @@
-"""Do the maps of ``captioner explain`` mean something? Deletion and insertion curves, beside random and centre maps.
+"""Deletion and insertion curves of the maps of ``captioner explain``, compared with random and centre maps.
 
     python scripts/explain_curves.py --data DATA --split dev --images 100 --out runs/curves
 
-Petsiuk et al. 2018 (RISE, arXiv 1806.07421): delete the pixels that a map marks most, turn by turn, and a word should
-soon become improbable; insert them into a blurred photo, and it should soon become probable. A map is judged by the
-area under the curve of the word's probability, the words before it given; a map that means nothing does as well as one
-drawn by chance, and photographers put their subject in the centre, so a Gaussian there is the one to beat.
+Petsiuk et al. 2018 (RISE, arXiv 1806.07421): after deleting the pixels with the highest values of a map, a word should
+soon become improbable; after inserting them into a blurred photo, it should soon become probable. The score of a map is
+the area under the curve of the word's probability, given the previous words. A meaningless map scores like a random
+one. Photographers put their subject in the centre, so a Gaussian in the centre is a strong baseline.
 
-Every photo gives its caption, by the model's own search, and two of its content words, chosen by the photo's name.
-``OUT/curves.jsonl`` keeps a line a photo; a run that is started again goes on. ``OUT/curves.svg`` shows the curves and
-a Markdown table goes to stdout, with 95 % bootstrap intervals over photos. ``patch deletion`` and ``patch insertion``
-take the encoded patches away from the decoder instead of pixels from the photo: cheap, and blind to how far a patch's
-own view reaches.
+Every photo contributes the caption from the model's own search, and two of its content words, chosen by the photo's
+name. ``OUT/curves.jsonl`` holds a line per photo; repeat the command to resume. ``OUT/curves.svg`` shows the curves,
+and stdout a Markdown table with 95 % bootstrap intervals over photos. ``patch deletion`` and ``patch insertion`` remove
+encoded patches from the decoder instead of pixels from the photo: they are cheap, and ignore the receptive field of a
+patch.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from captioner.data.transforms import fit, preprocess
 from captioner.explain.explain import explain
 from captioner.models.decoder import ImageMemory
 
-SHARES = (0.2, 0.4, 0.6, 0.8)  # of the photo deleted or inserted; 0 and 1 are the whole photo and nothing of it
+SHARES = (0.2, 0.4, 0.6, 0.8)  # of the photo, deleted or inserted; 0 and 1 need no map
 BLUR = 1 / 18  # of the photo's side: half a patch of the shipped model
 FUNCTION_WORDS = """
 a an the in on of with and is are to at by for from his her their its it that this as up out off over into through near
@@ -52,21 +52,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--split", default="dev")
-    parser.add_argument("--images", type=int, default=100, help="drawn from the split, always the same ones")
+    parser.add_argument(
+        "--images", type=int, default=100, help="number of images, drawn from the split with a fixed seed"
+    )
     parser.add_argument("--model")
     parser.add_argument("--precision", default="bf16", choices=("fp32", "bf16"))
     parser.add_argument("--out", default="runs/curves")
     args = parser.parse_args()
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
-    kept = out / "curves.jsonl"
-    done = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
+    journal = out / "curves.jsonl"
+    done = [json.loads(line) for line in journal.read_text().splitlines()] if journal.exists() else []
     samples = load_split(args.data, args.split)
     samples = random.Random(0).sample(samples, min(args.images, len(samples)))
     missing = [sample for sample in samples if sample.name not in {record["name"] for record in done}]
     if missing:
         checkpoint = captioner.load(args.model, precision=args.precision).checkpoint
-        with kept.open("a") as file, torch.inference_mode():
+        with journal.open("a") as file, torch.inference_mode():
             for sample in tqdm(missing, unit=" photos"):
                 if record := measured(checkpoint, sample.path, sample.name):
                     file.write(json.dumps(record) + "\n")
@@ -77,24 +79,28 @@ def main() -> None:
 
 
 def measured(checkpoint: Checkpoint, path: Path, name: str) -> dict[str, Any] | None:
-    """Probabilities of two words, and of the whole caption, along every curve of one photo."""
-    found = explain(checkpoint, path)
+    """Return the log-probabilities of two words, and of the whole caption, along every curve of one photo."""
+    explanation = explain(checkpoint, path)
     chance = random.Random(name)
-    content = [i for i, word in enumerate(found.words) if word not in FUNCTION_WORDS.split()]
-    if len(content) < 2 or found.global_maps is None or found.local_maps is None:
+    content = [i for i, word in enumerate(explanation.words) if word not in FUNCTION_WORDS.split()]
+    if len(content) < 2 or explanation.global_maps is None or explanation.local_maps is None:
         return None
     chosen = sorted(chance.sample(content, 2))
-    h, w = found.grid
+    h, w = explanation.grid
     rows, columns = (np.arange(h) + 0.5) / h - 0.5, (np.arange(w) + 0.5) / w - 0.5
     whole = {
         "centre": np.exp(-(rows[:, None] ** 2 + columns[None, :] ** 2) / (2 * 0.25**2)),
         "random": np.array([chance.random() for _ in range(h * w)]).reshape(h, w),
-        "caption": found.maps.mean(0),
+        "caption": explanation.maps.mean(0),
     }
     maps: dict[tuple[str, int | None], Array] = {(kind, None): values for kind, values in whole.items()}
     for i in chosen:
-        of_word = {"mixed": found.maps[i], "global": found.global_maps[i], "local": found.local_maps[i]}
-        maps.update({(kind, i): values for kind, values in of_word.items()})
+        word_maps = {
+            "mixed": explanation.maps[i],
+            "global": explanation.global_maps[i],
+            "local": explanation.local_maps[i],
+        }
+        maps.update({(kind, i): values for kind, values in word_maps.items()})
 
     config, model = checkpoint.config.preprocess, checkpoint.model
     square = fit(open_image(path, min_side=2 * config.size), config)
@@ -105,15 +111,15 @@ def measured(checkpoint: Checkpoint, path: Path, name: str) -> dict[str, Any] | 
     for values in maps.values():
         views += along(values, full, grey, blur)
     memories = [model.remember(model.encode_image(torch.stack(views[i : i + 16]))) for i in range(0, len(views), 16)]
-    log_probs = np.concatenate([spoken(checkpoint, memory, found.tokens) for memory in memories])  # (views, T)
+    log_probs = np.concatenate([token_log_probs(checkpoint, m, explanation.tokens) for m in memories])  # (views, T)
     begin, blank, blind = log_probs[:3]
     steps = log_probs[3:].reshape(len(maps), 2, len(SHARES), -1)  # (maps, deletion and insertion, shares, T)
     memory = model.remember(model.encode_image(full[None]))
-    patches = by_patches(checkpoint, memory, list(maps.values()), found.tokens)  # (maps, 2, shares, T)
+    patches = by_patches(checkpoint, memory, list(maps.values()), explanation.tokens)  # (maps, 2, shares, T)
 
-    def curves(kind: str, marked: int | None, tokens: slice) -> dict[str, list[float]]:
-        """Summed log-probabilities of the tokens along the curves of a map."""
-        n = list(maps).index((kind, marked))
+    def curves(kind: str, word: int | None, tokens: slice) -> dict[str, list[float]]:
+        """Return summed log-probabilities of the tokens along the curves of a map."""
+        n = list(maps).index((kind, word))
         deletion, insertion = (part[:, tokens].sum(-1) for part in steps[n])
         patch_deletion, patch_insertion = (part[:, tokens].sum(-1) for part in patches[n])
         first, last, blurry = (part[tokens].sum() for part in (begin, blank, blind))
@@ -126,26 +132,26 @@ def measured(checkpoint: Checkpoint, path: Path, name: str) -> dict[str, Any] | 
 
     words = []
     for i, other in zip(chosen, chosen[::-1], strict=True):
-        tokens = slice(*found.spans[i])
+        tokens = slice(*explanation.spans[i])
         sources = [(kind, i) for kind in ("mixed", "global", "local")] + [("centre", None), ("random", None)]
-        of_kind = {kind: curves(kind, marked, tokens) for kind, marked in sources}
-        of_kind["other word"] = curves("mixed", other, tokens)
-        words.append({"curves": {kind: {m: rounded(c) for m, c in of.items()} for kind, of in of_kind.items()}})
-    everything = slice(0, len(found.tokens))
+        by_kind = {kind: curves(kind, word, tokens) for kind, word in sources}
+        by_kind["other word"] = curves("mixed", other, tokens)
+        words.append({"curves": {kind: {m: rounded(c) for m, c in modes.items()} for kind, modes in by_kind.items()}})
+    everything = slice(0, len(explanation.tokens))
     caption = {kind: curves(kind, None, everything) for kind in whole}
     return {
         "name": name,
         "words": words,
-        "caption": {kind: {mode: rounded(c) for mode, c in of.items()} for kind, of in caption.items()},
-        "tokens": len(found.tokens),
+        "caption": {kind: {mode: rounded(c) for mode, c in modes.items()} for kind, modes in caption.items()},
+        "tokens": len(explanation.tokens),
     }
 
 
 def along(values: Array, full: Tensor, grey: Tensor, blur: Tensor) -> list[Tensor]:
-    """The photo with more and more of what a map marks deleted, then more and more inserted into its blurred self."""
+    """Return the views of a map: the photo with growing shares deleted, then growing shares in the blurred photo."""
     size = full.shape[-1]
-    grown = Image.fromarray(values.astype(np.float32)).resize((size, size), Image.Resampling.BICUBIC)
-    order = np.argsort(-np.asarray(grown).ravel(), kind="stable")
+    resized = Image.fromarray(values.astype(np.float32)).resize((size, size), Image.Resampling.BICUBIC)
+    order = np.argsort(-np.asarray(resized).ravel(), kind="stable")
     rank = torch.empty(size * size, dtype=torch.long)
     rank[torch.from_numpy(order.copy())] = torch.arange(size * size)
     marked = [(rank < round(share * size * size)).view(size, size) for share in SHARES]
@@ -153,31 +159,31 @@ def along(values: Array, full: Tensor, grey: Tensor, blur: Tensor) -> list[Tenso
 
 
 def by_patches(checkpoint: Checkpoint, memory: ImageMemory, maps: Sequence[Array], tokens: Sequence[int]) -> Array:
-    """Log-probabilities (maps, 2, shares, T) with encoded patches taken from the memory, and with them alone in it."""
+    """Return log-probabilities (maps, 2, shares, T) without the top patches of each map, and with only these."""
     order = np.stack([np.argsort(-values.ravel(), kind="stable") for values in maps])  # (maps, h * w)
-    always = torch.arange(memory.prefix).expand(len(maps), -1)
-    found: list[list[Array]] = [[], []]
+    prefix = torch.arange(memory.prefix).expand(len(maps), -1)
+    curves: list[list[Array]] = [[], []]
     for share in SHARES:
         count = round(share * order.shape[1])
-        for part, kept in zip(found, (order[:, count:], order[:, :count]), strict=True):
+        for part, kept in zip(curves, (order[:, count:], order[:, :count]), strict=True):
             rows = torch.from_numpy(np.sort(kept))  # (maps, kept)
-            seen = torch.cat([always, rows + memory.prefix], dim=1)
+            positions = torch.cat([prefix, rows + memory.prefix], dim=1)
 
-            def those(values: Tensor, seen: Tensor = seen) -> Tensor:
-                return values[0].transpose(0, 1)[seen].transpose(1, 2)  # (maps, H, kept, Dh)
+            def select(values: Tensor, positions: Tensor = positions) -> Tensor:
+                return values[0].transpose(0, 1)[positions].transpose(1, 2)  # (maps, H, kept, Dh)
 
-            layers = tuple((those(k), those(v)) for k, v in memory.layers)
+            layers = tuple((select(k), select(v)) for k, v in memory.layers)
             centres = memory.centres[rows][:, None, None]  # every map keeps other patches
-            part.append(spoken(checkpoint, ImageMemory(layers, centres, memory.prefix), tokens))
-    return np.array(found).transpose(2, 0, 1, 3)
+            part.append(token_log_probs(checkpoint, ImageMemory(layers, centres, memory.prefix), tokens))
+    return np.array(curves).transpose(2, 0, 1, 3)
 
 
-def spoken(checkpoint: Checkpoint, memory: ImageMemory, tokens: Sequence[int]) -> Array:
-    """log p of each of the T tokens after those before it, under every image in ``memory``: (B, T)."""
-    written = torch.tensor([[checkpoint.config.text.bos_id, *tokens[:-1]]]).expand(memory.images, -1)
-    log_probs = checkpoint.model.decoder(written, memory).float().log_softmax(-1)  # (B, T, V)
-    said = torch.tensor([*tokens])[None, :, None].expand(memory.images, -1, -1)
-    return log_probs.gather(-1, said).squeeze(-1).double().numpy()
+def token_log_probs(checkpoint: Checkpoint, memory: ImageMemory, tokens: Sequence[int]) -> Array:
+    """Return log p of each of the T tokens given the previous ones, for every image in ``memory``: (B, T)."""
+    inputs = torch.tensor([[checkpoint.config.text.bos_id, *tokens[:-1]]]).expand(memory.images, -1)
+    log_probs = checkpoint.model.decoder(inputs, memory).float().log_softmax(-1)  # (B, T, V)
+    targets = torch.tensor([*tokens])[None, :, None].expand(memory.images, -1, -1)
+    return log_probs.gather(-1, targets).squeeze(-1).double().numpy()
 
 
 def rounded(values: Sequence[float]) -> list[float]:
@@ -185,7 +191,7 @@ def rounded(values: Sequence[float]) -> list[float]:
 
 
 def areas(done: Sequence[dict[str, Any]], mode: str, kind: str) -> Array:
-    """Per photo, the mean area under its two words' curves of probability, in percent."""
+    """Return for each photo the mean area under its two words' curves of probability, in percent."""
     return np.array([[100 * area(np.exp(word["curves"][kind][mode])) for word in r["words"]] for r in done]).mean(1)
 
 
@@ -194,19 +200,19 @@ def area(values: Array) -> float:
 
 
 def caption_areas(done: Sequence[dict[str, Any]], mode: str, kind: str) -> Array:
-    """Per photo, the area under the curve of the caption's mean log-probability a token."""
+    """Return for each photo the area under the curve of the caption's mean log-probability per token."""
     return np.array([area(np.array(r["caption"][kind][mode]) / r["tokens"]) for r in done])
 
 
 def interval(values: Array) -> str:
-    """The mean and its 95 % bootstrap interval."""
+    """Return the mean and its 95 % bootstrap interval."""
     draws = np.random.default_rng(0).integers(0, len(values), (2000, len(values)))
     low, high = np.percentile(values[draws].mean(1), (2.5, 97.5))
     return f"{values.mean():.2f} ({low:.2f} to {high:.2f})"
 
 
 def table(done: Sequence[dict[str, Any]]) -> str:
-    """Areas, and their differences from the two baselines on the same photos."""
+    """Return a table of areas, and of their differences from the two baselines on the same photos."""
     lines = [f"{len(done)} photos, {sum(len(r['words']) for r in done)} words"]
     for mode in ("deletion", "insertion", "patch deletion", "patch insertion"):
         better = "lower" if "deletion" in mode else "higher"
@@ -218,7 +224,7 @@ def table(done: Sequence[dict[str, Any]]) -> str:
                 interval(own - base) if kind != name else "" for name, base in (("random", chance), ("centre", centre))
             ]
             lines.append(f"| {kind} | {interval(own)} | {' | '.join(less)} |")
-    lines += ["", "| caption, log-probability a token | deletion | insertion |", "|---|---|---|"]
+    lines += ["", "| caption, log-probability per token | deletion | insertion |", "|---|---|---|"]
     for kind in ("caption", "centre", "random"):
         lines.append(
             f"| {kind} | "
@@ -233,7 +239,7 @@ DASHES = dict(zip(KINDS, ("", "", "", "6 3", "2 3", "8 3 2 3"), strict=True))
 
 
 def chart(done: Sequence[dict[str, Any]]) -> str:
-    """Mean curves of the words' probability, deletion beside insertion."""
+    """Return an SVG of the mean curves of the words' probability, deletion beside insertion."""
     width, height, left, top, apart = 400, 230, 46, 34, 480
     means = {
         (mode, kind): np.mean([np.exp(word["curves"][kind][mode]) for r in done for word in r["words"]], axis=0)

@@ -1,10 +1,10 @@
-"""How should layers and heads be joined into one map of a word? Ways compared by deletion and insertion of patches.
+"""A comparison of ways to combine layers and heads into one map of a word, by deletion and insertion of patches.
 
     python scripts/explain_ways.py --data DATA --held-out datasets/flickr8k/held_out.txt --images 60
 
-Encoded patches are taken away from the decoder in the order of a map, or given to it alone, and the area under the
-curve of the word's probability says how well the map knew (``explain_curves.py``). On photos that FILE holds out of
-training, so that the ones of the curves stay unseen. All content words of at least five percent.
+The decoder loses encoded patches in the order of a map, or gets only these, and the area under the curve of the word's
+probability is the score of the map (see ``explain_curves.py``). The photos are those that FILE holds out of training,
+so that the photos of ``explain_curves.py`` stay unseen. Only content words with a probability of at least 5 % count.
 """
 
 from __future__ import annotations
@@ -47,58 +47,60 @@ def main() -> None:
 
 
 def ways(checkpoint: Checkpoint, path: Path, name: str) -> dict[str, list[Array]]:
-    """Areas (deletion, insertion) by patches of every content word, for each way to join layers and heads."""
-    found = explain(checkpoint, path)
+    """Return the patch areas (deletion, insertion) of every content word, for each combination of layers and heads."""
+    explanation = explain(checkpoint, path)
     decoder = checkpoint.model.decoder
     config = checkpoint.config.preprocess
     pixels = preprocess(open_image(path, min_side=2 * config.size), config)[None]
     memory = checkpoint.model.remember(checkpoint.model.encode_image(pixels))
     chance = np.random.default_rng([ord(char) for char in name])
-    h, w = found.grid
+    h, w = explanation.grid
     rows, columns = (np.arange(h) + 0.5) / h - 0.5, (np.arange(w) + 0.5) / w - 0.5
     norms = [
-        value_norms(block.cross_attn.out_proj, memory.layers[n][1], torch.from_numpy(found.layers[n].weights))
+        value_norms(block.cross_attn.out_proj, memory.layers[n][1], torch.from_numpy(explanation.layers[n].weights))
         for n, block in enumerate(cast(list[Block], list(decoder.blocks)))
-    ]  # of each layer (T, S)
+    ]  # (T, S) of each layer
     areas: dict[str, list[Array]] = {}
-    for i, word in enumerate(found.words):
-        if word in FUNCTION_WORDS.split() or found.probabilities[i] < 0.05:
+    for i, word in enumerate(explanation.words):
+        if word in FUNCTION_WORDS.split() or explanation.probabilities[i] < 0.05:
             continue
-        tokens = slice(*found.spans[i])
-        heads = [layer.weights[:, tokens].mean(1)[:, memory.prefix :] for layer in found.layers]  # (H, h * w) each
+        tokens = slice(*explanation.spans[i])
+        heads = [
+            layer.weights[:, tokens].mean(1)[:, memory.prefix :] for layer in explanation.layers
+        ]  # (H, h * w) each
         maps = {
             "mean of all": np.mean(heads, axis=(0, 1)),
             "mean of the later half": np.mean(heads[len(heads) // 2 :], axis=(0, 1)),
             "mean of the last layer": heads[-1].mean(0),
             "mean of the first layer": heads[0].mean(0),
             "highest of all": np.max(heads, axis=(0, 1)),
-            "norm of what was read": np.sum([n[tokens].mean(0)[memory.prefix :] for n in norms], axis=0),
-            "another word's mean": np.delete(found.maps, i, 0)[chance.integers(len(found.words) - 1)],
+            "norm of weighted values": np.sum([n[tokens].mean(0)[memory.prefix :] for n in norms], axis=0),
+            "another word's mean": np.delete(explanation.maps, i, 0)[chance.integers(len(explanation.words) - 1)],
             "centre": np.exp(-(rows[:, None] ** 2 + columns[None, :] ** 2) / (2 * 0.25**2)),
             "random": chance.random(h * w),
         }
-        steps = by_patches(checkpoint, memory, list(maps.values()), found.tokens)[..., tokens].sum(-1)
-        for kind, of_map in zip(maps, steps, strict=True):  # (2, shares)
-            areas.setdefault(kind, []).append(100 * np.exp(of_map).mean(-1))
+        steps = by_patches(checkpoint, memory, list(maps.values()), explanation.tokens)[..., tokens].sum(-1)
+        for kind, log_probs in zip(maps, steps, strict=True):  # (2, shares)
+            areas.setdefault(kind, []).append(100 * np.exp(log_probs).mean(-1))
     return areas
 
 
 def value_norms(project: torch.nn.Module, values: Tensor, weights: Tensor) -> Array:
-    """Length of what a layer took from each patch for each token (Kobayashi et al. 2020, arXiv 2004.10102): (T, S)."""
+    """Return the norms of the weighted values (Kobayashi et al. 2020, arXiv 2004.10102) by token and patch: (T, S)."""
     heads, patches, width = values.shape[1:]
-    alone = torch.zeros(heads, patches, heads, width)
+    by_head = torch.zeros(heads, patches, heads, width)
     for head in range(heads):
-        alone[head, :, head] = values[0, head]
-    none = project(torch.zeros(1, heads * width))  # the bias
-    sent = (project(alone.flatten(2).flatten(0, 1)) - none).view(heads, patches, -1).float()  # (H, S, D)
-    return torch.einsum("hts,hsd->tsd", weights.float(), sent).norm(dim=-1).numpy()
+        by_head[head, :, head] = values[0, head]
+    bias = project(torch.zeros(1, heads * width))
+    projected = (project(by_head.flatten(2).flatten(0, 1)) - bias).view(heads, patches, -1).float()  # (H, S, D)
+    return torch.einsum("hts,hsd->tsd", weights.float(), projected).norm(dim=-1).numpy()
 
 
 def table(done: Sequence[dict[str, list[Array]]]) -> str:
     done = [areas for areas in done if areas]
     lines = [f"{len(done)} photos, {sum(len(areas['random']) for areas in done)} words", ""]
     lines += [
-        "| joined by | patch deletion, % | minus random | patch insertion, % | minus random |",
+        "| combination | patch deletion, % | minus random | patch insertion, % | minus random |",
         "|---|---|---|---|---|",
     ]
     for kind in done[0]:

@@ -1,16 +1,15 @@
-"""Fuzz the reading of images, archives and shards, guided by what code an input reaches; by hand, not in CI.
+"""Fuzz the readers of images, archives and shards, guided by code coverage; by hand, not in CI.
 
 ::
 
     pip install atheris
     python scripts/fuzz_images.py /tmp/corpus -max_total_time=600 -timeout=20 -rss_limit_mb=3072
 
-Makes seeds of every format in the folder where it is empty, and stops at the first input whose outcome is neither an
-image nor an ``ImageError`` (of a shard: a ``DataError``): another exception, a crash of a decoder, 20 seconds, 3 GB.
-What libFuzzer prints when it is done (``stat::number_of_executed_units``) and what was found stands in
-``docs/hard-input.md``.
+It writes seeds of every format to an empty folder, and stops at the first input that yields neither an image nor an
+``ImageError`` (for a shard: a ``DataError``), but another exception, a crash of a decoder, 20 seconds, or 3 GB. See
+``docs/hard-input.md`` for libFuzzer's statistics (``stat::number_of_executed_units``) and its findings.
 
-Pillow's Python is instrumented, its C decoders are not: there atheris guides by the Python around them alone.
+Pillow's Python is instrumented, its C decoders are not: for them atheris sees only the coverage of the Python around.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from typing import Any
 
 import atheris
 
-sys.modules.pop("zipfile", None)  # imported by others already, and then without being instrumented
+sys.modules.pop("zipfile", None)  # others have imported it without instrumentation
 
 with atheris.instrument_imports(include=["PIL", "captioner.data", "zipfile"]):
     import zipfile
@@ -42,14 +41,14 @@ with atheris.instrument_imports(include=["PIL", "captioner.data", "zipfile"]):
     from captioner.data.sources import shard_table
     from captioner.errors import DataError, ImageError
 
-    Image.init()  # Pillow's plugins come here, else later and without being instrumented
+    Image.init()  # imports Pillow's plugins, else they come later without instrumentation
 
-MOST = 4_000_000  # pixels of an input that is decoded: time goes into many inputs, not into large ones
+MOST = 4_000_000  # largest number of pixels to decode: many small inputs, not a few large ones
 _place = Path(tempfile.mkdtemp()) / "input"
 
 
 def one_input(data: bytes) -> None:
-    """A zip or tar is walked, a plain tar as a shard too; everything else is an image."""
+    """Read one input: the items of a zip or tar, a plain tar also as a shard, everything else as an image."""
     shard = data[257:262] == b"ustar"
     if shard:
         data = _with_checksums(data)
@@ -65,7 +64,7 @@ def one_input(data: bytes) -> None:
 
 
 def _with_checksums(data: bytes) -> bytes:
-    """The same tar with headers that hold: else every change ends at the first of them."""
+    """Return the tar with valid checksums: otherwise readers stop at the first changed header."""
     blocks = [bytearray(data[place : place + 512]) for place in range(0, len(data), 512)]
     for block in blocks:
         if block[257:262] == b"ustar" and len(block) == 512:
@@ -75,7 +74,7 @@ def _with_checksums(data: bytes) -> bytes:
 
 
 def _shard() -> None:
-    told = ""
+    message = ""
     try:
         with contextlib.closing(sqlite3.connect(":memory:")) as connection:
             shard_table.fill(connection, [_place], "lines")
@@ -85,8 +84,8 @@ def _shard() -> None:
                 assert offset >= 512 <= offset + size, (name, offset, size)
                 assert all(caption.strip() for caption in json.loads(captions)), captions
     except DataError as error:
-        told = str(error)
-    assert told.isprintable(), ascii(told)
+        message = str(error)
+    assert message.isprintable(), ascii(message)
 
 
 def _read(source: bytes | Item) -> None:
@@ -95,12 +94,12 @@ def _read(source: bytes | Item) -> None:
         try:
             sizes.append(reader(source))
         except ImageError as error:
-            told = str(error)
+            message = str(error)
             sizes.append(None)
         else:
             continue
-        assert told.startswith("cannot read "), ascii(told)
-        assert told.isprintable(), ascii(told)
+        assert message.startswith("cannot read "), ascii(message)
+        assert message.isprintable(), ascii(message)
     size, whole, drafted = sizes
     assert whole is None or size == whole, f"{size} by the header, {whole} decoded"
     assert (whole is None) == (drafted is None), "min_side decides whether an image can be read"
@@ -121,7 +120,7 @@ def _drafted(source: bytes | Item) -> tuple[int, int]:
 
 
 def seeds() -> Iterator[bytes]:
-    """Small files of every format that is read, and archives of a few of them."""
+    """Yield small files of every supported format, and archives of a few of them."""
     noise = Image.frombytes("L", (40, 30), random.Random(0).randbytes(40 * 30))
     rgb = Image.merge("RGB", (noise, noise.rotate(180), noise.transpose(Image.Transpose.FLIP_LEFT_RIGHT)))
     exif = Image.Exif()
@@ -165,7 +164,7 @@ def seeds() -> Iterator[bytes]:
     files = {}
     for number, (image, form, options) in enumerate(kinds):
         stream = io.BytesIO()
-        image.copy().save(stream, form, **options)  # what one format leaves in an image confuses another
+        image.copy().save(stream, form, **options)  # a copy, since saving leaves attributes that confuse other formats
         files[f"{number}.{form.lower()}"] = stream.getvalue()
     yield from files.values()
     few = dict(list(files.items())[5:20:5])

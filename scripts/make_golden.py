@@ -1,9 +1,9 @@
-"""Store what the COCO tools say about captions in tests/golden/metrics.json, so that the tests can do without Java.
+"""Store scores of the COCO tools in tests/golden/metrics.json, so that the tests need no Java.
 
     python scripts/make_golden.py [--data ../shared]
 
-Needs pycocoevalcap and a Java runtime. Of the dev captions only the scores and hashes are stored, never the captions;
-tests/golden/raw_text.txt is our own text and stored with its words. The slow tests use the functions of this file.
+It needs pycocoevalcap and a Java runtime. It stores only scores and hashes of the dev captions, never the captions, and
+the words of tests/golden/raw_text.txt. The slow tests use the functions of this file.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ Groups = list[list[str]]
 
 
 def tool_words(captions: Sequence[str]) -> list[list[str]]:
-    """The words of each caption by PTBTokenizer of pycocoevalcap, as its scorers see them: split at blanks.
+    """Return the words of each caption by pycocoevalcap's PTBTokenizer, split at blanks like in its scorers.
 
-    A line with one neutral word stands between two captions, because the tool looks ahead into the next line.
+    A line with one neutral word separates two captions, because the tool reads ahead into the next line.
     """
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
@@ -33,7 +33,7 @@ def tool_words(captions: Sequence[str]) -> list[list[str]]:
 
 
 def tool_scores(candidates: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]) -> dict[str, float]:
-    """BLEU-1 to 4, CIDEr(-D) and ROUGE-L of pycocoevalcap, on 0 to 100."""
+    """Return BLEU-1 to 4, CIDEr(-D) and ROUGE-L of pycocoevalcap, from 0 to 100."""
     from pycocoevalcap.bleu.bleu import Bleu
     from pycocoevalcap.cider.cider import Cider
     from pycocoevalcap.rouge.rouge import Rouge
@@ -51,7 +51,7 @@ def tool_scores(candidates: Sequence[Sequence[str]], references: Sequence[Sequen
 
 
 def tool_meteor(candidates: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]) -> list[float]:
-    """METEOR of the corpus, then of each image, by pycocoevalcap's class, on 0 to 100."""
+    """Return METEOR of the corpus, then of each image, by pycocoevalcap, from 0 to 100."""
     from pycocoevalcap.meteor.meteor import Meteor
 
     truth = {index: [" ".join(reference) for reference in group] for index, group in enumerate(references)}
@@ -61,24 +61,24 @@ def tool_meteor(candidates: Sequence[Sequence[str]], references: Sequence[Sequen
 
 
 def raw_groups() -> Groups:
-    """Our own captions, a paragraph per imagined image: the first is the candidate, the others are its references."""
+    """Return the captions of raw_text.txt, a paragraph per imagined image: the candidate, then its references."""
     paragraphs = (GOLDEN / "raw_text.txt").read_text(encoding="utf-8").strip("\n").split("\n\n")
     return [paragraph.split("\n") for paragraph in paragraphs]
 
 
 def human_groups(captions: Path) -> Groups:
-    """The captions of each image of a JSON lines file; the first of each is the candidate."""
+    """Return the captions of each image of a JSON lines file; the first of each is the candidate."""
     lines = captions.read_text(encoding="utf-8").splitlines()
     return [json.loads(line)["captions"] for line in lines if line.strip()]
 
 
 def fingerprint(groups: Sequence[Sequence[object]]) -> str:
-    """SHA-256 of captions or of their words."""
+    """Return the SHA-256 of captions or of their words."""
     return hashlib.sha256(json.dumps(groups, ensure_ascii=False).encode()).hexdigest()
 
 
 def split_groups(groups: Groups) -> list[list[list[str]]]:
-    """Run the tool once over all captions and put the words back into their groups."""
+    """Return the words of all captions in their groups, from one run of the tool."""
     words = iter(tool_words([caption for group in groups for caption in group]))
     return [[next(words) for _ in group] for group in groups]
 

@@ -1,10 +1,10 @@
-"""What a captioner's heads are worth on held-out photos, as Markdown: retrieval, and reranking of its own candidates.
+"""An evaluation of a captioner's heads on held-out photos, as Markdown: retrieval, and reranking of candidates.
 
     python scripts/measure_heads.py --model DIR --data DATA --held-out FILE [--images 500] [--beams 5] [--draws 10]
 
-The photos are those that FILE names among the training split of DATA, as in `captioner finetune --held-out FILE`. Each
-is encoded, searched and drawn from once; the judges then order the same candidates. A captioner without heads gets the
-rows that need none.
+The photos are those in FILE from the training split of DATA, as in `captioner finetune --held-out FILE`. Each is
+encoded once, with one beam search and one set of samples; all rerankers then order the same candidates. A captioner
+without heads gets only the rows that need no heads.
 """
 
 from __future__ import annotations
@@ -56,21 +56,21 @@ def main() -> None:
         f"{args.draws} draws": GenerationConfig(sampling=SamplingConfig(), candidates=args.draws),
     }
     heads = checkpoint.model.heads
-    said: dict[str, list[list[str]]] = {}
-    directions: list[np.ndarray] = []
+    captions_of: dict[str, list[list[str]]] = {}
+    embeddings: list[np.ndarray] = []
     right: list[tuple[float, float]] = []
     for part, pixels in loaded(checkpoint, samples):
         with torch.inference_mode():
             encoded = checkpoint.model.encode_image(pixels)
             memory = checkpoint.model.remember(encoded)
             if heads is not None:
-                directions.append(heads.of_images(heads.pooled(encoded)).cpu().numpy())
+                embeddings.append(heads.of_images(heads.pooled(encoded)).cpu().numpy())
         for way, config in ways.items():
             seeds = [content_seed(image, 0) for image in pixels] if config.sampling else None
-            found = search(checkpoint.model.decoder, memory, checkpoint.config.text, config, seeds=seeds)
-            for judge, best in judged(checkpoint, memory, found, config).items():
+            hypotheses = search(checkpoint.model.decoder, memory, checkpoint.config.text, config, seeds=seeds)
+            for order, best in reranked(checkpoint, memory, hypotheses, config).items():
                 texts = [checkpoint.tokenizer.decode(h.tokens) for h in best]
-                said.setdefault(f"{way}, by {judge}", []).extend(words(text) for text in texts)
+                captions_of.setdefault(f"{way}, by {order}", []).extend(words(text) for text in texts)
         if heads is not None and heads.match is not None:
             own = [[checkpoint.tokenizer.encode(c) for c in s.captions] for s in part]
             true, false = (match_captions(checkpoint.model, memory, ids) for ids in (own, [*own[1:], *own[:1]]))
@@ -82,46 +82,46 @@ def main() -> None:
     print(f"{args.model or 'shipped model'}, {len(samples)} held-out images, data {fingerprint(samples)}\n")
     print("| candidates | BLEU-4 | CIDEr-D | distinct captions |\n|---|---|---|---|")
     references = [[words(caption) for caption in sample.captions] for sample in samples]
-    for name, captions in said.items():
+    for name, captions in captions_of.items():
         distinct = 100 * len({tuple(caption) for caption in captions}) / len(captions)
         scores = bleu(captions, references).bleu4, cider_d(captions, references).mean
         print(f"| {name} | {scores[0]:.2f} | {scores[1]:.2f} | {distinct:.1f} % |")
     if heads is not None:
-        sayings = embed_texts(checkpoint, [c for s in samples for c in s.captions]).numpy()
+        texts = embed_texts(checkpoint, [c for s in samples for c in s.captions]).numpy()
         owner = np.repeat(np.arange(len(samples)), [len(s.captions) for s in samples])
-        recall = retrieval(np.concatenate(directions) @ sayings.T, owner)
+        recall = retrieval(np.concatenate(embeddings) @ texts.T, owner)
         print("\n| retrieval | R@1 | R@5 | R@10 |\n|---|---|---|---|")
         for name, row in (("a caption for a photo", recall.captions), ("the photo of a caption", recall.images)):
             print(f"| {name} | " + " | ".join(f"{value:.1f}" for value in row) + " |")
     if right:
         true, false = 100 * np.mean(right, axis=0)
-        print(f"\nmatching: {true:.1f} % of true captions accepted, {false:.1f} % of another photo's refused")
+        print(f"\nmatching: {true:.1f} % of true captions accepted, {false:.1f} % of other photos' captions rejected")
 
 
-def judged(
-    checkpoint: Checkpoint, memory: ImageMemory, found: Sequence[list[Hypothesis]], config: GenerationConfig
+def reranked(
+    checkpoint: Checkpoint, memory: ImageMemory, hypotheses: Sequence[list[Hypothesis]], config: GenerationConfig
 ) -> dict[str, list[Hypothesis]]:
-    """The best candidate of each image by every judge that the captioner has, all of the same candidates."""
+    """Return the best candidate of each image by every reranker of the captioner, from the same candidates."""
     orders = {
-        judge: [rerank(of_image, replace(config, rerank=judge), checkpoint.tokenizer) for of_image in found]
-        for judge in ("score", "consensus")
+        name: [rerank(group, replace(config, rerank=name), checkpoint.tokenizer) for group in hypotheses]
+        for name in ("score", "consensus")
     }
     heads = checkpoint.model.heads
     if heads is not None and heads.match is not None:
-        values = match_captions(checkpoint.model, memory, [[h.tokens for h in of_image] for of_image in found])
-        orders["matching"] = [ordered(*pair) for pair in zip(found, values, strict=True)]
-    return {judge: [order[0] for order in of_judge] for judge, of_judge in orders.items()}
+        values = match_captions(checkpoint.model, memory, [[h.tokens for h in group] for group in hypotheses])
+        orders["matching"] = [ordered(*pair) for pair in zip(hypotheses, values, strict=True)]
+    return {name: [group[0] for group in groups] for name, groups in orders.items()}
 
 
 def loaded(checkpoint: Checkpoint, samples: Sequence[Sample]) -> Iterator[tuple[list[Sample], torch.Tensor]]:
-    """Batches of samples and their pixels, on the model's device."""
+    """Yield batches of samples and their pixels, on the model's device."""
     device = next(checkpoint.model.parameters()).device
     pixels = load_pixels((sample.path for sample in samples), checkpoint.config.preprocess)
     for batch in in_batches(zip(samples, pixels, strict=True), 16):
-        for _, found in batch:
-            if not isinstance(found, torch.Tensor):
-                raise found
-        yield [sample for sample, _ in batch], torch.stack([found for _, found in batch]).to(device)  # type: ignore[misc]
+        for _, image in batch:
+            if not isinstance(image, torch.Tensor):
+                raise image
+        yield [sample for sample, _ in batch], torch.stack([image for _, image in batch]).to(device)  # type: ignore[misc]
 
 
 if __name__ == "__main__":

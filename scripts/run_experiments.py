@@ -3,10 +3,10 @@
     python scripts/run_experiments.py scripts/experiments/attention.toml --shared ../shared --out runs/attention
 
 An experiment is a TOML file: a recipe, seeds, settings of all rows, and rows. A row is a list of settings, or a table
-of what a ``Row`` has. Each run is an ordinary ``captioner train``, or ``finetune`` of what another row made, with the
-held-out photos of datasets/flickr8k; its best weights are then judged on dev with 5 beams. What is done is kept in
---out, so the same command goes on after an interruption, and --table prints from what is there. Choices are made by
-the held-out column; dev only reports. Below it stands what each row has more than the first.
+with the fields of ``Row``. Each run is a ``captioner train``, or a ``finetune`` of another row's result, with the
+held-out photos of datasets/flickr8k; the script then evaluates its best weights on dev with 5 beams. Results are stored
+in --out: repeat the command to resume, or add --table to print the existing ones. Choose by the held-out column; dev is
+only for reporting. A second table shows the differences from the first row.
 """
 
 from __future__ import annotations
@@ -45,50 +45,46 @@ BEAMS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One line of the table.
+    """One line of the table."""
 
-    ``recipe``: a file beside the experiment, or a recipe's name. ``after``: the row whose best weights are tuned
-    further; without one the run starts from random weights. ``data`` and ``text`` lie in --shared.
-    """
-
-    recipe: str
+    recipe: str  # a file beside the experiment, or a recipe's name
     settings: Sequence[str] = ()
-    after: str | None = None
-    data: Sequence[str] = ("flickr8k",)
-    text: Sequence[str] = ()
+    after: str | None = None  # the row whose best weights to fine-tune; None for random weights
+    data: Sequence[str] = ("flickr8k",)  # in --shared
+    text: Sequence[str] = ()  # in --shared
 
     @property
     def trains(self) -> Recipe:
-        """Its recipe, with its settings."""
+        """The recipe with the row's settings."""
         return load_recipe(self.recipe, self.settings)
 
 
 def read(path: Path) -> tuple[dict[str, Row], list[int], list[float]]:
-    """The rows of an experiment by name, its seeds, and the length penalties to choose from."""
+    """Return the rows of an experiment by name, its seeds, and the length penalties to choose from."""
     experiment = tomllib.loads(path.read_text(encoding="utf-8"))
-    of_all = experiment.get("settings", ())
+    common = experiment.get("settings", ())
     rows = {}
-    for name, given in experiment["rows"].items():
-        table = given if isinstance(given, dict) else {"settings": given}
-        row = Row(**{"recipe": experiment["recipe"], **table, "settings": [*of_all, *table.get("settings", ())]})
+    for name, value in experiment["rows"].items():
+        table = value if isinstance(value, dict) else {"settings": value}
+        row = Row(**{"recipe": experiment["recipe"], **table, "settings": [*common, *table.get("settings", ())]})
         beside = path.parent / row.recipe
         rows[name] = replace(row, recipe=str(beside)) if beside.is_file() else row
         if row.after is not None and row.after not in rows:
-            raise SystemExit(f"{path}: {name} comes after {row.after!r}, which is no row above it")
+            raise SystemExit(f"{path}: row {name} has after = {row.after!r}, which is not a row above it; correct it")
     if experiment.get("equal_parameters"):
         rows = with_equal_parameters(rows)
     return rows, experiment["seeds"], experiment.get("length_penalties", [1.0])
 
 
 def parameters(recipe: Recipe) -> int:
-    """Those of the decoder, counted without making it."""
+    """Return the number of the decoder's parameters, on the meta device."""
     with torch.device("meta"):
         decoder = Decoder(recipe.decoder_config(recipe.tokenizer.vocab_size))
     return sum(p.numel() for p in decoder.parameters())
 
 
 def with_equal_parameters(rows: dict[str, Row]) -> dict[str, Row]:
-    """The rows, each with the feed-forward width that brings it nearest to the largest of them."""
+    """Return the rows, each with the feed-forward width that matches the parameters of the largest row."""
     goal = max(parameters(row.trains) for row in rows.values())
     fitted = {}
     for name, row in rows.items():
@@ -107,15 +103,15 @@ def _with_mlp(recipe: Recipe, mlp: int) -> Recipe:
 
 
 def place_of(name: str, seed: int, out: Path) -> Path:
-    """Where the run of that row and seed lies."""
+    """Return the directory of the run of a row and seed."""
     return out / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
 
 
 def run(row: Row, seed: int, shared: Path, place: Path, features: Path) -> None:
-    """Train one row with one seed into ``place``, or go on with it."""
+    """Train or resume the run of one row and seed in ``place``."""
     features.mkdir(parents=True, exist_ok=True)
     place.mkdir(parents=True, exist_ok=True)
-    if not (place / "features").is_symlink():  # they are told apart by what they were made from
+    if not (place / "features").is_symlink():  # rows can share a folder, since file names contain a fingerprint
         (place / "features").symlink_to(features.resolve(), target_is_directory=True)
     command = ["train"]
     if row.after is not None:
@@ -132,15 +128,17 @@ def run(row: Row, seed: int, shared: Path, place: Path, features: Path) -> None:
 
 
 def judge(out: Path, shared: Path, penalties: Sequence[float]) -> dict[str, Any]:
-    """What the best weights of a run say of the dev photos, and their figures on the held-out ones, which choose the
-    length penalty where there are several."""
+    """Return the captions and scores of a run's best weights on dev, and their held-out score.
+
+    The held-out photos choose the length penalty if there are several.
+    """
     checkpoint = load(out / "best")
     samples = load_split(shared / "flickr8k", "dev")
     config = replace(checkpoint.generation, beams=BEAMS, length_penalty=penalties[0])
     if len(penalties) > 1:
         _, held_out = hold_out_named(load_split(shared / "flickr8k", "train"), HELD_OUT)
         config = choose_generation(checkpoint, held_out, beams=[BEAMS], penalties=penalties)
-    found = evaluate(checkpoint, samples, config, batch_size=32)
+    evaluation = evaluate(checkpoint, samples, config, batch_size=32)
     records = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     checks = [r for r in records if r["kind"] == "validation" and "cider_d" in r]
     trained = [r for r in records if r["kind"] == "train"]
@@ -148,20 +146,20 @@ def judge(out: Path, shared: Path, penalties: Sequence[float]) -> dict[str, Any]
         "parameters": sum(p.numel() for p in checkpoint.model.decoder.parameters()),
         "length_penalty": config.length_penalty,
         "held_out_cider_d": max(r["cider_d"] for r in checks),
-        "bleu4": found.model.bleu.bleu4,
-        "cider_d": found.model.cider_d,
-        "distinct": found.diversity.distinct_captions,
-        "distinct_2": found.diversity.distinct_2,
-        "repetitive": found.diversity.repetitive,
-        "perplexity": found.perplexity,
+        "bleu4": evaluation.model.bleu.bleu4,
+        "cider_d": evaluation.model.cider_d,
+        "distinct": evaluation.diversity.distinct_captions,
+        "distinct_2": evaluation.diversity.distinct_2,
+        "repetitive": evaluation.diversity.repetitive,
+        "perplexity": evaluation.perplexity,
         "steps": records[-1]["step"],
         "images_per_second": statistics.median(r["images_per_second"] for r in trained),
-        "captions": list(found.captions),
+        "captions": list(evaluation.captions),
     }
 
 
 def table(results: dict[str, list[dict[str, Any]]]) -> str:
-    """A row each: the mean over the seeds and, where there are several, its 95 % interval by Student's t."""
+    """Return a table with a line per row: the mean over the seeds, with several ± its 95 % interval by Student's t."""
     columns = {
         "held-out CIDEr-D": "held_out_cider_d",
         "BLEU-4": "bleu4",
@@ -177,8 +175,8 @@ def table(results: dict[str, list[dict[str, Any]]]) -> str:
         "|---" * (len(columns) + 5) + "|",
     ]
     for name, runs in results.items():
-        cells = [spread([found[key] for found in runs]) for key in columns.values()]
-        speed = statistics.median(found["images_per_second"] for found in runs)
+        cells = [spread([run[key] for run in runs]) for key in columns.values()]
+        speed = statistics.median(run["images_per_second"] for run in runs)
         lines.append(
             f"| {name} | {len(runs)} | {runs[0]['parameters'] / 1e6:.3f}M | {' | '.join(cells)} "
             f"| {runs[0]['steps']} | {speed:.0f} |"
@@ -187,17 +185,20 @@ def table(results: dict[str, list[dict[str, Any]]]) -> str:
 
 
 def differences(results: dict[str, list[dict[str, Any]]], shared: Path) -> str:
-    """Each row less the first one on the same dev photos: means over the seeds, 95 % paired bootstrap over photos."""
+    """Return the differences of each row from the first on the same dev photos.
+
+    They are means over the seeds, with 95 % intervals by paired bootstrap over photos.
+    """
     metrics = {"bleu4": "BLEU-4", "cider_d": "CIDEr-D"}
-    found: dict[str, dict[str, Statistic]] = {}
+    scores: dict[str, dict[str, Statistic]] = {}
     with Judge(load_split(shared / "flickr8k", "dev")) as judge:
         for name, runs in results.items():
-            judged = [judge.judge(one["captions"]).model.metrics for one in runs]
-            found[name] = {key: averaged([of_seed[key] for of_seed in judged]) for key in metrics}
-    first, *others = found
-    lines = [f"| less {first} | {' | '.join(metrics.values())} |", "|---" * (1 + len(metrics)) + "|"]
+            by_seed = [judge.judge(run["captions"]).model.metrics for run in runs]
+            scores[name] = {key: averaged([metric[key] for metric in by_seed]) for key in metrics}
+    first, *others = scores
+    lines = [f"| minus {first} | {' | '.join(metrics.values())} |", "|---" * (1 + len(metrics)) + "|"]
     for name in others:
-        gaps = paired_differences(found[first], found[name])
+        gaps = paired_differences(scores[first], scores[name])
         cells = [f"{gaps[k].value:+.2f} ({gaps[k].interval.low:+.2f} to {gaps[k].interval.high:+.2f})" for k in metrics]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -207,7 +208,7 @@ STUDENT = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.
 
 
 def spread(values: Sequence[float]) -> str:
-    """The mean, and half of its interval."""
+    """Return the mean, and half of its interval."""
     mean = statistics.fmean(values)
     if len(values) not in STUDENT:
         return f"{mean:.1f}"
@@ -220,8 +221,8 @@ def main() -> int:
     parser.add_argument("experiment", type=Path)
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared")
     parser.add_argument("--out", type=Path, help="default: runs/NAME")
-    parser.add_argument("--features", type=Path, help="where kept features lie, to share them (default: OUT/features)")
-    parser.add_argument("--table", action="store_true", help="run nothing, print what is there")
+    parser.add_argument("--features", type=Path, help="folder of cached features, to share it (default: OUT/features)")
+    parser.add_argument("--table", action="store_true", help="print the existing results without running anything")
     args = parser.parse_args()
     rows, seeds, penalties = read(args.experiment)
     out = args.out or Path("runs") / args.experiment.stem
@@ -229,16 +230,16 @@ def main() -> int:
     for seed in seeds:
         for name, row in rows.items():
             place = place_of(name, seed, out)
-            kept = place / "result.json"
-            if not kept.exists() and not args.table:
+            result = place / "result.json"
+            if not result.exists() and not args.table:
                 run(row, seed, args.shared, place, args.features or out / "features")
-                kept.write_text(json.dumps(judge(place, args.shared, penalties)), encoding="utf-8")
-            if kept.exists():
-                results[name].append(json.loads(kept.read_text(encoding="utf-8")))
-        there = {name: runs for name, runs in results.items() if runs}
-        print(table(there), flush=True)
-    if len(there) > 1:
-        print(f"\n{differences(there, args.shared)}")
+                result.write_text(json.dumps(judge(place, args.shared, penalties)), encoding="utf-8")
+            if result.exists():
+                results[name].append(json.loads(result.read_text(encoding="utf-8")))
+        finished = {name: runs for name, runs in results.items() if runs}
+        print(table(finished), flush=True)
+    if len(finished) > 1:
+        print(f"\n{differences(finished, args.shared)}")
     return 0
 
 

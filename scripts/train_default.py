@@ -1,9 +1,9 @@
-"""Train the model that ships, choose its decoding on the held-out images, and put it under captioner/weights/default.
+"""Train the shipped model, choose its decoding on the held-out images, and save it in captioner/weights/default.
 
     python scripts/train_default.py --shared ../shared --out runs/everyday [--resume] [--only-ship]
 
 ``--shared`` holds flickr8k/, coco/, written/, chinese/, text/ and weights/. Repeat the command with --resume to resume
-an interrupted run. Dev images take no part but in the card, which tells how steady the finished model is.
+an interrupted run. Dev images are used only for the card's figures on the stability of the finished model.
 """
 
 from __future__ import annotations
@@ -59,19 +59,19 @@ mean probability that the model gave to such words.
 def choose_generation(
     checkpoint: Checkpoint, held_out: Sequence[Sample], *, beams: Sequence[int], penalties: Sequence[float]
 ) -> GenerationConfig:
-    """The beams and length penalty of the highest sum of CIDEr-D and 2 x BLEU-4 on the held-out images.
+    """Return the beams and length penalty with the best CIDEr-D + 2 x BLEU-4 on the held-out images.
 
     The words of these captions calibrate the confidence.
     """
     best, best_value = checkpoint.generation, float("-inf")
     for width, penalty in product(beams, penalties):
         config = replace(checkpoint.generation, beams=width, length_penalty=penalty, calibration=Calibration())
-        found = evaluate(checkpoint, held_out, config, batch_size=32)
-        bleu4, cider = found.model.bleu.bleu4, found.model.cider_d
+        evaluation = evaluate(checkpoint, held_out, config, batch_size=32)
+        bleu4, cider = evaluation.model.bleu.bleu4, evaluation.model.cider_d
         value = cider + 2 * bleu4
         print(f"beams {width}, length penalty {penalty}: BLEU-4 {bleu4:.2f}, CIDEr-D {cider:.2f}", flush=True)
-        if value > best_value and found.of_model is not None:
-            best = replace(config, calibration=fit_calibration(*zip(*found.of_model.word_chances, strict=True)))
+        if value > best_value and evaluation.of_model is not None:
+            best = replace(config, calibration=fit_calibration(*zip(*evaluation.of_model.word_chances, strict=True)))
             best_value = value
     return best
 
@@ -81,14 +81,14 @@ def main() -> int:
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared")
     parser.add_argument("--out", type=Path, default=Path("runs/everyday"))
     parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--only-ship", action="store_true", help="the run in --out is done")
+    parser.add_argument("--only-ship", action="store_true", help="skip the training: the run in --out is finished")
     args = parser.parse_args()
     photos = [str(args.shared / name) for name in PHOTOS]
     if not args.only_ship:
         text = [str(args.shared / "text" / f"{name}_captions.txt") for name in ("flickr30k", "coco")]
         weights = args.shared / "weights" / "tf_efficientnet_lite3.safetensors"
         command = ["train", "--recipe", "everyday", "--data", *photos, str(args.shared / "chinese"), "--text", *text]
-        command += ["--outside"]  # the Chinese captions lie in a folder apart from their photos
+        command += ["--outside"]  # the Chinese captions are in another folder than their photos
         command += ["--held-out", str(HELD_OUT), "--out", str(args.out), "--set", f"vision_weights={weights}"]
         command += ["--set", f"stages.1.options.classifier={weights}"]
         if code := captioner(command + ["--resume"] * args.resume):

@@ -1,4 +1,4 @@
-"""A few drawn shapes, recipes that train on them in seconds, and a captioner that knows eight of them by heart."""
+"""Drawn shapes, recipes that train on them in seconds, and a captioner that has overfitted eight of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="session", autouse=True)
 def ctrl_c() -> Iterator[None]:
-    """Ctrl-C as in a terminal, also where the tests run as a shell's background job, which is started deaf to it."""
+    """Enable Ctrl-C, which a shell disables for background jobs."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -31,7 +31,7 @@ def ctrl_c() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """24 pictures with three captions each: 20 train, 2 dev, 2 test."""
+    """Draw 24 pictures with three captions each: 20 train, 2 dev, 2 test."""
     out = tmp_path_factory.mktemp("toy")
     runpy.run_path(str(ROOT / "datasets" / "toy" / "prepare.py"))["draw"](out, images=24, seed=5)
     return out
@@ -39,7 +39,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def data(toy: Path) -> Data:
-    """Eight of the pictures to train on and four others held out, two captions each."""
+    """Return eight of the pictures as training data and four others as held-out data, two captions each."""
     from captioner.training.setup import read_data
     from captioner.training.tasks import Data
 
@@ -51,7 +51,7 @@ def data(toy: Path) -> Data:
 
 @pytest.fixture(scope="session")
 def recipe() -> Callable[..., Recipe]:
-    """Recipes of a captioner so small that a step takes milliseconds: ``recipe(stage settings, ..., name=value)``."""
+    """Return ``recipe(stage settings, ..., name=value)``: a recipe of a captioner whose steps take milliseconds."""
     import torch
 
     from captioner.config import from_dict
@@ -80,7 +80,7 @@ def recipe() -> Callable[..., Recipe]:
 
 @pytest.fixture(scope="session")
 def learnt(tmp_path_factory: pytest.TempPathFactory, data: Data, recipe: Callable[..., Recipe]) -> Path:
-    """The run of a captioner that has overfitted the eight training pictures, one caption each. Not to be changed."""
+    """Train a captioner that overfits the eight training pictures, one caption each. Do not modify it."""
     from captioner.training.run import train
 
     one = tuple(replace(sample, captions=sample.captions[:1]) for sample in data.train)
@@ -97,7 +97,7 @@ def learnt(tmp_path_factory: pytest.TempPathFactory, data: Data, recipe: Callabl
 
 @pytest.fixture(scope="session")
 def taught(tmp_path_factory: pytest.TempPathFactory, learnt: Path, data: Data, recipe: Callable[..., Recipe]) -> Path:
-    """The run that taught it to find these pictures by words and to judge captions. Not to be changed."""
+    """Train its heads for retrieval and matching on these pictures. Do not modify it."""
     from captioner.checkpoint import load
     from captioner.training.run import train
 
@@ -110,7 +110,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory, learnt: Path, data: Data, r
 
 @pytest.fixture(scope="session")
 def bilingual(tmp_path_factory: pytest.TempPathFactory, data: Data, recipe: Callable[..., Recipe]) -> Path:
-    """The run of a captioner with labels that knows the eight pictures in English and Chinese. Not to be changed."""
+    """Train a captioner with labels on the eight pictures in English and Chinese. Do not modify it."""
     from captioner.training.run import train
 
     out = tmp_path_factory.mktemp("bilingual") / "run"
@@ -133,7 +133,7 @@ def bilingual(tmp_path_factory: pytest.TempPathFactory, data: Data, recipe: Call
 
 @pytest.fixture
 def checkpoint(learnt: Path) -> Checkpoint:
-    """The overfitted captioner, freshly loaded."""
+    """Return the overfitted captioner, freshly loaded."""
     from captioner.checkpoint import load
 
     return load(learnt)
@@ -141,7 +141,7 @@ def checkpoint(learnt: Path) -> Checkpoint:
 
 @pytest.fixture
 def hub(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A hub on this machine in the place of huggingface.co, an empty cache, and a token that may write."""
+    """Start a local hub in place of huggingface.co, with an empty cache and a token that may write."""
     from huggingface_hub import constants
 
     server = runpy.run_path(str(ROOT / "tests" / "hub_server.py"))["Hub"]()

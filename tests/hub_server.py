@@ -1,4 +1,4 @@
-"""A Hugging Face hub on this machine, as much of it as pushing and fetching a captioner asks for."""
+"""A local Hugging Face hub that supports pushing and downloading a captioner."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 class Hub:
     """Repositories in memory: ``branches[repository][branch]`` is a commit, ``commits[commit]`` its files.
 
-    ``asked`` are the requests so far, as ``METHOD /path``. Only what bears ``token`` is allowed to write.
+    ``asked`` lists the requests, as ``METHOD /path``. Only requests with ``token`` may write.
     """
 
     token = "hf_secret"
@@ -51,7 +51,7 @@ class Hub:
         self.server.server_close()
 
     def files(self, repository: str, revision: str = "main") -> dict[str, bytes]:
-        """What lies there now."""
+        """Return the current files of a repository."""
         return self.commits[self.branches[repository][revision]]
 
     def answer(self, to: BaseHTTPRequestHandler, path: str, body: bytes) -> None:

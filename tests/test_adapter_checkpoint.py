@@ -84,7 +84,7 @@ def test_wrong_base_is_refused(saved: Path, base: Path) -> None:
     weights = load_file(base / "model.safetensors")
     weights["decoder.final_norm.bias"] += 1e-6
     save_file(weights, base / "model.safetensors")
-    assert f"{saved} is an adapter for other weights than {base} now holds; bring back those" in refused(saved)
+    assert f"the adapter {saved} was trained on other weights than {base} now holds; restore those" in refused(saved)
 
 
 @pytest.mark.parametrize("gone", ["", "model.safetensors"])
@@ -93,8 +93,8 @@ def test_a_base_that_is_gone_is_named_and_may_be_named_anew(saved: Path, base: P
     shutil.copytree(base, tmp_path / "elsewhere")
     shutil.rmtree(base) if not gone else (base / gone).unlink()
     said = refused(saved)
-    assert said.startswith(f"{saved} is an adapter whose base {base} is not to be had")
-    assert said.endswith("write where it is as the source of the base in config.json")
+    assert said.startswith(f"the base {base} of the adapter {saved} cannot be loaded")
+    assert said.endswith("correct the source of the base in config.json")
     values = json.loads((saved / "config.json").read_text())
     values["base"]["source"] = str(tmp_path / "elsewhere")
     (saved / "config.json").write_text(json.dumps(values))
@@ -114,7 +114,7 @@ def test_the_base_may_come_from_the_hub(base: Path, tmp_path: Path, monkeypatch:
     assert json.loads((made / "config.json").read_text())["base"]["source"] == "org/name"
     load(made)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", Mock(side_effect=OSError("offline")))
-    assert "whose base org/name is not to be had" in refused(made)
+    assert "the base org/name of the adapter" in refused(made)
 
 
 def test_a_base_in_the_current_folder_is_found_from_another(
@@ -151,7 +151,7 @@ def test_settings_that_do_not_fit_the_weights(saved: Path) -> None:
 
 
 def test_an_adapter_without_a_base_is_not_saved(base: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="beside the name of its base, and this one has none"):
+    with pytest.raises(CheckpointError, match="no base to name in its checkpoint; merge it first"):
         save(replace(adapted(load(base)), base=None), tmp_path / "x")
     assert not (tmp_path / "x").exists()
 

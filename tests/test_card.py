@@ -49,5 +49,5 @@ def test_front_matter_of_windows_and_a_rule_that_is_none() -> None:
 
 @pytest.mark.parametrize("license", ["", "mine: all", "mit\ntags: [x]", "- mit", "[mit]"])
 def test_a_licence_is_one_name(license: str) -> None:
-    with pytest.raises(UsageError, match="cannot be the hub's name of a licence"):
+    with pytest.raises(UsageError, match="is not a licence identifier of the hub"):
         published("# Mine\n", "me/mine", license=license)

@@ -194,11 +194,11 @@ def test_a_directory_of_other_things_is_never_replaced(
     (tmp_path / "config.json").touch()
     (tmp_path / "empty").mkdir()
     for taken in (tmp_path, tmp_path / "photo.jpg"):
-        sentence(lambda taken=taken: save(original, taken), "other files .* choose another --out")
+        sentence(lambda taken=taken: save(original, taken), "files other .* choose another --out")
     assert {path.name for path in tmp_path.iterdir()} == {"photo.jpg", "config.json", "empty"}
     monkeypatch.chdir(tmp_path / "empty")  # it would be moved away from under this process
     for here in (".", "..", tmp_path / "empty"):
-        sentence(lambda here=here: save(original, here), "where this process works; choose another --out")
+        sentence(lambda here=here: save(original, here), "the working directory; choose another --out")
     monkeypatch.chdir(tmp_path)
     save(original, tmp_path / "empty")
     assert {path.name for path in (tmp_path / "empty").iterdir()} == FILES
@@ -227,9 +227,9 @@ def test_a_truncated_file_is_named(name: str, saved: Path) -> None:
     ("name", "content", "message"),
     [
         ("config.json", b"\xff\xfe", "cannot be read"),
-        ("config.json", b"[]", "must hold a JSON object"),
+        ("config.json", b"[]", "must contain a JSON object"),
         ("config.json", b'{"model_type": "vision-encoder-decoder"}', "captioner convert"),
-        ("config.json", b'{"format": 99}', "format 1 .it says 99.*update captioner"),
+        ("config.json", b'{"format": 99}', "format 1 .its format is 99.*update captioner"),
         ("config.json", b'{"format": 1}', "setting vision is missing"),
         ("generation.json", b'{"beam": 3}', "did you mean beams"),
         ("tokenizer.json", b"{}", "tokenizer.json is not"),
@@ -269,7 +269,7 @@ def test_what_is_no_checkpoint(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
     for name in ("nowhere", "./nowhere", tmp_path / "nowhere", file, "a/b/c", "~/x"):
-        sentence(lambda name=name: find(name), "no checkpoint directory")
+        sentence(lambda name=name: find(name), "not a checkpoint directory")
     sentence(lambda: load(tmp_path), "config.json cannot be read")
 
 
@@ -294,14 +294,14 @@ def test_a_hub_id_is_fetched(saved: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_hub_that_fails(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub, "snapshot_download", Mock(side_effect=error))
     reason = "offline" if error.args else "ValueError"
-    sentence(lambda: load("org/name"), rf"org/name is neither a directory nor to be had .*\({reason}\)")
+    sentence(lambda: load("org/name"), rf"org/name is not a directory and cannot be downloaded .*\({reason}\)")
 
 
 def test_the_model_that_ships(monkeypatch: pytest.MonkeyPatch, saved: Path, tmp_path: Path) -> None:
     monkeypatch.setattr(files, "SHIPPED", saved)
     assert load().config == load(saved).config
     monkeypatch.setattr(files, "SHIPPED", tmp_path / "nothing")
-    sentence(load, "holds no model")
+    sentence(load, "contains no model")
 
 
 def test_ids_come_from_the_config_not_the_tokenizer(original: Checkpoint, tmp_path: Path) -> None:

@@ -223,7 +223,7 @@ def test_no_argument_of_a_backbone_names_a_file(
         values["vision"]["backbone_args"] = {name: value}
         (saved / "config.json").write_text(json.dumps(values))
         watch(lambda: load(saved))
-        with pytest.raises(CheckpointError, match="backbone_args may not name"):
+        with pytest.raises(CheckpointError, match="backbone_args does not allow"):
             load(saved)
 
 

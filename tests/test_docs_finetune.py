@@ -1,4 +1,4 @@
-"""What docs/finetune.md and docs/data.md show works as it stands, on a small set."""
+"""The commands of docs/finetune.md run on a small dataset; those of docs/data.md and docs/training.md parse."""
 
 from __future__ import annotations
 
@@ -18,20 +18,22 @@ QUICK = ["precision=fp32", "workers=0", "stages.0.epochs=1", "stages.0.batch_siz
 
 
 def commands(name: str) -> list[list[str]]:
-    """Every call of captioner in the shell blocks of a text, as arguments; what launches it is left out."""
+    """Return the arguments of every call of captioner in a page's shell blocks, without launcher and comments."""
     blocks = re.findall(r"```bash\n(.*?)```", (DOCS / name).read_text(encoding="utf-8"), re.DOTALL)
     calls = [re.search(r"\bcaptioner (\w.*)", line) for block in blocks for line in block.splitlines()]
-    return [shlex.split(call.group(1)) for call in calls if call]
+    return [shlex.split(call.group(1), comments=True) for call in calls if call]
 
 
-@pytest.mark.parametrize("arguments", commands("finetune.md") + commands("data.md"), ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", commands("finetune.md") + commands("data.md") + commands("training.md"), ids=" ".join
+)
 def test_commands_parse(arguments: list[str]) -> None:
     assert _parser().parse_args(arguments).verb
 
 
 @pytest.fixture
 def here(toy: Path, learnt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folders that the text names, each in its form, and a quick model to begin with."""
+    """Make the folders that the page names, each in its format, and a quick model to start from."""
     rows = [json.loads(line) for line in (toy / "train.jsonl").read_text().splitlines()]
     names = [Path(row["file_name"]).name for row in rows]
     for folder in ("my-photos", "more", "coco/images"):
@@ -52,25 +54,25 @@ def here(toy: Path, learnt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.slow
 def test_commands_run_in_order(here: Path, hub: Any, capfd: pytest.CaptureFixture[str]) -> None:
-    said: dict[str, list[str]] = {}
+    outputs: dict[str, list[str]] = {}
     for verb, *rest in commands("finetune.md"):
         quick = [part for setting in QUICK for part in ("--set", setting)] if verb == "finetune" else []
         code = main([verb, *quick, *rest])
         out, err = capfd.readouterr()
         assert code == 0, (verb, rest, err)
-        said.setdefault(verb, []).append(out)
+        outputs.setdefault(verb, []).append(out)
         if "--before" in rest:
             texts = [path.read_text() for path in here.glob("more/*.txt")]
             assert len(texts) == 20
             assert all(text.startswith("zwx drawing, ") for text in texts)
-    runs = [out.strip() for out in said["finetune"]]
+    runs = [out.strip() for out in outputs["finetune"]]
     names = ("finetune", "csv", "mine", "longer", "mine", "lora", "prefix", "two", "too")
     assert runs == [f"runs/{name}/best" for name in names]
-    assert said["convert"] == ["merged\n"]
-    assert "CIDEr" in said["compare"][0]
-    assert all("no problems were found" in out for out in said["inspect"])
+    assert outputs["convert"] == ["merged\n"]
+    assert "CIDEr" in outputs["compare"][0]
+    assert all("no problems were found" in out for out in outputs["inspect"])
     assert (here / "inspection.html").stat().st_size > 1000
-    assert said["push"] == [f"{hub.url}/me/my-captioner\n"]
-    printed = [out for out in said["caption"] if out]
+    assert outputs["push"] == [f"{hub.url}/me/my-captioner\n"]
+    printed = [out for out in outputs["caption"] if out]
     assert [out.count("\t") for out in printed] == [20, 20], "by the run, and by what was pushed"
     assert printed[0] == printed[1]

@@ -1,4 +1,4 @@
-"""What docs/library.md and docs/scale-out.md show works as it stands."""
+"""The docs: the commands of the pages about use parse, and the Python of docs/library.md runs."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from captioner.cli import _parser
+from captioner.cli import VERBS, _parser
 
 ROOT = Path(__file__).resolve().parents[1]
+PAGES = ("folders.md", "generation.md", "library.md", "results.md", "scale-out.md")
 
 
 def blocks(name: str, language: str) -> list[str]:
@@ -19,13 +20,21 @@ def blocks(name: str, language: str) -> list[str]:
 
 
 def commands(name: str) -> list[list[str]]:
-    lines = (line for block in blocks(name, "bash") for line in block.splitlines())
-    return [shlex.split(line)[1:] for line in lines if line.startswith("captioner ")]
+    """Return the arguments of every call of captioner in the page's shell blocks, without comments and redirections."""
+    lines = (line.split(" > ")[0] for block in blocks(name, "bash") for line in block.splitlines())
+    calls = [re.search(r"(?:^|\| )captioner (.*)", line) for line in lines]
+    return [shlex.split(call.group(1), comments=True) for call in calls if call]
 
 
-@pytest.mark.parametrize("arguments", commands("library.md") + commands("scale-out.md"), ids=" ".join)
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_show_commands(page: str) -> None:
+    assert commands(page)
+
+
+@pytest.mark.parametrize("arguments", [call for page in PAGES for call in commands(page)], ids=" ".join)
 def test_commands_parse(arguments: list[str]) -> None:
-    assert _parser().parse_args(arguments).verb
+    verb = arguments if arguments[0] in VERBS else ["caption", *arguments]
+    assert _parser().parse_args(verb).verb
 
 
 def test_python_blocks_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -36,5 +45,6 @@ def test_python_blocks_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     with pytest.warns(UserWarning, match=r"missing\.jpg"):
         exec(compile(program, "library.md", "exec"), names)
     out = capsys.readouterr().out
+    assert "[('a', " in out, "words and their probabilities, of a caption that begins with a prefix"
     assert "[{'generated_text': " in out
     assert "(384,)" in out

@@ -43,7 +43,7 @@ def test_rows_of_the_attention_experiment_have_equal_parameters(experiments):
 def test_a_row_comes_after_one_above_it(experiments, tmp_path):
     path = tmp_path / "wrong.toml"
     path.write_text('recipe = "flickr8k"\nseeds = [1]\n[rows.tuned]\nafter = "base"\n[rows]\nbase = []\n')
-    with pytest.raises(SystemExit, match="comes after 'base', which is no row above it"):
+    with pytest.raises(SystemExit, match="has after = 'base', which is not a row above it"):
         experiments.read(path)
 
 

@@ -108,5 +108,5 @@ def test_an_adapter_of_the_hub_names_its_base_there(tmp_path: Path, monkeypatch:
     assert find_base("shipped", fetched=True) == tmp_path
     assert find_base(str(tmp_path)) == tmp_path
     for name in (str(tmp_path), "..", "../../x", "~/x", "https://example.org/x", "file:///etc", "\\\\host\\share", ""):
-        with pytest.raises(CheckpointError, match="is no captioner of the hub"):
+        with pytest.raises(CheckpointError, match="is not a hub id"):
             find_base(name, fetched=True)

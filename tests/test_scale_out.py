@@ -95,7 +95,7 @@ def test_every_input_has_one_row_though_a_worker_is_killed(
     rows = rows_of(out)
     assert Counter(row["number"] for row in rows) == Counter(range(4000))
     assert all(row["caption"] == said[row["path"]] and row["error"] is None for row in rows)
-    with pytest.raises(UsageError, match="is there already; name a new folder"):
+    with pytest.raises(UsageError, match="already exists; name a new folder"):
         write(captions, out, "parquet")
 
 
@@ -136,7 +136,7 @@ def test_forms_of_images(cluster: None, tmp_path: Path, photos: list[Path], lear
                 tar.addfile(entry, io.BytesIO(part))
     rows_ = captioned([str(tmp_path / "shard-0.tar")])
     assert {json.loads(row["json"])["id"]: row["caption"] for row in rows_} == said
-    with pytest.raises(UsageError, match=r"\.parquet files are captioned by themselves"):
+    with pytest.raises(UsageError, match=r"\.parquet files cannot be mixed with other inputs"):
         read([str(tmp_path / "0.parquet"), ids[0]])
 
 
@@ -161,8 +161,8 @@ def test_from_the_command_line(
     rows = [json.loads(line) for part in out.iterdir() for line in part.read_text().splitlines()]
     assert {row["path"]: row["caption"] for row in rows} == said
     for wrong, message in (
-        (["--stream"], "--stream does not go with --ray"),
-        (["--write", "parquet"], "--out FOLDER belong together"),
+        (["--stream"], "--stream cannot be combined with --ray"),
+        (["--write", "parquet"], "--out FOLDER require each other"),
         (["--write", "txt", "--out", str(tmp_path / "new")], "written as parquet or jsonl, not 'txt'"),
         (["--rerank", "matching", "--candidates", "2"], "has no matching head"),
     ):
@@ -179,11 +179,11 @@ def test_what_every_worker_would_stumble_over_is_said_at_once(monkeypatch: pytes
     from captioner.scale_out import caption_dataset, read
 
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
-    with pytest.raises(CheckpointError, match="is no checkpoint directory"):
+    with pytest.raises(CheckpointError, match="is not a checkpoint directory"):
         caption_dataset(None, model="nowhere")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="beams must be at least 1"):
         caption_dataset(None, model=learnt, beams=0)  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="workers must be 1 or more"):
+    with pytest.raises(UsageError, match="workers must be at least 1"):
         caption_dataset(None, model=learnt, workers=0)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="there are no images to caption"):
         read([])
@@ -199,7 +199,7 @@ def test_a_cluster_that_does_not_answer_is_said_soon(capsys: pytest.CaptureFixtu
     assert time.monotonic() - began < 30
     error = capsys.readouterr().err
     assert re.search(
-        rf"^captioner: no Ray cluster answers at '{address}' \(.*refused\); start one, or say local$", error, re.M
+        rf"^captioner: no Ray cluster answers at '{address}' \(.*refused\); start one, or use local$", error, re.M
     )
 
 

@@ -73,7 +73,7 @@ def test_polars(pipe: captioner.CaptionPipeline, paths: list[str], texts: list[s
 
 @pytest.mark.parametrize("given", [["a.png"], "a.png", 3])
 def test_what_is_no_series(given: Any) -> None:
-    with pytest.raises(UsageError, match="for a pandas or polars series, not for a"):
+    with pytest.raises(UsageError, match="must be a pandas or polars series, not a"):
         captioner.caption_series(given)
 
 

@@ -1,6 +1,6 @@
-"""The command line: one file per verb, results on stdout, progress and complaints on stderr.
+"""The command line: one module per command, results on stdout, progress and errors on stderr.
 
-May import everything; a verb imports what it needs when it runs, so ``--help`` is quick. Start reading at ``main``.
+A command imports what it needs when it runs, so ``--help`` is fast. Start reading at ``main``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ VERBS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb and return its exit code: 0, 1 if anything failed, 2 for options that cannot be used."""
+    """Run one command and return its exit code: 0, 1 if anything failed, 2 for invalid options."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = _parser()
     if arguments and arguments[0] not in VERBS and arguments[0] not in ("-h", "--help", "--version"):
@@ -58,33 +58,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         tell(error or "interrupted")
         return 130
-    except BrokenPipeError:  # the reader has left (`| head`)
+    except BrokenPipeError:  # the reader has exited (`| head`)
         _drop_output()
         return 1
-    except OSError as error:  # a full disk behind stdout, a folder that may not be written
+    except OSError as error:  # a full disk behind stdout, a read-only folder
         if args.debug:
             raise
-        tell(f"{error}; free some space, or choose another place to write to")
+        tell(f"{error}; free some space, or write to another folder")
         _drop_output()
         return 1
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Leave with a message, in which a file's name may stand that the shell has put for a pattern."""
+        """Exit with a message, with control codes escaped: it may quote a file name that the shell expanded."""
         super().error(plain(message))
 
 
 def _mistyped(word: str) -> str | None:
-    """The sentence for a first argument that is nearly a verb, and no file; None for any other."""
+    """Return the error for a first argument that resembles a command and is not a file; None for any other."""
     near = difflib.get_close_matches(word.casefold(), VERBS, n=1, cutoff=0.7)
     if not near or os.path.lexists(word):
         return None
-    return f"there is neither a verb nor a file {word!r}; did you mean `captioner {near[0]}`?"
+    return f"{word!r} is neither a command nor a file; did you mean `captioner {near[0]}`?"
 
 
 def _drop_output() -> None:
-    """Let go of what is still buffered for stdout, so that it does not raise again at exit."""
+    """Discard the buffer of stdout, so that it does not raise again at exit."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -92,16 +92,16 @@ def _drop_output() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="captioner",
-        description="Caption photos; train, fine-tune and judge captioners.",
+        description="Caption photos; train, fine-tune and evaluate captioners.",
         epilog="`captioner photo.jpg` is short for `captioner caption photo.jpg`.",
     )
     parser.add_argument("--version", action="version", version=f"captioner {__version__}")
     parser.set_defaults(verb=None)
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB")
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND")
     for name, module in VERBS.items():
         summary = (module.__doc__ or "").split("\n")[0].rstrip(".")
         verb = verbs.add_parser(name, help=summary, description=summary + ".")
         module.add_arguments(verb)
-        verb.add_argument("--debug", action="store_true", help="show a traceback when something fails")
+        verb.add_argument("--debug", action="store_true", help="show the traceback of an error")
         verb.set_defaults(verb=name)
     return parser

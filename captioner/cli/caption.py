@@ -1,8 +1,8 @@
 """Caption photos: files, folders, patterns, zip and tar files, videos, URLs, or a list on stdin.
 
-Prints ``path<TAB>caption`` per photo, or a JSON record with ``--json``. A photo that cannot be read is one line on
-stderr (with ``--json`` a record with ``error``); the others go on, and the exit code is 1. What is written into files
-is the group of options for folders; how captions are worded, from beams to words that must appear, the last one.
+Prints ``path<TAB>caption`` per photo, or a JSON record with ``--json``. A photo that cannot be read gives a line on
+stderr (with ``--json`` a record with ``error``) and exit code 1; the run continues. The options for folders write
+captions to files; the options for generation control decoding, from beams to required words.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "paths", nargs="+", metavar="PATH", help="file, folder, pattern, zip, tar, video or URL, or - for such on stdin"
+        "paths", nargs="+", metavar="PATH", help="file, folder, pattern, zip, tar, video, URL, or - to read from stdin"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON lines: path, caption, score; or path, error")
+    parser.add_argument("--json", action="store_true", help="JSON lines: path, caption, score; or path, error")
     parser.add_argument(
-        "--details", action="store_true", help="JSON lines with the confidence and the probability of every word too"
+        "--details", action="store_true", help="JSON lines that include confidence and word probabilities"
     )
     parser.add_argument("--count", type=positive, default=1, metavar="N", help="captions per photo, best first")
     parser.add_argument(
         "--vectors",
         choices=("embeddings", "features"),
-        help="beside --json captions: embeddings of photo and caption in one space, or the encoder's features",
+        help="add embeddings of photo and caption, or encoder features, to JSON lines",
     )
-    parser.add_argument("--stream", action="store_true", help="print words as they are written, photo by photo")
+    parser.add_argument("--stream", action="store_true", help="stream each word as it is generated")
     add_walk(parser)
     add_private(parser)
     add_model(parser)
@@ -64,34 +64,32 @@ def run(args: argparse.Namespace) -> int:
 
     options = generation_options(args)
     if args.stream and (args.json or args.details or args.count > 1):
-        raise UsageError("--stream prints plain words of one caption; leave out --json, --details and --count")
+        raise UsageError("--stream prints one caption as plain text; leave out --json, --details and --count")
     if args.vectors and (args.ray or is_folder_run(args) or not (args.json or args.details)):
-        raise UsageError(
-            "--vectors stand in JSON records on stdout; give --json, and leave out --ray, --write and the like"
-        )
+        raise UsageError("--vectors needs --json or --details, without --ray or the options for folders")
     if args.ray:
         return run_ray(args, options)
     if is_folder_run(args):
         return run_folder(args, options)
     left = LeftOut(everything=args.all)
-    found = find_items(paths_of(args.paths), frames=args.frames, reach=reach_of(args), left=left)
-    first = next(found, None)  # nothing to caption is said before seconds go into loading a model
+    items = find_items(paths_of(args.paths), frames=args.frames, reach=reach_of(args), left=left)
+    first = next(items, None)  # check for an empty input before loading a model
     if first is None:
-        tell("no paths on stdin; give a file of one path a line")
+        tell("no paths on stdin; pass one path per line")
         return 1
 
     from captioner.pipelines import load
 
     pipe = load(args.model, device=args.device, precision=args.precision)
     if args.stream:
-        failed = _stream(pipe, _chain(first, found), options)
+        failed = _stream(pipe, _chain(first, items), options)
         complain_of(left)
         return 1 if failed else 0
     listed: deque[str] = deque()
     failed = 0
 
     def images() -> Iterator[Item]:
-        for item in _chain(first, found):
+        for item in _chain(first, items):
             listed.append(item.id)
             yield item
 
@@ -112,11 +110,11 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _stream(pipe: CaptionPipeline, found: Iterator[Item], options: dict[str, Any]) -> int:
+def _stream(pipe: CaptionPipeline, items: Iterator[Item], options: dict[str, Any]) -> int:
     from captioner.errors import ImageError
 
     failed = 0
-    for item in found:
+    for item in items:
         try:
             words = pipe.stream_words(item, **options)
             print_text(escaped(item.id), end="\t")

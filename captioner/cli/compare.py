@@ -1,4 +1,4 @@
-"""Compare two captioners, or two files of captions, on the same images."""
+"""Compare two captioners, or two prediction files, on the same images."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from captioner.cli.output import print_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("first", metavar="A", help="checkpoint directory, hub id, 'shipped', or file of predictions")
-    parser.add_argument("second", metavar="B", help="the same; differences are B less A")
+    parser.add_argument("first", metavar="A", help="checkpoint directory, hub id, 'shipped', or prediction file")
+    parser.add_argument("second", metavar="B", help="the same; differences are B - A")
     add_judging(parser)
-    parser.add_argument("--json", action="store_true", help="print the figures as one JSON object")
+    parser.add_argument("--json", action="store_true", help="print the scores as one JSON object")
     add_model(parser, choose=False)
     add_generation(parser)
 
@@ -26,17 +26,17 @@ def run(args: argparse.Namespace) -> int:
     generation_options(args)
     images = images_of(args)
     names = (args.first, args.second)
-    found = [
+    evaluations = [
         judge_file(name, images, args)
         if is_predictions(name)
         else judge_model(None if name == SHIPPED_NAME else name, images, args)
         for name in names
     ]
-    if found[0].judgement.words != found[1].judgement.words:
-        raise DataError("the two count words differently; say --words to judge both alike")
+    if evaluations[0].judgement.words != evaluations[1].judgement.words:
+        raise DataError("the two captioners split words differently; set --words to evaluate both alike")
 
     from captioner.evaluation.compare import compare, figures, markdown
 
-    comparison = compare(found[0].judgement, found[1].judgement)
+    comparison = compare(evaluations[0].judgement, evaluations[1].judgement)
     print_text(json.dumps(figures(comparison)) if args.json else markdown(comparison, *names))
-    return 1 if any(one.problems for one in found) else 0
+    return 1 if any(evaluation.problems for evaluation in evaluations) else 0

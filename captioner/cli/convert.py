@@ -1,4 +1,4 @@
-"""Turn a Hugging Face ViT + GPT-2 captioner, or an adapter and its base, into a checkpoint of this package."""
+"""Convert a Hugging Face ViT + GPT-2 captioner, or an adapter and its base, to a checkpoint of this package."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help="directory or hub id of a VisionEncoderDecoderModel, with --merge of an adapter",
+        help="directory or hub id of a VisionEncoderDecoderModel; with --merge, of an adapter",
     )
     parser.add_argument("out", metavar="OUT", help="checkpoint directory to write")
-    parser.add_argument(
-        "--merge", action="store_true", help="make the adapter in SOURCE part of its base's weights; OUT needs neither"
-    )
+    parser.add_argument("--merge", action="store_true", help="merge the adapter in SOURCE into the weights of its base")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -25,8 +23,8 @@ def run(args: argparse.Namespace) -> int:
     if not args.merge:
         print(save(convert(args.source), args.out))
         return 0
-    found = load(args.source)
-    if found.base is None:
-        raise UsageError(f"{args.source} is no adapter, so there is nothing to merge; leave --merge out")
-    print(save(merged(found), args.out))
+    checkpoint = load(args.source)
+    if checkpoint.base is None:
+        raise UsageError(f"{args.source} is not an adapter; leave out --merge")
+    print(save(merged(checkpoint), args.out))
     return 0

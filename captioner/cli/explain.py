@@ -1,8 +1,8 @@
-"""Show where the model looked for each word of a caption: a page and a picture per photo.
+"""Show the attention map of each word of a caption: an HTML page and an image per photo.
 
-Writes ``NAME.explain.html`` (a word lights what was read for it) and ``NAME.explain.png`` (a strip of one picture a
-word) and prints what it wrote, one path a line. A photo that cannot be read is one line on stderr; the others go on,
-and the exit code is 1.
+Writes ``NAME.explain.html`` (pointing at a word shows its attention map) and ``NAME.explain.png`` (one map per word)
+and prints their paths, one per line. A photo that cannot be read gives a line on stderr and exit code 1; the run
+continues.
 """
 
 from __future__ import annotations
@@ -23,18 +23,16 @@ FORMS = (".html", ".png")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "paths", nargs="+", metavar="PATH", help="file, folder, pattern, zip, tar, video or URL, or - for such on stdin"
+        "paths", nargs="+", metavar="PATH", help="file, folder, pattern, zip, tar, video, URL, or - to read from stdin"
     )
-    parser.add_argument("--caption", metavar="TEXT", help="explain this caption instead of the model's own")
+    parser.add_argument("--caption", metavar="TEXT", help="caption to explain instead of the model's own")
     parser.add_argument(
         "--out",
         default=".",
         metavar="DIR|FILE",
-        help="folder for the files, or for one photo a file that ends in .html or .png (default: this folder)",
+        help="output folder, or for a single photo a .html or .png file (default: the current folder)",
     )
-    parser.add_argument(
-        "--json", action="store_true", help="print JSON lines: path, caption, files, words with figures"
-    )
+    parser.add_argument("--json", action="store_true", help="JSON lines: path, caption, files, words with statistics")
     add_walk(parser)
     add_model(parser, batches=False)
     add_generation(parser)
@@ -47,18 +45,18 @@ def run(args: argparse.Namespace) -> int:
 
     options = generation_options(args)
     if args.caption is not None and options:
-        raise UsageError("--caption leaves nothing to search for; leave out the options of how captions are written")
+        raise UsageError("--caption needs no generation; leave out the options for generation")
     left = LeftOut(everything=args.all)
-    found = list(find_items(paths_of(args.paths), frames=args.frames, left=left))
+    items = list(find_items(paths_of(args.paths), frames=args.frames, left=left))
     complain_of(left)
-    if not found:
-        tell("no paths on stdin; give a file of one path a line")
+    if not items:
+        tell("no paths on stdin; pass one path per line")
         return 1
     out = Path(args.out)
     one_file = out.suffix.lower() in FORMS
-    if one_file and len(found) > 1:
-        raise UsageError(f"{len(found)} photos do not fit into the one file {out}; name a folder with --out")
-    if one_file and any(item.path and _same(item.path, out) for item in found):
+    if one_file and len(items) > 1:
+        raise UsageError(f"{len(items)} photos do not fit into the one file {out}; name a folder with --out")
+    if one_file and any(item.path and _same(item.path, out) for item in items):
         raise UsageError(f"{out} is the photo itself; give --out another name")
 
     from captioner.pipelines import load
@@ -67,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     (out.parent if one_file else out).mkdir(parents=True, exist_ok=True)
     taken: set[str] = set()
     failed = 0
-    for item in found:
+    for item in items:
         try:
             explanation = pipe.explain(item, args.caption, **options)
         except ImageError as error:
@@ -90,30 +88,30 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def figures(found: Explanation) -> dict[str, object]:
-    """An explanation without its maps, for machines."""
+def figures(explanation: Explanation) -> dict[str, object]:
+    """Return an explanation without its maps, ready for JSON."""
     words = []
-    for i, word in enumerate(found.words):
-        record: dict[str, object] = {"word": word, "probability": round(float(found.probabilities[i]), 4)}
-        record["entropy"] = round(float(found.entropies[i]), 3)
-        if found.gates is not None:
-            record["gate"] = round(float(found.gates[i]), 4)
-        if found.centres is not None and found.spreads is not None:
-            record["centre"] = [round(float(part), 4) for part in found.centres[i]]
-            record["spread"] = round(float(found.spreads[i]), 4)
+    for i, word in enumerate(explanation.words):
+        record: dict[str, object] = {"word": word, "probability": round(float(explanation.probabilities[i]), 4)}
+        record["entropy"] = round(float(explanation.entropies[i]), 3)
+        if explanation.gates is not None:
+            record["gate"] = round(float(explanation.gates[i]), 4)
+        if explanation.centres is not None and explanation.spreads is not None:
+            record["centre"] = [round(float(coordinate), 4) for coordinate in explanation.centres[i]]
+            record["spread"] = round(float(explanation.spreads[i]), 4)
         words.append(record)
-    return {"caption": found.caption, "words": words}
+    return {"caption": explanation.caption, "words": words}
 
 
 def _stem(name: str) -> str:
-    """Return the stem that names the files of a photo, also of one in an archive or behind a URL."""
+    """Return the stem for the output files of a photo, which may be in an archive or at a URL."""
     from captioner.data.urls import is_url
 
     return Path(name.partition("?")[0] if is_url(name) else name).stem or "photo"
 
 
 def _free(stem: str, taken: set[str]) -> str:
-    """A name that no other photo of this run has: two folders may both hold an ``1.jpg``."""
+    """Return a name that no other photo of this run has: two folders may both contain ``1.jpg``."""
     name, number = stem, 1
     while name.casefold() in taken:
         number += 1

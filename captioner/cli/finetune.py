@@ -1,10 +1,10 @@
 """Fine-tune a captioner on your own images.
 
-Starts from ``--model`` and keeps its architecture, tokenizer and preprocessing. The best weights on held-out images are
-kept, those of the start among them; how long and how fast to train depends on how many images there are. At the end
-scores and captions before and after are told on stderr and kept in ``report.md``. With ``--recipe lora``, or ``--set
-adapter.method=lora`` (or ``adalora`` or ``prefix``), a small adapter alone is trained and saved; ``captioner convert
-DIR OUT --merge`` makes it whole.
+Starts from ``--model`` and keeps its architecture, tokenizer and preprocessing. The number of images sets the epochs
+and the learning rate. Of the weights, including those at the start, the best ones on held-out images are saved. Prints
+scores and captions before and after on stderr, and writes them to ``report.md``. ``--recipe lora``, or ``--set
+adapter.method=lora`` (or ``adalora`` or ``prefix``), trains and saves only a small adapter; ``captioner convert DIR OUT
+--merge`` merges it into its base.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_training(parser)
     parser.add_argument("--model", metavar="M", help="checkpoint directory or hub id (default: the model that ships)")
     parser.add_argument(
-        "--language", metavar="LANG", help="language that the captioner writes from then on, where it writes several"
+        "--language", metavar="LANG", help="default language of the fine-tuned captioner, if the model writes several"
     )
     parser.add_argument(
         "--recipe",
         default="finetune",
         metavar="NAME",
-        help="shipped recipe or .toml file (default: finetune; lora trains a small adapter alone)",
+        help="shipped recipe or .toml file (default: finetune; lora trains only a small adapter)",
     )
 
 
@@ -41,9 +41,9 @@ def run(args: argparse.Namespace) -> int:
     for setting in args.settings:
         if setting.startswith(("vision", "decoder", "preprocess", "tokenizer", "generation")):
             raise ConfigError(
-                f"--set {setting}: a fine-tuned model keeps what it is; use `captioner train` for another"
+                f"--set {setting}: fine-tuning keeps the model's architecture and preprocessing; use `captioner train`"
             )
-    recipe = load_recipe(args.recipe, args.settings)  # a slip in a setting is said before torch is imported
+    recipe = load_recipe(args.recipe, args.settings)  # raises for a wrong setting before torch is imported
 
     if recipe.adapter is not None and recipe.adapter.method != "prefix":
         require("peft", "finetune", "a LoRA or AdaLoRA adapter")
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     check_out(out, resume=args.resume)
     start = load(args.model)
     if args.language:
-        start.config.text.speaking(args.language)  # refuses a language that the captioner does not write
+        start.config.text.speaking(args.language)  # raises for a language that the captioner does not write
         start.generation = replace(start.generation, language=args.language)
     data = training_data(args, recipe)
     recipe = fitted(args, len(data.train))
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _report(model: str | None, best: Path, data: Data, doubts: list[str]) -> None:
-    """Before and after, told and kept. The captioner is there by now: what goes wrong here ends nothing."""
+    """Print and save the report of before and after. Errors only print a line: the checkpoint is already saved."""
     from captioner.checkpoint import load
     from captioner.errors import CaptionerError
     from captioner.pipelines import choose_device
@@ -80,12 +80,12 @@ def _report(model: str | None, best: Path, data: Data, doubts: list[str]) -> Non
 
     try:
         before, after = (load(source, device=choose_device()) for source in (model, best))
-        found = compare(before, after, data.validation)
+        comparison = compare(before, after, data.validation)
         position = after.training.get("position")
         improved = isinstance(position, dict) and bool(position.get("total_step"))
-        doubts = [*doubts, *doubts_of_result(found, improved=improved)]
-        told = "\n\n".join([text(found), *(f"warning: {doubt}" for doubt in doubts)])
-        complain(f"\n{told}\n")
-        (best.parent / "report.md").write_text(told + "\n", encoding="utf-8")
+        doubts = [*doubts, *doubts_of_result(comparison, improved=improved)]
+        report = "\n\n".join([text(comparison), *(f"warning: {doubt}" for doubt in doubts)])
+        complain(f"\n{report}\n")
+        (best.parent / "report.md").write_text(report + "\n", encoding="utf-8")
     except (CaptionerError, OSError) as error:
         complain(f"no report: {error}")

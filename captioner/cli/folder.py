@@ -1,4 +1,4 @@
-"""Captioning into files: what `captioner caption` does once it is told to write, watch, share out or look ahead."""
+"""The part of `captioner caption` that writes files: --write, --watch, --shard, --dry-run and --report."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ OUTPUTS = "txt,caption,jsonl,csv,metadata,coco,xmp"
 
 def add_folder(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
-        "folders and files", "nothing is written unless --write says so; a run that was stopped goes on where it was"
+        "folders and files", "only --write writes captions to files; repeat the command to resume an interrupted run"
     )
     for name, settings in FOLDER.items():
         group.add_argument("--" + name.replace("_", "-"), **settings)
 
 
 def is_folder_run(args: argparse.Namespace) -> bool:
-    """Return whether an option of ``add_folder`` was given. Raises ``UsageError`` for one that lacks another."""
+    """Return whether an option of ``add_folder`` was given. Raises ``UsageError`` if it needs another option."""
     from captioner.errors import UsageError
 
     if not args.write:
-        given = {name: getattr(args, name) for name in NEED_WRITE}
-        needy = [name for name, value in given.items() if value not in (None, "") and value is not False]
-        if needy:
-            named = ", ".join("--" + name.replace("_", "-") for name in needy)
+        values = {name: getattr(args, name) for name in NEED_WRITE}
+        unusable = [name for name, value in values.items() if value not in (None, "") and value is not False]
+        if unusable:
+            options = ", ".join("--" + name.replace("_", "-") for name in unusable)
             raise UsageError(
-                f"{named} says how captions are written into files; give --write {OUTPUTS.split(',')[0]} too"
+                f"{options} changes how captions are written to files; add --write {OUTPUTS.split(',')[0]}"
             )
-    wanted = any(getattr(args, name) for name in FOLDER)
-    for name, wrong in (("stream", args.stream), ("-", "-" in args.paths and args.watch)):
-        if wanted and wrong:
-            what = "--stream prints words" if name == "stream" else "- reads its paths once"
-            raise UsageError(f"{what} and does not go with {'--watch' if name == '-' else '--write and its like'}")
+    requested = any(getattr(args, name) for name in FOLDER)
+    if requested and args.stream:
+        raise UsageError("--stream cannot be combined with --write or other options for folders; leave it out")
+    if requested and args.watch and "-" in args.paths:
+        raise UsageError("--watch cannot be combined with - for stdin; name the folders to watch")
     if args.watch and (args.dry_run or args.report):
-        raise UsageError("--watch has no end that --dry-run or --report could wait for; leave them out")
-    return wanted
+        raise UsageError("--watch runs until Ctrl-C; leave out --dry-run and --report")
+    return requested
 
 
 def plan_of(args: argparse.Namespace) -> Plan:
@@ -80,7 +80,7 @@ def run_folder(args: argparse.Namespace, options: dict[str, Any]) -> int:
         return _work(args, work, options)
     except KeyboardInterrupt:
         if plan.outputs:
-            raise KeyboardInterrupt("stopped; the same command goes on where this one was") from None
+            raise KeyboardInterrupt("interrupted; repeat the command to resume") from None
         raise
     finally:
         work.close()
@@ -97,8 +97,8 @@ def _work(args: argparse.Namespace, work: Run, options: dict[str, Any]) -> int:
         for outcome in _outcomes(args, work, options, progress):
             progress.step()
             failed = failed or bool(outcome.problems)
-            _tell(outcome, args, progress, quiet=quiet)
-        progress.wait("putting files together")
+            _print_outcome(outcome, args, progress, quiet=quiet)
+        progress.wait("assembling files")
         for problem in work.finish():
             failed = True
             progress.complain(problem)
@@ -110,7 +110,7 @@ def _work(args: argparse.Namespace, work: Run, options: dict[str, Any]) -> int:
 
 
 def _outcomes(args: argparse.Namespace, work: Run, options: dict[str, Any], progress: Progress) -> Iterator[Outcome]:
-    """Yield the outcomes of one walk, or with --watch of walks until Ctrl-C; load the model when a photo needs it."""
+    """Yield the outcomes of one pass, or with --watch of passes until Ctrl-C; load the model for the first photo."""
     from captioner.data.leftout import LeftOut
     from captioner.folder.watch import Watch
 
@@ -141,7 +141,7 @@ def _outcomes(args: argparse.Namespace, work: Run, options: dict[str, Any], prog
         for sentence in left.sentences():
             progress.complain(sentence)
     except KeyboardInterrupt:
-        if not args.watch:  # the way to end a watch
+        if not args.watch:  # with --watch, Ctrl-C is the normal end
             raise
 
 
@@ -149,11 +149,11 @@ def _photos(args: argparse.Namespace, plan: Plan, left: LeftOut) -> Iterator[Pho
     from captioner.data.find import find_items
     from captioner.folder.photos import photos_of
 
-    found = find_items(paths_of(args.paths), frames=args.frames, reach=reach_of(args), left=left)
-    return photos_of(found, plan.place)
+    items = find_items(paths_of(args.paths), frames=args.frames, reach=reach_of(args), left=left)
+    return photos_of(items, plan.place)
 
 
-def _tell(outcome: Outcome, args: argparse.Namespace, progress: Progress, *, quiet: bool) -> None:
+def _print_outcome(outcome: Outcome, args: argparse.Namespace, progress: Progress, *, quiet: bool) -> None:
     as_json = args.json or args.details
     if outcome.caption is None and as_json:
         print_json({"path": outcome.photo.id, "error": outcome.problems[0]})
@@ -165,7 +165,7 @@ def _tell(outcome: Outcome, args: argparse.Namespace, progress: Progress, *, qui
 
 
 def _dry_run(args: argparse.Namespace, plan: Plan) -> int:
-    """Tells what would happen to each photo, one a line: what, the path, into which outputs or why not."""
+    """Print one line per photo: the action, the path, the outputs or the reason to skip it."""
     from captioner.data.leftout import LeftOut
     from captioner.data.paths import shown
     from captioner.errors import OutputError
@@ -173,33 +173,35 @@ def _dry_run(args: argparse.Namespace, plan: Plan) -> int:
     from captioner.folder.run import foresee
 
     if plan.outputs and os.path.exists(journal_of(plan)):
-        tell(f"{shown(journal_of(plan))} holds a run that would go on first")
+        tell(f"{shown(journal_of(plan))} holds an interrupted run that would be resumed first")
     counts = {"caption": 0, "skip": 0, "fail": 0}
     left = LeftOut(everything=args.all)
-    for photo, found in foresee(plan, _photos(args, plan, left)):
-        if isinstance(found, OutputError):
-            what, why = "fail", str(found)
+    for photo, decision in foresee(plan, _photos(args, plan, left)):
+        if isinstance(decision, OutputError):
+            action, why = "fail", str(decision)
+        elif decision.why:
+            action, why = "skip", decision.why
         else:
-            what, why = ("skip", found.why) if found.why else ("caption", ", ".join(found.slots) or "stdout")
-        counts[what] += 1
-        print_text(f"{what}\t{escaped(photo.id)}\t{escaped(why)}")
+            action, why = "caption", ", ".join(decision.slots) or "stdout"
+        counts[action] += 1
+        print_text(f"{action}\t{escaped(photo.id)}\t{escaped(why)}")
     complain_of(left)
-    tell("would " + ", ".join(f"{what} {number:,}" for what, number in counts.items()))
+    tell("would " + ", ".join(f"{action} {number:,}" for action, number in counts.items()))
     return 1 if counts["fail"] else 0
 
 
 def _summary(work: Run) -> str:
-    counts, told = work.counts, []
-    for number, what in (
+    counts, parts = work.counts, []
+    for number, label in (
         (counts.captioned, "captioned"),
-        (counts.doubtful, "doubtful, in the review list"),
-        (counts.before, "captioned before it was stopped"),
-        (counts.skipped, "had their captions"),
+        (counts.doubtful, "below --min-confidence, in review.jsonl"),
+        (counts.before, "captioned before the interrupt"),
+        (counts.skipped, "skipped with existing captions"),
         (counts.failed, "failed"),
     ):
-        if number or what == "captioned":
-            told.append(f"{number:,} {what}")
-    return "; ".join(told)
+        if number or label == "captioned":
+            parts.append(f"{number:,} {label}")
+    return "; ".join(parts)
 
 
 def _report(args: argparse.Namespace, work: Run, options: dict[str, Any]) -> None:
@@ -207,11 +209,11 @@ def _report(args: argparse.Namespace, work: Run, options: dict[str, Any]) -> Non
     from captioner.data.leftout import LeftOut
     from captioner.folder.report import page
 
-    asked = " ".join(f"{name} {value}," for name, value in options.items()).rstrip(",")
+    settings = " ".join(f"{name} {value}," for name, value in options.items()).rstrip(",")
     statements = (
-        f"Model: {args.model or 'the one that ships'}; {asked or 'its own options'}.",
+        f"Model: {args.model or 'the model that ships'}; {settings or 'its default options'}.",
         f"Photos: {_summary(work)}.",
-        "Confidence is the share of a caption's words that people can be expected to say too.",
+        "Confidence is the expected share of a caption's words that people also use.",
     )
     text = page(
         work.journal,
@@ -225,31 +227,31 @@ def _report(args: argparse.Namespace, work: Run, options: dict[str, Any]) -> Non
 
 
 FOLDER: dict[str, dict[str, Any]] = {
-    "write": {"metavar": "KINDS", "help": f"into files, several with commas: {OUTPUTS}"},
+    "write": {"metavar": "KINDS", "help": f"output formats, separated by commas: {OUTPUTS}"},
     "out": {
         "metavar": "DIR",
-        "help": "where all files go (default: each beside its photo, tables into the folder that is captioned)",
+        "help": "output folder (default: caption files beside the photos, tables in the folder being captioned)",
     },
     "existing": {
         "choices": ("skip", "overwrite", "append", "prepend"),
-        "help": "what becomes of captions that are there; a blank file is none (default: skip)",
+        "help": "existing captions: how to treat them; a blank file counts as none (default: skip)",
     },
-    "separator": {"metavar": "TEXT", "help": "between captions of append and prepend, '\\n' is a line (default: ', ')"},
-    "before": {"metavar": "TEXT", "help": "written before every caption, a trigger word for example"},
-    "after": {"metavar": "TEXT", "help": "written after every caption"},
-    "template": {"metavar": "TEXT", "help": "what is written: '{caption}', with {name} and {folder} of the photo"},
+    "separator": {"metavar": "TEXT", "help": "separator for append and prepend, '\\n' is a line break (default: ', ')"},
+    "before": {"metavar": "TEXT", "help": "prefix of every caption, such as a trigger word"},
+    "after": {"metavar": "TEXT", "help": "suffix of every caption"},
+    "template": {"metavar": "TEXT", "help": "template with {caption}, and {name} and {folder} of the photo"},
     "follow_links": {
         "action": "store_true",
-        "help": "write through links that lead out of the folder too (default: such a file is refused)",
+        "help": "symlinks: write through those that lead out of the folder (default: refuse)",
     },
     "min_confidence": {
         "type": float,
         "metavar": "C",
-        "help": "captions less sure than C, 0 to 1, go into review.jsonl instead",
+        "help": "confidence threshold, 0 to 1; captions below it go to review.jsonl",
     },
-    "shard": {"metavar": "I/N", "help": "only part I of N, from 1/N to N/N: one for each job of an array"},
-    "watch": {"action": "store_true", "help": "go on with photos as they arrive, until Ctrl-C"},
-    "dry_run": {"action": "store_true", "help": "tell what would happen to each photo; load no model, write nothing"},
-    "report": {"metavar": "FILE.html", "help": "write a page of the photos and captions, the most doubtful first"},
+    "shard": {"metavar": "I/N", "help": "shard: caption only part I of N, for job arrays"},
+    "watch": {"action": "store_true", "help": "watch the folder: caption new photos until Ctrl-C"},
+    "dry_run": {"action": "store_true", "help": "dry run: print the action per photo; load no model, write nothing"},
+    "report": {"metavar": "FILE.html", "help": "HTML report: photos and captions, least confident first"},
 }
 NEED_WRITE = ("out", "existing", "separator", "before", "after", "template", "follow_links", "min_confidence")

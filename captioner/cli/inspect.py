@@ -1,6 +1,6 @@
-"""Look a dataset through before training: what it holds, what is double, damaged or in two splits.
+"""Inspect a dataset before training: find duplicates, damaged files, missing captions and split leaks.
 
-Exit code 0: nothing to put right. 1: problems were found, or the data cannot be read. 2: options that cannot be used.
+Exit code 0: no problems. 1: problems were found, or the data cannot be read. 2: invalid options.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("data", nargs="+", metavar="DATA", help="folders or files of captioned images, seen as one set")
+    parser.add_argument("data", nargs="+", metavar="DATA", help="folders or files of captioned images, joined")
     add_outside(parser)
     add_sidecars(parser)
-    parser.add_argument("--report", metavar="FILE.html", help="write a page with histograms and pictures of duplicates")
-    parser.add_argument("--json", action="store_true", help="print everything as one JSON object")
+    parser.add_argument("--report", metavar="FILE.html", help="HTML report: histograms and images of duplicates")
+    parser.add_argument("--json", action="store_true", help="print the results as one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -37,66 +37,71 @@ def run(args: argparse.Namespace) -> int:
     datasets = [read_splits(data, outside=args.outside, sidecars=args.sidecars) for data in args.data]
     total = len({(sample.path, sample.span) for data in datasets for group in data.splits.values() for sample in group})
     with tqdm(total=total, unit=" images", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
-        found = examine(datasets, progress=bar.update)
+        inspection = examine(datasets, progress=bar.update)
     if args.report:
         from captioner.inspection.page import page
 
         report = Path(args.report)
         report.parent.mkdir(parents=True, exist_ok=True)
         title = "Inspection of " + ", ".join(os.path.basename(os.path.abspath(data)) for data in args.data)
-        report.write_text(page(found, title), encoding="utf-8", errors="backslashreplace")
-    text = json.dumps(figures(found)) if args.json else summary(found)
+        report.write_text(page(inspection, title), encoding="utf-8", errors="backslashreplace")
+    text = json.dumps(figures(inspection)) if args.json else summary(inspection)
     sys.stdout.buffer.write((plain(text) + "\n").encode("utf-8", "backslashreplace"))
     sys.stdout.buffer.flush()
-    return 1 if found.problems else 0
+    return 1 if inspection.problems else 0
 
 
-def summary(found: Inspection) -> str:
-    """The findings as Markdown."""
+def summary(inspection: Inspection) -> str:
+    """Return the results in Markdown."""
     lines = ["| split | images | captions | captions per image |", "|---|---|---|---|"]
     lines += [
-        f"| {split} | {images} | {found.captions[split]} | {found.captions[split] / images:.2f} |"
-        for split, images in found.images.items()
+        f"| {split} | {images} | {inspection.captions[split]} | {inspection.captions[split] / images:.2f} |"
+        for split, images in inspection.images.items()
     ]
-    count = sum(found.caption_words.values())
-    mean = sum(length * times for length, times in found.caption_words.items()) / count
-    lengths = f"{min(found.caption_words)} to {max(found.caption_words)}, {mean:.1f} on average"
-    lines += ["", f"words per caption: {lengths}; {found.vocabulary} different words, {found.said_once} said once"]
-    if found.sizes:
-        widths, heights = zip(*found.sizes, strict=True)
+    lengths = inspection.caption_words
+    mean = sum(length * times for length, times in lengths.items()) / sum(lengths.values())
+    lines += [
+        "",
+        f"words per caption: {min(lengths)} to {max(lengths)}, {mean:.1f} on average; "
+        f"{inspection.vocabulary} different words, {inspection.said_once} used once",
+    ]
+    if inspection.sizes:
+        widths, heights = zip(*inspection.sizes, strict=True)
         lines.append(f"images: {min(widths)} to {max(widths)} wide, {min(heights)} to {max(heights)} high")
-    for name, sentences in (("problem", found.problems), ("note", found.notes)):
+    for name, sentences in (("problem", inspection.problems), ("note", inspection.notes)):
         lines += [f"{name}: {sentence}" for sentence in sentences]
-    if not found.problems:
+    if not inspection.problems:
         lines.append("no problems were found")
     return "\n".join(lines)
 
 
-def figures(found: Inspection) -> dict[str, Any]:
-    """Everything, for machines. ``named`` has all the names that a problem or a note is about, by its sentence."""
+def figures(inspection: Inspection) -> dict[str, Any]:
+    """Return the results, ready for JSON. ``named`` lists all names that a problem or note is about, by its text."""
     from captioner.data.told import names_of
 
     def named(groups: tuple[Group, ...]) -> list[list[dict[str, str]]]:
         return [[{"split": e.split, "name": e.name, "path": os.fspath(e.path)} for e in group] for group in groups]
 
     return {
-        "images": dict(found.images),
-        "captions": dict(found.captions),
-        "captions_per_image": dict(sorted(found.captions_per_image.items())),
-        "caption_words": dict(sorted(found.caption_words.items())),
-        "vocabulary": found.vocabulary,
-        "said_once": found.said_once,
-        "frequent": [list(pair) for pair in found.frequent],
-        "shared_captions": [list(pair) for pair in found.shared_captions],
-        "shared_across_splits": found.shared_across_splits,
-        "sizes": [[*size, count] for size, count in sorted(found.sizes.items())],
-        "unreadable": [{"split": e.split, "name": e.name, "error": reason} for e, reason in found.unreadable],
-        "same_bytes": named(found.same_bytes),
-        "look_alike": named(found.look_alike),
-        "leaks": named(found.leaks),
-        "problems": list(found.problems),
-        "notes": list(found.notes),
+        "images": dict(inspection.images),
+        "captions": dict(inspection.captions),
+        "captions_per_image": dict(sorted(inspection.captions_per_image.items())),
+        "caption_words": dict(sorted(inspection.caption_words.items())),
+        "vocabulary": inspection.vocabulary,
+        "said_once": inspection.said_once,
+        "frequent": [list(pair) for pair in inspection.frequent],
+        "shared_captions": [list(pair) for pair in inspection.shared_captions],
+        "shared_across_splits": inspection.shared_across_splits,
+        "sizes": [[*size, count] for size, count in sorted(inspection.sizes.items())],
+        "unreadable": [{"split": e.split, "name": e.name, "error": reason} for e, reason in inspection.unreadable],
+        "same_bytes": named(inspection.same_bytes),
+        "look_alike": named(inspection.look_alike),
+        "leaks": named(inspection.leaks),
+        "problems": list(inspection.problems),
+        "notes": list(inspection.notes),
         "named": {
-            sentence: list(names_of(sentence)) for sentence in (*found.problems, *found.notes) if names_of(sentence)
+            sentence: list(names_of(sentence))
+            for sentence in (*inspection.problems, *inspection.notes)
+            if names_of(sentence)
         },
     }

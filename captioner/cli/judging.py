@@ -1,4 +1,4 @@
-"""Shared parts of evaluate and compare: options of a judgement, its images, a judged model or caption file."""
+"""Code that evaluate and compare share: options, loading the images, evaluating a model or a prediction file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def add_judging(parser: argparse.ArgumentParser) -> None:
-    """--data, --split and how captions are judged."""
+    """Add --data, --split and the options for scores."""
     parser.add_argument("--data", required=True, metavar="DATA", help="folder or file of captioned images")
     add_outside(parser)
     add_sidecars(parser)
@@ -29,25 +29,25 @@ def add_judging(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--words",
         choices=("ptb", "characters", "jieba"),
-        help="what a word is: as the COCO tools say, or for languages without blanks (default: as the model has it)",
+        help="word splitting: as in the COCO tools, or for languages without spaces (default: the model's)",
     )
-    parser.add_argument("--no-java", action="store_true", help="leave out METEOR, which a Java program computes")
-    parser.add_argument("--spice", action="store_true", help="SPICE too: needs Java, downloads a parser, not verified")
-    parser.add_argument("--drop-leaks", action="store_true", help="leave out images that are training images too")
+    parser.add_argument("--no-java", action="store_true", help="leave out METEOR, which needs Java")
+    parser.add_argument("--spice", action="store_true", help="add SPICE: needs Java, downloads a parser, not verified")
+    parser.add_argument("--drop-leaks", action="store_true", help="leakage: leave out images that are also in training")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Images:
-    """The images to judge on, those to train on, and all others of the data."""
+    """The images of an evaluation."""
 
-    judged: tuple[Sample, ...]
-    training: tuple[Sample, ...] | None
-    others: tuple[Sample, ...]
-    notes: tuple[str, ...]
+    judged: tuple[Sample, ...]  # the images to evaluate
+    training: tuple[Sample, ...] | None  # the training images; None without a training split
+    others: tuple[Sample, ...]  # all images but ``judged``
+    notes: tuple[str, ...]  # remarks for the report
 
 
 def images_of(args: argparse.Namespace) -> Images:
-    """Read the data. Raises ``DataError`` for an empty split, and for one that holds training images."""
+    """Read the data. Raises ``UsageError`` for an empty split, ``DataError`` for one that contains training images."""
     from captioner.data.sources import read_splits
     from captioner.data.splits import ALL, SPLIT_NAMES
     from captioner.data.told import counted, some
@@ -71,20 +71,19 @@ def images_of(args: argparse.Namespace) -> Images:
     if dataset.splits.keys() & {"train", ALL}:
         training = dataset.split("train")
         if SPLIT_NAMES.get(args.split) == "train" or args.split == ALL:
-            notes.append("these are training images of this data: no score of unseen images")
-        elif bad := leaked(samples, training):
+            notes.append("these are training images of this data, so the scores do not apply to unseen images")
+        elif leaks := leaked(samples, training):
             if not args.drop_leaks:
                 raise DataError(
-                    f"{len(bad)} of the {counted(len(samples), 'image')} of {args.split} "
-                    f"{'is a training image' if len(bad) == 1 else 'are training images'} too, which makes "
-                    f"scores too good: {some(bad, 10)}; remove them from one of the splits, or leave them out with "
-                    "--drop-leaks"
+                    f"leakage: {len(leaks)} of the {counted(len(samples), 'image')} of {args.split} "
+                    f"{'is also a training image' if len(leaks) == 1 else 'are also training images'}, which inflates "
+                    f"the scores: {some(leaks, 10)}; remove them from one of the splits, or use --drop-leaks"
                 )
-            they = "it is a training image" if len(bad) == 1 else "they are training images"
-            notes.append(f"{counted(len(bad), 'image', 'were')} left out because {they} too")
-            samples = [sample for sample in samples if sample.name not in set(bad)]
+            they = "it is also a training image" if len(leaks) == 1 else "they are also training images"
+            notes.append(f"{counted(len(leaks), 'image', 'were')} left out because {they}")
+            samples = [sample for sample in samples if sample.name not in set(leaks)]
             if not samples:
-                raise DataError(f"every image of {args.split} is a training image too; judge on other images")
+                raise DataError(f"every image of {args.split} is also a training image; evaluate on other images")
     chosen = {(sample.path, sample.span) for sample in samples}
     return Images(
         judged=tuple(samples),
@@ -95,7 +94,7 @@ def images_of(args: argparse.Namespace) -> Images:
 
 
 def judge_file(path: str, images: Images, args: argparse.Namespace) -> Evaluation:
-    """Judge the predictions in a file."""
+    """Evaluate the predictions in a file."""
     from captioner.data.told import agreeing, counted
     from captioner.evaluation.evaluate import judge_captions
     from captioner.evaluation.predictions import matched_captions, read_predictions
@@ -107,9 +106,9 @@ def judge_file(path: str, images: Images, args: argparse.Namespace) -> Evaluatio
     judged = [(caption, sample) for caption, sample in zip(matched, images.judged, strict=True) if caption is not None]
     notes = images.notes
     if len(judged) < len(matched):
-        have = f"{len(judged)} of the {counted(len(matched), 'image')} {agreeing(len(judged), 'have')} a prediction"
-        notes = (f"a part of the images was judged: {have}", *notes)
-    found = judge_captions(
+        share = f"{len(judged)} of the {counted(len(matched), 'image')} {agreeing(len(judged), 'have')} a prediction"
+        notes = (f"only a part of the images was evaluated: {share}", *notes)
+    evaluation = judge_captions(
         [caption for caption, _ in judged],
         [sample for _, sample in judged],
         words=words,
@@ -117,11 +116,11 @@ def judge_file(path: str, images: Images, args: argparse.Namespace) -> Evaluatio
         java=not args.no_java,
         spice=args.spice,
     )
-    return replace(found, notes=notes)
+    return replace(evaluation, notes=notes)
 
 
 def judge_model(source: str | None, images: Images, args: argparse.Namespace) -> Evaluation:
-    """Caption the images with a model and judge what it says."""
+    """Caption the images with a model and evaluate the captions."""
     from captioner.cli.options import generation_options
     from captioner.config import with_options
 
@@ -135,7 +134,7 @@ def judge_model(source: str | None, images: Images, args: argparse.Namespace) ->
     words: Words = args.words or checkpoint.config.text.words
     _hint(words, images)
     with tqdm(total=len(images.judged), unit=" images", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
-        found = evaluate(
+        evaluation = evaluate(
             checkpoint,
             images.judged,
             with_options(checkpoint.generation, options),
@@ -146,13 +145,13 @@ def judge_model(source: str | None, images: Images, args: argparse.Namespace) ->
             spice=args.spice,
             progress=bar.update,
         )
-    for problem in found.problems:
+    for problem in evaluation.problems:
         tell(problem)
-    return replace(found, notes=images.notes)
+    return replace(evaluation, notes=images.notes)
 
 
 def probe_model(source: str | None, images: Images, args: argparse.Namespace) -> Probe:
-    """Caption the images with a model, as they are and changed, and see what becomes of the captions."""
+    """Caption the images and changed copies of them with a model, and compare the captions."""
     from captioner.cli.options import generation_options
     from captioner.config import with_options
 
@@ -164,7 +163,7 @@ def probe_model(source: str | None, images: Images, args: argparse.Namespace) ->
 
     checkpoint = _ready(source, images, args)
     with tqdm(total=len(images.judged), unit=" images", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
-        found = probe(
+        result = probe(
             checkpoint,
             images.judged,
             with_options(checkpoint.generation, options),
@@ -172,13 +171,13 @@ def probe_model(source: str | None, images: Images, args: argparse.Namespace) ->
             words=args.words or checkpoint.config.text.words,
             progress=bar.update,
         )
-    for problem in found.problems:
+    for problem in result.problems:
         tell(problem)
-    return found
+    return result
 
 
 def _ready(source: str | None, images: Images, args: argparse.Namespace) -> Checkpoint:
-    """The model as the options want it. Raises ``DataError`` for one that was trained on these very images."""
+    """Load and prepare the model. Raises ``DataError`` if it was trained on exactly these images."""
     from captioner.checkpoint import load
     from captioner.errors import DataError
     from captioner.evaluation.judge import fingerprint
@@ -188,8 +187,8 @@ def _ready(source: str | None, images: Images, args: argparse.Namespace) -> Chec
     checkpoint = load(source, device=choose_device(args.device))
     if args.split != "train" and checkpoint.training.get("data") == fingerprint(images.judged):
         raise DataError(
-            f"the model was trained on the very images of {args.data} (fingerprint {checkpoint.training['data']}); "
-            "judge it on others, or say --split train to see what it remembers"
+            f"the model was trained on these images of {args.data} (fingerprint {checkpoint.training['data']}); "
+            "evaluate it on others, or use --split train to score it on its training images"
         )
     for_inference(checkpoint.model, args.precision)
     if getattr(args, "aspect", None):
@@ -199,7 +198,7 @@ def _ready(source: str | None, images: Images, args: argparse.Namespace) -> Chec
 
 
 def is_predictions(name: str) -> bool:
-    """Return whether this names a file, where a checkpoint would be a directory or a hub id."""
+    """Return whether ``name`` is a file; a checkpoint is a directory or a hub id."""
     return Path(name).is_file()
 
 
@@ -208,6 +207,6 @@ def _hint(words: Words, images: Images) -> None:
 
     if words == "ptb" and unspaced(caption for sample in images.judged for caption in sample.captions):
         tell(
-            "these captions have no blanks between words, so a clause counts as one word; judge them with --words "
+            "these captions have no spaces between words, so a clause counts as one word; evaluate them with --words "
             "characters"
         )

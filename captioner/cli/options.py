@@ -1,4 +1,4 @@
-"""Options that several verbs share, and how names are printed."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -18,70 +18,70 @@ if TYPE_CHECKING:
     from captioner.training.tasks import Data
 
 
-MOST_FRAMES = 1_000_000  # of a video: nine hours of it, each frame
+MOST_FRAMES = 1_000_000  # per video: every frame of nine hours
 
 
 def positive(text: str) -> int:
-    """An argparse type: a whole number of at least 1."""
+    """Parse a whole number of at least 1, as an argparse type."""
     return _whole(text, least=1)
 
 
 def count(text: str) -> int:
-    """An argparse type: a whole number of at least 0, where 0 switches something off."""
+    """Parse a whole number of at least 0, as an argparse type; 0 turns a setting off."""
     return _whole(text, least=0)
 
 
 def whole(text: str) -> int:
-    """An argparse type: any whole number."""
+    """Parse any whole number, as an argparse type."""
     return _whole(text)
 
 
 def _whole(text: str, *, least: int | None = None) -> int:
     try:
-        value = int(text)  # refuses some thousand digits too
+        value = int(text)  # raises for thousands of digits too
     except ValueError:
         value = None
     if value is None or (least is not None and value < least):
-        said = text if len(text) <= 40 else f"{text[:40]}..."
+        shortened = text if len(text) <= 40 else f"{text[:40]}..."
         raise argparse.ArgumentTypeError(
-            f"{said} is not a whole number" + ("" if least is None else f" of at least {least}")
+            f"{shortened} is not a whole number" + ("" if least is None else f" of at least {least}")
         )
     return value
 
 
 def add_model(parser: argparse.ArgumentParser, *, batches: bool = True, choose: bool = True) -> None:
-    """--device, --precision, and --model and --batch-size unless the verb names its own or takes one photo a time."""
+    """Add --device and --precision; --model if ``choose``; --batch-size if ``batches``."""
     if choose:
         parser.add_argument(
             "--model", metavar="M", help="checkpoint directory or hub id (default: the model that ships)"
         )
-    parser.add_argument("--device", help="as torch names it: cpu, cuda, cuda:1, mps (default: the fastest there is)")
+    parser.add_argument("--device", help="torch device: cpu, cuda, cuda:1, mps (default: the fastest one available)")
     parser.add_argument(
         "--precision",
         choices=("fp32", "bf16", "int8"),
         default="fp32",
-        help="of the weights; less is faster, and a few captions change (default: fp32)",
+        help="precision of the weights; bf16 and int8 are faster and change a few captions (default: fp32)",
     )
     if batches:
-        parser.add_argument("--batch-size", type=positive, default=32, metavar="N", help="images at once (default: 32)")
+        parser.add_argument("--batch-size", type=positive, default=32, metavar="N", help="batch size (default: 32)")
 
 
 def add_walk(parser: argparse.ArgumentParser) -> None:
-    """--frames and --all: which images the named paths stand for."""
+    """Add --frames and --all, which select the images of a path."""
     parser.add_argument(
         "--frames",
         type=_frames,
         default="scenes",
         metavar="N|scenes",
-        help="of a video: N frames at even distances, or one of each scene (default: scenes)",
+        help="frames of a video: N evenly spaced ones, or one per scene (default: scenes)",
     )
     parser.add_argument(
-        "--all", action="store_true", help="take hidden files too, and folders of thumbnails and deleted files"
+        "--all", action="store_true", help="include hidden files, and folders of thumbnails and deleted files"
     )
 
 
 def require(package: str, extra: str, purpose: str) -> None:
-    """Raise ``MissingExtraError`` where a package is not installed, before anything is read or loaded."""
+    """Raise ``MissingExtraError`` if a package is not installed."""
     from captioner.errors import MissingExtraError
 
     if find_spec(package) is None:
@@ -89,15 +89,15 @@ def require(package: str, extra: str, purpose: str) -> None:
 
 
 def require_readers(data: Sequence[str]) -> None:
-    """Raise ``MissingExtraError`` where one of several datasets is a table that cannot be read here."""
+    """Raise ``MissingExtraError`` if a dataset is a Parquet file and pyarrow is not installed."""
     for name in data:
         tables = (name, os.path.join(name, "metadata.parquet"))
-        if found := next((path for path in tables if path.endswith(".parquet") and os.path.isfile(path)), None):
-            require("pyarrow", "parquet", f"reading {found}")
+        if table := next((path for path in tables if path.endswith(".parquet") and os.path.isfile(path)), None):
+            require("pyarrow", "parquet", f"reading {table}")
 
 
 def complain_of(left: LeftOut) -> None:
-    """Tell on stderr what a walk has left out."""
+    """Print on stderr which files were left out."""
     for sentence in left.sentences():
         complain(f"captioner: {sentence}")
 
@@ -107,12 +107,12 @@ def add_private(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-private",
         action="store_true",
-        help="let URLs from stdin or tables, and redirects, lead to this machine and to private networks",
+        help="private networks: allow URLs from stdin or tables, and redirects, to reach them and this machine",
     )
 
 
 def reach_of(args: argparse.Namespace) -> Reach:
-    """Return where URLs may lead: those that are typed may name private places, those of a list on stdin may not."""
+    """Return which hosts URLs may reach: arguments may name private ones, a list on stdin may not."""
     if args.allow_private:
         return "private"
     return "public" if "-" in args.paths else "named"
@@ -123,41 +123,39 @@ def _frames(text: str) -> int | str:
         return text
     value = positive(text)
     if value > MOST_FRAMES:
-        raise argparse.ArgumentTypeError(f"a video gives at most {MOST_FRAMES} frames; ask for fewer")
+        raise argparse.ArgumentTypeError(f"{text} is more than {MOST_FRAMES} frames; ask for fewer")
     return value
 
 
 def add_sidecars(parser: argparse.ArgumentParser) -> None:
-    """--sidecars."""
+    """Add --sidecars."""
     parser.add_argument(
         "--sidecars",
         choices=("lines", "one"),
         default="lines",
-        help="in a text file beside an image each line is a caption, or the whole file is one (default: lines)",
+        help="caption files beside images: a caption per line, or one per file (default: lines)",
     )
 
 
 def add_generation(parser: argparse.ArgumentParser) -> None:
-    """Add the options of generation."""
-    group = parser.add_argument_group(
-        "how captions are written", "what is not given is the model's own, from its generation.json"
-    )
+    """Add the options for generation."""
+    group = parser.add_argument_group("generation", "defaults come from the model's generation.json")
     for name, settings in GENERATION.items():
         group.add_argument("--" + name.replace("_", "-"), **settings)
 
 
 def generation_options(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the options of ``add_generation`` that were given, as ``captioner.config.with_options`` takes it.
+    """Return the options of ``add_generation`` that were set, in the form of ``captioner.config.with_options``.
 
-    Raises ``ConfigError`` for options that contradict each other, before a model is loaded.
+    Raises ``ConfigError`` for contradictory options, before a model is loaded.
     """
     from captioner.config import GenerationConfig, with_options
 
-    given = {name: getattr(args, name) for name in GENERATION if getattr(args, name) is not None}
-    if "bias" in given:
-        given["bias"] = dict(given["bias"])
-    with_options(GenerationConfig(max_tokens=sys.maxsize), given)
-    return given
+    options = {name: getattr(args, name) for name in GENERATION if getattr(args, name) is not None}
+    if "bias" in options:
+        options["bias"] = dict(options["bias"])
+    with_options(GenerationConfig(max_tokens=sys.maxsize), options)
+    return options
 
 
 def _bias(text: str) -> tuple[str, float]:
@@ -170,70 +168,78 @@ def _bias(text: str) -> tuple[str, float]:
     raise argparse.ArgumentTypeError(f"{text} is not of the form WORDS=NUMBER")
 
 
-# Each option is named as the setting of GenerationConfig, of its sampling or of its rules that it changes.
+# Each option has the name of the field that it changes in GenerationConfig, SamplingConfig or WordRules.
 GENERATION: dict[str, dict[str, Any]] = {
-    "beams": {"type": positive, "metavar": "N", "help": "beams of the search, 1 is greedy"},
-    "candidates": {"type": positive, "metavar": "N", "help": "captions of a photo that compete: best beams, or draws"},
+    "beams": {"type": positive, "metavar": "N", "help": "beam search with N beams; 1 is greedy decoding"},
+    "candidates": {
+        "type": positive,
+        "metavar": "N",
+        "help": "candidates per photo to choose the best from: N beams, or N samples",
+    },
     "rerank": {
         "choices": ("score", "consensus", "matching"),
-        "help": "compete by their own score, by consensus of them all, or by how well they match the photo",
+        "help": "rerank candidates by their score, by consensus among them, or by image-text matching",
     },
     "refine": {
         "type": count,
         "metavar": "N",
-        "help": "rewrite where the model doubts, up to N rounds; keep the better; 0 is off",
+        "help": "refinement: rewrite improbable words in up to N rounds, keep the better caption; 0 is off",
     },
     "length_penalty": {"type": float, "metavar": "P", "help": "rank by log-probability / length ** P"},
-    "min_tokens": {"type": count, "metavar": "N", "help": "tokens of a caption at least, its end counted; 0 is off"},
-    "max_tokens": {"type": positive, "metavar": "N", "help": "tokens of a caption at most, its end counted"},
-    "groups": {"type": positive, "metavar": "N", "help": "groups of beams that hold each other off by --diversity"},
+    "min_tokens": {"type": count, "metavar": "N", "help": "minimum length in tokens, with the end token; 0 is off"},
+    "max_tokens": {"type": positive, "metavar": "N", "help": "maximum length in tokens, with the end token"},
+    "groups": {"type": positive, "metavar": "N", "help": "diverse beam search: N groups, see --diversity"},
     "diversity": {
         "type": float,
         "metavar": "D",
-        "help": "what a word costs for each earlier group that chose it there",
+        "help": "diverse beam search: penalty for each earlier group that chose the same word there",
     },
     "temperature": {
         "type": float,
         "metavar": "T",
-        "help": "draw words by chance; below 1 the likelier ones more often; 0 takes the likeliest, greedily",
+        "help": "sampling temperature; below 1 favours probable words; 0 is greedy decoding",
     },
-    "top_k": {"type": count, "metavar": "K", "help": "draw from the K likeliest words; 0 is off"},
+    "top_k": {"type": count, "metavar": "K", "help": "sample from the K most probable words; 0 is off"},
     "top_p": {
         "type": float,
         "metavar": "P",
-        "help": "draw from the likeliest words that make up the share P; 1 is off",
+        "help": "nucleus sampling: sample from the most probable words with mass P; 1 is off",
     },
     "min_p": {
         "type": float,
         "metavar": "P",
-        "help": "draw from words of at least P times the likeliest's probability; 0 is off",
+        "help": "sample from words with at least P times the highest probability; 0 is off",
     },
     "typical_p": {
         "type": float,
         "metavar": "P",
-        "help": "draw from the words of most usual surprise, of the share P; 1 is off",
+        "help": "locally typical sampling (Meister et al. 2022) with mass P; 1 is off",
     },
-    "seed": {"type": whole, "metavar": "N", "help": "draw anew; draws depend on this and on the photo's pixels alone"},
-    "prefix": {"metavar": "TEXT", "help": "every caption begins with TEXT"},
+    "seed": {
+        "type": whole,
+        "metavar": "N",
+        "help": "random seed; samples depend only on it and on the photo's pixels",
+    },
+    "prefix": {"metavar": "TEXT", "help": "first words of every caption"},
     "require": {
         "action": "append",
         "metavar": "WORDS",
-        "help": "captions say WORDS; 'dog|puppy' is either; repeatable",
+        "help": "required words; 'dog|puppy' is either; repeatable",
     },
-    "forbid": {"action": "append", "metavar": "WORDS", "help": "captions do not say WORDS; repeatable"},
+    "forbid": {"action": "append", "metavar": "WORDS", "help": "forbidden words; repeatable"},
     "bias": {
         "type": _bias,
         "action": "append",
         "metavar": "WORDS=B",
-        "help": "add B to the log-probability of WORDS; repeatable",
+        "help": "logit bias: add B to the log-probability of WORDS; repeatable",
     },
     "repetition_penalty": {
         "type": float,
         "metavar": "F",
-        "help": "log-probability of words said before, times F; 1 is off",
+        "help": "factor on the log-probability of words already used; 1 is off",
     },
-    "no_repeat_ngram": {"type": count, "metavar": "N", "help": "no N tokens in a row twice; 0 is off"},
-    "language": {"metavar": "LANG", "help": "language of the captions, en or zh, where the model writes several"},
+    "no_repeat_ngram": {"type": count, "metavar": "N", "help": "repeat no N-gram of tokens; 0 is off"},
+    "language": {"metavar": "LANG", "help": "language of the captions, en or zh, if the model writes several"},
 }
 
 
@@ -241,7 +247,7 @@ def add_outside(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--outside",
         action="store_true",
-        help="the data may name images outside its folder, by absolute paths or ../ (default: such a row is refused)",
+        help="allow the data to name images outside its folder, by absolute paths or ../ (default: refuse such a row)",
     )
 
 
@@ -250,21 +256,21 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, nargs="+", metavar="DATA", help="folders or files of captioned images")
     add_outside(parser)
     add_sidecars(parser)
-    parser.add_argument("--held-out", metavar="FILE", help="names of the training images to hold out, one a line")
+    parser.add_argument("--held-out", metavar="FILE", help="names of the training images to hold out, one per line")
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
         dest="settings",
-        help="change a setting of the recipe, such as stages.0.lr=3e-4; may be repeated",
+        help="override a setting of the recipe, such as stages.0.lr=3e-4; repeatable",
     )
-    parser.add_argument("--out", metavar="DIR", help="where the run goes (default: runs/NAME)")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--out", metavar="DIR", help="output folder of the run (default: runs/NAME)")
+    parser.add_argument("--resume", action="store_true", help="resume the run in --out")
 
 
 def training_data(args: argparse.Namespace, recipe: Recipe, *, text: Sequence[str] = ()) -> Data:
-    """Read the data that the options of ``add_training`` name, for a run of ``recipe``."""
+    """Read the data of the options of ``add_training``, for a run of ``recipe``."""
     from captioner.training.setup import read_data
 
     return read_data(
@@ -279,7 +285,7 @@ def training_data(args: argparse.Namespace, recipe: Recipe, *, text: Sequence[st
 
 
 def fitted(args: argparse.Namespace, images: int) -> Recipe:
-    """The recipe that the options of ``add_training`` name, for so many training images; tells what that changes."""
+    """Return the recipe of the options of ``add_training``, fitted to the number of images; print what that changes."""
     from captioner.data.told import counted
     from captioner.training.recipe import load_recipe
 
@@ -288,18 +294,18 @@ def fitted(args: argparse.Namespace, images: int) -> Recipe:
         if stage != before:
             complain(
                 f"a set of {counted(images, 'image')}: epochs {stage.epochs}, batch_size {stage.batch_size}, "
-                f"lr {stage.lr:g}, patience {stage.patience} (the recipe's table of sizes; "
-                f"--set stages.{number}.epochs=N and the like go over it)"
+                f"lr {stage.lr:g}, patience {stage.patience} (from the recipe's table of sizes; "
+                f"--set stages.{number}.epochs=N and the like override it)"
             )
     return recipe
 
 
 def leads() -> bool:
-    """Whether this process is the one of a distributed run that speaks (torchrun and accelerate set the rank)."""
+    """Return whether this is rank 0 of a distributed run; torchrun and accelerate set the rank."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def complain(text: str) -> None:
-    """One line on stderr, once in a distributed run."""
+    """Print a line on stderr, only on rank 0 of a distributed run."""
     if leads():
         print(plain(text), file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Paths that people type, and lines that programs read: what the verbs that walk over photos share."""
+"""Reading paths from arguments and stdin, and printing results and messages."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ if TYPE_CHECKING:
 _ESCAPES = {**CONTROLS, **str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})}
 
 
-def paths_of(given: Iterable[str]) -> Iterator[str]:
-    """The given paths; ``-`` stands for those on stdin, one a line."""
-    for path in given:
+def paths_of(arguments: Iterable[str]) -> Iterator[str]:
+    """Yield the paths; ``-`` reads one path per line from stdin."""
+    for path in arguments:
         if path != "-":
             yield path
             continue
-        if sys.stdin is None:  # closed by who started the command
-            raise UsageError("stdin is closed; give the paths as arguments, or a list of them by a pipe")
+        if sys.stdin is None:  # the caller closed it
+            raise UsageError("stdin is closed; pass the paths as arguments or through a pipe")
         for line in sys.stdin.buffer:
             if line := line.rstrip(b"\r\n"):
                 yield os.fsdecode(line)
 
 
 def escaped(text: str) -> str:
-    """On one line and in one column: tabs, line breaks and backslashes as \\t, \\n, \\r and \\\\, others as \\x1b."""
+    """Escape ``text`` to fit one column of one line: tabs, line breaks, backslashes, and control codes as \\x1b."""
     return text.translate(_ESCAPES)
 
 
 def print_caption(path: str, caption: Caption, *, json: bool, details: bool) -> None:
-    """A photo's captions: a line each, or one record with ``json`` or ``details``."""
+    """Print a photo's captions, one per line, or as one record with ``json`` or ``details``."""
     if json or details:
         print_json({"path": path, **_record(caption, details=details)})
         return
-    for one in (caption, *caption.alternatives):
-        print_text(f"{escaped(path)}\t{escaped(one.text)}")
+    for candidate in (caption, *caption.alternatives):
+        print_text(f"{escaped(path)}\t{escaped(candidate.text)}")
 
 
 def _record(caption: Caption, *, details: bool) -> dict[str, object]:
@@ -60,17 +60,17 @@ def _record(caption: Caption, *, details: bool) -> dict[str, object]:
 
 
 def print_json(record: dict[str, object]) -> None:
-    """One record on stdout, on one line."""
+    """Print a record on stdout, on one line."""
     line = json.dumps(record, ensure_ascii=False)
-    if not line.isprintable():  # a name that is not UTF-8 is written as \udcXX escapes, which JSON can carry
+    if not line.isprintable():  # a name that is not UTF-8 becomes \udcXX escapes, which JSON allows
         line = json.dumps(record)
     print_text(line)
 
 
 def print_text(text: str, end: str = "\n") -> None:
-    """On stdout, in UTF-8 whatever the terminal's encoding; names that are not UTF-8 keep their bytes.
+    """Print on stdout, always in UTF-8; names that are not UTF-8 keep their bytes.
 
-    Control codes are escaped, and so are such bytes where a person looks: a terminal would obey some.
+    Control codes are escaped, since a terminal would execute some; so are these bytes on a terminal.
     """
     sys.stdout.flush()
     rest = "backslashreplace" if sys.stdout.isatty() else "surrogateescape"
@@ -79,10 +79,10 @@ def print_text(text: str, end: str = "\n") -> None:
 
 
 def tell(sentence: object) -> None:
-    """A message on stderr."""
+    """Print a message on stderr."""
     print(message(sentence), file=sys.stderr, flush=True)
 
 
 def message(sentence: object) -> str:
-    """What stands on stderr for a problem, without codes that a terminal would obey, or passwords of URLs."""
+    """Return the line for stderr, without control codes and without passwords of URLs."""
     return f"captioner: {plain(str(sentence))}"

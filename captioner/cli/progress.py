@@ -1,4 +1,4 @@
-"""A bar on stderr with images per second and the time left; nothing at all where nobody looks."""
+"""A progress bar on stderr with images per second and the time left; hidden unless stderr is a terminal."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class Progress:
-    """Steps are photos that took work; those that were skipped count as neither done nor left.
+    """A progress bar over the photos to caption, without the skipped ones.
 
-    The number of photos in the given folders is counted beside the run, by their names alone; patterns and stdin give
-    none. ``parts``: of how many this run is one.
+    A thread counts the photos in the folders by their names; patterns and stdin have no total. ``parts``: number of
+    shards; this run captions one of them.
     """
 
     def __init__(self, paths: Sequence[str], parts: int, counts: Counts, *, everything: bool = False) -> None:
@@ -46,11 +46,11 @@ class Progress:
         self._bar.update()
 
     def begin(self) -> None:
-        """The time that went into loading a model is no part of what a photo takes."""
+        """Restart the clock, so that the time to load a model does not count."""
         self._bar.unpause()
 
     def wait(self, what: str) -> None:
-        """Name what takes time without steps."""
+        """Show the name of an operation without steps."""
         self._bar.set_postfix_str(what)
 
     def complain(self, sentence: str) -> None:

@@ -1,6 +1,6 @@
-"""Push a captioner to the Hugging Face hub, where ``--model ORG/NAME`` finds it.
+"""Push a captioner to the Hugging Face hub, for use as ``--model ORG/NAME``.
 
-Prints the address of its page. Log in first with ``hf auth login``, or set HF_TOKEN.
+Prints the URL of its page. Log in first with ``hf auth login``, or set HF_TOKEN.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from captioner.cli.output import print_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="DIR", help="a checkpoint directory, or the --out of a training")
-    parser.add_argument("name", metavar="ORG/NAME", help="the repository; it is made if it is not there")
-    parser.add_argument("--private", action="store_true", default=None, help="make it a private one")
-    parser.add_argument("--license", metavar="ID", help="the hub's name of its licence, such as apache-2.0")
-    parser.add_argument("--revision", metavar="BRANCH", help="push to this branch")
-    parser.add_argument("--message", default="Push a captioner", metavar="TEXT", help="what the commit says")
+    parser.add_argument("model", metavar="DIR", help="checkpoint directory, or the --out of a training run")
+    parser.add_argument("name", metavar="ORG/NAME", help="repository, created if missing")
+    parser.add_argument("--private", action="store_true", default=None, help="make a new repository private")
+    parser.add_argument("--license", metavar="ID", help="licence identifier of the hub, such as apache-2.0")
+    parser.add_argument("--revision", metavar="BRANCH", help="branch, created if missing")
+    parser.add_argument("--message", default="Push a captioner", metavar="TEXT", help="commit message")
 
 
 def run(args: argparse.Namespace) -> int:

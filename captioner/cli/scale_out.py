@@ -1,4 +1,4 @@
-"""Captioning on a Ray cluster: what `captioner caption` does once it is told of one."""
+"""The part of `captioner caption` that runs on a Ray cluster (--ray)."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def add_ray(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--ray",
         metavar="ADDRESS",
-        help="caption on this Ray cluster (auto, host:port, or local); --write parquet or jsonl goes "
-        "to the folder --out, else rows are printed",
+        help="Ray cluster to use: auto, host:port, or local; prints rows, or writes them to the folder --out with "
+        "--write parquet or jsonl",
     )
-    group.add_argument("--workers", type=positive, metavar="N", help="models at work (default: as many as fit)")
+    group.add_argument("--workers", type=positive, metavar="N", help="workers in the pool (default: as many as fit)")
     group.add_argument(
-        "--worker-cpus", type=float, default=1.0, metavar="C", help="cores of each, such as 0.5 (default: 1)"
+        "--worker-cpus", type=float, default=1.0, metavar="C", help="cores per worker, such as 0.5 (default: 1)"
     )
 
 
@@ -47,11 +47,11 @@ def run_ray(args: argparse.Namespace, options: dict[str, Any]) -> int:
 
     for name in _ALONE:
         if getattr(args, name, None):
-            raise UsageError(f"--{name.replace('_', '-')} does not go with --ray; leave out one of the two")
+            raise UsageError(f"--{name.replace('_', '-')} cannot be combined with --ray; leave out one of the two")
     if args.count > 1:
-        raise UsageError("with --ray an image gets one caption; leave out --count")
+        raise UsageError("--ray writes one caption per image; leave out --count")
     if bool(args.write) != bool(args.out):
-        raise UsageError("with --ray, --write parquet (or jsonl) and --out FOLDER belong together")
+        raise UsageError("with --ray, --write parquet (or jsonl) and --out FOLDER require each other; set both")
     connect(args.ray)
     left = LeftOut(everything=args.all)
     images = read(paths_of(args.paths), left)
@@ -76,8 +76,8 @@ def run_ray(args: argparse.Namespace, options: dict[str, Any]) -> int:
             name = str(row.get("path") or row.get("url") or row.get("__key__") or "")
             failed += row["error"] is not None
             if args.json:
-                said = {"error": row["error"]} if row["error"] else {"caption": row["caption"], "score": row["score"]}
-                print_json({"path": name, **said})
+                result = {"error": row["error"]} if row["error"] else {"caption": row["caption"], "score": row["score"]}
+                print_json({"path": name, **result})
             elif row["error"]:
                 tell(row["error"])
             else:

@@ -1,9 +1,8 @@
-"""Find photos by what they show: the ones nearest to a text, best first.
+"""Search photos by text: print those most similar to a text, best first.
 
-Prints ``score<TAB>path`` per photo, or a JSON record with ``--json``; the score is the cosine of photo and text, times
-100. A photo that cannot be read is one line on stderr (with ``--json`` a record with ``error``, after the others) and
-the exit code is 1. The model has to have learnt to compare photos with texts, by ``captioner finetune --recipe
-multitask``.
+Prints ``score<TAB>path`` per photo, or a JSON record with ``--json``; the score is the cosine similarity of photo and
+text, times 100. A photo that cannot be read gives a line on stderr (with ``--json`` a record with ``error``, after the
+others) and exit code 1. The model needs a contrastive head, from ``captioner finetune --recipe multitask``.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("text", metavar="TEXT", help="what the photos should show, in a few words")
+    parser.add_argument("text", metavar="TEXT", help="query: what the photos should show, in a few words")
     parser.add_argument(
-        "paths", nargs="+", metavar="PATH", help="file, folder, pattern, zip, tar, video or URL, or - for such on stdin"
+        "paths", nargs="+", metavar="PATH", help="file, folder, pattern, zip, tar, video, URL, or - to read from stdin"
     )
     parser.add_argument("--count", type=positive, default=10, metavar="N", help="photos to print (default: 10)")
-    parser.add_argument("--json", action="store_true", help="print JSON lines: path, score; or path, error")
+    parser.add_argument("--json", action="store_true", help="JSON lines: path, score; or path, error")
     add_walk(parser)
     add_private(parser)
     add_model(parser)
@@ -44,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from captioner.retrieval import embed_images, embed_texts
 
     checkpoint = load(args.model, device=args.device, precision=args.precision).checkpoint
-    (text,) = embed_texts(checkpoint, [args.text])  # a model that cannot search, and an empty text, are said at once
+    (text,) = embed_texts(checkpoint, [args.text])  # raises at once for a model without heads and for an empty text
     listed: deque[str] = deque()
     left = LeftOut(everything=args.all)
 
@@ -67,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
                 found.append((100 * float(image @ text), path))
     complain_of(left)
     if not found and not failed:
-        tell("no paths on stdin; give a file of one path a line")
+        tell("no paths on stdin; pass one path per line")
         return 1
     for score, path in sorted(found, key=lambda pair: -pair[0])[: args.count]:
         if args.json:

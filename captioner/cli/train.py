@@ -1,7 +1,7 @@
 """Train a captioner on image-caption pairs.
 
-``--data`` names folders or files; their training splits are joined. Results lie in ``--out``: best/, last/, the log and
-the state to resume from.
+``--data`` names folders or files; their training splits are joined. ``--out`` receives the results: best/, last/, the
+log and the state to resume from.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from captioner.cli.options import add_training, complain, fitted, leads, require
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_training(parser)
     parser.add_argument(
-        "--text", nargs="+", default=[], metavar="FILE", help="text files to learn language from, a caption a line"
+        "--text", nargs="+", default=[], metavar="FILE", help="text-only training data, a caption per line"
     )
     parser.add_argument(
         "--recipe", default="default", metavar="NAME", help="shipped recipe or .toml file (default: default)"
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from captioner.training.recipe import load_recipe
 
-    recipe = load_recipe(args.recipe, args.settings)  # a slip in a setting is said before torch is imported
+    recipe = load_recipe(args.recipe, args.settings)  # raises for a wrong setting before torch is imported
     require_readers(args.data)
 
     from captioner.training.run import check_out, train

@@ -1,7 +1,7 @@
-"""The images inside a zip or a tar, read where they lie: nothing is unpacked to disk, and memory holds a few of them.
+"""Images inside zip and tar files, read in place: nothing is unpacked to disk, and memory holds a few images.
 
-A member of a zip, or of a tar without compression, is read when its turn comes, by the thread that decodes it. A
-compressed tar can only be read in order, so its images wait as bytes and are limited to ``MAX_STREAMED`` each.
+The thread that decodes an image reads it from the zip or uncompressed tar. A compressed tar can only be read in order,
+so its images wait in memory as bytes, at most ``MAX_STREAMED`` each.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from captioner.data.zips import listed, problem_of, unzip
 from captioner.errors import ImageError
 
 MAX_IMAGES = 4_000_000
-"""Images of one archive."""
+"""The largest number of images in one archive."""
 
 
 def in_archive(path: Path, left: LeftOut | None = None) -> Iterator[Item]:
-    """An item for every image in an archive, in its order; ``archive.zip!/inner/name.jpg`` is its id.
+    """Yield an item for every image in an archive, in its order, with an id such as ``archive.zip!/inner/name.jpg``.
 
-    Hidden members, thumbnails and deleted files are left out and counted in ``left``, as those of a folder are. An
-    archive inside the archive is not looked into. A name that comes again is told apart by its number: ``a.jpg#2``.
-    What is damaged is an item with a ``problem`` at its place.
+    Hidden members, thumbnails and deleted files are left out and counted in ``left``, as in a folder. Archives inside
+    the archive are skipped. A duplicate name gets a number: ``a.jpg#2``. A damaged member gives an item with a
+    ``problem``.
     """
     count = 0
     names = Names(path, left or LeftOut())
@@ -43,18 +43,18 @@ def in_archive(path: Path, left: LeftOut | None = None) -> Iterator[Item]:
                 yield item
         if not count:
             yield Item.broken(os.fspath(path), refusal(path, "the archive holds no images"))
-    except Exception as error:  # zipfile and tarfile raise nearly anything on a damaged file
+    except Exception as error:  # zipfile raises nearly any exception on a damaged file
         rest = f"; {counted(count, 'image')} before that {agreeing(count, 'were')} found" if count else ""
         yield Item.broken(os.fspath(path) + ("!/" if count else ""), refusal(path, _reason(error) + rest))
 
 
 def numbered(path: str) -> list[str]:
-    """``train-{000..012}.tar`` as thirteen paths; any other name, and one that exists, as itself."""
-    return [path] if "{" not in path or os.path.lexists(path) else [os.fspath(found) for found in expand(path)]
+    """Return thirteen paths for ``train-{000..012}.tar``; any other name, or an existing path, as it is."""
+    return [path] if "{" not in path or os.path.lexists(path) else [os.fspath(shard) for shard in expand(path)]
 
 
 class Names:
-    """The ids of an archive's images, of which there is a limit: they are all remembered."""
+    """The ids of an archive's images; all of them are kept in memory, so their number is limited."""
 
     def __init__(self, archive: Path, left: LeftOut) -> None:
         self.archive, self.left = os.fspath(archive), left
@@ -98,7 +98,7 @@ def _zipped(path: Path, names: Names) -> Iterator[Item]:
 def _unzip(path: Path, member: zipfile.ZipInfo, name: str) -> bytes:
     try:
         return unzip(path, member)
-    except Exception as error:  # each kind of compression has errors of its own
+    except Exception as error:  # each compression has its own exceptions
         raise ImageError(refusal(name, _reason(error))) from None
 
 
@@ -111,7 +111,7 @@ def _tarred(path: Path, file: IO[bytes], names: Names) -> Iterator[Item]:
         name = names.id(member.name)
         most = MAX_STREAMED if packed else MAX_BYTES
         if member.size > most:
-            problem = f"its {member.size / 1e6:.0f} MB are more than the {most / 1e6:.0f} that are read"
+            problem = f"its {member.size / 1e6:.0f} MB exceed the limit of {most / 1e6:.0f} MB"
             yield Item.broken(name, refusal(name, problem))
         elif packed:
             yield Item(id=name, read=partial(bytes, _by_parts(plain, member)))
@@ -120,7 +120,7 @@ def _tarred(path: Path, file: IO[bytes], names: Names) -> Iterator[Item]:
 
 
 def _by_parts(stream: IO[bytes] | Bounded, member: Member) -> bytes:
-    """Return all of a member; an archive that unpacks to too much is noticed on the way."""
+    """Return a member, read in parts so that ``Bounded`` can stop an archive bomb early."""
     stream.seek(member.offset)
     content = io.BytesIO()
     while (left := member.size - content.tell()) and (part := stream.read(min(left, 1 << 20))):
@@ -131,7 +131,7 @@ def _by_parts(stream: IO[bytes] | Bounded, member: Member) -> bytes:
 
 
 def read_span(path: Path, offset: int, size: int, name: str) -> bytes:
-    """Return the bytes of an image that lies inside a file. Raises ``ImageError`` where they cannot be read."""
+    """Return the bytes of an image inside a file. Raises ``ImageError`` if they cannot be read."""
     try:
         with path.open("rb") as file:
             return span(file, offset, size)
@@ -145,8 +145,8 @@ def _reason(error: Exception) -> str:
     if isinstance(error, Refused):
         return str(error)
     if isinstance(error, NotImplementedError):
-        return "it is compressed in a way that this Python cannot read; unpack the archive first"
+        return "this Python does not support its compression; unpack the archive first"
     if isinstance(error, OSError) and error.strerror:
         return system_reason(error)
     detail = " ".join(str(error).split()) or type(error).__name__
-    return f"the archive is damaged or cut off ({detail})"
+    return f"the archive is damaged or truncated ({detail})"

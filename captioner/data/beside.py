@@ -1,8 +1,8 @@
-"""Which text file beside an image holds its caption: one rule for training, inspection and writing.
+"""The rule that matches caption files to images, for training, inspection and writing.
 
-A file belongs to an image by its name: ``dog.jpg.txt``, else ``dog.txt``, in capitals or not (``DOG.JPG`` and
-``dog.TXT``). ``dog.txt`` belongs to ``dog.jpg`` and to ``dog.png`` where both are there. ``s0.outputs.txt`` belongs to
-``s0.input.jpg`` where both are the only ones of the sample ``s0``. A file without text holds no caption.
+The name of a caption file decides: ``dog.jpg.txt``, else ``dog.txt``, in any case (``DOG.JPG`` and ``dog.TXT``).
+``dog.txt`` belongs to both ``dog.jpg`` and ``dog.png`` if both exist. ``s0.outputs.txt`` belongs to ``s0.input.jpg`` if
+each is the only one of the sample ``s0``. An empty file holds no caption.
 """
 
 from __future__ import annotations
@@ -14,11 +14,20 @@ from collections.abc import Iterable
 from captioner.data.paths import is_image_name
 
 CAPTION_SUFFIXES = (".caption", ".txt")
-"""The suffixes that captions may have. ``.caption`` comes first: where there are both, ``.txt`` usually holds tags."""
+"""The suffixes of caption files. ``.caption`` comes first: if both exist, ``.txt`` usually holds tags."""
 
 
 class Beside:
-    """The names in one folder. ``texts``: the names in the folder where captions lie, if it is another one."""
+    """The matching of caption files and images in one folder.
+
+    ::
+
+        beside = Beside(["dog.jpg", "dog.png", "dog.txt"])
+        beside.files("dog.jpg", ".txt")  # ["dog.txt"]
+        beside.own("dog.jpg", ".txt")  # "dog.jpg.txt", since dog.txt belongs to dog.png too
+
+    ``names``: the names in the folder of the images. ``texts``: those in the folder of the captions, if it differs.
+    """
 
     def __init__(self, names: Iterable[str], texts: Iterable[str] | None = None) -> None:
         listed = list(names)
@@ -38,29 +47,29 @@ class Beside:
                 self._parts[_sample(name), os.path.splitext(name)[1].lower()].append(name)
 
     def files(self, image: str, suffix: str) -> list[str]:
-        """The files of that suffix that belong to an image, the surest first."""
+        """Return the files with this suffix that belong to an image, the most specific first."""
         names = (image, _stem(image))
-        found: list[str] = []
+        matches: list[str] = []
         for name in (name + suffix for name in names):
-            found += [name] if name in self._texts else []
-            # A file that has another image's very name (a.txt, where there are A.jpg and a.jpg) is that image's.
-            like = self._folded.get(name.casefold(), ())
-            found += [other for other in like if _stem(other) in names or _stem(other) not in self._exact]
-        if self._samples[_sample(image)] == 1 and "." in _stem(image) and not found:
-            found += self._parts.get((_sample(image), suffix), ())[:2]
-            found = found if len(found) == 1 else []
-        return list(dict.fromkeys(found))
+            matches += [name] if name in self._texts else []
+            # A file with the exact stem of another image (a.txt, besides A.jpg and a.jpg) belongs to that image.
+            similar = self._folded.get(name.casefold(), ())
+            matches += [other for other in similar if _stem(other) in names or _stem(other) not in self._exact]
+        if self._samples[_sample(image)] == 1 and "." in _stem(image) and not matches:
+            matches += self._parts.get((_sample(image), suffix), ())[:2]
+            matches = matches if len(matches) == 1 else []
+        return list(dict.fromkeys(matches))
 
     def own(self, image: str, suffix: str) -> str:
-        """The name of a file that belongs to this image alone: of one that is there, else of a new one."""
+        """Return the name of a file that belongs to this image alone, existing or new."""
         stem = _stem(image)
         shared = stem.casefold() in self._shared
         first = (image if shared else stem) + suffix
-        mine = (image + suffix).casefold(), first.casefold()
-        return next((name for name in self.files(image, suffix) if name.casefold() in mine), first)
+        own_names = (image + suffix).casefold(), first.casefold()
+        return next((name for name in self.files(image, suffix) if name.casefold() in own_names), first)
 
     def is_owned(self, name: str) -> bool:
-        """Whether a file that is no image belongs to one by its name."""
+        """Return whether a text file belongs to an image by its name."""
         suffix = os.path.splitext(name)[1].lower()
         return self._has_owner(name) or (
             self._samples[_sample(name)] == 1 and self._parts.get((_sample(name), suffix)) == [name]
@@ -75,5 +84,5 @@ def _stem(name: str) -> str:
 
 
 def _sample(name: str) -> str:
-    """The part before the first dot, which names a sample of a WebDataset."""
+    """Return the part before the first dot, which names a sample of a WebDataset."""
     return name.partition(".")[0].casefold()

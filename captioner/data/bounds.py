@@ -1,8 +1,7 @@
-"""Bounds of the memory that reading one image takes: of its pixels, and of what its file holds beside them.
+"""Memory limits for reading one image: for its pixels, and for other data in its file.
 
-All of it is bounded by 8 bytes for each pixel that is allowed (1.6 GB for 200 megapixels: the decoded image and the
-RGB one that is made of it), and a few hundred megabytes for the file. Formats whose decoders need more for a pixel
-may have fewer of them.
+The limits are 8 bytes per allowed pixel (1.6 GB for 200 megapixels: the decoded image and its RGB copy), and a few
+hundred megabytes for the file. Formats whose decoders need more memory per pixel are limited to fewer pixels.
 """
 
 from __future__ import annotations
@@ -15,30 +14,30 @@ from PIL import Image
 from captioner.data.items import Refused, too_large
 
 BYTES = 8
-"""Bytes of memory for each pixel that is allowed."""
+"""Bytes of memory per allowed pixel."""
 MAX_BESIDE = 128 << 20
-"""Bytes that are read of a file beside its pixels: texts, profiles, previews, layers."""
+"""Most bytes to read besides pixels: texts, profiles, previews, layers."""
 MAX_WHOLE = 256 << 20
-"""Bytes of a file whose format is read into memory as a whole."""
+"""Largest file of a format that is read into memory as a whole, in bytes."""
 
-# Bytes that decoders take for a pixel, measured with Pillow 13.0 by resident memory. An animation's decoder (WebP)
-# keeps two canvases and hands over a third copy; JPEG 2000 decodes into integers of 32 bits.
+# Bytes per pixel of the decoders, measured with Pillow 13.0 by resident memory. An animation's decoder (WebP) keeps two
+# canvases and returns a third copy; JPEG 2000 decodes into 32-bit integers.
 _PER_PIXEL = {"WEBP": 16, "AVIF": 12, "HEIF": 12, "JPEG2000": 26}
 _WHOLE = ("WEBP", "AVIF", "HEIF", "ICO")
 _TILE_WIDTH, _TILE_LENGTH, _ROWS_PER_STRIP = 322, 323, 278
 
 
 class Watched:
-    """A file of which no more than ``MAX_BESIDE`` is read while ``left`` is a number: before and after its pixels."""
+    """A file with a limit of ``MAX_BESIDE`` bytes to read before and after its pixels, while ``left`` is a number."""
 
     def __init__(self, stream: BinaryIO, form: str) -> None:
         self.stream = stream
         self.left: int | None = MAX_BESIDE
         if form in _WHOLE:
             self.left = MAX_WHOLE
-            place = stream.tell()
+            position = stream.tell()
             size = stream.seek(0, os.SEEK_END)
-            stream.seek(place)
+            stream.seek(position)
             if size > MAX_WHOLE:
                 raise too_large(size)
 
@@ -48,7 +47,7 @@ class Watched:
         data = self.stream.read(self.left + 1 if size < 0 else min(size, self.left + 1))
         self.left -= len(data)
         if self.left < 0:
-            raise Refused(f"what it holds beside its pixels is more than {MAX_BESIDE / 1e6:.0f} MB; save it without")
+            raise Refused(f"its metadata is larger than {MAX_BESIDE / 1e6:.0f} MB; save it without metadata")
         return data
 
     def __getattr__(self, name: str) -> Any:
@@ -56,7 +55,7 @@ class Watched:
 
 
 def load(image: Image.Image) -> None:
-    """Decode an image that ``Watched`` its file; what follows its pixels counts again."""
+    """Decode an image; if its file is ``Watched``, lift the limit for the pixels and restore it after them."""
     watched = getattr(image, "fp", None)
     if not isinstance(watched, Watched):
         image.load()
@@ -72,11 +71,11 @@ def load(image: Image.Image) -> None:
     try:
         image.load()
     finally:
-        del image.load_end  # type: ignore[attr-defined]  # it holds the image, and the image it
+        del image.load_end  # type: ignore[attr-defined]  # breaks the reference cycle
 
 
 def let_go(image: Image.Image) -> None:
-    """Free what a decoder keeps when the pixels are there: canvases, and a copy, for frames that nobody reads."""
+    """Free the buffers that a decoder keeps for further frames: canvases and a copy."""
     if image.format in ("WEBP", "AVIF"):
         image.fp = None  # type: ignore[attr-defined]
         image._decoder = None  # type: ignore[attr-defined]
@@ -85,33 +84,33 @@ def let_go(image: Image.Image) -> None:
 def check_pixels(image: Image.Image, max_pixels: int, *, whole: tuple[int, int] | None = None) -> None:
     """Refuse an image whose decoding would take more than ``BYTES`` for each of ``max_pixels``.
 
-    ``whole`` is the size in the file, where less of it is decoded.
+    ``whole``: the size in the file, if it is decoded at a smaller scale.
     """
     width, height = whole or image.size
     if not width or not height:
         raise Refused("it has no pixels")
-    each = _cost(image, drafted=whole is not None and whole != image.size)
-    most = max_pixels * BYTES // max(BYTES, each)
+    cost = _cost(image, drafted=whole is not None and whole != image.size)
+    most = max_pixels * BYTES // max(BYTES, cost)
     if width * height > most:
         size = f"{width} x {height}"
         kind = f" of this kind of {image.format}" if most < max_pixels else ""
-        raise Refused(f"its {size} pixels are more than the limit of {most / 1e6:g} megapixels{kind}")
+        raise Refused(f"its {size} pixels exceed the limit of {most / 1e6:g} megapixels{kind}")
 
 
 def _cost(image: Image.Image, *, drafted: bool) -> int:
-    """Return the bytes that the decoder takes for a pixel."""
+    """Return the bytes per pixel of the decoder."""
     if image.format in ("JPEG", "MPO") and "progressive" in image.info:
         return 2 * len(image.getbands()) + (0 if drafted else 4)  # the coefficients of all scans, and the pixels
     if image.format == "TIFF" and image.tile and image.tile[0][0] == "libtiff":  # type: ignore[attr-defined]
-        part = _part(image)
-        if part > max(image.width * image.height, 1 << 24):
-            raise Refused("its tiles are larger than itself")
-        return 4 + -(-8 * part // (image.width * image.height)) if part > 1 << 22 else BYTES
+        tile = _tile_pixels(image)
+        if tile > max(image.width * image.height, 1 << 24):
+            raise Refused("its tiles are larger than the image")
+        return 4 + -(-8 * tile // (image.width * image.height)) if tile > 1 << 22 else BYTES
     return _PER_PIXEL.get(image.format or "", BYTES)
 
 
-def _part(image: Image.Image) -> int:
-    """Return the pixels of a TIFF that are decoded at once, beside the image itself."""
+def _tile_pixels(image: Image.Image) -> int:
+    """Return the pixels of a tile or strip of a TIFF, which is decoded in addition to the image."""
     tags = image.tag_v2  # type: ignore[attr-defined]
     if _TILE_WIDTH in tags and _TILE_LENGTH in tags:
         return int(tags[_TILE_WIDTH]) * int(tags[_TILE_LENGTH])

@@ -1,9 +1,9 @@
-"""Cells of the CSV that is written here, so that no spreadsheet runs what a caption or a file's name says.
+"""Escaping of CSV cells against formula injection through captions and file names.
 
-Spreadsheets take a cell that begins with one of ``= + - @`` or a tab for a formula, and a formula can start programs or
-send the table away. Such a cell gets an apostrophe before it, which makes it text. A spreadsheet that divides cells at
-semicolons, tabs or lines sees cells where there are none, so what follows one of these is treated alike. The inverse
-takes one apostrophe away; one that was there before gets another, so that every text comes back as it was.
+Spreadsheets treat a cell that begins with ``= + - @`` or a tab as a formula, and a formula can start programs or send
+the table elsewhere. An apostrophe in front turns such a cell into text. Some spreadsheets also split cells at
+semicolons, tabs or line breaks, so text after these gets an apostrophe too. The inverse removes one apostrophe; an
+original apostrophe is doubled, so every text survives the round trip.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 
 COLUMNS = ("path", "caption", "score", "confidence")
-"""The columns of the table, by which it is known when it is read back."""
+"""The columns of the table, which identify it when it is read back."""
 _BEGINS = r"(?:^|(?<=[;\t\r\n]))"
 _RUNS = r"'*[=+\-@\t\r\uff1d\uff0b\uff0d\uff20]"  # the last four: the wide forms of the first four
 _TO_GUARD = re.compile(f"{_BEGINS}(?={_RUNS})")
@@ -20,15 +20,15 @@ _GUARDED = re.compile(f"{_BEGINS}'(?={_RUNS})")
 
 
 def guarded(text: str) -> str:
-    """The text as a cell that no spreadsheet runs."""
+    """Return ``text`` as a cell that no spreadsheet executes."""
     return _TO_GUARD.sub("'", text)
 
 
 def unguarded(cell: str) -> str:
-    """The inverse of ``guarded``."""
+    """Return the text of a cell; the inverse of ``guarded``."""
     return _GUARDED.sub("", cell)
 
 
 def is_ours(header: Sequence[str]) -> bool:
-    """Whether a table with this header is one whose cells are guarded."""
+    """Return whether a table with this header has guarded cells."""
     return tuple(header) == COLUMNS

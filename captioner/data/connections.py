@@ -1,4 +1,4 @@
-"""Connections of http(s) that end in time and lead only where they may: to checked addresses, redirects included."""
+"""HTTP(S) connections with a total timeout, restricted to allowed addresses, including redirects."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ from urllib.parse import urlsplit
 from captioner.data.items import Refused
 
 Reach = Literal["public", "named", "private"]
-"""Where an address may lead: only to public addresses; also to this machine or a private network where the URL itself
-names them, but not by a redirect from outside; or anywhere."""
+"""The allowed addresses: only public ones; also this machine and private networks, if the URL itself names them and not
+a redirect from a public address; or any."""
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 class Route:
-    """The way of one fetch: where it may lead, and the time by which all of it must be over."""
+    """The constraints of one download: its reach and its deadline."""
 
     def __init__(self, reach: Reach, seconds: float) -> None:
         self.reach, self.end = reach, time.monotonic() + seconds
 
     def left(self) -> float:
-        """Return the seconds that are left. Raises ``TimeoutError`` when there are none."""
+        """Return the seconds until the deadline. Raises ``TimeoutError`` after it."""
         seconds = self.end - time.monotonic()
         if seconds <= 0:
             raise TimeoutError
         return seconds
 
-    def connect(self, place: tuple[str, int], *, to_proxy: bool) -> socket.socket:
-        """Connect to an address that was checked: asking for the name again could give another one."""
-        found = _numeric(*place) or self._looked_up(*place)
-        if not to_proxy:  # a proxy is the choice of whoever runs this
-            found = self._admitted(place[0], found)
+    def connect(self, host_port: tuple[str, int], *, to_proxy: bool) -> socket.socket:
+        """Connect to a checked address; resolving the name a second time could return another one."""
+        addresses = _numeric(*host_port) or self._resolved(*host_port)
+        if not to_proxy:  # the user chose the proxy
+            addresses = self._allowed(host_port[0], addresses)
         problem: OSError | None = None
-        for number, (family, kind, protocol, _, address) in enumerate(found):
+        for number, (family, kind, protocol, _, address) in enumerate(addresses):
             sock = socket.socket(family, kind, protocol)
             try:
-                sock.settimeout(self.left() / (len(found) - number))
+                sock.settimeout(self.left() / (len(addresses) - number))
                 sock.connect(address)
                 sock.settimeout(self.left())
             except OSError as error:
@@ -61,19 +61,19 @@ class Route:
         raise problem or OSError("the server has no address")
 
     def ask_proxy(self, host: str) -> None:
-        """Check the name that a proxy is asked for; the proxy looks it up, so only what is plain can be refused."""
-        known = _numeric(host, 80)
+        """Check a host for a proxy; the proxy resolves names, so only numeric hosts and localhost can be refused."""
+        addresses = _numeric(host, 80)
         if host.lower().rstrip(".").endswith("localhost"):
-            known = _numeric("127.0.0.1", 80)
-        self._admitted(host, known)
-        self._passed(public=not known or all(_is_public(entry[4][0]) for entry in known))
+            addresses = _numeric("127.0.0.1", 80)
+        self._allowed(host, addresses)
+        self._passed(public=not addresses or all(_is_public(entry[4][0]) for entry in addresses))
 
-    def _admitted(self, host: str, found: list[Any]) -> list[Any]:
-        allowed = [entry for entry in found if self.reach != "public" or _is_public(entry[4][0])]
-        if found and not allowed:
+    def _allowed(self, host: str, addresses: list[Any]) -> list[Any]:
+        allowed = [entry for entry in addresses if self.reach != "public" or _is_public(entry[4][0])]
+        if addresses and not allowed:
             raise Refused(
-                f"it leads to this machine or a private network ({host}), where addresses from elsewhere may not lead; "
-                "trust them with --allow-private"
+                f"it leads to this machine or a private network ({host}), which URLs from a list or redirect may not "
+                "reach; allow them with --allow-private"
             )
         return allowed
 
@@ -81,8 +81,8 @@ class Route:
         if self.reach == "named" and public:
             self.reach = "public"
 
-    def _looked_up(self, host: str, port: int) -> list[Any]:
-        """Look a name up within the time: the system's own patience has no limit that could be set."""
+    def _resolved(self, host: str, port: int) -> list[Any]:
+        """Resolve a host name before the deadline, in a thread, since getaddrinfo has no timeout."""
         answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
         def look() -> None:
@@ -98,39 +98,39 @@ class Route:
             raise TimeoutError from None
         if isinstance(answer, Exception):
             raise answer
-        found: list[Any] = answer
-        return found
+        addresses: list[Any] = answer
+        return addresses
 
 
 def handlers(route: Route) -> Iterator[urllib.request.BaseHandler]:
-    """Yield the handlers of urllib that connect by this route."""
+    """Yield the handlers of urllib that connect through this route."""
     yield _Http(route)
     yield _Https(route)
 
 
 def _numeric(host: str, port: int) -> list[Any]:
-    """Return the addresses of a host that is written as one, in any spelling that the system knows; else none."""
+    """Return the addresses of a numeric host, in any notation that the system accepts; an empty list for a name."""
     with contextlib.suppress(OSError, UnicodeError):
         return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST))
     return []
 
 
 def _is_public(address: str) -> bool:
-    """Tell whether an address is one of the public internet; one that carries another in it is judged by that."""
-    found = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(found, ipaddress.IPv6Address):
-        inner = found.ipv4_mapped or found.sixtofour or (found.teredo or (None, None))[1]
-        if inner is None and found in _NAT64:
-            inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
+    """Return whether an address is on the public internet; an embedded IPv4 address decides for its IPv6 address."""
+    outer = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(outer, ipaddress.IPv6Address):
+        inner = outer.ipv4_mapped or outer.sixtofour or (outer.teredo or (None, None))[1]
+        if inner is None and outer in _NAT64:
+            inner = ipaddress.IPv4Address(int(outer) & 0xFFFFFFFF)
         if inner is not None:
             return inner.is_global and not inner.is_multicast
-        if found.is_site_local:
+        if outer.is_site_local:
             return False
-    return found.is_global and not found.is_multicast
+    return outer.is_global and not outer.is_multicast
 
 
 class _Timed(io.RawIOBase):
-    """What a socket receives, where every read has only the time that is left: a timeout begins anew with each."""
+    """A socket's input whose reads share one deadline; a socket's own timeout restarts with each read."""
 
     def __init__(self, sock: Any, route: Route) -> None:
         self.sock, self.route = sock, route
@@ -150,7 +150,7 @@ class _Timed(io.RawIOBase):
 
 
 class _Socket:
-    """All that a response wants of a socket."""
+    """The part of a socket's interface that ``HTTPResponse`` needs."""
 
     def __init__(self, sock: Any, route: Route) -> None:
         self.sock, self.route = sock, route
@@ -164,7 +164,7 @@ def _response(route: Route, sock: Any, *arguments: Any, **named: Any) -> http.cl
 
 
 def _opened(route: Route, kind: Any, request: urllib.request.Request) -> Any:
-    """Return a class of connections for this request, by this route."""
+    """Return a connection class for this request through this route."""
     host = urlsplit(request.full_url).hostname or ""
     to_proxy = urllib.request.Request(request.full_url).host != request.host
     if to_proxy:
@@ -176,12 +176,12 @@ def _opened(route: Route, kind: Any, request: urllib.request.Request) -> Any:
         def __init__(self, *arguments: Any, **named: Any) -> None:
             super().__init__(*arguments, **named)
             self.response_class = partial(_response, route)
-            self._create_connection = lambda place, *_: route.connect(place, to_proxy=to_proxy)
+            self._create_connection = lambda host_port, *_: route.connect(host_port, to_proxy=to_proxy)
 
         def connect(self) -> None:
-            http.client.HTTPConnection.connect(self)  # with the tunnel, where there is a proxy
+            http.client.HTTPConnection.connect(self)  # includes the tunnel of a proxy
             if kind is http.client.HTTPSConnection:
-                self.sock.settimeout(route.left())  # for all of the handshake
+                self.sock.settimeout(route.left())  # for the whole handshake
                 name = self._tunnel_host or self.host
                 self.sock = self._context.wrap_socket(self.sock, server_hostname=name)
             self.sock.settimeout(route.left())
@@ -200,7 +200,7 @@ class _Http(urllib.request.HTTPHandler):
 
 class _Https(urllib.request.HTTPSHandler):
     def __init__(self, route: Route) -> None:
-        urllib.request.AbstractHTTPHandler.__init__(self)  # its own would read all certificates once more
+        urllib.request.AbstractHTTPHandler.__init__(self)  # HTTPSHandler's would load all certificates again
         self.route = route
 
     def https_open(self, req: urllib.request.Request) -> Any:
@@ -209,7 +209,7 @@ class _Https(urllib.request.HTTPSHandler):
 
 @lru_cache(maxsize=1)
 def _tls() -> ssl.SSLContext:
-    """Return how servers prove who they are; reading the system's certificates takes a tenth of a second and more."""
+    """Return the TLS context, cached: loading the system's certificates takes a tenth of a second or more."""
     context = ssl.create_default_context()
     context.set_alpn_protocols(["http/1.1"])
     return context

@@ -1,4 +1,4 @@
-"""From what a person names to the images of a run, one by one: files, folders, patterns, archives, videos, URLs."""
+"""Finding the images of a run in files, folders, patterns, archives, videos and URLs."""
 
 from __future__ import annotations
 
@@ -21,14 +21,16 @@ def find_items(
     reach: Reach = "named",
     left: LeftOut | None = None,
 ) -> Iterator[Item]:
-    """Yield every image that ``names`` name, lazily, each once, in a stable order.
+    """Yield every image that ``names`` match, lazily, without duplicates, in a stable order.
 
-    A name is a file, a folder or a pattern, as ``find_images`` reads them, or an http(s) URL. A zip or tar that is
-    named, or fits a pattern with a suffix of its own (``shards/*.tar``), stands for the images in it, and so does
-    ``train-{000..012}.tar`` for those of thirteen. A video that is named so stands for a frame of each of its scenes,
-    or for as many ``frames``. One that lies in a folder is not looked into. What gives no image is an item with a
-    ``problem``. ``reach`` is ``public`` where others wrote the names: no URL then leads to a private network. Hidden
-    files, thumbnails and deleted files are left out and counted in ``left``, which can have them taken.
+    names: Files, folders and patterns, as in ``find_images``, and http(s) URLs. A zip or tar that is named, or matched
+        by a pattern with a suffix (``shards/*.tar``), yields its images; so do the thirteen of
+        ``train-{000..012}.tar``. A video yields frames in the same way. Archives and videos inside folders are skipped.
+    frames: Number of evenly spaced frames of a video, or one per scene.
+    reach: ``public`` if others wrote the names, so that no URL reaches a private network.
+    left: Counts hidden files, thumbnails and deleted files, which are left out unless its ``everything`` is set.
+
+    A name without an image yields an item with a ``problem``.
     """
     walker = Walker(left=left or LeftOut())
     urls: set[str] = set()
@@ -39,12 +41,12 @@ def find_items(
                 urls.add(text)
                 yield of_url(text, reach=reach)
             continue
-        for found in (found for path in numbered(text) for found in walker.visit(path)):
-            if isinstance(found, Unreadable):
-                yield Item.broken(os.fspath(found.path), found.reason)
-            elif is_archive_name(found.name):
-                yield from in_archive(found, walker.left)
-            elif is_video_name(found.name):
-                yield from in_video(found, frames)
+        for match in (match for path in numbered(text) for match in walker.visit(path)):
+            if isinstance(match, Unreadable):
+                yield Item.broken(os.fspath(match.path), match.reason)
+            elif is_archive_name(match.name):
+                yield from in_archive(match, walker.left)
+            elif is_video_name(match.name):
+                yield from in_video(match, frames)
             else:
-                yield Item.of_file(found)
+                yield Item.of_file(match)

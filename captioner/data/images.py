@@ -1,7 +1,4 @@
-"""From whatever a person calls an image to upright 8-bit RGB, and from the paths they type to image files.
-
-Start with ``open_image``; ``find_images`` is what the command line walks.
-"""
+"""Reading images from any source as upright 8-bit RGB. Start with ``open_image``."""
 
 from __future__ import annotations
 
@@ -35,10 +32,10 @@ T = TypeVar("T")
 ImageSource: TypeAlias = Union[str, os.PathLike[str], bytes, BinaryIO, Image.Image, Item, "NDArray[Any]", "Tensor"]
 
 MAX_PIXELS = 200_000_000
-"""More pixels than any camera makes. Reading takes 8 bytes for each at most, whatever the format (``bounds.py``)."""
+"""More pixels than any camera has. Reading takes at most 8 bytes for each, in every format (``bounds.py``)."""
 
-# Formats with a signature, in order of frequency. Pillow knows more, but some of them take any file for theirs (TGA),
-# start other programs (EPS) or are documents.
+# Formats with a signature, in order of frequency. Pillow supports more, but some accept any file (TGA), start other
+# programs (EPS) or are documents.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "HEIF", "JPEG2000", "PPM", "QOI", "ICO")
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 
@@ -47,45 +44,44 @@ def open_image(source: ImageSource, *, min_side: int | None = None, max_pixels: 
     """Read one image as upright 8-bit RGB, fully decoded and without metadata.
 
     ``source`` is a path or an http(s) URL, the bytes of a file, a file opened in binary mode (read from its start, left
-    open), a PIL image (left as it is, but loaded), an ``Item``, or an array or tensor of one image (``arrays``). The
-    rules:
+    open), a PIL image (unchanged, but loaded), an ``Item``, or an array or tensor of one image (``arrays``). The rules:
 
-    - EXIF orientation is applied, from any format that carries it. Of an animation the first frame is taken.
-    - Transparency, of an alpha channel, a palette or one colour, is laid on white.
-    - A valid ICC profile is converted to sRGB (wide-gamut phone photos, CMYK); a broken or unfitting one is ignored.
-    - 16 bits become 8 by division by 257, rounded. Other integers are stretched from their range to 0..255; so are
-      floats, unless they lie in 0..1, which is then the range. NaN and infinities are black.
+    - EXIF orientation is applied, in any format that has it. An animation gives its first frame.
+    - Transparency (alpha channel, palette or one colour) becomes white.
+    - A valid ICC profile is converted to sRGB (wide-gamut phone photos, CMYK); a broken or wrong one is ignored.
+    - 16 bits become 8 by division by 257, rounded. Other integers are scaled from their range to 0..255, and so are
+      floats, except that floats within 0..1 are scaled from 0..1. NaN and infinities become black.
 
-    ``min_side`` (pixels) lets a JPEG be decoded at 1/2, 1/4 or 1/8 while both sides stay at least that long, which is
-    several times faster for large photos. It does nothing for other formats or for a PIL image.
+    ``min_side`` (pixels) allows decoding a JPEG at 1/2, 1/4 or 1/8 if both sides stay at least that long, which is
+    several times faster for large photos. It has no effect on other formats and PIL images.
 
     Raises ``ImageError`` with one sentence that names the source and the reason. Images of more than ``max_pixels``
-    are refused from their header, and where the format takes much memory those of fewer. A damaged or truncated file is
-    refused, never half read.
+    (fewer for formats that need much memory) are refused from their header. A damaged or truncated file is refused,
+    never partly read.
     """
     with _quiet_pillow(), _named_errors(source):
-        given = _given(source)
-        if isinstance(given, Image.Image):
-            return _decode(given, max_pixels, keep=True)
-        with _binary(given) as stream:
+        content = _content(source)
+        if isinstance(content, Image.Image):
+            return _decode(content, max_pixels, keep=True)
+        with _binary(content) as stream:
             return _despite_texts(stream, lambda stream: _read(stream, min_side, max_pixels))
 
 
 def image_size(source: ImageSource) -> tuple[int, int]:
-    """(width, height) of the upright image, from the header alone where there is one.
+    """Return (width, height) of the upright image, from the header if there is one.
 
-    Raises ``ImageError`` as ``open_image`` does, but not for what is damaged behind the header.
+    Raises ``ImageError`` as ``open_image`` does, but not for damage after the header.
     """
     with _quiet_pillow(), _named_errors(source):
-        given = _given(source)
-        if isinstance(given, Image.Image):
-            return upright_size(given)
-        with _binary(given) as stream:
+        content = _content(source)
+        if isinstance(content, Image.Image):
+            return upright_size(content)
+        with _binary(content) as stream:
             return _despite_texts(stream, lambda stream: upright_size(_identify(stream)))
 
 
 def _despite_texts(stream: BinaryIO, read: Callable[[BinaryIO], T]) -> T:
-    """Read a PNG whose texts are too long for Pillow again without them; all else once."""
+    """Read an image; retry a PNG without its texts if they are too long for Pillow."""
     try:
         return read(stream)
     except ValueError as error:
@@ -94,24 +90,24 @@ def _despite_texts(stream: BinaryIO, read: Callable[[BinaryIO], T]) -> T:
         return read(without_texts(stream))
 
 
-def _given(source: ImageSource) -> str | os.PathLike[str] | bytes | BinaryIO | Image.Image:
-    """What there is to decode, fetched from where it lies. Raises ``ImageError``."""
+def _content(source: ImageSource) -> str | os.PathLike[str] | bytes | BinaryIO | Image.Image:
+    """Return what to decode, after downloading or reading an item. Raises ``ImageError``."""
     if isinstance(source, str) and is_url(source):
         source = of_url(source)
-    found = source.read() if isinstance(source, Item) else source
-    return image_of_array(found) if is_array(found) else cast(Any, found)
+    content = source.read() if isinstance(source, Item) else source
+    return image_of_array(content) if is_array(content) else cast(Any, content)
 
 
 @contextlib.contextmanager
 def _named_errors(source: ImageSource) -> Iterator[None]:
-    """Whatever goes wrong is an ``ImageError`` with the name of the source before the reason."""
+    """Turn any error into an ``ImageError`` with the name of the source and the reason."""
     try:
         yield
     except ImageError:
         raise
     except Refused as refused:
         raise ImageError(refusal(_name(source), refused)) from None
-    except Exception as error:  # Pillow's plugins raise nearly anything on a damaged file
+    except Exception as error:  # Pillow's plugins raise nearly any exception on a damaged file
         raise ImageError(refusal(_name(source), _reason(error))) from error
 
 
@@ -129,7 +125,7 @@ def _name(source: object) -> str:
 def _reason(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, MemoryError):
-        return "there is not enough memory to decode it"
+        return "not enough memory to decode it"
     if isinstance(error, Image.DecompressionBombError):
         return "it has too many pixels"
     if isinstance(error, PermissionError):
@@ -140,12 +136,12 @@ def _reason(error: Exception) -> str:
         return "the file is truncated or damaged"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
-    return f"the file is damaged or of an unsupported kind ({text})"
+    return f"the file is damaged or its format is unsupported ({text})"
 
 
 @contextlib.contextmanager
 def _binary(source: object) -> Iterator[BinaryIO]:
-    """A seekable binary stream of the source; what was opened here is closed here."""
+    """Yield a seekable binary stream of the source; close it if it was opened here."""
     if isinstance(source, (str, os.PathLike)):
         with open_file(source, most=MAX_BYTES) as file:
             yield file
@@ -160,17 +156,17 @@ def _binary(source: object) -> Iterator[BinaryIO]:
             if len(data) > MAX_WHOLE:
                 raise too_large(len(data)) from None
             if not isinstance(data, bytes):
-                raise Refused("it is opened in text mode; open it with mode 'rb'") from None
+                raise Refused("it was opened in text mode; open it with mode 'rb'") from None
             stream = io.BytesIO(data)
         yield stream
     else:
-        raise Refused("an image is a path, bytes, a file opened in binary mode, a PIL image or an array")
+        raise Refused("an image must be a path, bytes, a file opened in binary mode, a PIL image or an array")
 
 
 def _identify(stream: BinaryIO) -> Image.Image:
-    """Open the header by the plugins' own factories.
+    """Open the header with the factories of Pillow's plugins.
 
-    ``Image.open`` would also apply Pillow's global pixel limit, lower than ours, and fall back to formats not wanted.
+    ``Image.open`` would apply Pillow's global pixel limit, which is lower than ours, and try unsupported formats.
     """
     Image.init()
     stream.seek(0)
@@ -178,7 +174,7 @@ def _identify(stream: BinaryIO) -> Image.Image:
     if not prefix:
         raise Refused("it is empty")
     if not isinstance(prefix, bytes):
-        raise Refused("it is opened in text mode; open it with mode 'rb'")
+        raise Refused("it was opened in text mode; open it with mode 'rb'")
     recognised = None
     for name in _FORMATS:
         factory, accept = _heif() if name == "HEIF" else Image.OPEN.get(name, (None, None))
@@ -194,12 +190,12 @@ def _identify(stream: BinaryIO) -> Image.Image:
     if prefix[4:12] in (b"ftypavif", b"ftypavis") and not recognised:
         raise Refused("it is an AVIF photo, which needs a newer Pillow: pip install -U pillow")
     if recognised:
-        raise Refused(f"its {recognised} header is damaged or cut off")
-    raise Refused("it is not an image, or of a format that is not supported")
+        raise Refused(f"its {recognised} header is damaged or truncated")
+    raise Refused("it is not an image, or its format is not supported")
 
 
 def _heif() -> tuple[Any, Callable[[bytes], bool] | None]:
-    """What Pillow would register; Nones without the package. It is not registered: that would change all of Pillow."""
+    """Return the HEIF plugin, or Nones without the package; it is not registered, which would affect all of Pillow."""
     try:
         from pillow_heif import HeifImageFile
     except ImportError:
@@ -214,7 +210,7 @@ def _is_heif(prefix: bytes) -> bool:
 def _accepted(accept: Callable[[bytes], Any], prefix: bytes) -> bool:
     try:
         return accept(prefix) is True
-    except (IndexError, struct.error):  # some look further than a file of a few bytes goes
+    except (IndexError, struct.error):  # some plugins read past the end of a tiny file
         return False
 
 
@@ -231,7 +227,7 @@ def _decode(image: Image.Image, max_pixels: int, *, keep: bool) -> Image.Image:
     if keep:
         check_pixels(image, max_pixels)
     load(image)
-    check_pixels(image, max_pixels)  # again: an ICO may hold more than it says
+    check_pixels(image, max_pixels)  # again: an ICO may be larger than its header says
     if not keep:
         let_go(image)
     return to_rgb(image, keep=keep)
@@ -246,8 +242,8 @@ _quiet_filter: Any = None
 def _quiet_pillow() -> Iterator[None]:
     """Silence Pillow's warnings while any thread reads an image.
 
-    ``warnings.catch_warnings`` swaps the process's filters and loses them when threads overlap, so the readers share
-    one filter: the first puts it in, the last takes it out.
+    ``warnings.catch_warnings`` replaces the process's filters and loses them if threads overlap. So all readers share
+    one filter: the first adds it, the last removes it.
     """
     global _quiet_depth, _quiet_filter
     with _quiet_lock:
@@ -261,5 +257,5 @@ def _quiet_pillow() -> Iterator[None]:
         with _quiet_lock:
             _quiet_depth -= 1
             if _quiet_depth == 0:
-                with contextlib.suppress(ValueError):  # someone else's catch_warnings may have dropped it
+                with contextlib.suppress(ValueError):  # another catch_warnings may have removed it
                     cast(list[Any], warnings.filters).remove(_quiet_filter)

@@ -1,4 +1,4 @@
-"""What a run captions: an item with an id to print and to remember, and a way to read it."""
+"""Items to caption: an id and a function to read the image."""
 
 from __future__ import annotations
 
@@ -17,20 +17,18 @@ if TYPE_CHECKING:
     from PIL import Image
 
 MAX_BYTES = 1 << 30
-"""Of one image inside an archive. An uncompressed image of the most pixels that are read is smaller."""
+"""Size limit of one image, in bytes. An uncompressed image of ``MAX_PIXELS`` is smaller."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """One image to caption; ``open_image`` and all that takes an image take it.
+    """One image to caption; ``open_image`` and everything that accepts an image accepts it.
 
-    ``id`` is what was named or found, different for every item of a run and the same in the next one: the path,
-    ``archive.zip!/inner/name.jpg``, the URL, ``clip.mp4#t=12.4``. It is text that may hold anything a file name may;
-    bytes that are not UTF-8 are kept by surrogate escapes. ``path`` is the image's own file, beside which a caption
-    can be written; None for an image inside another file or on another machine. ``problem`` is the sentence that says
-    why there is nothing to read, where that is known before reading; else empty.
-
-    ``read`` gives what ``open_image`` takes and is called in the thread that decodes. Raises ``ImageError``.
+    id: Unique in a run and stable between runs: a path, ``archive.zip!/inner/name.jpg``, a URL, ``clip.mp4#t=12.4``.
+        Bytes that are not UTF-8 are surrogate escapes.
+    read: Return the input of ``open_image``; called in the thread that decodes. Raises ``ImageError``.
+    path: The image's own file, which a caption file can be beside; None inside an archive or video, or at a URL.
+    problem: Error message, if the image is known to be unreadable before ``read``; else empty.
     """
 
     id: str
@@ -44,16 +42,16 @@ class Item:
 
     @classmethod
     def broken(cls, name: str, problem: str) -> Item:
-        """What gave no image. ``problem`` is the whole sentence, the name in it."""
+        """Return an item without an image. ``problem`` is the whole message, with the name."""
         return cls(id=name, read=partial(_refuse, problem), problem=problem)
 
 
 class Refused(Exception):
-    """Why an image is refused; whoever knows its name puts it before the reason."""
+    """The reason why an image is refused; a caller that knows its name adds it."""
 
 
 def refusal(name: str | os.PathLike[str], reason: object) -> str:
-    """The sentence of a message."""
+    """Return the error message for an image and a reason."""
     return f"cannot read {shown(name)}: {reason}"
 
 
@@ -62,24 +60,24 @@ def system_reason(error: OSError) -> str:
 
 
 def too_large(size: int) -> Refused:
-    return Refused(f"its {size / 1e6:,.0f} MB are more than an image has")
+    return Refused(f"its {size / 1e6:,.0f} MB exceed the limit for an image")
 
 
 def span(file: BinaryIO, offset: int, size: int) -> bytes:
-    """Return a part of a file, within the limit of an image. Raises ``Refused``."""
+    """Return a part of a file, up to the limit for an image. Raises ``Refused``."""
     if size > MAX_BYTES:
         raise too_large(size)
     file.seek(0, os.SEEK_END)
-    there = max(0, file.tell() - offset)  # room is made for all that is asked for, whether it is there or not
+    available = max(0, file.tell() - offset)  # read() allocates the requested size even if the file is shorter
     file.seek(offset)
-    return file.read(min(size, there))
+    return file.read(min(size, available))
 
 
 def open_file(path: str | os.PathLike[str], *, most: int | None = None) -> BinaryIO:
-    """Open a file that is one, of ``most`` bytes, to be read. Raises ``Refused``, and what ``open`` raises."""
+    """Open a regular file of at most ``most`` bytes for reading. Raises ``Refused``, and the errors of ``open``."""
     try:
         status = os.stat(path)
-        # Looked at before it is opened: opening a pipe nobody writes to would wait for ever.
+        # Check before opening: opening a pipe without a writer would block.
         if stat.S_ISDIR(status.st_mode):
             raise Refused("it is a folder")
         if not stat.S_ISREG(status.st_mode):
@@ -93,7 +91,7 @@ def open_file(path: str | os.PathLike[str], *, most: int | None = None) -> Binar
         link = os.path.islink(path)
         raise Refused("it is a link to a file that does not exist" if link else "there is no such file") from None
     except ValueError:
-        raise Refused("this cannot be the name of a file") from None
+        raise Refused("this is not a valid file name") from None
 
 
 def _itself(path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Kinds of files and folders, told by their names alone."""
+"""Kinds of files and folders, recognised by their names."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ def _suffixes(names: str) -> tuple[str, ...]:
 IMAGE_SUFFIXES = frozenset(
     _suffixes("jpg jpeg jpe jfif mpo png webp gif bmp dib tif tiff avif heic heif hif jp2 j2k ppm pgm pbm pnm qoi")
 )
-"""What counts as an image inside a folder, in lower case. HEIC is among them: photos skipped in silence are worse."""
+"""Suffixes of images inside a folder. HEIC is included even without its plugin, rather than skipped silently."""
 UNREAD_SUFFIXES = frozenset(
     _suffixes(
         "dng nef nrw cr2 cr3 crw arw srf sr2 orf rw2 raf pef raw rwl srw x3f 3fr fff iiq erf kdc dcr mef mos mrw "
         "psd psb xcf kra ai eps svg jxl jxr wdp exr hdr tga dds pcx ico insp"
     )
 )
-"""Images of kinds that are not read: RAW of the cameras' makers, files of editors, and rarer formats."""
+"""Suffixes of unsupported images: camera RAW, files of editors, and rare formats."""
 ARCHIVE_SUFFIXES = (".zip", ".cbz", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
 VIDEO_SUFFIXES = _suffixes("mp4 m4v mov mkv webm avi mpg mpeg mts m2ts 3gp wmv flv ogv")
 _BINS = frozenset(
     (
-        "@eadir",  # thumbnails of Synology
-        ".@__thumb",  # of QNAP
+        "@eadir",  # thumbnails, Synology
+        ".@__thumb",  # thumbnails, QNAP
         ".thumbnails",
         "#recycle",
         "@recycle",
@@ -41,7 +41,7 @@ _BINS = frozenset(
         "lost+found",
     )
 )
-"""Folders of thumbnails, of deleted files, and of copies that systems keep, in lower case."""
+"""Names of folders of thumbnails, deleted files and snapshots, in lower case."""
 
 
 def is_image_name(name: str) -> bool:
@@ -61,7 +61,7 @@ def is_video_name(name: str) -> bool:
 
 
 def is_bin_name(name: str) -> bool:
-    """Whether a folder of that name holds thumbnails, deleted files or a system's own copies."""
+    """Return whether a folder of that name holds thumbnails, deleted files or snapshots."""
     return name.casefold() in _BINS or name.lower().startswith(".trash-")
 
 

@@ -1,4 +1,4 @@
-"""What a walk over folders passes over, counted, so that nothing is left out in silence."""
+"""Counts of the files that a walk over folders leaves out, so that nothing is skipped silently."""
 
 from __future__ import annotations
 
@@ -9,23 +9,22 @@ from dataclasses import dataclass, field
 from captioner.data.kinds import is_archive_name, is_bin_name, is_hidden, is_image_name, is_unread_name, is_video_name
 from captioner.data.told import counted, some
 
-MOST = 100_000  # folders that are counted: an archive could name any number of them
+MOST = 100_000  # folders to remember: an archive could name any number of them
 
 
 @dataclass
 class LeftOut:
-    """Counts of what is left out. With ``everything`` hidden files, thumbnails and deleted files are taken."""
+    """Counts of left-out files."""
 
-    everything: bool = False
-    bins: set[str] = field(default_factory=set)
+    everything: bool = False  # include hidden files, thumbnails and deleted files
+    bins: set[str] = field(default_factory=set)  # folders of thumbnails or deleted files
     hidden_folders: set[str] = field(default_factory=set)
     hidden_images: int = 0
-    unread: Counter[str] = field(default_factory=Counter)
-    closed: Counter[str] = field(default_factory=Counter)
-    """Archives and videos, which are looked into where they are named."""
+    unread: Counter[str] = field(default_factory=Counter)  # images of unsupported formats, by suffix
+    closed: Counter[str] = field(default_factory=Counter)  # archives and videos inside folders, by suffix
 
     def takes(self, path: str, *, folder: bool) -> bool:
-        """Whether an entry of a folder is taken; one that is not is counted."""
+        """Return whether to include an entry of a folder; count it otherwise."""
         if self.everything:
             return True
         name = os.path.basename(path)
@@ -44,7 +43,7 @@ class LeftOut:
             folders.add(path)
 
     def see(self, name: str) -> None:
-        """Count a file that is no image to read, by its kind."""
+        """Count a file that is not a supported image, by its kind."""
         if is_unread_name(name):
             self.unread["." + name.rpartition(".")[2].lower()] += 1
         elif is_archive_name(name) or is_video_name(name):
@@ -53,24 +52,22 @@ class LeftOut:
             self.closed[before + suffix] += 1
 
     def sentences(self, *, remedy: bool = True) -> list[str]:
-        """What was left out; with ``remedy`` also how the command line takes it."""
-        passed = []
+        """Return messages about left-out files, with ``remedy`` including the options to read them."""
+        parts = []
         if self.bins:
-            what = counted(len(self.bins), "folder")
-            passed.append(
-                f"{what} of thumbnails or deleted files ({some(sorted(set(map(os.path.basename, self.bins))))})"
-            )
+            names = some(sorted(set(map(os.path.basename, self.bins))))
+            parts.append(f"{counted(len(self.bins), 'folder')} of thumbnails or deleted files ({names})")
         if self.hidden_folders:
-            passed.append(counted(len(self.hidden_folders), "hidden folder"))
+            parts.append(counted(len(self.hidden_folders), "hidden folder"))
         if self.hidden_images:
-            passed.append(counted(self.hidden_images, "hidden image"))
-        told = [f"left out: {', '.join(passed)}{'; --all takes them' if remedy else ''}"] if passed else []
+            parts.append(counted(self.hidden_images, "hidden image"))
+        messages = [f"left out: {', '.join(parts)}{'; --all includes them' if remedy else ''}"] if parts else []
         if self.unread:
-            told.append(f"not read: {_kinds(self.unread)}; convert them to JPEG, PNG or TIFF first")
+            messages.append(f"not supported: {_kinds(self.unread)}; convert them to JPEG, PNG or TIFF first")
         if self.closed and remedy:
             example = next(iter(self.closed))
-            told.append(f"not looked into: {_kinds(self.closed)}; name them, such as folder/*{example}")
-        return told
+            messages.append(f"not opened: {_kinds(self.closed)}; name them, such as folder/*{example}")
+        return messages
 
 
 def _kinds(counts: Counter[str]) -> str:

@@ -1,4 +1,4 @@
-"""Photos to pixels ahead of the model, in threads, in order; a photo that cannot be read is an item, not an end."""
+"""Loading and preprocessing of images in threads, ahead of the model and in order."""
 
 from __future__ import annotations
 
@@ -29,18 +29,17 @@ def load_pixels(
     ahead: int = 32,
     in_turns: bool = False,
 ) -> Iterator[Tensor | ImageError]:
-    """Pixels (3, size, size) of each image, or the error that it raised; at most ``ahead`` images wait in memory.
+    """Yield pixels (3, size, size) of each image, or its error; at most ``ahead`` images wait in memory.
 
-    Threads suffice: Pillow decodes and resizes without holding the interpreter. An ``ImageError`` given in the place
-    of an image comes back at its place.
+    Threads suffice: Pillow releases the GIL to decode and resize. An ``ImageError`` in ``images`` is passed through.
 
-    ``in_turns``: the next ``ahead`` images are begun when all before have been taken and one more is asked for. A
-    reader that works with all cores between its batches is then not disturbed. Images behind a URL do not wait for
-    their turn: to fetch them takes time, not work.
+    ``in_turns``: start the next ``ahead`` images only when all previous ones have been consumed and another one is
+    requested, so that loading does not compete with a consumer that uses all cores between batches. URLs do not wait
+    for their turn: a download takes time, not CPU.
     """
     pool = ThreadPoolExecutor(max_workers=workers)
     waiting: deque[Future[Tensor | ImageError]] = deque()
-    ahead = min(ahead, sys.maxsize)  # islice counts no further
+    ahead = min(ahead, sys.maxsize)  # the maximum of islice
     source = iter(images)
 
     def begin(count: int) -> None:
@@ -58,7 +57,7 @@ def load_pixels(
             yield done
             if not waiting:
                 begin(ahead)
-    finally:  # a reader that leaves early (a broken pipe, Ctrl-C) does not wait for images it will not see
+    finally:  # a consumer that stops early (a broken pipe, Ctrl-C) does not wait for the remaining images
         pool.shutdown(cancel_futures=True)
 
 
@@ -69,15 +68,20 @@ def _is_far(image: ImageSource | ImageError) -> bool:
 
 @dataclass(frozen=True)
 class Transform:
-    """What photos go through before a model reads them: whatever ``open_image`` takes -> pixels (3, size, size).
+    """The preprocessing of a model: any input of ``open_image`` -> pixels (3, size, size).
 
-    It can be pickled, so a data set that holds it may be read by workers. Raises ``ImageError``.
+    ::
+
+        transform = Transform(checkpoint.config.preprocess)
+        pixels = transform("dog.jpg")
+
+    It can be pickled, for the workers of data loaders. Raises ``ImageError``.
     """
 
     config: PreprocessConfig
 
     def __call__(self, image: ImageSource) -> Tensor:
-        # Draft mode decodes a large JPEG at the smallest scale that is still twice the size wanted.
+        # Draft mode decodes a large JPEG at the smallest scale of at least twice the target size.
         return preprocess(open_image(image, min_side=2 * self.config.size), self.config)
 
 

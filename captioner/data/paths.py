@@ -1,7 +1,4 @@
-"""From the paths that a person types to image files: files, folders and patterns, one by one, in a stable order.
-
-The readers of datasets share its listing of folders and its ``read_text``.
-"""
+"""Finding image files by path, folder or pattern, in a stable order; listing folders and reading text files."""
 
 from __future__ import annotations
 
@@ -24,33 +21,32 @@ from captioner.data.told import shown as shown
 from captioner.errors import DataError
 
 CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
-"""What a terminal obeys in place of showing it, and how it is written instead."""
+"""Control codes that a terminal would execute, and their escapes."""
 _PASSWORD = re.compile(r"\b([a-z][a-z0-9+.-]*://)[^/\s]*@", re.IGNORECASE)
 _NUMBER = re.compile(r"0*([0-9]+)")
 MAX_TEXT = 1 << 30
-"""Bytes of a table that is read as a whole."""
+"""Size limit of a table that is read as a whole, in bytes."""
 MAX_SIDECAR = 4 << 20
-"""Bytes of the captions beside one image."""
+"""Size limit of the caption file of one image, in bytes."""
 _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A path that gave no image. ``reason`` is one sentence that names it, as an ``ImageError`` would."""
+    """A path without an image."""
 
     path: Path
-    reason: str
+    reason: str  # error message, with the path
 
 
 def find_images(paths: Iterable[str | os.PathLike[str]], left: LeftOut | None = None) -> Iterator[Path | Unreadable]:
-    """Yield every image that ``paths`` name, lazily, each file once, whatever links lead to it.
+    """Yield every image that ``paths`` match, lazily, each file once even with several symlinks to it.
 
-    A file is yielded whatever its suffix. A folder is walked with its sub-folders: its own images first, in natural
-    order (``2.jpg`` before ``10.jpg``), hidden entries and folders of thumbnails or deleted
-    files skipped, and counted in ``left``. What does not exist is tried as a pattern (``*.jpg``,
-    ``photos/**/*.png``; ``**`` is any depth): its files count as those of a folder, unless the pattern ends in a
-    suffix of its own. What cannot be read, or holds no image, comes as an ``Unreadable``. Names are as the system
-    gives them; bytes that are not UTF-8 are kept by surrogate escapes.
+    A named file is yielded whatever its suffix. A folder is walked recursively: its own images first, in natural order
+    (``2.jpg`` before ``10.jpg``); hidden entries and folders of thumbnails or deleted files are skipped and counted in
+    ``left``. A path that does not exist is tried as a pattern (``*.jpg``, ``photos/**/*.png``; ``**`` is any depth),
+    whose files are treated as those of a folder, unless the pattern ends in a suffix. A path that cannot be read or
+    has no images yields an ``Unreadable``. Bytes of names that are not UTF-8 are surrogate escapes.
     """
     walker = Walker(left=left or LeftOut())
     for path in [paths] if isinstance(paths, (str, os.PathLike)) else paths:
@@ -58,21 +54,21 @@ def find_images(paths: Iterable[str | os.PathLike[str]], left: LeftOut | None = 
 
 
 def plain(text: str) -> str:
-    """A text for a terminal: without the codes that it would obey, or passwords in URLs; lines and tabs are kept."""
+    """Return a text for a terminal, without control codes and without passwords of URLs; keep line breaks and tabs."""
     return _PASSWORD.sub(r"\1***@", text).translate(CONTROLS)
 
 
 def read_text(path: Path, *, most: int = MAX_TEXT) -> str:
-    """Return a whole text file of ``most`` bytes, as ``decoded`` reads it, with line ends as ``\\n``.
+    """Return a text file of at most ``most`` bytes, decoded as in ``decoded``, with line ends as ``\\n``.
 
     Raises ``DataError``.
     """
     try:
         status = path.stat()
-        if status.st_size > most:  # a hole in a file takes no place on the disk, but all of it in memory
-            raise DataError(f"{shown(path)} is larger than the {most / 1e6:,.0f} MB that are read; split it")
+        if status.st_size > most:  # a sparse file takes no space on the disk, but all of its size in memory
+            raise DataError(f"{shown(path)} is larger than the limit of {most / 1e6:,.0f} MB; split it")
         if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-            raise DataError(f"{shown(path)} is a pipe, socket or device; give a file")
+            raise DataError(f"{shown(path)} is a pipe, socket or device; name a regular file")
         data = path.read_bytes()
     except FileNotFoundError:
         raise DataError(f"{shown(path)} does not exist; check the path") from None
@@ -88,19 +84,20 @@ def read_text(path: Path, *, most: int = MAX_TEXT) -> str:
 
 
 def decoded(data: bytes) -> str:
-    """Text in UTF-8, or in what its byte order mark says. Raises ``UnicodeDecodeError``."""
+    """Decode UTF-8, or the encoding of the byte order mark. Raises ``UnicodeDecodeError``."""
     return data.decode(next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8"))
 
 
 def natural_key(name: str) -> str:
-    """Sorts digits by their value, behind how many they are; one string, since a folder may have a million keys."""
-    return _NUMBER.sub(lambda found: f"\0{chr(len(found[1]))}{found[1]}", name.casefold())
+    """Return a key that sorts numbers by value; a single string, since a folder may have a million keys."""
+    return _NUMBER.sub(lambda match: f"\0{chr(len(match[1]))}{match[1]}", name.casefold())
 
 
 def list_folder(folder: str, left: LeftOut | None = None) -> tuple[list[os.DirEntry[str]], list[os.DirEntry[str]]]:
-    """The files and the sub-folders, each in natural order. Raises ``OSError``.
+    """Return the files and the subfolders, each in natural order. Raises ``OSError``.
 
-    Hidden entries and folders of thumbnails or deleted files are left out; ``left`` counts them, or has them taken.
+    Hidden entries and folders of thumbnails or deleted files are left out and counted in ``left``, unless its
+    ``everything`` is set.
     """
     left = left or LeftOut()
     files: list[os.DirEntry[str]] = []
@@ -116,10 +113,10 @@ def list_folder(folder: str, left: LeftOut | None = None) -> tuple[list[os.DirEn
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a folder or a link to one; what cannot be followed is none."""
+    """Return whether an entry is a folder or a symlink to one; False for a broken symlink."""
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads round in a circle
+    except OSError:  # a cycle of symlinks
         return False
 
 
@@ -129,9 +126,10 @@ def _unreadable(path: str, reason: str) -> Unreadable:
 
 @dataclass
 class Walker:
-    """Remembers the real paths of folders, and of those files alone that were reached by their own names or by links.
+    """A walk without duplicates.
 
-    The files of a folder come with it and need no memory: of a million photos none is remembered.
+    It remembers the real paths of folders, and only of those files that were named or reached by a symlink. Other files
+    of a folder need no memory, even for a million photos.
     """
 
     files: set[str] = field(default_factory=set)
@@ -149,8 +147,8 @@ class Walker:
                 yield _unreadable(path, "there is no such file or folder" if path else "the path is empty")
         except OSError as error:
             yield _unreadable(path, (error.strerror or str(error)).lower())
-        except ValueError:  # a null character, a half surrogate
-            yield _unreadable(path, "this cannot be the name of a file")
+        except ValueError:  # a null character, a lone surrogate
+            yield _unreadable(path, "this is not a valid file name")
         else:
             yield from self._folder(path) if os.path.isdir(path) else self._file(path, os.path.realpath(path))
 
@@ -191,18 +189,18 @@ class Walker:
                     other = os.path.join(folder, "*" + os.path.splitext(entry.name)[1])
             waiting.extend(entry.path for entry in reversed(folders))
         if empty:
-            hint = f" itself; name what else it holds: {shown(other)}" if other else ""
-            yield _unreadable(top, f"the folder holds no images{hint}")
+            hint = f"; name its other files: {shown(other)}" if other else ""
+            yield _unreadable(top, f"the folder contains no images{hint}")
 
     def _pattern(self, pattern: str) -> Iterator[Path | Unreadable]:
         any_suffix = not has_magic(os.path.splitext(pattern)[1] or "*")
         empty = True
-        told: set[Path] = set()
+        reported: set[Path] = set()
         for match in matching(pattern, self.left):
             if isinstance(match, Unreadable):
                 empty = False
-                if match.path not in told:
-                    told.add(match.path)
+                if match.path not in reported:
+                    reported.add(match.path)
                     yield match
             elif os.path.isdir(match):
                 empty = False
@@ -217,19 +215,19 @@ class Walker:
 
 
 def has_magic(text: str) -> bool:
-    """Whether this may be a pattern."""
+    """Return whether ``text`` may be a pattern."""
     return any(char in text for char in "*?[")
 
 
 def matching(pattern: str, left: LeftOut | None = None) -> Iterator[str | Unreadable]:
-    """The files and folders that match, in natural order, and folders that cannot be listed."""
+    """Yield the files and folders that match, in natural order, and folders that cannot be listed."""
     drive, tail = os.path.splitdrive(pattern)
     parts = tail.replace(os.altsep or os.sep, os.sep).split(os.sep)
     return _expand(drive + os.sep if not parts[0] else drive, [part for part in parts if part], left or LeftOut())
 
 
 def _expand(base: str, parts: list[str], left: LeftOut) -> Iterator[str | Unreadable]:
-    """Files and folders that match. The glob module is not used: its ``**`` follows circles of links."""
+    """Yield matching files and folders. The glob module would follow cycles of symlinks in ``**``."""
     if not parts:
         yield base
         return
@@ -253,13 +251,13 @@ def _expand(base: str, parts: list[str], left: LeftOut) -> Iterator[str | Unread
         for entry in entries:
             inside = is_folder(entry)
             if fnmatch.fnmatch(entry.name, head) and (not rest or inside):
-                meant = head[0] == entry.name[0]  # ".*" and "@ea*" mean what "*" does not
-                if meant or left.takes(entry.path, folder=inside):
+                explicit = head[0] == entry.name[0]  # ".*" and "@ea*" include entries that "*" leaves out
+                if explicit or left.takes(entry.path, folder=inside):
                     yield from _expand(os.path.join(base, entry.name), rest, left)
 
 
 def _sub_folders(top: str, left: LeftOut) -> Iterator[str | Unreadable]:
-    """The folder itself and all visible ones below it, each once."""
+    """Yield the folder and all visible folders below it, each once."""
     seen: set[str] = set()
     waiting = [top]
     while waiting:

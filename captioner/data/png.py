@@ -1,4 +1,4 @@
-"""PNG files whose texts or profile are larger than Pillow accepts, which then refuses the picture with them."""
+"""Removal of texts and profiles that make Pillow refuse a PNG because of their size."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _PICTURE = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf")
 
 
 def is_overfull(error: Exception) -> bool:
-    """Whether Pillow has refused a PNG for its texts (1 MB unpacked each, 64 MB all) or its profile (1 MB)."""
+    """Return whether Pillow refused a PNG for its texts (1 MB unpacked each, 64 MB in total) or its profile (1 MB)."""
     return isinstance(error, ValueError) and ("data too large" in str(error) or "memory used in text" in str(error))
 
 
 def without_texts(stream: BinaryIO) -> io.BytesIO:
-    """Return the picture alone with its orientation; what is damaged stays so. Raises ``Refused`` where it is huge."""
+    """Return the PNG with only its image and orientation. Raises ``Refused`` if it is too large."""
     stream.seek(len(_SIGNATURE))
     kept = io.BytesIO()
     kept.write(_SIGNATURE)
     while len(head := stream.read(8)) == 8:
-        length = int.from_bytes(head[:4], "big") + 4  # the checksum's 4 bytes too
+        length = int.from_bytes(head[:4], "big") + 4  # with the 4 bytes of the checksum
         if head[4:] in _PICTURE:
             if kept.tell() + length > MAX_WHOLE:
                 raise too_large(kept.tell() + length)

@@ -1,4 +1,4 @@
-"""From any decoded PIL image to upright 8-bit RGB in sRGB; the rules stand in ``images.open_image``."""
+"""Conversion of any decoded PIL image to upright 8-bit sRGB, by the rules of ``images.open_image``."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ _TO_UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_FROM_RIGHT = {_TO_UPRIGHT[number] for number in (2, 3, 7, 8)}  # the first columns are those from the right
+_FROM_RIGHT = {_TO_UPRIGHT[number] for number in (2, 3, 7, 8)}  # the first column is the rightmost one
 _FROM_BELOW = {_TO_UPRIGHT[number] for number in (3, 4, 6, 7)}
 _ON_ITS_SIDE = {_TO_UPRIGHT[number] for number in (5, 6, 7, 8)}
 _ORIENTATION_TAG = 0x0112
 TILE = 1 << 20
-"""Pixels that are converted at once."""
+"""Pixels per conversion step."""
 
 
 def to_rgb(image: Image.Image, *, keep: bool = True) -> Image.Image:
-    """Return a new RGB image without metadata, else its turn or profile would be applied again by the next reader.
+    """Return a new RGB image, without metadata, so that the next reader does not apply orientation or profile again.
 
-    Where ``image`` need not be kept its pixels may become those of the new one. Otherwise the new one is made of small
-    tiles, one after the other, so that no third copy of a large image is ever in memory.
+    Unless ``keep``, it may share the pixels of ``image``. Otherwise it is converted tile by tile, so that memory never
+    holds a third copy of a large image.
     """
     turn = _TO_UPRIGHT.get(_orientation(image))
     convert = _conversion(image)
     if convert is None and turn is None:
-        rgb = image.copy() if keep else image._new(image.im)  # a plain image, whatever the format's own class
+        rgb = image.copy() if keep else image._new(image.im)  # a plain Image instead of the format's subclass
         rgb.info = {}
         return rgb
     rgb = Image.new("RGB", upright_size(image))
@@ -54,7 +54,7 @@ def _tiles(size: tuple[int, int]) -> Iterator[tuple[int, int, int, int]]:
 
 
 def _place(box: tuple[int, int, int, int], size: tuple[int, int], turn: Image.Transpose | None) -> tuple[int, int]:
-    """Return where the upper left corner of a tile comes to lie when all is turned."""
+    """Return the position of a tile's upper left corner in the upright image."""
     (left, top, right, bottom), (width, height) = box, size
     x = width - right if turn in _FROM_RIGHT else left
     y = height - bottom if turn in _FROM_BELOW else top
@@ -62,21 +62,21 @@ def _place(box: tuple[int, int, int, int], size: tuple[int, int], turn: Image.Tr
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
-    """(width, height) as ``to_rgb`` will have it; reads no pixels."""
+    """Return (width, height) of the result of ``to_rgb``, without reading pixels."""
     return image.size[::-1] if _orientation(image) >= 5 else image.size
 
 
 def _orientation(image: Image.Image) -> int:
-    """1 to 8; 5 and above lie on their side."""
+    """Return the EXIF orientation, 1 to 8; 5 and above swap width and height."""
     try:
         value = image.getexif().get(_ORIENTATION_TAG, 1)
         return int(value) if value in _TO_UPRIGHT else 1
-    except Exception:  # damaged metadata is no reason to refuse the picture
+    except Exception:  # ignore damaged metadata
         return 1
 
 
 def _conversion(image: Image.Image) -> Callable[[Image.Image], Image.Image] | None:
-    """Return what makes sRGB of each part of an image; None where it is RGB as it stands."""
+    """Return the function that converts a tile to sRGB; None if the image is RGB already."""
     opaque = _eight_bits(image) if image.mode[0] in "IF" else _opaque
     mode = opaque(image.crop((0, 0, 1, 1))).mode
     transform = _to_srgb(mode, image.info.get("icc_profile"))
@@ -93,19 +93,19 @@ def _conversion(image: Image.Image) -> Callable[[Image.Image], Image.Image] | No
 
 
 def _opaque(image: Image.Image) -> Image.Image:
-    """L, RGB, CMYK or LAB without transparency."""
+    """Return the image as L, RGB, CMYK or LAB, without transparency."""
     if image.mode == "La":
         image = image.convert("LA")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
-        paper = Image.new("L" if image.mode == "LA" else "RGB", image.size, "white")
-        paper.paste(rgba.convert(paper.mode), mask=rgba.getchannel("A"))
-        return paper
+        white = Image.new("L" if image.mode == "LA" else "RGB", image.size, "white")
+        white.paste(rgba.convert(white.mode), mask=rgba.getchannel("A"))
+        return white
     return image if image.mode in ("L", "RGB", "CMYK", "LAB") else image.convert("RGB")
 
 
 def _eight_bits(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
-    """Return what makes 8 bits of each part of an image, by the range of the whole."""
+    """Return the function that converts a tile to 8 bits, by the range of the whole image."""
     import numpy as np
 
     low, high = float("inf"), float("-inf")
@@ -135,7 +135,7 @@ def _finite(values: Any) -> Any:
 
 
 def _to_srgb(mode: str, profile: object) -> Any:
-    """Return the transform from a profile to sRGB; None where there is nothing to transform, or it does not fit."""
+    """Return the transform from a profile to sRGB; None without a profile, and for sRGB or an invalid one."""
     try:
         if mode == "LAB":
             source: Any = ImageCms.createProfile("LAB")

@@ -1,4 +1,4 @@
-"""The one form in which every reader hands over data: an image and its captions; and sequences too long to be held."""
+"""Samples, the common output of all readers: an image and its captions; and sequences too long for memory."""
 
 from __future__ import annotations
 
@@ -19,21 +19,16 @@ from captioner.errors import ImageError
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One image with all its captions, in the dataset's order.
+    """One image with all its captions."""
 
-    ``name`` identifies the image inside its dataset (the file name as the annotation wrote it) and decides splits;
-    ``id`` is the number that the annotation gives it, which files of results know it by. ``span`` is (offset, bytes)
-    of an image that lies inside the file at ``path``, in a tar; else None.
-    """
-
-    name: str
+    name: str  # identifies the image in its dataset (the file name in the annotation) and decides its split
     path: Path
-    captions: tuple[str, ...]
-    id: str = ""
-    span: tuple[int, int] | None = None
+    captions: tuple[str, ...]  # in the dataset's order
+    id: str = ""  # number of the image in the annotation, which prediction files may use
+    span: tuple[int, int] | None = None  # (offset, bytes) of an image inside the tar at ``path``
 
     def image(self) -> Path | io.BytesIO:
-        """What ``open_image`` takes. Raises ``ImageError`` where the file around the image cannot be read."""
+        """Return the input of ``open_image``. Raises ``ImageError`` if the tar cannot be read."""
         if self.span is None:
             return self.path
         offset, size = self.span
@@ -48,7 +43,7 @@ class Sample:
 
 
 class Inside(io.BytesIO):
-    """The bytes of a file that lies in another one, with the ``name`` that messages call it by."""
+    """The bytes of a file inside an archive, with a ``name`` for messages."""
 
     def __init__(self, data: bytes, name: str) -> None:
         super().__init__(data)
@@ -56,43 +51,43 @@ class Inside(io.BytesIO):
 
 
 class Samples(Sequence[Sample]):
-    """Samples that are made when they are asked for. ``fingerprint`` changes with any name, caption or place."""
+    """A lazy sequence of samples."""
 
-    fingerprint: str
+    fingerprint: str  # hash of all names, captions and their order
 
-    def at(self, place: int) -> Sample:
-        """The sample of a place from 0 on."""
+    def at(self, index: int) -> Sample:
+        """Return the sample at an index, from 0."""
         raise NotImplementedError
 
     @overload
-    def __getitem__(self, place: int) -> Sample: ...
+    def __getitem__(self, index: int) -> Sample: ...
     @overload
-    def __getitem__(self, place: slice) -> Sequence[Sample]: ...
+    def __getitem__(self, index: slice) -> Sequence[Sample]: ...
 
-    def __getitem__(self, place: int | slice) -> Sample | Sequence[Sample]:
-        if isinstance(place, slice):
-            return [self.at(index) for index in range(*place.indices(len(self)))]
-        if not -len(self) <= place < len(self):
-            raise IndexError(f"there is no sample {place} of {len(self)}")
-        return self.at(place % len(self))
+    def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
+        if isinstance(index, slice):
+            return [self.at(i) for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"there is no sample {index} of {len(self)}")
+        return self.at(index % len(self))
 
 
 class Part(Samples):
-    """Some of the samples, by their places: four bytes for each."""
+    """A subset of samples, by index; it takes four bytes per sample."""
 
-    def __init__(self, whole: Samples, places: Iterable[int]) -> None:
-        self.whole, self.places = whole, array("I", places)
+    def __init__(self, whole: Samples, indices: Iterable[int]) -> None:
+        self.whole, self.places = whole, array("I", indices)
         self.fingerprint = _digest(whole.fingerprint.encode() + self.places.tobytes())
 
     def __len__(self) -> int:
         return len(self.places)
 
-    def at(self, place: int) -> Sample:
-        return self.whole.at(self.places[place])
+    def at(self, index: int) -> Sample:
+        return self.whole.at(self.places[index])
 
 
 class Joined(Samples):
-    """Several sequences of samples, one after the other."""
+    """A concatenation of sequences of samples."""
 
     def __init__(self, parts: Sequence[Sequence[Sample]]) -> None:
         self.parts = parts
@@ -103,9 +98,9 @@ class Joined(Samples):
     def __len__(self) -> int:
         return self.ends[-1] if self.ends else 0
 
-    def at(self, place: int) -> Sample:
-        part = bisect_right(self.ends, place)
-        return self.parts[part][place - (self.ends[part - 1] if part else 0)]
+    def at(self, index: int) -> Sample:
+        part = bisect_right(self.ends, index)
+        return self.parts[part][index - (self.ends[part - 1] if part else 0)]
 
     def __iter__(self) -> Iterator[Sample]:
         for part in self.parts:
@@ -113,7 +108,7 @@ class Joined(Samples):
 
 
 def images_of(samples: Iterable[Sample]) -> Iterator[Path | io.BytesIO | ImageError]:
-    """What to open for each sample, or why it cannot be, in its place."""
+    """Yield the input of ``open_image`` for each sample, or its error."""
     for sample in samples:
         try:
             yield sample.image()
@@ -121,9 +116,9 @@ def images_of(samples: Iterable[Sample]) -> Iterator[Path | io.BytesIO | ImageEr
             yield error
 
 
-def chosen(samples: Sequence[Sample], places: Iterable[int]) -> Sequence[Sample]:
-    """The samples of these places: a list, or what takes little memory where ``samples`` does."""
-    return Part(samples, places) if isinstance(samples, Samples) else [samples[place] for place in places]
+def chosen(samples: Sequence[Sample], indices: Iterable[int]) -> Sequence[Sample]:
+    """Return the samples at these indices: a list, or a ``Part`` of lazy ``samples``."""
+    return Part(samples, indices) if isinstance(samples, Samples) else [samples[index] for index in indices]
 
 
 def _digest(data: bytes) -> str:

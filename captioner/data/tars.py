@@ -1,7 +1,7 @@
-"""Tar files as streams in which a hostile or damaged one loses nothing in silence, and takes no memory or time.
+"""A reader of tar streams that reports all damage, and limits memory and time for hostile archives.
 
-Python's ``tarfile`` is not used: it follows sizes below zero back to where it was, without end, keeps extended headers
-of any size and nests them, and searches them in quadratic time.
+Python's ``tarfile`` is unsuitable: it loops forever on negative sizes, and accepts nested extended headers of any size,
+which it searches in quadratic time.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import IO, cast
 from captioner.data.items import Refused
 
 MAX_STREAMED = 64 << 20
-"""Bytes of one member that are read at once."""
+"""Size limit of a single read, in bytes."""
 MAX_RATIO = 200
-"""How many times its size an archive may unpack to: photos hardly shrink at all, a bomb a thousandfold."""
-FREE = 64 << 20  # bytes, below which the ratio is not looked at: a small blank picture shrinks as well as a bomb
+"""Largest compression ratio: photos hardly compress, a bomb a thousandfold."""
+FREE = 64 << 20  # bytes without a check of the ratio: a small blank image compresses as well as a bomb
 BOMB = f"it unpacks to more than {MAX_RATIO} times its size, as no photos do"
 MAX_HEADER = 1 << 20
-"""Bytes of one extended header: it holds a long name, and attributes of the file system."""
-MAX_NAME = 1 << 12  # bytes: no system has longer ones
+"""Size limit of an extended header, in bytes; it holds a long name and attributes of the file system."""
+MAX_NAME = 1 << 12  # bytes, the limit of all systems
 MAX_EXTRA = 16  # extended headers before one member
 _BLOCK = 512
 _MAX_SIZE = 1 << 60
@@ -34,15 +34,15 @@ _WITHOUT_DATA = (b"1", b"2", b"3", b"4", b"5", b"6")  # links, devices, folders,
 
 
 class Damaged(Exception):
-    """The archive is not what it should be; what was found before stays found."""
+    """A damaged archive; members before the damage remain valid."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """A regular file in a tar: its name, with bytes that are not UTF-8 as surrogates, and the place of its content."""
+    """A regular file in a tar."""
 
-    name: str
-    offset: int
+    name: str  # bytes that are not UTF-8 are surrogate escapes
+    offset: int  # of the content, in bytes
     size: int
 
 
@@ -51,7 +51,7 @@ def is_bomb(packed: int, unpacked: int) -> bool:
 
 
 def unpacked(file: IO[bytes]) -> tuple[Bounded, bool]:
-    """A stream of the tar itself, and whether it had been compressed."""
+    """Return a stream of the uncompressed tar, and whether the file is compressed."""
     start = file.read(6)
     file.seek(0)
     if start[:2] == b"\x1f\x8b":
@@ -64,7 +64,7 @@ def unpacked(file: IO[bytes]) -> tuple[Bounded, bool]:
 
 
 class Bounded(io.RawIOBase):
-    """A stream that a hostile archive cannot make anyone read into memory, nor unpack without end."""
+    """A stream with limits on the size of a read and on the compression ratio."""
 
     def __init__(self, stream: IO[bytes], packed: IO[bytes] | None = None) -> None:
         self.stream, self.packed = stream, packed
@@ -80,18 +80,18 @@ class Bounded(io.RawIOBase):
         return data
 
     def _left(self) -> int:
-        """Return how much there is to read: nothing is made room for that is not there."""
+        """Return the number of remaining bytes, so that no more memory is allocated."""
         if self.packed is not None:
             return MAX_STREAMED + 1
-        place = self.stream.tell()
-        left = self.stream.seek(0, io.SEEK_END) - place
-        self.stream.seek(place)
+        position = self.stream.tell()
+        left = self.stream.seek(0, io.SEEK_END) - position
+        self.stream.seek(position)
         return left
 
-    def seek(self, place: int, whence: int = io.SEEK_SET) -> int:
-        if self.packed is None or whence != io.SEEK_SET or place <= self.stream.tell():
-            return self.stream.seek(place, whence)
-        while (left := place - self.stream.tell()) > 0 and self.read(min(left, 1 << 20)):
+    def seek(self, position: int, whence: int = io.SEEK_SET) -> int:
+        if self.packed is None or whence != io.SEEK_SET or position <= self.stream.tell():
+            return self.stream.seek(position, whence)
+        while (left := position - self.stream.tell()) > 0 and self.read(min(left, 1 << 20)):
             pass
         return self.stream.tell()
 
@@ -108,107 +108,108 @@ class Bounded(io.RawIOBase):
 def members(stream: Bounded) -> Iterator[Member]:
     """Yield the regular files of a tar in their order; the stream may be read between them.
 
-    Names of any format are understood (ustar, GNU, PAX); sparse files are left out. A header that is damaged or cut
-    off, wherever it stands, raises ``Damaged``.
+    Supports the names of all formats (ustar, GNU, PAX) and skips sparse files. Raises ``Damaged`` for a damaged or
+    truncated header at any position.
     """
-    place = 0
-    while (block := _block(stream, place)) is not None:
-        place += _BLOCK
+    position = 0
+    while (block := _block(stream, position)) is not None:
+        position += _BLOCK
         name, size, sparse, extra = "", -1, False, 0
-        while (kind := block[156:157]) in (b"L", b"K", b"x", b"X", b"g"):  # what they say holds for the next member
+        while (kind := block[156:157]) in (b"L", b"K", b"x", b"X", b"g"):  # extended headers of the next member
             extra += 1
             length = _number(block[124:136])
             if length > MAX_HEADER:
                 raise Damaged("a header of many megabytes")
             if extra > MAX_EXTRA:
                 raise Damaged("too many headers of one file")
-            said = _content(stream, place, length)
-            place += _padded(length)
+            content = _content(stream, position, length)
+            position += _padded(length)
             if kind == b"L":
-                name = _text(said)
+                name = _text(content)
             elif kind in (b"x", b"X"):
-                records = dict(_records(said))
+                records = dict(_records(content))
                 name = _text(records[b"path"]) if b"path" in records else name
                 size = _decimal(records[b"size"]) if b"size" in records else size
                 sparse = sparse or any(key.startswith(b"GNU.sparse.") for key in records)
-            following = _block(stream, place)
+            following = _block(stream, position)
             if following is None:
                 raise Damaged("a header without its file")
             block = following
-            place += _BLOCK
+            position += _BLOCK
         size = _number(block[124:136]) if size < 0 else size
         if size > _MAX_SIZE:
-            raise Damaged("a size that no file has")
+            raise Damaged("an impossible size")
         name = name or _short_name(block)
         if kind == b"S":
-            place = _behind_map(stream, place, block)
+            position = _behind_map(stream, position, block)
         elif kind in _REGULAR and not sparse and not (kind == b"\0" and name.endswith("/")):
-            yield Member(name=name, offset=place, size=size)
+            yield Member(name=name, offset=position, size=size)
         if kind not in _WITHOUT_DATA and size:
-            place += _padded(size)
-            stream.seek(place - 1)
+            position += _padded(size)
+            stream.seek(position - 1)
             if not stream.read(1):
                 raise Damaged("unexpected end of data")
 
 
-def _block(stream: Bounded, place: int) -> bytes | None:
-    """Return the header at a place; None where the archive has its proper end."""
-    stream.seek(place)
+def _block(stream: Bounded, position: int) -> bytes | None:
+    """Return the header at a position; None at the proper end of the archive."""
+    stream.seek(position)
     block = stream.read(_BLOCK)
-    if not block and place:
+    if not block and position:
         return None
     if len(block) < _BLOCK:
-        raise Damaged("a header that is cut off" if block else "empty file")
+        raise Damaged("a truncated header" if block else "empty file")
     if not block.strip(b"\0"):
         return None
     rest = block[:148] + b" " * 8 + block[156:]
-    told = _number(block[148:156])
-    if told != sum(rest) and told != sum(rest) - 256 * sum(byte > 127 for byte in rest):  # some count signed bytes
+    checksum = _number(block[148:156])
+    # Some programs sum signed bytes.
+    if checksum != sum(rest) and checksum != sum(rest) - 256 * sum(byte > 127 for byte in rest):
         raise Damaged("bad checksum")
     return block
 
 
-def _behind_map(stream: Bounded, place: int, block: bytes) -> int:
-    """Return the place behind the blocks in which GNU tar goes on with the map of a sparse file."""
+def _behind_map(stream: Bounded, position: int, block: bytes) -> int:
+    """Return the position after the extension blocks of a sparse file's map (GNU tar)."""
     more = block[482]
     while more:
-        stream.seek(place)
+        stream.seek(position)
         block = stream.read(_BLOCK)
         if len(block) < _BLOCK:
             raise Damaged("unexpected end of data")
-        place, more = place + _BLOCK, block[504]
-    return place
+        position, more = position + _BLOCK, block[504]
+    return position
 
 
-def _content(stream: Bounded, place: int, length: int) -> bytes:
-    stream.seek(place)
-    said = stream.read(length)
-    if len(said) < length:
+def _content(stream: Bounded, position: int, length: int) -> bytes:
+    stream.seek(position)
+    content = stream.read(length)
+    if len(content) < length:
         raise Damaged("unexpected end of data")
-    return said
+    return content
 
 
-def _records(said: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the keys and values of a PAX header: ``LENGTH KEY=VALUE`` in lines, the length with all that is in one."""
-    place = 0
-    while place < len(said) and said[place]:
-        space = said.find(b" ", place, place + 8)
-        end = place + (_decimal(said[place:space]) if space > place else 0)
-        if not place <= space < end <= len(said) or said[end - 1 : end] != b"\n":
+def _records(header: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the keys and values of a PAX header: lines of ``LENGTH KEY=VALUE``, with the length of the whole line."""
+    start = 0
+    while start < len(header) and header[start]:
+        space = header.find(b" ", start, start + 8)
+        end = start + (_decimal(header[start:space]) if space > start else 0)
+        if not start <= space < end <= len(header) or header[end - 1 : end] != b"\n":
             raise Damaged("invalid header")
-        key, _, value = said[space + 1 : end - 1].partition(b"=")
+        key, _, value = header[space + 1 : end - 1].partition(b"=")
         yield key, value
-        place = end
+        start = end
 
 
 def _number(field: bytes) -> int:
-    """Return a number of a header: octal, or binary where the first bit is set (GNU), then never below zero."""
+    """Return a number of a header: octal, or binary and non-negative if the first bit is set (GNU)."""
     if field[0] == 0x80:
         return int.from_bytes(field[1:], "big")
-    found = _OCTAL.match(field)
-    if found is None or (found.end() < len(field) and b"\0" not in field[: found.end() + 1]):
+    match = _OCTAL.match(field)
+    if match is None or (match.end() < len(field) and b"\0" not in field[: match.end() + 1]):
         raise Damaged("invalid header")
-    return int(found[1] or b"0", 8)
+    return int(match[1] or b"0", 8)
 
 
 def _decimal(text: bytes) -> int:

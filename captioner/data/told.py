@@ -1,4 +1,4 @@
-"""Sentences about data: numbers with their nouns, a few names out of many, and problems that keep all names."""
+"""Helpers for messages about data: numbers with nouns, a few of many names, and problems that keep all names."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ _ADDRESS = re.compile(r"^([a-z][a-z0-9+.-]*://)[^/]*@", re.IGNORECASE)
 
 
 def shown(path: str | os.PathLike[str]) -> str:
-    """A path on one line of a message: what cannot be printed is escaped (newlines, bytes that are not UTF-8).
+    """Return a path for a message, on one line, with unprintable characters and bytes escaped.
 
-    Of a URL the user and password are left out.
+    User and password of a URL are left out.
     """
     text = _ADDRESS.sub(r"\1***@", os.fsdecode(path))
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text) or "''"
 
 
 class Problem(str):
-    """A sentence about some files. It shows a few of their ``names`` and keeps all of them, for reports."""
+    """A message about files, which shows a few of their names."""
 
-    names: tuple[str, ...]
+    names: tuple[str, ...]  # all of their names, for reports
 
     def __new__(cls, sentence: str, names: Iterable[str] = ()) -> Problem:
         problem = super().__new__(cls, sentence)
@@ -30,24 +30,24 @@ class Problem(str):
 
 
 def names_of(sentence: str) -> tuple[str, ...]:
-    """All names that a problem is about; none for a plain sentence."""
+    """Return all names that a problem is about; none for a plain string."""
     return sentence.names if isinstance(sentence, Problem) else ()
 
 
 def counted(number: int, noun: str, verb: str = "") -> str:
-    """``1 image``, ``2 images``; with ``verb`` "are": ``1 image is``, ``2 images are``. The noun is in the singular."""
-    told = f"{number} {noun if number == 1 else noun + 's'}"
-    return f"{told} {agreeing(number, verb)}" if verb else told
+    """Return ``1 image``, ``2 images``; with the verb "are", ``1 image is``, ``2 images are``. ``noun``: singular."""
+    phrase = f"{number} {noun if number == 1 else noun + 's'}"
+    return f"{phrase} {agreeing(number, verb)}" if verb else phrase
 
 
 def agreeing(number: int, verb: str) -> str:
-    """The verb, given in the plural, as the number wants it."""
+    """Return a plural verb in the form that agrees with the number."""
     return _SINGULAR.get(verb, verb + "s") if number == 1 else verb
 
 
 def some(names: Sequence[str], most: int = 3) -> str:
-    """The first few names, for a message."""
+    """Return the first few names, for a message."""
     return ", ".join(shown(name) for name in names[:most]) + (", ..." if len(names) > most else "")
 
 
-_SINGULAR = {"are": "is", "have": "has", "were": "was", "do": "does"}
+_SINGULAR = {"are": "is", "have": "has", "were": "was", "do": "does", "match": "matches"}

@@ -1,4 +1,4 @@
-"""From an RGB photo to the pixels that a backbone reads, and the augmentation of training."""
+"""Preprocessing of an RGB image for a backbone, and augmentation for training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SIDES = re.compile(r"\b(left|right)(most|ward|wards)?\b", re.IGNORECASE)
 
 
 def preprocess(image: Image.Image, config: PreprocessConfig) -> Tensor:
-    """An RGB image -> normalised pixels (3, size, size), float32."""
+    """Convert an RGB image to normalised pixels (3, size, size), float32."""
     return _normalise(fit(image, config), config)
 
 
@@ -29,7 +29,7 @@ def fit(image: Image.Image, config: PreprocessConfig) -> Image.Image:
     size, resample = config.size, _FILTERS[config.interpolation]
     if config.aspect == "squash":
         return image.resize((size, size), resample, reducing_gap=3.0)
-    if config.aspect == "crop":  # cut before it is scaled: the whole of a thin strip would not fit in memory
+    if config.aspect == "crop":  # crop before scaling: a scaled narrow strip might not fit into memory
         side = min(image.size)
         left, top = (image.width - side) / 2, (image.height - side) / 2
         return image.resize((size, size), resample, (left, top, left + side, top + side), reducing_gap=3.0)
@@ -46,33 +46,33 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """Which part of a photo lies where in the square that the model sees.
+    """The part of an image that the model sees, and its position in the model's square input.
 
-    Each is (left, top, right, bottom), from 0 to 1 over the photo and over the square.
+    Boxes are (left, top, right, bottom), from 0 to 1.
     """
 
-    photo: Box
-    square: Box
+    photo: Box  # in the image
+    square: Box  # in the input
 
 
 def view(size: tuple[int, int], config: PreprocessConfig) -> View:
-    """What ``fit`` keeps of a photo of this size (width, height), and where it puts it."""
+    """Return the view that ``fit`` makes of an image of this size (width, height)."""
     width, height = size
     whole = (0.0, 0.0, 1.0, 1.0)
     if config.aspect == "squash":
         return View(photo=whole, square=whole)
     side = min(size) if config.aspect == "crop" else max(size)
-    x, y = (1 - side / width) / 2, (1 - side / height) / 2  # of the photo, cut off on each side
+    x, y = (1 - side / width) / 2, (1 - side / height) / 2  # share of the image cropped on each side
     if config.aspect == "crop":
         return View(photo=(x, y, 1 - x, 1 - y), square=whole)
-    x, y = (1 - width / side) / 2, (1 - height / side) / 2  # of the square, filled on each side
+    x, y = (1 - width / side) / 2, (1 - height / side) / 2  # share of the square padded on each side
     return View(photo=whole, square=(x, y, 1 - x, 1 - y))
 
 
 def augment(image: Image.Image, config: PreprocessConfig, *, flip: bool, seed: int) -> Tensor:
-    """A random view of an image as pixels (3, size, size): resized crop, mirror (if ``flip``), colour jitter.
+    """Return a random view of an image as pixels (3, size, size): resized crop, mirror (if ``flip``), colour jitter.
 
-    The same ``seed`` gives the same view, whatever was drawn before: a resumed run sees what the unbroken one saw.
+    The same ``seed`` gives the same view, independent of earlier draws, so a resumed run sees the same views.
     """
     import torch
     from torchvision.transforms import v2
@@ -84,32 +84,35 @@ def augment(image: Image.Image, config: PreprocessConfig, *, flip: bool, seed: i
     if flip:
         steps.append(v2.RandomHorizontalFlip())
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reset the GPU's dropout as well
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reset the GPU's dropout
         return _normalise(v2.Compose(steps)(image), config)
 
 
 def may_flip(captions: Iterable[str]) -> bool:
-    """Whether the mirrored photo still fits its captions: none of them says left or right."""
+    """Return whether the captions also fit the mirrored image: none of them mentions left or right."""
     return not any(_SIDES.search(caption) for caption in captions)
 
 
 def _normalise(image: Image.Image, config: PreprocessConfig) -> Tensor:
-    """By numpy: torch would keep threads of its own for every thread that loads, and with more of them than cores all
-    parallel loops of the process, the model's too, wait asleep instead of awake (photos a second: 32 for 48)."""
+    """Normalise pixels with numpy.
+
+    torch would keep its own thread pool for every loader thread, and with more threads than cores all parallel loops of
+    the process, including the model's, sleep instead of spinning while they wait (images per second: 32 instead of 48).
+    """
     import numpy as np
     import torch
 
     pixels = np.array(image, dtype=np.float32)  # (size, size, 3)
-    rows = pixels.reshape(len(pixels), -1)  # (size, size * 3): numpy is slow at last axes of three (1.1 ms for 0.3)
+    rows = pixels.reshape(len(pixels), -1)  # (size, size * 3): a last axis of 3 is slow (1.1 instead of 0.3 ms)
     rows /= np.float32(255)
-    rows -= _of_row(config.mean, pixels.shape[1])
-    rows /= _of_row(config.std, pixels.shape[1])
+    rows -= _row_of(config.mean, pixels.shape[1])
+    rows /= _row_of(config.std, pixels.shape[1])
     return torch.from_numpy(pixels).permute(2, 0, 1)  # (3, size, size)
 
 
 @lru_cache(maxsize=4)
-def _of_row(channels: tuple[float, ...], width: int) -> Any:
-    """A value of each channel, over and over for a row of pixels."""
+def _row_of(channels: tuple[float, ...], width: int) -> Any:
+    """Return the channel values repeated for a row of pixels."""
     import numpy as np
 
     return np.tile(np.asarray(channels, dtype=np.float32), width)

@@ -1,7 +1,7 @@
-"""The scenes of a video, or frames at even distances, as images to caption; decoded in order, a few in memory.
+"""Frames of a video as images to caption: one per scene, or evenly spaced; decoded in order, a few in memory.
 
-A scene ends where the colours change between two looks, a fifth of a second apart: the histograms of red, green and
-blue of a small picture differ in more than ``CUT`` of their mass. They see a cut but not a pan or a face that moves.
+A scene ends where the colour histograms (red, green and blue of a small image) of two frames, a fifth of a second
+apart, differ in more than ``CUT`` of their mass. They detect a cut, but not a pan or a moving face.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
     from PIL import Image
 
 Frames = int | Literal["scenes"]
-"""So many frames at even distances, or one frame of each scene."""
+"""A number of evenly spaced frames, or one frame per scene."""
 
 CUT = 0.3
-LOOK = 0.2  # seconds between two looks
+LOOK = 0.2  # seconds between two compared frames
 SHORTEST = 1.0  # seconds of a scene
 LARGEST = 1024
-"""Pixels of the longer side of a frame: more than any captioner reads, and little to keep."""
+"""Longer side of a frame in pixels: more than any captioner needs, and small in memory."""
 MAX_PIXELS = 100_000_000
 _BINS = 16
-# Of the formats that FFmpeg knows some are lists of other files and addresses, which it would then read.
+# Some formats of FFmpeg are lists of other files and URLs, which it would read.
 _SAFE = {"format_whitelist": "mov,mp4,matroska,webm,avi,mpeg,mpegts,flv,asf,ogg", "protocol_whitelist": "none"}
 
 
 def in_video(path: Path, frames: Frames = "scenes") -> Iterator[Item]:
-    """An item for each scene, or for ``frames`` of them, in order; ``clip.mp4#t=12.4`` is its id, in seconds.
+    """Yield an item per scene, or for ``frames`` frames, in order, with an id such as ``clip.mp4#t=12.4`` (seconds).
 
-    What is damaged is an item with a ``problem`` at its place.
+    A damaged part gives an item with a ``problem``.
     """
     count = 0
     name = os.fspath(path)
@@ -50,23 +50,23 @@ def in_video(path: Path, frames: Frames = "scenes") -> Iterator[Item]:
     try:
         with open_file(path) as file, av.open(file, options=_SAFE) as container:
             stream = _stream(container)
-            found = _scenes(container, stream) if frames == "scenes" else _spread(container, stream, frames)
+            pairs = _scenes(container, stream) if frames == "scenes" else _spread(container, stream, frames)
             before = ""
-            for time, image in found:
+            for time, image in pairs:
                 at = f"{time:.1f}" if f"{time:.1f}" != before else f"{time:.3f}"
                 before = f"{time:.1f}"
                 count += 1
                 yield Item(id=f"{name}#t={at}", read=partial(_itself, image))
         if not count:
             raise Refused("it has no frames")
-    except Exception as error:  # FFmpeg's errors are of many classes, some of them of Python's own
+    except Exception as error:  # PyAV raises many classes, including built-in ones
         rest = f"; {counted(count, 'frame')} before that {agreeing(count, 'were')} found" if count else ""
         yield Item.broken(name + ("#" if count else ""), refusal(path, _reason(error) + rest))
 
 
 def _stream(container: Any) -> Any:
     if not container.streams.video:
-        raise Refused("it has no pictures")
+        raise Refused("it has no video stream")
     stream = container.streams.video[0]
     if stream.width * stream.height > MAX_PIXELS:
         raise Refused(f"its frames of {stream.width} x {stream.height} pixels are too large")
@@ -75,28 +75,28 @@ def _stream(container: Any) -> Any:
 
 
 def _scenes(container: Any, stream: Any) -> Iterator[tuple[float, Image.Image]]:
-    """(Seconds, frame) of each scene: the kept frame that is nearest to its middle.
+    """Yield (seconds, frame) of each scene: the kept frame closest to its middle.
 
-    Frames are kept at times that grow by half, so an hour without a cut keeps twenty.
+    Intervals between kept frames grow by half, so an hour without a cut keeps twenty frames.
     """
     kept: list[tuple[float, Image.Image]] = []
-    seen: NDArray[np.float32] | None = None
-    start = last = wanted = 0.0
+    previous: NDArray[np.float32] | None = None
+    start = last = due = 0.0
     for frame in container.decode(stream):
         if frame.time is None or (kept and frame.time < last + LOOK):
             continue
         colours = _colours(frame)
-        cut = seen is not None and float(abs(colours - seen).sum()) / 2 > CUT
-        seen = colours
+        cut = previous is not None and float(abs(colours - previous).sum()) / 2 > CUT
+        previous = colours
         if cut and frame.time - start >= SHORTEST:
             yield _middle(kept, (start + last) / 2)
             kept = []
         if not kept:
-            start = wanted = frame.time
+            start = due = frame.time
         last = frame.time
-        if last >= wanted:
+        if last >= due:
             kept.append((last, _image(frame, stream)))
-            wanted = start + max(0.5, 1.5 * (last - start))
+            due = start + max(0.5, 1.5 * (last - start))
     if kept:
         yield _middle(kept, (start + last) / 2)
 
@@ -106,7 +106,7 @@ def _middle(kept: list[tuple[float, Image.Image]], middle: float) -> tuple[float
 
 
 def _colours(frame: Any) -> NDArray[np.float32]:
-    """The histograms of red, green and blue, together 1."""
+    """Return the histograms of red, green and blue, which sum to 1."""
     import numpy as np
 
     pixels = frame.reformat(width=64, height=36, format="rgb24").to_ndarray() // (256 // _BINS)  # (36, 64, 3)
@@ -115,41 +115,41 @@ def _colours(frame: Any) -> NDArray[np.float32]:
 
 
 def _spread(container: Any, stream: Any, count: int) -> Iterator[tuple[float, Image.Image]]:
-    """(Seconds, frame) in the middle of each of ``count`` equal parts; a frame that several parts share comes once."""
+    """Yield (seconds, frame) in the middle of each of ``count`` equal parts, without duplicate frames."""
     if stream.duration is not None:
         length = float(stream.duration * stream.time_base)
     elif container.duration is not None:
         length = container.duration / 1e6
     else:
-        raise Refused("its length is not written in it; take its scenes instead")
+        raise Refused("its length is unknown; use --frames scenes")
     begin = float((stream.start_time or 0) * stream.time_base)
     part, before = 0, None
     while part < count:
-        wanted = begin + (part + 0.5) * length / count
-        container.seek(int(wanted / stream.time_base), stream=stream)
-        found = None
+        target = begin + (part + 0.5) * length / count
+        container.seek(int(target / stream.time_base), stream=stream)
+        match = None
         for frame in container.decode(stream):
             if frame.time is not None:
-                found = frame
-                if frame.time >= wanted - 1e-3:
+                match = frame
+                if frame.time >= target - 1e-3:
                     break
-        if found is not None and found.time != before:
-            before = found.time
-            yield found.time, _image(found, stream)
-        if found is None or found.time < wanted - 1e-3:  # the last frame: no later part has another one
+        if match is not None and match.time != before:
+            before = match.time
+            yield match.time, _image(match, stream)
+        if match is None or match.time < target - 1e-3:  # the last frame: later parts have no other
             break
-        # Parts shorter than a frame are passed over: there may be many more of them than frames.
-        part = max(part + 1, math.floor((found.time + 1e-3 - begin) * count / length + 0.5))
+        # Skip parts shorter than a frame: there may be many more of them than frames.
+        part = max(part + 1, math.floor((match.time + 1e-3 - begin) * count / length + 0.5))
 
 
 def _image(frame: Any, stream: Any) -> Image.Image:
-    """Upright, of square pixels, and not larger than needed."""
-    shape = float(getattr(stream, "sample_aspect_ratio", None) or 1)  # of a pixel, width by height
+    """Return a frame as an upright image with square pixels, of at most ``LARGEST`` pixels on its longer side."""
+    shape = float(getattr(stream, "sample_aspect_ratio", None) or 1)  # width / height of a pixel
     width, height = frame.width * shape, float(frame.height)
     scale = min(1.0, LARGEST / max(width, height))
     size = {"width": max(1, round(width * scale)), "height": max(1, round(height * scale))}
     image: Image.Image = frame.reformat(**size, format="rgb24").to_image()
-    turn = getattr(frame, "rotation", 0)  # degrees to the left, from how the camera was held
+    turn = getattr(frame, "rotation", 0)  # degrees counterclockwise
     return image.rotate(turn, expand=True) if turn else image
 
 
@@ -163,4 +163,4 @@ def _reason(error: Exception) -> str:
     if isinstance(error, PermissionError):
         return system_reason(error)
     text = " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
-    return f"the video is damaged or of an unsupported kind ({text[:100].lower()})"
+    return f"the video is damaged or its format is unsupported ({text[:100].lower()})"

@@ -1,6 +1,6 @@
-"""Zip files whose members are unpacked within limits, whatever they say of themselves.
+"""Unpacking of zip members with size limits, without trusting their headers.
 
-Python's ``zipfile`` lists them; it does not unpack them, since what it makes of a member by bzip2 or lzma has no limit.
+Python's ``zipfile`` only lists them: its output for bzip2 and lzma members has no limit.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _STEP = 1 << 20
 
 
 def listed(path: Path) -> list[zipfile.ZipInfo]:
-    """Return what a zip says that it holds."""
+    """Return the members in the directory of a zip."""
     with path.open("rb") as file, zipfile.ZipFile(Bounded(file)) as archive:  # type: ignore[arg-type]
         return archive.infolist()
 
 
 def problem_of(member: zipfile.ZipInfo) -> str:
-    """Return why a member is not unpacked; empty where nothing is said against it."""
+    """Return the reason why a member cannot be unpacked; empty if it can."""
     if member.flag_bits & 1:
         return "it is encrypted; unpack the archive with its password first"
     if member.file_size > MAX_BYTES:
@@ -35,17 +35,17 @@ def problem_of(member: zipfile.ZipInfo) -> str:
 
 
 def unzip(path: Path, member: zipfile.ZipInfo) -> bytes:
-    """Return the content of a member, never more of it than the member says. Raises ``Damaged`` where it is more."""
+    """Return the content of a member. Raises ``Damaged`` if its size or checksum differs from its header."""
     with path.open("rb") as file:
         file.seek(member.header_offset)
         head = file.read(30)
         if len(head) < 30 or head[:4] != b"PK\3\4":
-            raise Damaged("no member where one should be")
+            raise Damaged("no member at its offset")
         lengths = int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
         file.seek(lengths, io.SEEK_CUR)  # of the name and of the extra fields
         content = _content(file, member)
     if len(content) != member.file_size:
-        raise Damaged("a member that is not as long as it says")
+        raise Damaged("a member of another size than its header says")
     if zlib.crc32(content) != member.CRC:
         raise Damaged("Bad CRC-32")
     return content
@@ -61,17 +61,17 @@ def _content(file: BinaryIO, member: zipfile.ZipInfo) -> bytes:
         decoder = _lzma(head, member.file_size)
     else:
         decoder = _decoder(member.compress_type)
-    made = io.BytesIO()  # hands over what it has without a copy
-    while made.tell() <= member.file_size and not decoder.eof:
+    content = io.BytesIO()  # getvalue() makes no copy
+    while content.tell() <= member.file_size and not decoder.eof:
         part = b""
         if decoder.needs_input:
             part = file.read(max(0, min(left, 1 << 16)))
             left -= len(part)
         out = decoder.decompress(part, _STEP)
-        made.write(out)
+        content.write(out)
         if not part and not out:
             break
-    return made.getvalue()
+    return content.getvalue()
 
 
 def _decoder(kind: int) -> Any:
@@ -85,11 +85,11 @@ def _decoder(kind: int) -> Any:
 
 
 def _lzma(head: bytes, size: int) -> Any:
-    """Return a decoder by the five bytes of properties; its dictionary need not be longer than all that it makes."""
+    """Return a decoder for the five bytes of properties, with a dictionary no larger than the member."""
     import lzma
 
     if len(head) < 9 or head[2:4] != b"\5\0" or head[4] >= 9 * 5 * 5:
-        raise Damaged("invalid properties of lzma")
+        raise Damaged("invalid lzma properties")
     lc, lp, pb = head[4] % 9, head[4] // 9 % 5, head[4] // 45
     longest = max(4096, min(int.from_bytes(head[5:9], "little"), size))
     properties = {"id": lzma.FILTER_LZMA1, "dict_size": longest, "lc": lc, "lp": lp, "pb": pb}
@@ -97,7 +97,7 @@ def _lzma(head: bytes, size: int) -> Any:
 
 
 class _Inflate:
-    """Deflate with the manners of the other two decoders."""
+    """A deflate decoder with the interface of the other two decoders."""
 
     def __init__(self) -> None:
         self.inner = zlib.decompressobj(-zlib.MAX_WBITS)

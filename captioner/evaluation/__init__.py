@@ -1,4 +1,4 @@
-"""Evaluation: a model's captions and probabilities on a dataset, as figures with all that they depend on.
+"""Evaluation: scores of a model's captions and probabilities on a dataset, with the settings that they depend on.
 
-May import generation, checkpoint, metrics and what lies below. Start reading at ``evaluate.py``.
+May import generation, checkpoint, metrics and everything below them. Start reading at ``evaluate.py``.
 """

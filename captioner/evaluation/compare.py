@@ -1,4 +1,4 @@
-"""Two systems on the same images: which is better, how sure that is, and on which images they part most."""
+"""The comparison of two systems on the same images, with intervals and the images that differ most."""
 
 from __future__ import annotations
 
@@ -11,49 +11,49 @@ from captioner.evaluation.judge import Judgement
 from captioner.evaluation.tables import TITLES
 from captioner.metrics.bootstrap import Difference, paired_differences
 
-MOST = 5  # images shown of each side
-LEVEL = 1e-9  # CIDEr-D that differs by no more is a tie
+MOST = 5  # images shown on each side
+LEVEL = 1e-9  # the largest difference of CIDEr-D that is a tie
 
 
 @dataclass(frozen=True, kw_only=True)
 class Moved:
-    """An image whose CIDEr-D differs between the two; ``gain`` is second less first."""
+    """An image with a different CIDEr-D in the two systems."""
 
     image: str
-    gain: float
-    first: str
-    second: str
+    gain: float  # second minus first
+    first: str  # caption
+    second: str  # caption
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """``differences``: second less first, by paired bootstrap, for every metric that both have.
-
-    ``wins``, ``losses`` and ``ties`` of the second, image by image, by CIDEr-D; ``better`` and ``worse``: the images
-    that moved most.
-    """
+    """The differences between two systems on the same images."""
 
     first: Judgement = field(repr=False)
     second: Judgement = field(repr=False)
-    differences: Mapping[str, Difference]
-    wins: int
+    differences: Mapping[str, Difference]  # second minus first, by paired bootstrap, for every metric of both
+    wins: int  # images on which the second has the higher CIDEr-D
     losses: int
     ties: int
-    better: tuple[Moved, ...]
-    worse: tuple[Moved, ...]
+    better: tuple[Moved, ...]  # the images with the largest gains
+    worse: tuple[Moved, ...]  # the images with the largest losses
 
 
 def compare(first: Judgement, second: Judgement) -> Comparison:
-    """Compare two judgements of the same images. Raises ``DataError`` where they are of others."""
+    """Compare two judgements of the same images. Raises ``DataError`` for different images."""
     if first.samples != second.samples or first.words != second.words:
-        raise DataError("the two are not of the same images; caption every image with both, then compare again")
+        raise DataError(
+            "the two results are not of the same images; caption every image with both systems, then compare again"
+        )
     gains = second.model.metrics["cider_d"].per_image - first.model.metrics["cider_d"].per_image
     moved = sorted(
         (
-            Moved(image=sample.name, gain=float(gain), first=ours, second=theirs)
-            for sample, gain, ours, theirs in zip(first.samples, gains, first.captions, second.captions, strict=True)
+            Moved(image=sample.name, gain=float(gain), first=first_caption, second=second_caption)
+            for sample, gain, first_caption, second_caption in zip(
+                first.samples, gains, first.captions, second.captions, strict=True
+            )
         ),
-        key=lambda one: -one.gain,
+        key=lambda image: -image.gain,
     )
     return Comparison(
         first=first,
@@ -62,49 +62,49 @@ def compare(first: Judgement, second: Judgement) -> Comparison:
         wins=int((gains > LEVEL).sum()),
         losses=int((gains < -LEVEL).sum()),
         ties=int((abs(gains) <= LEVEL).sum()),
-        better=tuple(one for one in moved[:MOST] if one.gain > LEVEL),
-        worse=tuple(one for one in moved[::-1][:MOST] if one.gain < -LEVEL),
+        better=tuple(image for image in moved[:MOST] if image.gain > LEVEL),
+        worse=tuple(image for image in moved[::-1][:MOST] if image.gain < -LEVEL),
     )
 
 
-def markdown(found: Comparison, first: str, second: str) -> str:
-    """Tables of metrics and of the images that moved most."""
+def markdown(comparison: Comparison, first: str, second: str) -> str:
+    """Return Markdown tables of the metrics and of the images that differ most."""
     lines = [f"| | {first} | {second} | difference | 95 % interval | p |", "|---|---|---|---|---|---|"]
-    for name in (name for name in TITLES if name in found.differences):
-        gap = found.differences[name]
+    for name in (name for name in TITLES if name in comparison.differences):
+        before, after, gap = comparison.first.model[name], comparison.second.model[name], comparison.differences[name]
         lines.append(
-            f"| {TITLES[name]} | {found.first.model[name]:.2f} | {found.second.model[name]:.2f} | {gap.value:+.2f} "
+            f"| {TITLES[name]} | {before:.2f} | {after:.2f} | {gap.value:+.2f} "
             f"| [{gap.interval.low:+.2f}, {gap.interval.high:+.2f}] | {gap.p:.3f} |"
         )
-    images = len(found.first.samples)
+    images = len(comparison.first.samples)
     lines += [
         "",
-        f"image by image, by CIDEr-D: {second} is better on {found.wins}, worse on {found.losses}, level on "
-        f"{found.ties} of {images} images, data {found.first.fingerprint}",
-        f"paired bootstrap over images; p is two-sided; words: {found.first.words}",
+        f"image by image, by CIDEr-D: {second} is better on {comparison.wins}, worse on {comparison.losses}, level on "
+        f"{comparison.ties} of {images} images, data {comparison.first.fingerprint}",
+        f"paired bootstrap over images; p is two-sided; words: {comparison.first.words}",
     ]
-    for what, images_moved in ((f"{second} gains most", found.better), (f"{second} loses most", found.worse)):
-        if images_moved:
-            lines += ["", f"| {what} | CIDEr-D | {first} | {second} |", "|---|---|---|---|"]
-            lines += [f"| {one.image} | {one.gain:+.1f} | {one.first} | {one.second} |" for one in images_moved]
+    for title, moved in ((f"{second} gains most", comparison.better), (f"{second} loses most", comparison.worse)):
+        if moved:
+            lines += ["", f"| {title} | CIDEr-D | {first} | {second} |", "|---|---|---|---|"]
+            lines += [f"| {image.image} | {image.gain:+.1f} | {image.first} | {image.second} |" for image in moved]
     return "\n".join(lines)
 
 
-def figures(found: Comparison) -> dict[str, Any]:
-    """The comparison for machines."""
+def figures(comparison: Comparison) -> dict[str, Any]:
+    """Return the comparison as plain values for JSON."""
     return {
-        "first": dict(found.first.model.values),
-        "second": dict(found.second.model.values),
+        "first": dict(comparison.first.model.values),
+        "second": dict(comparison.second.model.values),
         "differences": {
             name: {"value": gap.value, "interval": [gap.interval.low, gap.interval.high], "p": gap.p}
-            for name, gap in found.differences.items()
+            for name, gap in comparison.differences.items()
         },
-        "wins": found.wins,
-        "losses": found.losses,
-        "ties": found.ties,
-        "better": [vars(one) for one in found.better],
-        "worse": [vars(one) for one in found.worse],
-        "images": len(found.first.samples),
-        "data": found.first.fingerprint,
-        "words": found.first.words,
+        "wins": comparison.wins,
+        "losses": comparison.losses,
+        "ties": comparison.ties,
+        "better": [vars(image) for image in comparison.better],
+        "worse": [vars(image) for image in comparison.worse],
+        "images": len(comparison.first.samples),
+        "data": comparison.first.fingerprint,
+        "words": comparison.first.words,
     }

@@ -1,4 +1,4 @@
-"""What a model says of a dataset's images, and how probable it finds what people said."""
+"""A model's captions of a dataset's images, and its log-probabilities of the human captions."""
 
 from __future__ import annotations
 
@@ -25,23 +25,19 @@ NO_CAPTION = Hypothesis((), (-math.inf,), -math.inf)
 
 @dataclass(frozen=True, kw_only=True)
 class Decoded:
-    """A caption of every image that could be read.
+    """The captions of all readable images."""
 
-    ``places``: which of the samples these are. ``log_probs``: per image, of all its human captions and their ends.
-    ``cut``: per image, its human captions that are longer than the model's context, by their places: their whole words
-    within it, which alone count in ``log_probs``, without an end. ``confidences`` of the captions; ``word_chances``: of
-    each word written, how probable it was called and whether a reference of its image says it. ``seconds``: from files
-    to captions, without the time for ``log_probs``. ``problems``: the images that could not be read.
-    """
-
-    places: tuple[int, ...]
+    places: tuple[int, ...]  # indices of these images among the samples
     captions: tuple[str, ...]
-    confidences: tuple[float, ...]
-    log_probs: tuple[float, ...]
+    confidences: tuple[float, ...]  # of the captions
+    log_probs: tuple[float, ...]  # per image, of all its human captions with their ends
     cut: tuple[Mapping[int, str], ...]
+    """Per image, the human captions that exceed the model's context, by index: their whole words within it. Only these
+    words count in ``log_probs``, without an end."""
     word_chances: tuple[tuple[float, bool], ...]
-    seconds: float
-    problems: tuple[str, ...]
+    """The calibrated probability of each written word, and whether a reference of its image contains the word."""
+    seconds: float  # from files to captions, without the time for ``log_probs``
+    problems: tuple[str, ...]  # errors of unreadable images
 
 
 def decode(
@@ -53,13 +49,13 @@ def decode(
     batch_size: int = 16,
     progress: Callable[[int], object] = lambda images: None,
 ) -> Decoded:
-    """Caption every image. Raises ``DataError`` where none can be read."""
+    """Caption every image. Raises ``DataError`` if all are unreadable."""
     check_learnt(checkpoint, generation)
     decoder, tokenizer = checkpoint.model.decoder, checkpoint.tokenizer
     text = checkpoint.config.text.speaking(generation.language)
     places: list[int] = []
-    said: list[str] = []
-    sure: list[float] = []
+    written: list[str] = []
+    confidences: list[float] = []
     log_probs: list[float] = []
     cut: list[Mapping[int, str]] = []
     chances: list[tuple[float, bool]] = []
@@ -69,19 +65,19 @@ def decode(
     batches = in_batches(zip(range(len(samples)), pixels, strict=True), batch_size)
     began = time.perf_counter()
     for batch in batches:
-        problems += [str(found) for _, found in batch if isinstance(found, ImageError)]
-        kept = [(place, found) for place, found in batch if isinstance(found, Tensor)]
+        problems += [str(result) for _, result in batch if isinstance(result, ImageError)]
+        kept = [(place, result) for place, result in batch if isinstance(result, Tensor)]
         if kept:
-            found, memory = caption_pixels(checkpoint, [found for _, found in kept], generation)
-            best = [of_image[0] if of_image else NO_CAPTION for of_image in found]  # rules may forbid all
-            said += [tokenizer.decode(h.tokens) for h in best]
+            hypotheses, memory = caption_pixels(checkpoint, [tensor for _, tensor in kept], generation)
+            best = [group[0] if group else NO_CAPTION for group in hypotheses]  # rules may forbid all
+            written += [tokenizer.decode(h.tokens) for h in best]
             seconds += time.perf_counter() - began
-            sure += [confidence(h, tokenizer, generation.calibration) for h in best]
+            confidences += [confidence(h, tokenizer, generation.calibration) for h in best]
             for hypothesis, (place, _) in zip(best, kept, strict=True):
                 chances += word_chances(hypothesis, samples[place], tokenizer, generation.calibration, split)
             captions = [[tokenizer.encode(caption) for caption in samples[place].captions] for place, _ in kept]
-            for row, of_image in zip(score_captions(decoder, memory, captions, text), captions, strict=True):
-                log_prob, shortened = judged(row, of_image, tokenizer)
+            for row, group in zip(score_captions(decoder, memory, captions, text), captions, strict=True):
+                log_prob, shortened = judged(row, group, tokenizer)
                 log_probs.append(log_prob)
                 cut.append(shortened)
             places += [place for place, _ in kept]
@@ -91,8 +87,8 @@ def decode(
         raise DataError(f"none of the {len(samples)} images can be read; the first reason: {problems[0]}")
     return Decoded(
         places=tuple(places),
-        captions=tuple(said),
-        confidences=tuple(sure),
+        captions=tuple(written),
+        confidences=tuple(confidences),
         log_probs=tuple(log_probs),
         cut=tuple(cut),
         word_chances=tuple(chances),
@@ -104,22 +100,22 @@ def decode(
 def judged(
     scored: Sequence[Hypothesis], captions: Sequence[Sequence[int]], tokenizer: CaptionTokenizer
 ) -> tuple[float, dict[int, str]]:
-    """The log-probability of an image's ``captions``, and what of those was judged that the context has cut."""
+    """Return the log-probability of an image's ``captions``, and the scored part of captions cut by the context."""
     log_probs: list[float] = []
     cut: dict[int, str] = {}
-    for place, (found, whole) in enumerate(zip(scored, captions, strict=True)):
-        kept = len(found.log_probs)
-        if not found.ended:
-            kept = whole_words(whole, len(found.tokens), tokenizer)
-            cut[place] = tokenizer.decode(whole[:kept])
-        log_probs += found.log_probs[:kept]
+    for place, (hypothesis, tokens) in enumerate(zip(scored, captions, strict=True)):
+        kept = len(hypothesis.log_probs)
+        if not hypothesis.ended:
+            kept = whole_words(tokens, len(hypothesis.tokens), tokenizer)
+            cut[place] = tokenizer.decode(tokens[:kept])
+        log_probs += hypothesis.log_probs[:kept]
     return math.fsum(log_probs), cut
 
 
 def word_chances(
     hypothesis: Hypothesis, sample: Sample, tokenizer: CaptionTokenizer, calibration: Calibration, split: Split
 ) -> list[tuple[float, bool]]:
-    """Of each word of a caption: how probable it was called, and whether a human caption of the image says it too."""
+    """Return the calibrated probability of each word of a caption, and whether a human caption contains it."""
     people = {word for caption in sample.captions for word in split(caption)}
     return [
         (calibrated(log_prob, calibration), people.issuperset(split(word)))

@@ -1,4 +1,4 @@
-"""A dataset's score: of a model, whose captions are made here, or of captions that were made elsewhere."""
+"""The evaluation of a model, or of existing captions, on a dataset."""
 
 from __future__ import annotations
 
@@ -31,54 +31,55 @@ __all__ = ["Evaluation", "OfModel", "evaluate", "fingerprint", "judge_captions"]
 
 @dataclass(frozen=True, kw_only=True)
 class OfModel:
-    """What only a model has.
-
-    ``perplexity`` per word: exp(-log p(captions and their ends) / (words + ends)) over all human captions, words as the
-    metrics count them. ``cut_references`` of them are longer than the ``context`` of the model, in tokens: of these the
-    whole words within it count, and no end. ``confidence_rank``: Spearman's correlation of the captions' confidences
-    with their CIDEr-D, -1 to 1. ``calibration_error``: how far word probabilities are from how often people say the
-    word, 0 to 100. ``fingerprint``: of the weights; empty for a model in memory.
-    """
+    """The figures of a model that its captions alone do not have."""
 
     generation: GenerationConfig
     perplexity: float
+    """Per word: exp(-log p(captions and their ends) / (words + ends)) over all human captions, words as the metrics
+    count them."""
     perplexity_interval: Interval
-    cut_references: int
-    context: int
-    confidence_rank: float
-    calibration_error: float
+    cut_references: (
+        int  # human captions longer than the context: only their whole words within it count, without an end
+    )
+    context: int  # of the model, in tokens
+    confidence_rank: float  # Spearman's correlation of the captions' confidences with their CIDEr-D, -1 to 1
+    calibration_error: float  # between word probabilities and the share of words in a reference, 0 to 100
     confidences: tuple[float, ...] = field(repr=False)
     word_chances: tuple[tuple[float, bool], ...] = field(repr=False)
     seconds: float
-    fingerprint: str
+    fingerprint: str  # of the weights; empty for a model in memory
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Everything that ``captioner evaluate`` prints. ``of_model`` is None for captions that were made elsewhere.
+    """The result of ``captioner evaluate``.
 
-    ``notes`` belong beside the scores; ``problems`` are images that could not be read and were left out.
+    ::
+
+        result = evaluate(checkpoint, load_split("flickr8k", "dev"))
+        result.model["cider_d"], result.model.intervals["cider_d"]
+        print(tables.markdown(result, "my model"))
     """
 
     judgement: Judgement
     captions: tuple[str, ...]
-    of_model: OfModel | None = None
-    notes: tuple[str, ...] = ()
-    problems: tuple[str, ...] = ()
+    of_model: OfModel | None = None  # None for existing captions
+    notes: tuple[str, ...] = ()  # printed beside the scores
+    problems: tuple[str, ...] = ()  # errors of unreadable images, which are skipped
 
     @property
     def model(self) -> Scores:
-        """The row of the captions that were judged."""
+        """The scores of the captions."""
         return self.judgement.model
 
     @property
     def perplexity(self) -> float:
-        """Per word, as ``OfModel`` has it; not a number for captions that were made elsewhere."""
+        """The perplexity per word, as in ``OfModel``; NaN for existing captions."""
         return math.nan if self.of_model is None else self.of_model.perplexity
 
     @property
     def diversity(self) -> Diversity:
-        """How varied the captions are."""
+        """The diversity of the captions."""
         return self.judgement.diversity
 
 
@@ -94,26 +95,26 @@ def evaluate(
     spice: bool = False,
     progress: Callable[[int], object] = lambda images: None,
 ) -> Evaluation:
-    """Caption every image and judge the captions by all its references.
+    """Caption every image and score the captions against all references of the image.
 
-    ``words``: the checkpoint's own where left out. ``training``: what a novel caption is not among. ``java``: METEOR
-    too, where it can be computed. An image that cannot be read is left out and named in ``problems``. Raises
-    ``DataError`` when none can be read.
+    ``words``: the word splitter; by default the checkpoint's. ``training``: the samples whose captions are not novel.
+    ``java``: METEOR too, if it can be computed. Unreadable images are skipped and listed in ``problems``. Raises
+    ``DataError`` if all images are unreadable.
     """
     from captioner.evaluation.decode import decode
 
     if not samples:
-        raise DataError("there are no images to evaluate on; name data that holds some")
+        raise DataError("there are no images to evaluate on; give data with images")
     generation = generation or checkpoint.generation
     with Judge(samples, words or checkpoint.config.text.words, java=java, want_spice=spice) as judge:
         units = Judge(samples, "characters").split if judge.words == "jieba" else judge.split
-        found = decode(checkpoint, samples, generation, units, batch_size=batch_size, progress=progress)
-        judgement = judge.judge(found.captions, found.places, training=training)
+        decoded = decode(checkpoint, samples, generation, units, batch_size=batch_size, progress=progress)
+        judgement = judge.judge(decoded.captions, decoded.places, training=training)
     return Evaluation(
         judgement=judgement,
         captions=judgement.captions,
-        of_model=_of_model(checkpoint, judgement, found, generation, judge),
-        problems=found.problems,
+        of_model=_model_figures(checkpoint, judgement, decoded, generation, judge),
+        problems=decoded.problems,
     )
 
 
@@ -126,52 +127,52 @@ def judge_captions(
     java: bool = False,
     spice: bool = False,
 ) -> Evaluation:
-    """Judge captions that are there already, one for each of the samples, in their order."""
+    """Score existing captions, one for each of the samples, in their order."""
     if not samples:
-        raise DataError("there are no images to evaluate on; name data that holds some")
+        raise DataError("there are no images to evaluate on; give data with images")
     with Judge(samples, words, java=java, want_spice=spice) as judge:
         judgement = judge.judge(captions, training=training)
     return Evaluation(judgement=judgement, captions=judgement.captions)
 
 
-def _of_model(
-    checkpoint: Checkpoint, judgement: Judgement, found: Decoded, generation: GenerationConfig, judge: Judge
+def _model_figures(
+    checkpoint: Checkpoint, judgement: Judgement, decoded: Decoded, generation: GenerationConfig, judge: Judge
 ) -> OfModel:
     counts = [
         sum(
             len(judge.split(cut[k])) if k in cut else len(caption) + 1
             for k, caption in enumerate(judge.references[place])
         )
-        for place, cut in zip(found.places, found.cut, strict=True)
+        for place, cut in zip(decoded.places, decoded.cut, strict=True)
     ]
     likelihood = Statistic(
-        values=np.stack([-np.array(found.log_probs), np.array(counts, dtype=np.float64)], axis=1),
+        values=np.stack([-np.array(decoded.log_probs), np.array(counts, dtype=np.float64)], axis=1),
         score=_perplexity,
     )
-    chances = found.word_chances
+    chances = decoded.word_chances
     return OfModel(
         generation=generation,
         perplexity=likelihood.value,
         perplexity_interval=intervals({"": likelihood})[""],
-        cut_references=sum(map(len, found.cut)),
+        cut_references=sum(map(len, decoded.cut)),
         context=checkpoint.config.decoder.context,
-        confidence_rank=rank_correlation(found.confidences, judgement.model.metrics["cider_d"].per_image.tolist()),
+        confidence_rank=rank_correlation(decoded.confidences, judgement.model.metrics["cider_d"].per_image.tolist()),
         calibration_error=calibration_error(*zip(*chances, strict=True)) if chances else 0.0,
-        confidences=found.confidences,
+        confidences=decoded.confidences,
         word_chances=chances,
-        seconds=found.seconds,
+        seconds=decoded.seconds,
         fingerprint=_weights(checkpoint),
     )
 
 
 def _perplexity(sums: Floats) -> Floats:
-    """exp(-log p / words) of sums (..., 2) of these; not a number where no word was judged."""
+    """Return exp(-log p / words) from sums (..., 2) of -log p and words; NaN without words."""
     with np.errstate(over="ignore"):
         return np.where(sums[..., 1] > 0, np.exp(divided(sums[..., 0], sums[..., 1])), np.nan)
 
 
 def _weights(checkpoint: Checkpoint) -> str:
-    """Twelve hex digits of the weights' file; of an adapter's where that is what the directory holds."""
+    """Return twelve hex digits of the fingerprint of the weights, or of the adapter in an adapter's directory."""
     try:
         directory = find(None if checkpoint.source == "shipped" else checkpoint.source) if checkpoint.source else None
     except CheckpointError:

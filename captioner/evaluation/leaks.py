@@ -1,4 +1,4 @@
-"""Images that a score is made of and that were trained on too."""
+"""The search for evaluation images that are also training images."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from captioner.data.samples import Sample
 
 
 def leaked(samples: Sequence[Sample], training: Sequence[Sample]) -> list[str]:
-    """Names of the samples whose image is a training image: the same file, or another file of the same bytes.
+    """Return the names of the samples whose image is a training image: the same file, or a file of the same bytes.
 
-    A name alone says nothing: ``train/1.jpg`` and ``test/1.jpg`` are two photos. A photo that was saved again has other
-    bytes and is not found; ``captioner inspect`` looks for such ones. Of images in a tar only the place is compared.
+    Names are not compared: ``train/1.jpg`` and ``test/1.jpg`` are two photos. A re-encoded photo has other bytes and is
+    not found; ``captioner inspect`` finds those. Images in a tar are compared by their position only.
     """
     known = {(sample.path.resolve(), sample.span) for sample in training}
     sizes: dict[int, list[Path]] = {}
@@ -21,17 +21,17 @@ def leaked(samples: Sequence[Sample], training: Sequence[Sample]) -> list[str]:
         if span is None:
             sizes.setdefault(_size(path), []).append(path)
     contents: dict[int, set[bytes]] = {}
-    found = []
+    leaks = []
     for sample in samples:
         size = _size(sample.path) if sample.span is None else -1
         if (sample.path.resolve(), sample.span) in known:
-            found.append(sample.name)
+            leaks.append(sample.name)
         elif size in sizes and size >= 0:
             if size not in contents:
                 contents[size] = {_content(path) for path in sizes[size]}
             if _content(sample.path) in contents[size]:
-                found.append(sample.name)
-    return found
+                leaks.append(sample.name)
+    return leaks
 
 
 def _size(path: Path) -> int:

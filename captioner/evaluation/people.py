@@ -1,4 +1,4 @@
-"""What captions say of people's gender and age, by lists of English words."""
+"""Statements about people's gender and age in captions, by lists of English words."""
 
 from __future__ import annotations
 
@@ -17,50 +17,49 @@ OPPOSITES = {"male": "female", "female": "male", "child": "adult", "adult": "chi
 
 
 def said(words: Iterable[str]) -> set[str]:
-    """Which of the kinds in ``WORDS`` a caption's words name."""
-    there = set(words)
-    return {kind for kind, names in WORDS.items() if there & names}
+    """Return the kinds in ``WORDS`` that a caption's words name."""
+    distinct = set(words)
+    return {kind for kind, names in WORDS.items() if distinct & names}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Presumption:
-    """How captions that say ``kind`` of somebody stand to the references of their images.
-
-    ``agree``: a reference says it too. ``contradict``: none does, and at least one says the opposite alone. The others
-    say nothing about it: the model presumes. ``most`` is the share of these captions where at least half of all
-    references say it. ``confidence``: the mean chance that the model gives those words. Shares from 0 to 100.
-    """
+    """Captions that name a person's ``kind``, compared with the references of their images. Shares from 0 to 100."""
 
     kind: str
-    captions: int
-    confidence: float
-    agree: float
-    most: float
-    contradict: float
+    captions: int  # captions that name the kind
+    confidence: float  # the mean probability of the words that name it
+    agree: float  # share of these captions with a reference that names the kind
+    most: float  # share with the kind in at least half of the references
+    contradict: float  # share with the kind in no reference and its opposite in at least one
 
     @property
     def presumed(self) -> float:
-        """The share of captions whose references say nothing about it."""
+        """The share of captions whose references name neither: the model presumes."""
         return max(0.0, 100 - self.agree - self.contradict)  # rounding may pass 100
 
 
 def presumption(
     kind: str, captions: Sequence[Sequence[tuple[str, float]]], references: Sequence[Sequence[Sequence[str]]]
 ) -> Presumption:
-    """``captions``: of each image the words with their chances; ``references``: of each image the words of each."""
+    """Compare the captions that name ``kind`` with the references.
+
+    ``captions``: the words of each image's caption with their probabilities. ``references``: the words of each image's
+    references.
+    """
     chances: list[float] = []
     agree = most = contradict = count = 0
-    for caption, of_image in zip(captions, references, strict=True):
+    for caption, group in zip(captions, references, strict=True):
         own = [chance for word, chance in caption if word in WORDS[kind]]
         if not own:
             continue
         count += 1
         chances += own
-        kinds = [said(reference) for reference in of_image]
-        those = sum(kind in found for found in kinds)
-        agree += those > 0
-        most += 2 * those >= len(kinds)
-        contradict += those == 0 and any(OPPOSITES[kind] in found for found in kinds)
+        kinds = [said(reference) for reference in group]
+        agreeing = sum(kind in named for named in kinds)
+        agree += agreeing > 0
+        most += 2 * agreeing >= len(kinds)
+        contradict += agreeing == 0 and any(OPPOSITES[kind] in named for named in kinds)
     share = 100 / max(count, 1)
     return Presumption(
         kind=kind,

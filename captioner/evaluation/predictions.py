@@ -1,7 +1,7 @@
-"""Captions that were made elsewhere, from a file, put to the images that they are captions of.
+"""The reader of existing captions from a file, and their assignment to images.
 
-A caption that is missing, there twice, empty, or of an image that the data does not have changes a score in silence:
-all of these are refused, with the images' names, but for missing ones where that is asked for.
+A missing, duplicate or empty caption, or one of an unknown image, would change a score silently: all of these raise an
+error with the images' names. Missing ones are allowed on request.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from captioner.data.told import counted, some
 from captioner.errors import DataError
 
 PREDICTION_KEYS = ("generated_text", "prediction", *CAPTION_KEYS)
-"""Where a caption is looked for: what a pipeline of transformers writes comes before a reference or a prompt."""
+"""The keys of a caption, in order: the output of a transformers pipeline comes before a reference or a prompt."""
 ID_KEYS = ("image_id", "id", "cocoid", "imgid", *IMAGE_KEYS)
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv")
 SHOWN = 10  # names in a message
 
 
 def read_predictions(path: str | Path, *, partial: bool = False) -> list[tuple[str, str]]:
-    """(Image, caption) of every prediction in a file; with ``partial`` records of an error are none.
+    """Return (image, caption) of every prediction in a file; ``partial`` skips records of an error.
 
-    COCO's results (a JSON list of ``image_id`` and ``caption``), JSON lines (what ``captioner caption --json`` prints
-    too), or CSV and TSV with a header. Raises ``DataError`` that names the place.
+    The file holds COCO results (a JSON list of ``image_id`` and ``caption``), JSON lines (the output of ``captioner
+    caption --json`` too), or CSV or TSV with a header. Raises ``DataError`` with the position of the error.
     """
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
-        raise DataError(f"{shown(path)} is no file of predictions; give one of {', '.join(SUFFIXES)}")
-    found = [pair for where, record in _records(path) if (pair := _pair(record, where, partial=partial)) is not None]
-    if not found:
+        raise DataError(f"{shown(path)} is not a file of predictions; give one of {', '.join(SUFFIXES)}")
+    pairs = [pair for where, record in _records(path) if (pair := _pair(record, where, partial=partial)) is not None]
+    if not pairs:
         raise DataError(f"{shown(path)} holds no predictions; check the file")
-    return found
+    return pairs
 
 
 def matched_captions(
@@ -50,12 +50,11 @@ def matched_captions(
     *,
     partial: bool = False,
 ) -> list[str | None]:
-    """The caption of each sample, in their order; with ``partial`` None for one without a prediction.
+    """Return the caption of each sample, in their order; with ``partial``, None for a sample without a prediction.
 
-    A prediction names its image by the annotation's id, by its name, by its path, or by the last part of these, with or
-    without the suffix, where only one image has it. ``others``: images of the data that are not to be judged, of which
-    predictions may not be either. Raises ``DataError`` for anything but one caption with words for each sample, and
-    where no sample has one.
+    A prediction names its image by the annotation's id, the name, the path, or the file name with or without the
+    suffix, if only one image has it. ``others``: images of the data outside this evaluation. Raises ``DataError``
+    unless each sample has one caption with words, and for predictions of other images.
     """
     known = _Names(samples)
     captions: dict[int, list[str]] = {}
@@ -73,29 +72,29 @@ def matched_captions(
     outside = [image for image in unknown if elsewhere.find(image)]
     strange = [image for image in unknown if not elsewhere.find(image)]
     without = [sample.name for place, sample in enumerate(samples) if place not in captions]
-    doubled = [samples[place].name for place, all_ in captions.items() if all_[1:]]
+    duplicate = [samples[place].name for place, all_ in captions.items() if all_[1:]]
     empty = [samples[place].name for place, all_ in captions.items() if not all_[0].strip()]
     problems = (
         (several, "prediction", "name", "several images each; write their folders too"),
         (outside, "prediction", "are", "of images in another split; choose it with --split, or leave them out"),
-        (strange, "prediction", "are", "of images that the data does not have"),
+        (strange, "prediction", "are", "of images that are not in the data"),
         ([] if partial and captions else without, "image", "have", "no prediction"),
-        (doubled, "image", "have", "more than one prediction"),
+        (duplicate, "image", "have", "more than one prediction"),
         (empty, "prediction", "are", "empty"),
     )
-    told = [
+    sentences = [
         f"{counted(len(names), noun, verb)} {what}: {some(names, SHOWN)}"
         for names, noun, verb, what in problems
         if names
     ]
-    if told:
-        hint = "; --partial judges the images that have one" if without and len(told) == 1 and captions else ""
-        raise DataError("the predictions cannot be judged: " + "; ".join(told) + hint)
+    if sentences:
+        hint = "; --partial evaluates the images that have one" if without and len(sentences) == 1 and captions else ""
+        raise DataError("the predictions cannot be evaluated: " + "; ".join(sentences) + hint)
     return [captions[place][0] if place in captions else None for place in range(len(samples))]
 
 
 class _Names:
-    """What predictions may call each sample."""
+    """A table of the names by which predictions may call each sample."""
 
     def __init__(self, samples: Sequence[Sample]) -> None:
         self.tables: list[dict[str, set[int]]] = [{} for _ in range(4)]
@@ -107,7 +106,7 @@ class _Names:
                     table.setdefault(name, set()).add(place)
 
     def find(self, image: str) -> set[int]:
-        """The samples of that name: by the surest of the tables that has it."""
+        """Return the indices of the samples of that name, from the most specific table that has it."""
         for spelled in dict.fromkeys((image, plain_id(image) or image)):
             last = _last(spelled)
             for table, name in zip(self.tables, (spelled, spelled, last, os.path.splitext(last)[0]), strict=True):
@@ -151,7 +150,7 @@ def _pair(record: Any, where: str, *, partial: bool) -> tuple[str, str] | None:
         if partial:
             return None
         raise DataError(
-            f"{where}: {shown(str(record[image]))} has an error in place of a caption; caption it, or leave it out"
+            f"{where}: {shown(str(record[image]))} has an error instead of a caption; caption it, or remove the record"
         )
     if image is None or caption is None:
         raise DataError(

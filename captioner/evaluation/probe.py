@@ -1,4 +1,4 @@
-"""How stable a captioner is under changes that a person would not mind, and how much it presumes about people."""
+"""Probes of a captioner: its stability under small changes of a photo, and its presumptions about people."""
 
 from __future__ import annotations
 
@@ -42,31 +42,26 @@ FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 
 @dataclass(frozen=True, kw_only=True)
 class Steadiness:
-    """What a change of the photo does to captions. Shares from 0 to 100; CIDEr-D may pass it.
-
-    ``changed``: captions that are no longer the same. ``content``: captions that name other things, that is, whose
-    words other than function words differ as a set. ``lost``: content words that are gone. ``cider_d`` of the changed
-    photos, its ``difference`` from that of the photos as they are, and the 95 % bootstrap ``interval`` of that.
-    """
+    """The effect of a change of the photo on captions. Shares from 0 to 100; CIDEr-D may exceed 100."""
 
     view: str
-    changed: float
-    content: float
-    lost: float
-    cider_d: float
-    difference: float
-    interval: Interval
+    changed: float  # share of captions that change
+    content: float  # share of captions whose set of content words changes
+    lost: float  # share of content words that the new captions lack
+    cider_d: float  # of the changed photos
+    difference: float  # of CIDEr-D from the original photos
+    interval: Interval  # 95 % bootstrap interval of the difference
 
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """What ``captioner evaluate --probe`` adds; the images that could not be read are left out and in ``problems``."""
+    """The result of ``captioner evaluate --probe``."""
 
     images: int
-    cider_d: float
+    cider_d: float  # of the original photos
     steadiness: tuple[Steadiness, ...]
     people: tuple[Presumption, ...]
-    problems: tuple[str, ...]
+    problems: tuple[str, ...]  # errors of unreadable images, which are skipped
 
 
 def probe(
@@ -78,38 +73,38 @@ def probe(
     words: Words = "ptb",
     progress: Callable[[int], object] = lambda images: None,
 ) -> Probe:
-    """Caption every image as it is and in each of ``VIEWS``. Raises ``DataError`` when none can be read.
+    """Caption every original image and each of its ``VIEWS``. Raises ``DataError`` if all are unreadable.
 
-    Function words and words for people are known in English only.
+    The lists of function words and of words for people are English.
     """
     split = splitter(words)
     generation = generation or checkpoint.generation
     tokenizer, calibration = checkpoint.tokenizer, generation.calibration
     every = 1 + len(VIEWS)
     results = generate(checkpoint, _views(samples), generation, batch_size=batch_size)
-    captions: list[list[list[str]]] = []  # of each image, of each view, the words
+    captions: list[list[list[str]]] = []  # words of each view of each image
     chances: list[list[tuple[str, float]]] = []
     judged: list[Sample] = []
     problems: list[str] = []
     for sample in samples:
-        found = [next(results) for _ in range(every)]
+        views = [next(results) for _ in range(every)]
         progress(1)
-        errors = [str(result) for result in found if isinstance(result, ImageError)]
+        errors = [str(result) for result in views if isinstance(result, ImageError)]
         if errors:
             problems.append(errors[0])
             continue
-        best: list[Hypothesis] = [result[0] for result in found if not isinstance(result, ImageError)]
+        best: list[Hypothesis] = [result[0] for result in views if not isinstance(result, ImageError)]
         judged.append(sample)
         captions.append([split(tokenizer.decode(hypothesis.tokens)) for hypothesis in best])
-        told = ((split(text), calibrated(value, calibration)) for text, value in word_log_probs(best[0], tokenizer))
-        chances.append([(word, chance) for several, chance in told for word in several])
+        parts = ((split(text), calibrated(value, calibration)) for text, value in word_log_probs(best[0], tokenizer))
+        chances.append([(word, chance) for part, chance in parts for word in part])
     if not judged:
         raise DataError(f"none of the {len(samples)} images can be probed; the first reason: {' '.join(problems[:1])}")
     references = [[split(caption) for caption in sample.captions] for sample in judged]
-    whole = [of_image[0] for of_image in captions]
-    scores = cider_d(whole, references)
+    original = [views[0] for views in captions]
+    scores = cider_d(original, references)
     steadiness = tuple(
-        _steadiness(name, whole, [of_image[1 + n] for of_image in captions], references, scores.per_image)
+        _steadiness(name, original, [views[1 + n] for views in captions], references, scores.per_image)
         for n, name in enumerate(VIEWS)
     )
     return Probe(
@@ -122,14 +117,14 @@ def probe(
 
 
 def content(caption: Sequence[str]) -> set[str]:
-    """The words of a caption that name something, or what it is like or does."""
+    """Return the content words of a caption."""
     return set(caption) - FUNCTION_WORDS
 
 
-def markdown(found: Probe) -> str:
-    """Two tables, as they stand in a model card."""
+def markdown(result: Probe) -> str:
+    """Return the two Markdown tables of a model card."""
     lines = [
-        f"The same {found.images} photos, changed. Of their captions (CIDEr-D {found.cider_d:.1f}):",
+        f"The same {result.images} photos, changed. Of their captions (CIDEr-D {result.cider_d:.1f}):",
         "",
         "| the photo is | captions that change | that name other things | content words lost | CIDEr-D | difference |",
         "|---|---|---|---|---|---|",
@@ -137,7 +132,7 @@ def markdown(found: Probe) -> str:
     lines += [
         f"| {s.view} | {s.changed:.0f} % | {s.content:.0f} % | {s.lost:.0f} % | {s.cider_d:.1f} | "
         f"{s.difference:+.1f} ({s.interval.low:+.1f} to {s.interval.high:+.1f}) |"
-        for s in found.steadiness
+        for s in result.steadiness
     ]
     lines += [
         "",
@@ -149,14 +144,14 @@ def markdown(found: Probe) -> str:
     lines += [
         f"| {p.kind} | {p.captions} | {p.confidence:.0f} % | {p.agree:.0f} % | {p.most:.0f} % | "
         f"{p.contradict:.0f} % | {p.presumed:.0f} % |"
-        for p in found.people
+        for p in result.people
         if p.captions
     ]
     return "\n".join(lines)
 
 
 def _views(samples: Sequence[Sample]) -> Iterator[Image.Image | ImageError]:
-    """Each image as it is, then in every view; an error in the place of each where it cannot be read."""
+    """Yield each original image and its views; an error in place of each of them for an unreadable image."""
     for sample in samples:
         try:
             image = open_image(sample.image())
@@ -169,15 +164,15 @@ def _views(samples: Sequence[Sample]) -> Iterator[Image.Image | ImageError]:
 
 def _steadiness(
     view: str,
-    whole: Sequence[list[str]],
+    original: Sequence[list[str]],
     changed: Sequence[list[str]],
     references: Sequence[Sequence[list[str]]],
     before: Sequence[float],
 ) -> Steadiness:
-    pairs = list(zip(whole, changed, strict=True))
+    pairs = list(zip(original, changed, strict=True))
     scores = cider_d(changed, references)
     gap = paired_differences({"cider_d": mean_of(before)}, {"cider_d": mean_of(scores.per_image)})["cider_d"]
-    named = sum(len(content(caption)) for caption in whole)
+    named = sum(len(content(caption)) for caption in original)
     return Steadiness(
         view=view,
         changed=100 * sum(a != b for a, b in pairs) / len(pairs),

@@ -1,4 +1,4 @@
-"""An evaluation as a Markdown table for people and as plain values for machines, with all that the scores depend on."""
+"""An evaluation as a Markdown table and as plain values, with the settings that the scores depend on."""
 
 from __future__ import annotations
 
@@ -28,38 +28,38 @@ WORDS: dict[Words, str] = {
 
 
 def rows(judgement: Judgement, title: str) -> dict[str, Scores]:
-    """The rows of the table by their names: the captions first, then what they are to be seen beside."""
+    """Return the rows of the table by their names: the captions first, then the rows for comparison."""
     fewer = min(len(sample.captions) for sample in judgement.samples) - 1
-    found = {
+    table = {
         title: judgement.model,
         "one caption for all images (floor)": judgement.floor,
         "captions of other images (control)": judgement.shuffled,
     }
     if judgement.human is not None and judgement.model_like_human is not None:
         others = f"{fewer} reference{'s' * (fewer > 1)}"
-        found[f"people, one against the others ({others})"] = judgement.human
-        found[f"{title}, against the same {others}"] = judgement.model_like_human
-    return found
+        table[f"people, one against the others ({others})"] = judgement.human
+        table[f"{title}, against the same {others}"] = judgement.model_like_human
+    return table
 
 
 def columns(judgement: Judgement) -> list[str]:
-    """The metrics of the table in their order, those that could not be computed included."""
+    """Return the metrics of the table in their order, including those that could not be computed."""
     return [name for name in TITLES if name in judgement.model.values or name in judgement.missing]
 
 
-def markdown(found: Evaluation, title: str) -> str:
-    """The table, with intervals where they are wanted, and all that the scores depend on below it."""
-    judgement = found.judgement
+def markdown(evaluation: Evaluation, title: str) -> str:
+    """Return the table with intervals, and below it the settings that the scores depend on."""
+    judgement = evaluation.judgement
     names = columns(judgement)
     lines = ["| | " + " | ".join(TITLES[name] for name in names) + " |", "|---" * (len(names) + 1) + "|"]
     for row, scores in rows(judgement, title).items():
         lines.append(f"| {row} | " + " | ".join(_cell(scores, name, judgement) for name in names) + " |")
-    return "\n".join([*lines, "", *statements(found)])
+    return "\n".join([*lines, "", *statements(evaluation)])
 
 
-def statements(found: Evaluation) -> list[str]:
-    """What belongs beside the scores, a line each."""
-    judgement, of_model = found.judgement, found.of_model
+def statements(evaluation: Evaluation) -> list[str]:
+    """Return the lines below the scores."""
+    judgement, of_model = evaluation.judgement, evaluation.of_model
     variety, extra = judgement.diversity, judgement.of_captions
     images = len(judgement.samples)
     lines = []
@@ -90,20 +90,20 @@ def statements(found: Evaluation) -> list[str]:
         weights = f"; weights {of_model.fingerprint}" if of_model.fingerprint else ""
         lines.append(f"decoding: {decoding(of_model.generation)}{weights}")
     lines.append(f"{WORDS[judgement.words]}; no smoothing; scale 0 to 100; [95 % bootstrap interval over images]")
-    return [*lines, *failures(judgement), *found.notes]
+    return [*lines, *failures(judgement), *evaluation.notes]
 
 
 def decoding(generation: GenerationConfig) -> str:
-    """Every setting that differs from plain greedy, and the length."""
-    plain = to_dict(GenerationConfig())
-    told = {name: value for name, value in to_dict(generation).items() if name != "calibration"}
-    told = {name: value for name, value in told.items() if value != plain[name] or name in ("beams", "max_tokens")}
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in told.items())
+    """Return every setting that differs from greedy search, with the beams and the length."""
+    greedy = to_dict(GenerationConfig())
+    settings = {name: value for name, value in to_dict(generation).items() if name != "calibration"}
+    shown = {n: value for n, value in settings.items() if value != greedy[n] or n in ("beams", "max_tokens")}
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in shown.items())
 
 
-def figures(found: Evaluation) -> dict[str, Any]:
-    """The evaluation for machines: rows, their intervals, what they depend on, and every image's scores."""
-    judgement, of_model = found.judgement, found.of_model
+def figures(evaluation: Evaluation) -> dict[str, Any]:
+    """Return the evaluation as plain values for JSON: rows, their intervals, and settings."""
+    judgement, of_model = evaluation.judgement, evaluation.of_model
     values: dict[str, Any] = {}
     for name in ("model", "floor", "shuffled", "human", "model_like_human"):
         scores: Scores | None = getattr(judgement, name)
@@ -119,8 +119,8 @@ def figures(found: Evaluation) -> dict[str, Any]:
         "length_ratio": judgement.length_ratio,
         "words": judgement.words,
         "data": judgement.fingerprint,
-        "notes": list(found.notes),
-        "unreadable": list(found.problems),
+        "notes": list(evaluation.notes),
+        "unreadable": list(evaluation.problems),
     }
     if of_model is not None:
         values |= {
@@ -139,38 +139,38 @@ def figures(found: Evaluation) -> dict[str, Any]:
     return values
 
 
-def per_image(found: Evaluation) -> list[dict[str, Any]]:
-    """A record for each image: its name, its caption, its references and the scores of its own."""
-    judgement = found.judgement
+def per_image(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Return a record for each image: its name, caption, references and scores."""
+    judgement = evaluation.judgement
     scores = {name: statistic.per_image.tolist() for name, statistic in judgement.model.metrics.items()}
     records = []
     for place, (sample, caption) in enumerate(zip(judgement.samples, judgement.captions, strict=True)):
         record: dict[str, Any] = {"image": sample.name, "caption": caption, "references": list(sample.captions)}
         record |= {name: round(values[place], 4) for name, values in scores.items()}
-        if found.of_model is not None:
-            record["confidence"] = round(found.of_model.confidences[place], 4)
+        if evaluation.of_model is not None:
+            record["confidence"] = round(evaluation.of_model.confidences[place], 4)
         records.append(record)
     return records
 
 
 def absent(judgement: Judgement, name: str) -> str:
-    """What stands in the place of a score that could not be computed; a sentence stands below the table."""
+    """Return the cell of a score that could not be computed; a long reason goes below the table."""
     missing = judgement.missing.get(name, "")
     return "failed" if missing in failures(judgement) else missing
 
 
 def failures(judgement: Judgement) -> list[str]:
-    """Why metrics that were asked for could not be computed, where that takes a sentence."""
+    """Return the long reasons why requested metrics could not be computed."""
     return [reason for reason in judgement.missing.values() if len(reason) > 40]
 
 
 def _finite(value: float) -> float | None:
-    """A number as JSON knows them, which has none for infinity and for what is not a number."""
+    """Return the value, or None for infinity and NaN, which JSON lacks."""
     return value if math.isfinite(value) else None
 
 
 def _cell(scores: Scores, name: str, judgement: Judgement) -> str:
     if name not in scores.values:
         return absent(judgement, name)
-    inside = scores.intervals[name]
-    return f"{scores[name]:.2f} [{inside.low:.1f}, {inside.high:.1f}]"
+    interval = scores.intervals[name]
+    return f"{scores[name]:.2f} [{interval.low:.1f}, {interval.high:.1f}]"

@@ -1,4 +1,4 @@
-"""From a photo to an explanation: find or take its caption, read it once more, write down where each layer looks."""
+"""The path from a photo to an explanation: generate or take a caption, read it again, record each layer's attention."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ from captioner.models.decoder import Decoder, ImageMemory
 def explain(
     checkpoint: Checkpoint, image: ImageSource, config: GenerationConfig | None = None, *, caption: str | None = None
 ) -> Explanation:
-    """Explain the caption that the model writes under ``image`` (by ``config``), or any other ``caption``.
+    """Explain the model's own caption of ``image`` (by ``config``), or any other ``caption``.
 
-    Raises ``ImageError`` for an image that cannot be read, ``UsageError`` for a caption that is empty or longer than
-    the model's context.
+    Raises ``ImageError`` for an unreadable image, ``UsageError`` for a caption that is empty or longer than the model's
+    context.
     """
     settings, tokenizer = checkpoint.config.preprocess, checkpoint.tokenizer
-    photo = open_image(image, min_side=2 * settings.size)  # as the caption's own reader opens it
+    photo = open_image(image, min_side=2 * settings.size)  # opened as for captioning
     pixels = preprocess(photo, settings)
-    tokens = _given(checkpoint, caption) if caption is not None else ()
+    tokens = _encoded(checkpoint, caption) if caption is not None else ()
     encoded = encode(checkpoint, [pixels])
     if caption is None:
-        [found], memory = caption_encoded(checkpoint, encoded, [pixels], config or checkpoint.generation)
-        if not found:
+        [hypotheses], memory = caption_encoded(checkpoint, encoded, [pixels], config or checkpoint.generation)
+        if not hypotheses:
             raise ImageError(NOTHING_FITS)
-        tokens = found[0].tokens
+        tokens = hypotheses[0].tokens
         if not tokens:
-            raise ImageError("the model finds no words for this image, so there is nothing to explain; give a caption")
+            raise ImageError("the model's own caption is empty, so there is nothing to explain; give a caption")
     else:
         memory = checkpoint.model.remember(encoded)
     log_probs, layers = read_again(checkpoint.model.decoder, memory, tokens, tokenizer.start_of_ids(tokens))
@@ -76,27 +76,27 @@ def explain(
 def read_again(
     decoder: Decoder, memory: ImageMemory, tokens: Sequence[int], bos_id: int
 ) -> tuple[Array, list[LayerReads]]:
-    """Log-probabilities (T,) of a caption's tokens under the one image in ``memory``, and what each layer read."""
+    """Return the log-probabilities (T,) of a caption under the only image in ``memory``, and each layer's attention."""
     device = memory.centres.device
     written = torch.tensor([[bos_id, *tokens[:-1]]], device=device)  # (1, T)
     reads: list[ImageRead] = []
     logits = decoder(written, memory, reads=reads)[0].float()  # (T, V)
-    said = torch.tensor([*tokens], device=device)[:, None]
-    return logits.log_softmax(-1).gather(1, said)[:, 0].double().cpu().numpy(), [_arrays(read) for read in reads]
+    targets = torch.tensor([*tokens], device=device)[:, None]
+    return logits.log_softmax(-1).gather(1, targets)[:, 0].double().cpu().numpy(), [_arrays(read) for read in reads]
 
 
 def entropies(maps: Array) -> Array:
-    """Of each map of (W, h, w), in bits."""
+    """Return the entropy of each map of (W, h, w), in bits."""
     flat = maps.reshape(len(maps), -1)
     return -(flat * np.log2(np.maximum(flat, 1e-30))).sum(-1)  # (W,)
 
 
-def _given(checkpoint: Checkpoint, caption: str) -> tuple[int, ...]:
+def _encoded(checkpoint: Checkpoint, caption: str) -> tuple[int, ...]:
     tokens = tuple(checkpoint.tokenizer.encode(caption))
     most = checkpoint.config.decoder.context
     if not tokens:
         raise UsageError(
-            "the caption to explain is empty; write some words, or leave it out to explain the model's own"
+            "the caption to explain is empty; give some words, or omit it to explain the model's own caption"
         )
     if len(tokens) > most:
         raise UsageError(f"the caption {caption[:40]!r}... has {len(tokens)} tokens, the model reads {most}; cut it")
@@ -122,14 +122,14 @@ def _arrays(read: ImageRead) -> LayerReads:
 
 
 def _by_word(values: Array, spans: Sequence[tuple[int, int]]) -> Array:
-    """Means over the tokens of each word: (T, ...) -> (W, ...)."""
+    """Average over the tokens of each word: (T, ...) -> (W, ...)."""
     return np.stack([values[start:end].mean(0) for start, end in spans])
 
 
 def _maps(
     weights: Sequence[Array], spans: Sequence[tuple[int, int]], prefix: int, grid: tuple[int, int]
 ) -> tuple[Array, Array]:
-    """The mean of the layers' (H, T, S) by word on the grid, (W, h, w), and the share beside it (W,)."""
+    """Average the layers' weights (H, T, S) by word on the grid, (W, h, w); also return the share off the grid (W,)."""
     if not weights:
         return np.empty(0), np.empty(0)
     read = _by_word(np.concatenate(weights).astype(np.float64).mean(0), spans)  # (W, S)
@@ -139,7 +139,7 @@ def _maps(
 
 
 def _aims(layers: Sequence[LayerReads], spans: Sequence[tuple[int, int]]) -> tuple[Array | None, Array | None]:
-    """Mean and standard deviation per axis of the equal mixture of all heads' Gaussians (and of a word's tokens)."""
+    """Return mean and standard deviation per axis of the equal mixture of all Gaussians, over heads and tokens."""
     points = [layer.point for layer in layers if layer.point is not None]
     widths = [layer.spread for layer in layers if layer.spread is not None]
     if not points:

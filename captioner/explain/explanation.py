@@ -1,4 +1,4 @@
-"""A reading that can be written down as a page or a picture."""
+"""A reading that can be saved as a page or a picture."""
 
 from __future__ import annotations
 
@@ -12,21 +12,25 @@ from captioner.explain.reading import Reading
 
 
 class Explanation(Reading):
-    """What ``explain`` returns."""
+    """The result of ``explain``.
+
+    explanation = explain(checkpoint, "photo.jpg")
+    print(explanation.words, explanation.probabilities)
+    explanation.save("photo.html")
+    """
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write ``x.html``, a page in which a word lights what was read for it, or ``x.png``, a strip of one picture a
-        word.
+        """Write an interactive page (``.html``) or a strip with one picture per word (``.png``).
 
         Raises ``UsageError`` for another suffix.
         """
-        from captioner.explain.page import page  # only here: every start of the package would wait for them
+        from captioner.explain.page import page  # imported here to keep the package's import fast
         from captioner.explain.strip import png
 
         forms: dict[str, Callable[[Reading], bytes]] = {".html": lambda reading: page(reading).encode(), ".png": png}
         path = Path(path)
         form = forms.get(path.suffix.lower())
         if form is None:
-            raise UsageError(f"{shown(path)} is neither .html nor .png; give the file one of these endings")
+            raise UsageError(f"{shown(path)} is neither .html nor .png; use one of these suffixes")
         path.write_bytes(form(self))
         return path

@@ -1,4 +1,4 @@
-"""A map on the photo: brought to its size, and shown as light on it."""
+"""Attention maps over a photo: resized to it and shown as brightness."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from PIL import Image
 from captioner.data.transforms import View
 from captioner.explain.reading import Array
 
-DARKEST = 0.25  # of its brightness a photo keeps where nothing was read
+DARKEST = 0.25  # brightness of the photo without attention
 
 
 def over_photo(values: Array, view: View, size: tuple[int, int]) -> Array:
-    """A map (h, w) over a photo of this size (width, height): (height, width), bicubic, 0 where the model saw nothing.
+    """Resize a map (h, w) bicubically to a photo of ``size`` (width, height); 0 outside the model's view.
 
-    Not renormalised: each pixel has about the value of its patch.
+    Returns (height, width), not renormalised: each pixel has about the value of its patch.
     """
     width, height = size
     h, w = values.shape
@@ -28,22 +28,22 @@ def over_photo(values: Array, view: View, size: tuple[int, int]) -> Array:
 
 
 def light(values: Array) -> Array:
-    """A map as light: 0 at its lowest place, 1 at its highest, and the root of the way between.
+    """Scale a map to brightness: the square root of its value between minimum (0) and maximum (1).
 
-    Without the root one patch that stands out leaves the rest in the dark. An even map is light everywhere.
+    Without the root, a single strong patch leaves the others dark. A constant map is bright everywhere.
     """
     lowest, highest = values.min(), values.max()
     return np.sqrt((values - lowest) / (highest - lowest)) if highest > lowest else np.ones_like(values)
 
 
 def lit(photo: Array, brightness: Array) -> Array:
-    """The photo (height, width, 3), full where ``brightness`` is 1 and nearly dark where it is 0; uint8."""
+    """Darken the photo (height, width, 3) where ``brightness`` is below 1; uint8."""
     factor = DARKEST + (1 - DARKEST) * brightness[..., None]  # (height, width, 1)
     return np.rint(photo * factor).astype(np.uint8)
 
 
 def on_photo(centre: Array, view: View) -> tuple[float, float]:
-    """A point of the model's square, (row, column), as (x, y) of the photo, 0 to 1; it may lie outside of it."""
+    """Convert a point (row, column) of the model's square to (x, y) of the photo, 0 to 1 or outside it."""
     (pl, pt, pr, pb), (sl, st, sr, sb) = view.photo, view.square
     x = pl + (float(centre[1]) - sl) / (sr - sl) * (pr - pl)
     y = pt + (float(centre[0]) - st) / (sb - st) * (pb - pt)
@@ -51,6 +51,6 @@ def on_photo(centre: Array, view: View) -> tuple[float, float]:
 
 
 def reach(spread: float, view: View) -> tuple[float, float]:
-    """A length of the model's square as (width, height) of the photo's."""
+    """Convert a length in the model's square to (width, height) in shares of the photo."""
     (pl, pt, pr, pb), (sl, st, sr, sb) = view.photo, view.square
     return spread * (pr - pl) / (sr - sl), spread * (pb - pt) / (sb - st)

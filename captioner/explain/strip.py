@@ -1,4 +1,4 @@
-"""An explanation as one picture: the photo, then the photo once a word, lit where the model looked."""
+"""An explanation as one picture: the photo, then one copy per word, bright where the model looked."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from captioner.explain.overlay import light, lit, on_photo, over_photo, reach
 from captioner.explain.reading import Reading
 
 TILE = 240  # pixels of a tile's longer side
-A_ROW = 6  # tiles side by side
+A_ROW = 6  # tiles in a row
 GAP, LABEL = 8, 40
 INK, PAPER, MARK = (30, 30, 30), (255, 255, 255), (255, 210, 0)
 
 
-def strip(found: Reading) -> Image.Image:
-    """The picture. A ring marks centre and spread of the local reads, where there are any."""
-    photo = Image.fromarray(found.photo)
+def strip(reading: Reading) -> Image.Image:
+    """Draw the picture. A ring marks centre and spread of the local attention, if there is any."""
+    photo = Image.fromarray(reading.photo)
     photo.thumbnail((TILE, TILE), Image.Resampling.LANCZOS)
     tiles = [(photo, "", "")]
-    for i, word in enumerate(found.words):
-        tile = _tile(found, i, photo)
-        figures = f"p {found.probabilities[i]:.2f}"
-        if found.gates is not None:
-            figures += f"   global {found.gates[i]:.0%}"
+    for i, word in enumerate(reading.words):
+        tile = _tile(reading, i, photo)
+        figures = f"p {reading.probabilities[i]:.2f}"
+        if reading.gates is not None:
+            figures += f"   global {reading.gates[i]:.0%}"
         tiles.append((tile, word, figures))
     across = min(A_ROW, len(tiles))
     step_x, step_y = photo.width + GAP, photo.height + LABEL + GAP
@@ -40,24 +40,24 @@ def strip(found: Reading) -> Image.Image:
     return sheet
 
 
-def png(found: Reading) -> bytes:
-    """``strip`` as the bytes of a PNG file; the caption is in its metadata."""
+def png(reading: Reading) -> bytes:
+    """Return the bytes of ``strip`` as a PNG file with the caption in its metadata."""
     from PIL.PngImagePlugin import PngInfo
 
     info = PngInfo()
-    info.add_itxt("Description", found.caption)
+    info.add_itxt("Description", reading.caption)
     out = io.BytesIO()
-    strip(found).save(out, "PNG", pnginfo=info)
+    strip(reading).save(out, "PNG", pnginfo=info)
     return out.getvalue()
 
 
-def _tile(found: Reading, i: int, photo: Image.Image) -> Image.Image:
+def _tile(reading: Reading, i: int, photo: Image.Image) -> Image.Image:
     import numpy as np
 
-    brightness = light(over_photo(found.maps[i], found.view, photo.size))
+    brightness = light(over_photo(reading.maps[i], reading.view, photo.size))
     tile = Image.fromarray(lit(np.asarray(photo), brightness))
-    if found.centres is not None and found.spreads is not None:
-        (x, y), (rx, ry) = on_photo(found.centres[i], found.view), reach(float(found.spreads[i]), found.view)
+    if reading.centres is not None and reading.spreads is not None:
+        (x, y), (rx, ry) = on_photo(reading.centres[i], reading.view), reach(float(reading.spreads[i]), reading.view)
         x, rx, y, ry = x * photo.width, rx * photo.width, y * photo.height, ry * photo.height
         draw = ImageDraw.Draw(tile)
         draw.ellipse((x - rx, y - ry, x + rx, y + ry), outline=MARK)
@@ -66,7 +66,7 @@ def _tile(found: Reading, i: int, photo: Image.Image) -> Image.Image:
 
 
 def _cut(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """The text, or its beginning with an ellipsis, in ``width`` pixels."""
+    """Shorten the text with an ellipsis to ``width`` pixels."""
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(text + "…") > width:

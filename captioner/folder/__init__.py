@@ -1,5 +1,5 @@
-"""A folder captioned: what is written, what is left as it is, and how a run that was killed goes on.
+"""Captioning a folder into files, with a journal to resume an interrupted run.
 
-May import pipelines, evaluation and what lies below. Start reading at ``run.py``; ``plan.py`` says what a person asked
-for, ``journal.py`` what a run remembers, ``writers/`` how each kind of output is written.
+May import pipelines, evaluation and the floors below. Start reading at ``run.py``; ``plan.py`` holds the settings of a
+run, ``journal.py`` its state on disk, ``writers/`` the output formats.
 """

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whatever kills the process, and sentences for what the system refuses."""
+"""Atomic writes through temporary files, and error messages for failed writes."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _PARTIAL = ".partial"
 
 
 def replace_file(path: str, parts: Iterable[bytes], token: str) -> None:
-    """Put a file in the place of ``path``: written beside it, forced to the disk, renamed.
+    """Write ``path`` atomically: write a temporary file beside it, flush it to the disk, rename it.
 
-    The mode and, where the system allows it, the owner of a file that was there are kept. A link is replaced and not
-    followed: where it may be, ``Confines.real`` says where it leads. Names of unfinished files begin with ``token``, by
-    which ``sweep`` knows them. Raises ``OSError``.
+    The mode and, if the system allows it, the owner of an existing file are kept. A symlink is replaced, not followed;
+    ``Confines.real`` resolves it beforehand. The names of temporary files contain ``token``, by which ``sweep``
+    recognises them. Raises ``OSError``.
     """
     temporary = os.path.join(os.path.dirname(path), f".captioner-{token}-{next(_numbers)}{_PARTIAL}")
     try:
@@ -30,7 +30,7 @@ def replace_file(path: str, parts: Iterable[bytes], token: str) -> None:
             file.writelines(parts)
             file.flush()
             with contextlib.suppress(FileNotFoundError):
-                _keep(temporary, os.stat(path))
+                _copy_mode(temporary, os.stat(path))
             os.fsync(file.fileno())
         put_in_place(temporary, path, forced=True)
     except BaseException:
@@ -40,30 +40,30 @@ def replace_file(path: str, parts: Iterable[bytes], token: str) -> None:
 
 
 def sweep(folder: str, tokens: Iterable[str]) -> None:
-    """Remove the unfinished files that killed processes with these tokens left in a folder."""
-    starts = tuple(f".captioner-{token}-" for token in tokens)
+    """Remove the temporary files that killed processes with these tokens left in a folder."""
+    prefixes = tuple(f".captioner-{token}-" for token in tokens)
     with contextlib.suppress(OSError), os.scandir(folder or os.curdir) as entries:
         for entry in entries:
-            if entry.name.startswith(starts) and entry.name.endswith(_PARTIAL):
+            if entry.name.startswith(prefixes) and entry.name.endswith(_PARTIAL):
                 os.unlink(entry.path)
 
 
 def refused(path: str, error: OSError) -> OutputError:
-    """The sentence for a file that cannot be written, with the remedy."""
+    """Return the error for a file that cannot be written, with the remedy."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        why = "the disk is full; free some space and give the same command again"
+        why = "the disk is full; free some space and repeat the command"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         why = f"{'read-only file system' if error.errno == errno.EROFS else 'permission denied'}; "
         why += "write elsewhere with --out DIR, or change the folder's permissions"
     elif error.errno == errno.ENAMETOOLONG:
         why = "its name would be too long; write jsonl or csv, or shorten the photo's name"
     else:
-        why = f"{(error.strerror or str(error)).lower()}; write elsewhere with --out DIR, or clear what is in the way"
+        why = f"{(error.strerror or str(error)).lower()}; write elsewhere with --out DIR, or fix the cause"
     return OutputError(f"cannot write {shown(path)}: {why}")
 
 
-def _keep(temporary: str, there: os.stat_result) -> None:
-    os.chmod(temporary, there.st_mode & 0o7777)
+def _copy_mode(temporary: str, existing: os.stat_result) -> None:
+    os.chmod(temporary, existing.st_mode & 0o7777)
     if hasattr(os, "chown"):
-        with contextlib.suppress(OSError):  # only root may give files away
-            os.chown(temporary, there.st_uid, there.st_gid)
+        with contextlib.suppress(OSError):  # only root may change the owner
+            os.chown(temporary, existing.st_uid, existing.st_gid)

@@ -1,4 +1,4 @@
-"""Folders for those who write Python: what `captioner caption photos/ --write` does, as an iterator."""
+"""The Python interface of `captioner caption photos/ --write`: an iterator of outcomes."""
 
 from __future__ import annotations
 
@@ -40,17 +40,28 @@ def caption_folder(
     batch_size: int = 16,
     **options: Unpack[GenerationOptions],
 ) -> Iterator[Outcome]:
-    """Caption files, folders, patterns, archives and URLs into what ``write`` names; an ``Outcome`` for each photo.
+    """Caption files, folders, patterns, archives and URLs; yield an ``Outcome`` for each photo.
 
-    Outcomes come when their captions are on the disk; photos that have theirs give none. An iteration that is not
-    finished, for whatever reason, is gone on with by the next call of the same kind: a model is known by the folder
-    that it was loaded from. ``pipe`` defaults to the model that ships, loaded for the first photo that needs it.
-    Raises ``UsageError`` for what cannot be, ``OutputError`` where another run is at work, nothing can be written, or
-    at the end for files that could not be.
+    ::
+
+        for outcome in captioner.caption_folder("photos/", write="txt"):
+            print(outcome.photo.id, outcome.state, outcome.caption)
+
+    An outcome follows after its captions are on the disk; photos with existing captions give none. Repeat the call to
+    resume an interrupted iteration; it must use the same model, identified by the folder that it was loaded from.
+
+    write: Output formats.
+    pipe: The pipeline; by default the model that ships, loaded for the first photo that needs it.
+    out, existing, template, separator, min_confidence, shard, follow_links: See ``Plan``.
+    count: Captions per photo.
+    options: Options of ``CaptionPipeline.caption``.
+
+    Raises ``UsageError`` for invalid arguments. Raises ``OutputError`` if another run uses the folder, if nothing can
+    be written, and at the end for files that could not be written.
     """
-    named = [os.fspath(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
+    names = [os.fspath(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
     plan = Plan(
-        place=place_of(named, None if out is None else os.fspath(out)),
+        place=place_of(names, None if out is None else os.fspath(out)),
         outputs=(write,) if isinstance(write, str) else tuple(write),
         existing=existing,
         template=template,
@@ -59,7 +70,7 @@ def caption_folder(
         shard=Shard.parse(shard) if shard else None,
         follow_links=follow_links,
     )
-    return _outcomes(named, plan, pipe, count=count, batch_size=batch_size, options=dict(options))
+    return _outcomes(names, plan, pipe, count=count, batch_size=batch_size, options=dict(options))
 
 
 def _outcomes(

@@ -1,4 +1,4 @@
-"""Where a run may write: in the folders that the command names, wherever the links in them lead."""
+"""The folders that a run may write to, with symlinks resolved."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from captioner.data.paths import shown
 from captioner.errors import OutputError
 from captioner.folder.plan import Plan, is_below
 
-_REMEMBERED = 8  # folders whose real place is known, as photos come folder by folder
+_REMEMBERED = 8  # folders in the cache of resolved paths; photos arrive folder by folder
 
 
 class Confines:
-    """The folders that the files of a run lie in: with ``--out`` that one, else those of the photos.
+    """The folders that a run may write to: the ``--out`` folder, or else the folders that the command names.
 
-    A photo that was named one by one, in a list or by a pattern, may lie in none of them; its files stay in its own
-    folder. ``follow_links`` of the plan lifts all of it.
+    A photo that was named individually, in a list or by a pattern may be outside them; its files stay in its own
+    folder. The plan's ``follow_links`` disables the check.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -26,23 +26,23 @@ class Confines:
         self._folders: dict[str, str] = {}
 
     def real(self, path: str) -> str:
-        """The file to write to, behind any links. Raises ``OutputError`` for one that a link puts somewhere else."""
+        """Return the file to write to, with symlinks resolved. Raises ``OutputError`` if it is outside the folders."""
         path = os.path.abspath(path)
-        real = self._behind(path)
+        real = self._resolved(path)
         if self._free or self._inside(real):
             return real
         top = next((top for top in self._tops if is_below(path, top)), None)
         if top is None:
             top = os.path.dirname(path)
-            if is_below(real, self._behind_folder(top)):
+            if is_below(real, self._resolved_folder(top)):
                 return real
         raise OutputError(
-            f"cannot write {shown(path)}: a link leads from there to {shown(real)}, out of {shown(top)}; give "
-            "--follow-links to write through it, or write elsewhere with --out DIR"
+            f"cannot write {shown(path)}: a symlink leads to {shown(real)}, out of {shown(top)}; use --follow-links to "
+            "write through it, or write elsewhere with --out DIR"
         )
 
     def allows(self, path: str) -> bool:
-        """Whether ``real`` gives a file."""
+        """Return whether ``real`` returns a file instead of raising."""
         try:
             self.real(path)
         except OutputError:
@@ -50,17 +50,17 @@ class Confines:
         return True
 
     def holds(self, path: str) -> bool:
-        """Whether the file lies in the folders that the command names; one of a list or pattern need not."""
-        return self._inside(self._behind(os.path.abspath(path)))
+        """Return whether the file is in the folders that the command names."""
+        return self._inside(self._resolved(os.path.abspath(path)))
 
     def _inside(self, real: str) -> bool:
         return any(is_below(real, top) for top in self._real_tops)
 
-    def _behind(self, path: str) -> str:
+    def _resolved(self, path: str) -> str:
         folder, name = os.path.split(path)
-        return os.path.realpath(path) if os.path.islink(path) else os.path.join(self._behind_folder(folder), name)
+        return os.path.realpath(path) if os.path.islink(path) else os.path.join(self._resolved_folder(folder), name)
 
-    def _behind_folder(self, folder: str) -> str:
+    def _resolved_folder(self, folder: str) -> str:
         if folder not in self._folders:
             while len(self._folders) >= _REMEMBERED:
                 del self._folders[next(iter(self._folders))]

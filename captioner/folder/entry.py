@@ -1,4 +1,4 @@
-"""What a run knows of one photo: where it is, what was said of it, and where that goes."""
+"""Records of a run: a photo, its captions, and the outputs that receive them."""
 
 from __future__ import annotations
 
@@ -12,30 +12,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Photo:
-    """A photo to caption. ``id`` is what a person calls it, ``key`` what the journal does.
+    """A photo to caption."""
 
-    ``path`` is its own file, None for one inside another file or on another machine. ``problem`` is the sentence for
-    one that gave no image, else empty.
-    """
-
-    id: str
-    key: str
+    id: str  # the name shown to the user
+    key: str  # the name in the journal
     source: ImageSource
-    path: Path | None = None
-    problem: str = ""
+    path: Path | None = None  # its file; None inside an archive or video, or at a URL
+    problem: str = ""  # error message, if there is no image
 
 
 @dataclass(frozen=True)
 class Slot:
-    """Where a caption of a photo goes: its file (none for a row of a table), and the text that was there before."""
+    """The destination of a caption in one output."""
 
-    file: str = ""
-    old: str = ""
+    file: str = ""  # path of its own file; "" for a row of a table
+    old: str = ""  # the existing text
 
 
 @dataclass(frozen=True)
 class Said:
-    """One caption with its figures, as ``captioner.pipelines.Caption`` has them; before the template."""
+    """A caption, before the template, with the score and confidence of ``captioner.pipelines.Caption``."""
 
     text: str
     score: float
@@ -44,12 +40,12 @@ class Said:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A captioned photo: the captions, best first, and a slot for each output that is to have them.
+    """A captioned photo.
 
-    All that is written follows from it and the plan: writing it twice gives the same files.
+    The entry and the plan determine all that is written, so writing is idempotent.
     """
 
     id: str
     key: str
-    said: tuple[Said, ...]
-    slots: dict[str, Slot] = field(default_factory=dict)
+    said: tuple[Said, ...]  # captions, best first
+    slots: dict[str, Slot] = field(default_factory=dict)  # destination per output

@@ -1,4 +1,4 @@
-"""One run at a time in a folder, by a lock that the system lets go of when the process dies."""
+"""The lock that allows one run at a time in a folder; the system releases it when the process dies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from captioner.folder.own import refuse_foreign
 
 
 class Lock:
-    """Held from its making until ``release``. Raises ``OutputError`` where another run has it, or it cannot be kept."""
+    """A lock, held from construction to ``release``.
+
+    Raises ``OutputError`` if another run holds it or the file cannot be created.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -24,14 +27,14 @@ class Lock:
             self._lock.acquire(timeout=0)
         except Timeout:
             raise OutputError(
-                f"another run is writing into {shown(os.path.dirname(path))}; wait for it to end, or write elsewhere "
+                f"another run is writing to {shown(os.path.dirname(path))}; wait for it to end, or write elsewhere "
                 "with --out DIR"
             ) from None
         except OSError as error:
             raise refused(path, error) from error
 
     def release(self) -> None:
-        """Let go, and leave no file behind; it is removed while held, and who waited for it sees that it is gone."""
+        """Release the lock and remove its file; removed while held, so that a waiting process notices."""
         with contextlib.suppress(OSError):
             os.unlink(self.path)
         self._lock.release()

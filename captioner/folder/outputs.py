@@ -1,4 +1,4 @@
-"""All outputs of a run and its journal: what a photo still needs, and the writing of it in an order that survives."""
+"""All outputs of a run and its journal: deciding what a photo needs, and writing it so that a crash loses nothing."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ REVIEW = "review"
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """``slots``: where a photo's caption is to go; ``why`` it is left alone, else empty."""
+    """The treatment of a photo."""
 
-    slots: dict[str, Slot] = field(default_factory=dict)
-    why: str = ""
+    slots: dict[str, Slot] = field(default_factory=dict)  # destinations of its caption, per output
+    why: str = ""  # reason to skip it, else empty
 
 
 class Outputs:
-    """The writers of a plan over one journal. ``resumed``: the journal has been at work with this plan before.
+    """The writers of a plan, with one journal. ``resumed``: an earlier run of this plan used the journal.
 
-    ``elsewhere``: keys of photos whose captions the journal holds for files outside the folders that the command names.
-    Whoever meets such a photo takes its key out: a journal alone is no reason to write there.
+    ``elsewhere``: keys of photos whose captions in the journal belong to files outside the folders of the command. The
+    run removes the key when it encounters the photo: a journal alone must not cause writes there.
     """
 
     def __init__(self, plan: Plan, journal: Journal, *, resumed: bool = False) -> None:
@@ -62,7 +62,7 @@ class Outputs:
         return {name: value for table in self._tables for name, value in table.settings.items()}
 
     def decide(self, photo: Photo) -> Decision:
-        """What a photo's caption is to be written to. Raises ``OutputError`` where an output cannot take it."""
+        """Return the destinations of a photo's caption. Raises ``OutputError`` if an output cannot hold it."""
         slots = {}
         writers: list[FileWriter | Table] = [*self._files, *self._tables]
         for writer in writers:
@@ -75,9 +75,9 @@ class Outputs:
         return Decision(slots=slots)
 
     def write(self, pairs: Sequence[tuple[Entry, set[str]]]) -> dict[str, list[str]]:
-        """Write entries that the journal has to the outputs named with each; the problems of each, by its key.
+        """Write entries of the journal to their outputs; return the problems of each, by its key.
 
-        What could not be written stays in the journal as such.
+        The journal keeps those that could not be written.
         """
         problems: dict[str, list[str]] = {entry.key: [] for entry, _ in pairs}
         left = {entry.key: set(names) for entry, names in pairs}
@@ -90,7 +90,7 @@ class Outputs:
                     left[entry.key].discard(table.name)
             except OutputError as error:
                 for entry in entries:
-                    problems[entry.key].append(f"{shown(entry.id)} is not in the table: {error}")
+                    problems[entry.key].append(f"{shown(entry.id)} was not added to the table: {error}")
         for writer in self._files:
             for entry, names in pairs:
                 if writer.name in names:
@@ -103,7 +103,7 @@ class Outputs:
         return problems
 
     def finish(self) -> list[str]:
-        """Try again what could not be written, and put tables together; what is still wrong comes back."""
+        """Retry failed writes and assemble tables; return the remaining problems."""
         problems = self.catch_up()
         for table in self._tables:
             try:
@@ -113,9 +113,9 @@ class Outputs:
         return problems
 
     def look(self) -> None:
-        """Look at what a run that was stopped was about to write, and remove its unfinished files.
+        """Check what an interrupted run was about to write, and remove its temporary files.
 
-        Raises ``OutputError`` for a journal that wants files written which no run of this plan would write.
+        Raises ``OutputError`` if the journal names files that no run of this plan would write.
         """
         folders = {self.plan.place.out}
         for entry, names in self.journal.waiting():
@@ -129,7 +129,7 @@ class Outputs:
                 sweep(folder, self.journal.tokens)
 
     def catch_up(self) -> list[str]:
-        """Write the captions that the journal holds and no file does; what is wrong comes back."""
+        """Write the captions that are only in the journal; return the problems."""
         problems = []
         for entry, names in self.journal.waiting():
             if entry.key not in self.elsewhere:
@@ -137,10 +137,10 @@ class Outputs:
         return problems
 
     def kept(self) -> list[str]:
-        """Sentences for the captions that stay in the journal, since no photo of this command is theirs."""
+        """Return a message for each caption that stays in the journal, since this command does not name its photo."""
         return [
-            f"{shown(self.plan.place.whole(key))} was captioned by a run that was stopped, and this one does not name "
-            f"it; name it too, or remove {shown(self.journal.path or '')} to drop its caption"
+            f"{shown(self.plan.place.whole(key))} was captioned by an interrupted run, but this command does not name "
+            f"it; name it too, or remove {shown(self.journal.path or '')} to discard its caption"
             for key in sorted(self.elsewhere)
         ]
 
@@ -150,42 +150,42 @@ class Outputs:
         self.journal.close()
 
     def _files_of(self, entry: Entry, names: set[str]) -> list[str]:
-        """The files that the journal names for a photo: each is one that the photo's key gives too."""
+        """Return the files that the journal names for a photo, after checking that they follow from its key."""
         place, key = self.plan.place, entry.key
         writers = {writer.name: writer for writer in self._files}
         tables = {table.name for table in self._tables}
-        found = []
+        files = []
         for name in sorted({*names, *entry.slots}):
             slot = entry.slots.get(name)
             if slot is not None and not slot.file and name in tables:
                 continue
             file = os.path.abspath(slot.file) if slot is not None and slot.file else ""
-            may_be = {_spelled(path) for path in writers[name].places(key)} if name in writers else set()
-            if _spelled(file) not in may_be or place.key(place.whole(key)) != key:
+            allowed = {_casefolded(path) for path in writers[name].places(key)} if name in writers else set()
+            if _casefolded(file) not in allowed or place.key(place.whole(key)) != key:
                 raise OutputError(
-                    f"{shown(self.journal.path or '')} belongs to no run here: it wants the caption of {shown(key)} in "
-                    f"{shown(file or name)}; move it away, and start afresh"
+                    f"{shown(self.journal.path or '')} does not belong to a run here: it assigns the caption of "
+                    f"{shown(key)} to {shown(file or name)}; move it away to start a new run"
                 )
-            found.append(file)
-        return found
+            files.append(file)
+        return files
 
 
-def _spelled(path: str) -> tuple[str, str]:
-    """A path whose last part counts the same in capitals or not: ``A.TXT`` may hold the caption of ``A.JPG``."""
+def _casefolded(path: str) -> tuple[str, str]:
+    """Return folder and casefolded name: ``A.TXT`` may hold the caption of ``A.JPG``."""
     folder, name = os.path.split(path)
     return folder, name.casefold()
 
 
 def journal_of(plan: Plan) -> str:
-    """Where the journal of a run in this folder lies."""
+    """Return the path of the journal of a run in this folder."""
     return os.path.join(plan.place.out, f".captioner{plan.part}.journal")
 
 
 def open_outputs(plan: Plan, settings: Mapping[str, Any]) -> tuple[Lock, Outputs, list[str]]:
-    """The lock of the folder, the outputs of this run, and what went wrong with an older run.
+    """Return the lock of the folder, the outputs of this run, and the problems of an earlier run.
 
-    ``settings`` besides the plan decide the captions. A run that was stopped goes on where it has the same of both;
-    another one is brought to its end with the captions that it has. Raises ``OutputError``.
+    ``settings`` are the other settings that affect captions. An interrupted run with the same plan and settings is
+    resumed; another one is finished with the captions that it has. Raises ``OutputError``.
     """
     try:
         os.makedirs(plan.place.out, exist_ok=True)
@@ -195,18 +195,18 @@ def open_outputs(plan: Plan, settings: Mapping[str, Any]) -> tuple[Lock, Outputs
     journal = None
     try:
         journal = Journal(journal_of(plan))
-        wanted = json.loads(json.dumps({"plan": plan.identity(), **settings}))
+        current = json.loads(json.dumps({"plan": plan.identity(), **settings}))
         before = journal.get("run")
         problems: list[str] = []
-        if before not in (None, wanted):
-            problems = _brought_to_end(journal, before, plan)
+        if before not in (None, current):
+            problems = _finish_earlier(journal, before, plan)
             journal = Journal(journal_of(plan))
-        resumed = before == wanted
+        resumed = before == current
         outputs = Outputs(plan, journal, resumed=resumed)
         if resumed:
             outputs.look()
-        journal.put(run=wanted, tokens=[*(journal.tokens if resumed else []), journal.token], **outputs.settings)
-        if resumed:  # what was about to be written when the run was stopped
+        journal.put(run=current, tokens=[*(journal.tokens if resumed else []), journal.token], **outputs.settings)
+        if resumed:  # write what the interrupted run had committed
             problems += outputs.catch_up()
         return lock, outputs, problems
     except BaseException:
@@ -216,32 +216,33 @@ def open_outputs(plan: Plan, settings: Mapping[str, Any]) -> tuple[Lock, Outputs
         raise
 
 
-def _brought_to_end(journal: Journal, before: Any, now: Plan) -> list[str]:
-    """Write what another command has left in the journal; what is wrong comes back.
+def _finish_earlier(journal: Journal, before: Any, now: Plan) -> list[str]:
+    """Write what another command has left in the journal; return the problems.
 
-    The plan comes out of the journal, so it may say no more than where this command's own files may go.
+    The plan comes from the journal, so it must not allow files that this command may not write.
     """
-    named = shown(journal.path or "")
+    journal_name = shown(journal.path or "")
     try:
         plan = from_dict(Plan, before["plan"])
     except (ConfigError, UsageError, KeyError, TypeError) as error:
-        raise OutputError(f"{named} is of another version ({error}); remove it") from None
+        raise OutputError(f"{journal_name} is from another version ({error}); remove it") from None
     if (
         plan.place.out != now.place.out
         or plan.part != now.part
         or (plan.place.beside and plan.place.root != now.place.out)
     ):
         raise OutputError(
-            f"{named} belongs to a run in {shown(plan.place.out)}; move it back there, or remove it to start afresh"
+            f"{journal_name} belongs to a run in {shown(plan.place.out)}; move it back there, or remove it to start a "
+            "new run"
         )
     place = replace(plan.place, named=now.place.named)
     outputs = Outputs(replace(plan, place=place, follow_links=now.follow_links), journal, resumed=True)
     outputs.look()
     if outputs.elsewhere:
-        some = shown(place.whole(min(outputs.elsewhere)))
+        example = shown(place.whole(min(outputs.elsewhere)))
         raise OutputError(
-            f"{named} holds captions of another command for photos that this one does not name, such as {some}; give "
-            "that command again, or remove the journal to drop them"
+            f"{journal_name} holds captions of another command for photos that this one does not name, such as "
+            f"{example}; repeat that command, or remove the journal to discard them"
         )
     problems = outputs.finish()
     outputs.close()

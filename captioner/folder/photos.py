@@ -1,4 +1,4 @@
-"""The photos of a run, from what the walk over the given paths finds, lazily."""
+"""Conversion of the items of a walk into photos of a run."""
 
 from __future__ import annotations
 

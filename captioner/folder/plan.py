@@ -1,4 +1,4 @@
-"""What a person asked of a run over a folder: which outputs, where, and what becomes of the captions there are."""
+"""The settings of a run over a folder: the outputs, their location, and the treatment of existing captions."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ Existing = Literal["skip", "overwrite", "append", "prepend"]
 OUTPUTS: tuple[Output, ...] = get_args(Output)
 EXISTING: tuple[Existing, ...] = get_args(Existing)
 FIELDS = ("caption", "name", "folder")
-"""What a template may hold: the caption, the photo's name without its suffix, the name of its folder."""
+"""The fields of a template: the caption, the photo's name without its suffix, the name of its folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """Part ``number`` of ``of``, counted from 1: the photos whose key's hash falls into it.
+    """Part ``number`` of ``of``, counted from 1; the hash of a photo's key assigns it to a part.
 
-    The parts are disjoint and complete on any machine, in any order, and a photo stays in its part when others are
-    added. They are equal only on average.
+    The parts are disjoint and complete, independent of machine and order, and adding photos does not move others. They
+    have equal sizes only on average.
     """
 
     number: int
@@ -36,18 +36,18 @@ class Shard:
 
     def __post_init__(self) -> None:
         if not 1 <= self.number <= self.of:
-            raise UsageError(f"{self} is no part; parts are numbered from 1, such as 1/8 to 8/8")
+            raise UsageError(f"{self} is not a shard; shards are numbered from 1, such as 1/8 to 8/8")
 
     def __str__(self) -> str:
         return f"{self.number}/{self.of}"
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text.strip(), re.ASCII)
-        if not found:
-            said = text if len(text) <= 40 else f"{text[:40]}..."
-            raise UsageError(f"{said} is no part of a run; write it as 1/8 to 8/8")
-        return cls(number=int(found[1]), of=int(found[2]))
+        match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text.strip(), re.ASCII)
+        if not match:
+            shortened = text if len(text) <= 40 else f"{text[:40]}..."
+            raise UsageError(f"{shortened} is not a shard; write 1/8 to 8/8")
+        return cls(number=int(match[1]), of=int(match[2]))
 
     def holds(self, key: str) -> bool:
         digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
@@ -56,40 +56,35 @@ class Shard:
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where the photos are and where files about them go; absolute paths.
+    """The locations of the photos and of the output files, as absolute paths."""
 
-    ``root`` is what keys are relative to, ``out`` the folder of tables and of the journal. With ``beside`` a photo's
-    own files stand beside it, otherwise below ``out`` as the photo stands below ``root``. ``named``: folders that the
-    command names, those of single files too, which may lie elsewhere than ``root``.
-    """
-
-    root: str
-    out: str
-    beside: bool
-    named: tuple[str, ...] = ()
+    root: str  # keys are relative to it
+    out: str  # folder of tables and journal
+    beside: bool  # files beside the photos; otherwise below ``out``, with the folders of the photos below ``root``
+    named: tuple[str, ...] = ()  # folders that the command names, or that contain files it names
 
     def key(self, identity: str) -> str:
-        """A photo's name in the journal: the path below ``root`` with slashes, else absolute; a URL as it is."""
+        """Return a photo's key in the journal: its path relative to ``root``, else absolute; a URL as it is."""
         return _below(identity, self.root)
 
     def name(self, identity: str) -> str:
-        """A photo's name in a table: the path below the table's folder, else absolute; a URL as it is."""
+        """Return a photo's name in a table: its path relative to ``out``, else absolute; a URL as it is."""
         return _below(identity, self.out)
 
     def holds(self, identity: str) -> bool:
-        """Whether a photo lies in a folder that the command names, by names alone."""
+        """Return whether a photo is in a folder that the command names, without resolving symlinks."""
         return any(is_below(os.path.abspath(identity), top) for top in (self.root, *self.named))
 
     def whole(self, key: str) -> str:
-        """The absolute path of the photo that ``key`` names; a URL as it is."""
+        """Return the absolute path of the photo with this ``key``; a URL as it is."""
         return key if is_url(key) else os.path.abspath(os.path.join(self.root, key))
 
 
 def place_of(paths: Sequence[str], out: str | None) -> Place:
-    """Of a single folder, that folder, of a single file its own; of anything else, the folder the command runs in."""
+    """Return the place of a run; the root is the given folder, a single file's folder, or the current directory."""
     root = os.path.abspath(os.curdir)
-    wholes = [os.path.abspath(path) for path in paths if os.path.exists(path)]
-    named = tuple(dict.fromkeys(whole if os.path.isdir(whole) else os.path.dirname(whole) for whole in wholes))
+    absolute = [os.path.abspath(path) for path in paths if os.path.exists(path)]
+    named = tuple(dict.fromkeys(path if os.path.isdir(path) else os.path.dirname(path) for path in absolute))
     if len(paths) == 1 and named:
         root = named[0]
     return Place(root=root, out=os.path.abspath(out) if out else root, beside=out is None, named=named)
@@ -97,63 +92,64 @@ def place_of(paths: Sequence[str], out: str | None) -> Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What to write for every photo.
+    """The settings of a run.
 
-    ``template`` is what is written of a caption, ``separator`` what stands between a caption and the one it is appended
-    or prepended to. Captions whose confidence is below ``min_confidence`` go to the review list alone. Files behind
-    links that lead out of the folders of the run are written with ``follow_links`` only.
+    ::
+
+        plan = Plan(place=place_of(["photos/"], None), outputs=("txt",), existing="overwrite")
+        run = Run(plan, {"model": None})
     """
 
     place: Place
     outputs: tuple[Output, ...] = ()
-    existing: Existing = "skip"
-    template: str = "{caption}"
-    separator: str = ", "
-    min_confidence: float = 0.0
+    existing: Existing = "skip"  # treatment of existing captions
+    template: str = "{caption}"  # text to write, with ``FIELDS``
+    separator: str = ", "  # between the existing and the new caption of append and prepend
+    min_confidence: float = 0.0  # captions below it only go to review.jsonl
     shard: Shard | None = None
-    follow_links: bool = False
+    follow_links: bool = False  # write through symlinks that lead out of the folders of the run
 
     def __post_init__(self) -> None:
         for name in self.outputs:
             if name == "parquet":  # type: ignore[comparison-overlap]  # the plan comes from a command line
                 raise UsageError(
-                    "parquet is written by a Ray cluster alone: give --ray local too (pip install 'captioner[ray]') "
-                    "and a new folder as --out, or write jsonl"
+                    "parquet needs Ray: add --ray local (pip install 'captioner[ray]') and a new folder as --out, or "
+                    "write jsonl"
                 )
             if name not in OUTPUTS:
-                raise UsageError(f"{name or 'nothing'} cannot be written; choose among {', '.join(OUTPUTS)}")
+                raise UsageError(f"unknown output {name!r}; choose from {', '.join(OUTPUTS)}")
         if len(set(self.outputs)) < len(self.outputs):
-            raise UsageError(f"an output is named twice in {','.join(self.outputs)}; name each once")
+            raise UsageError(f"duplicate output in {','.join(self.outputs)}; name each once")
         if self.existing not in EXISTING:
-            raise UsageError(f"{self.existing} is no way with captions that exist; choose among {', '.join(EXISTING)}")
+            raise UsageError(f"existing must be one of {', '.join(EXISTING)}, not {self.existing}")
         if not (math.isfinite(self.min_confidence) and 0 <= self.min_confidence <= 1):
-            raise UsageError(f"a confidence lies between 0 and 1; {self.min_confidence:g} does not")
+            raise UsageError(f"min_confidence must be from 0 to 1, not {self.min_confidence:g}")
         check_template(self.template)
         if "metadata" in self.outputs and os.path.isabs(_below(self.place.root, self.place.out)):
             raise UsageError(
-                "metadata.jsonl names photos below its own folder, and --out lies elsewhere; leave --out away, or "
-                "write jsonl in place of metadata"
+                "metadata.jsonl can only name photos below its own folder, and --out is another one; leave out --out, "
+                "or write jsonl instead of metadata"
             )
 
     @property
     def part(self) -> str:
-        """What the part of a sharded run adds to the names of its files: ``.00003-of-00016``, or nothing."""
+        """The infix of a shard's file names, such as ``.00003-of-00016``; empty without shards."""
         return f".{self.shard.number:05}-of-{self.shard.of:05}" if self.shard else ""
 
     def identity(self) -> dict[str, Any]:
-        """What a later command has to share to go on with the run, as plain values."""
+        """Return the settings that a later command must share to resume the run, as plain values."""
         values = to_dict(self)
         del values["follow_links"], values["place"]["named"]
         return values
 
     def compose(self, caption: str, identity: str) -> str:
-        """A caption in the template."""
+        """Return the template filled with a caption."""
         folder, last = os.path.split(identity.replace("\\", "/"))
         values = {"caption": caption, "name": os.path.splitext(last)[0], "folder": os.path.basename(folder)}
         return self.template.format(**values).strip()
 
     def combine(self, old: str, new: str) -> str:
-        """The new text and the one that is there, as ``existing`` says."""
+        """Return the new text combined with the existing one, according to ``existing``."""
         if not old.strip() or self.existing in ("skip", "overwrite"):
             return new
         pair = (old.strip(), new) if self.existing == "append" else (new, old.strip())
@@ -161,7 +157,7 @@ class Plan:
 
 
 def template_of(template: str | None, before: str, after: str) -> str:
-    """A template with fixed texts round it."""
+    """Return a template with fixed texts before and after it."""
     first, last = (text.replace("{", "{{").replace("}", "}}") for text in (before, after))
     return first + (template or "{caption}") + last
 
@@ -172,22 +168,25 @@ def check_template(template: str) -> None:
     try:
         parts = list(Formatter().parse(template))
     except ValueError as error:
-        raise UsageError(f"the template {template!r} cannot be read ({error}); a lone brace is written twice") from None
+        raise UsageError(f"the template {template!r} is invalid ({error}); write {{{{ for a literal brace") from None
     fields = [(name, spec, conversion) for _, name, spec, conversion in parts if name is not None]
     if any(name not in FIELDS or spec or conversion for name, spec, conversion in fields):
-        raise UsageError(f"the template {template!r} holds a field that is not known; there are {known}")
+        raise UsageError(f"the template {template!r} contains an unknown field; use {known}")
     if not any(name == "caption" for name, _, _ in fields):
-        raise UsageError(f"the template {template!r} would drop every caption; put {{caption}} where it belongs")
+        raise UsageError(f"the template {template!r} lacks the caption; add {{caption}}")
 
 
 def is_below(path: str, folder: str) -> bool:
-    """Whether an absolute path lies in an absolute folder, at any depth, by their names alone."""
+    """Return whether an absolute path is in an absolute folder, at any depth, without resolving symlinks."""
     return os.path.normcase(path).startswith(os.path.normcase(os.path.join(folder, "")))
 
 
 def _below(identity: str, folder: str) -> str:
     if is_url(identity):
         return identity
-    whole = os.path.abspath(identity)
-    found = whole[len(os.path.join(folder, "")) :] if is_below(whole, folder) else "." if whole == folder else whole
-    return found.replace(os.sep, "/")
+    path = os.path.abspath(identity)
+    if is_below(path, folder):
+        path = path[len(os.path.join(folder, "")) :]
+    elif path == folder:
+        path = "."
+    return path.replace(os.sep, "/")

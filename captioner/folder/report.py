@@ -1,4 +1,4 @@
-"""A page of what a run has captioned: photos and captions to look through, the most doubtful first."""
+"""The HTML report of a run: photos and captions, least confident first."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ from captioner.folder.plan import Plan
 
 BINS = 20
 Walk = Callable[[list[str]], Iterable[Item]]
-"""``find_items``: photos inside an archive are found there again."""
+"""``find_items``, to locate photos in an archive again."""
 
 
 def page(journal: Journal, plan: Plan, title: str, statements: Sequence[str], *, walk: Walk, most: int = MOST) -> str:
-    """One HTML document about the captions in the journal; ``statements`` say how they were made."""
+    """Return the HTML report of the captions in the journal; ``statements`` describe the run."""
     counts = journal.confidences(BINS)
     entries = journal.sample(most)
     status = f"{len(entries):,} {'image' if len(entries) == 1 else 'images'}"
     if len(entries) < sum(counts):
-        status += f" of {sum(counts):,}: the most doubtful, the surest, and some out of all"
-    told = "".join(f"<li>{escape(line)}</li>" for line in statements)
-    parts = {"run": section("run", "The run", f'<ul class="statements">{told}</ul>')}
+        status += f" of {sum(counts):,}: the least confident, the most confident, and a sample of all"
+    items = "".join(f"<li>{escape(line)}</li>" for line in statements)
+    parts = {"run": section("run", "The run", f'<ul class="statements">{items}</ul>')}
     if sum(counts):
-        points = tuple((place / BINS, 100 * count / sum(counts)) for place, count in enumerate(counts))
-        drawn = bars(
+        points = tuple((number / BINS, 100 * count / sum(counts)) for number, count in enumerate(counts))
+        chart = bars(
             [Series(name="these captions", points=points)],
-            title="How sure the model is",
+            title="Confidence",
             x="confidence",
             y="% of captions",
             width=1 / BINS,
         )
-        parts["plots"] = section("plots", "Plots", f'<div class="charts">{drawn}</div>')
+        parts["plots"] = section("plots", "Plots", f'<div class="charts">{chart}</div>')
     parts["gallery"] = images(
         "\n".join(_cards(entries, journal, plan, walk)),
         status,
         orders={
-            "doubtful": "most doubtful first",
-            "surest": "surest first",
+            "doubtful": "least confident first",
+            "surest": "most confident first",
             "longest": "longest first",
-            "data": "as they came",
+            "data": "order of captioning",
         },
-        flags={"repeats": "captions that repeat themselves", "empty": "empty captions"},
+        flags={"repeats": "captions with repetitions", "empty": "empty captions"},
     )
     return frame(title, {name: LINKS[name] for name in parts}, "\n".join(parts.values()))
 
@@ -60,35 +60,36 @@ LINKS = {"run": "Run", "plots": "Plots", "gallery": "Images"}
 
 
 def _cards(entries: Sequence[Entry], journal: Journal, plan: Plan, walk: Walk) -> Iterator[str]:
-    # A journal that was there before may name any file of this machine, which is no reason to show it.
+    # An existing journal may name any file of this machine, so only show photos that the command names.
     ids = [entry.id for entry in entries if not journal.resumed or plan.place.holds(entry.id)]
     pictures = _pictures(ids, walk)
     for entry in entries:
         best, *others = entry.said
         text = plan.compose(best.text, entry.id)
-        told = f"confidence {100 * best.confidence:.0f} %, score {best.score:.2f}"
-        told += "" if best.confidence >= plan.min_confidence else ", for review"
+        details = f"confidence {100 * best.confidence:.0f} %, score {best.score:.2f}"
+        details += "" if best.confidence >= plan.min_confidence else ", for review"
         more = "".join(f"<li>{escape(other.text)}</li>" for other in others)
         yield card(
             text,
             best.text.split(),
-            shown(pictures.get(entry.id), f"Photo, as it is captioned: {text}", gone="This photo is not shown here."),
+            shown(pictures.get(entry.id), f"Photo with the caption: {text}", gone="This photo is not shown here."),
             name=entry.id.encode("utf-8", "backslashreplace").decode(),
-            told=told,
+            told=details,
             figures={"sure": best.confidence},
             more=f"<details><summary>{len(others)} others</summary><ul>{more}</ul></details>" if others else "",
         )
 
 
 def _pictures(ids: Sequence[str], walk: Walk) -> dict[str, Picture | None]:
-    """Thumbnails of photos that are files, or inside a file; what is behind a URL is not fetched again."""
-    wanted = set(ids)
+    """Return thumbnails of photos in files, archives and videos; URLs are not downloaded again."""
+    requested = set(ids)
     outer = dict.fromkeys(name.partition(mark)[0] for name in ids for mark in ("!/", "#t=") if mark in name)
-    inside = (item for name in outer if os.path.isfile(name) for item in walk([name]) if item.id in wanted)
+    inside = (item for name in outer if os.path.isfile(name) for item in walk([name]) if item.id in requested)
     files = [(name, partial(_file, name)) for name in ids if os.path.isfile(name)]
     with ThreadPoolExecutor(max_workers=4) as pool:
-        found = dict(zip((name for name, _ in files), pool.map(thumbnail, (read for _, read in files)), strict=True))
-    return {**{item.id: thumbnail(partial(_item, item)) for item in inside}, **found}
+        pictures = pool.map(thumbnail, (read for _, read in files))
+        thumbnails = dict(zip((name for name, _ in files), pictures, strict=True))
+    return {**{item.id: thumbnail(partial(_item, item)) for item in inside}, **thumbnails}
 
 
 def _file(name: str) -> ImageSource:

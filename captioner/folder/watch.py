@@ -1,6 +1,6 @@
-"""Photos as they arrive: the folders are walked again and again, and a file that is still being written is waited for.
+"""Watching folders for new photos by polling, with a delay for files that are still being written.
 
-Walking asks the file system alone, so it works on network disks too, where no events come.
+Polling also works on network file systems, which send no events.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterable, Iterator
 
 from captioner.folder.entry import Photo
 
-INTERVAL = 2.0  # seconds between two walks, and for which a file must have been left alone
-SHARE = 10  # walks of a large tree take at most one part in so many of the time
+INTERVAL = 2.0  # seconds between two walks, and since the last change of a file
+SHARE = 10  # walks of a large tree take at most 1 / SHARE of the time
 
 Look = tuple[int, ...]
 
 
 class Watch:
-    """``rounds`` gives the photos of each walk, without end; ``failed`` says which not to give again as they are."""
+    """A poller of folders: ``rounds`` yields the photos of each walk; ``failed`` excludes a photo until it changes."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class Watch:
     ) -> None:
         self._walk, self._interval, self._sleep = walk, interval, sleep
         self._failed: dict[str, Look] = {}
-        self._walked = 0.0  # seconds that the walk took, without what was done with its photos
+        self._walked = 0.0  # seconds of the walk, without the time to caption its photos
 
     def rounds(self) -> Iterator[Iterator[Photo]]:
         while True:
@@ -38,7 +38,7 @@ class Watch:
             self._sleep(max(self._interval, SHARE * self._walked))
 
     def failed(self, photo: Photo) -> None:
-        """It has been tried, and told."""
+        """Exclude a failed photo until its file changes."""
         self._failed[photo.key] = _look(photo) or ()
 
     def _ready(self) -> Iterator[Photo]:
@@ -55,12 +55,12 @@ class Watch:
         look = _look(photo)
         if photo.key in self._failed and self._failed[photo.key] == (look or ()):
             return False
-        if photo.problem:  # but for an empty folder: photos will come
+        if photo.problem:  # but not for an empty folder, where photos may arrive
             return not os.path.isdir(photo.id) or not os.access(photo.id, os.R_OK | os.X_OK)
         return photo.path is None or (look is not None and not self._young(photo.path))
 
     def _young(self, path: os.PathLike[str]) -> bool:
-        """Whether it may still be written. Programs that copy set the time of modification before they are done."""
+        """Return whether a file may be incomplete; programs may set the modification time before the end of a copy."""
         try:
             status = os.stat(path)
         except OSError:
@@ -69,7 +69,7 @@ class Watch:
 
 
 def _look(photo: Photo) -> Look | None:
-    """What changes with a file; None where there is none."""
+    """Return size, modification time and change time of a photo's file; None if it is missing."""
     try:
         status = os.stat(photo.id if photo.path is None else photo.path)
     except (OSError, ValueError):

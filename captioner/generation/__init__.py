@@ -1,4 +1,4 @@
-"""Generation: from an image memory to captions, by searches over one decoding step.
+"""Generation: from an image memory to captions, by search strategies over one decoding step.
 
-May import models and what lies below. Start reading at ``search.py``.
+May import models and the packages below it. Start reading at ``search.py``.
 """

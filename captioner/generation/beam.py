@@ -1,8 +1,8 @@
-"""Beam search, in one group or in several that hold each other off.
+"""Beam search, in one group or in several diverse groups.
 
-A caption is ranked by log-probability / length ** length_penalty, the end token counted in both. The search of an
-image ends when no running beam can still overtake the worst of its finished captions; that is Hugging Face's
-``early_stopping="never"`` and exact for any length penalty. Where rules can raise a sum it goes on to the last step.
+A caption is ranked by log-probability / length ** length_penalty, and the end token counts in both. The search of an
+image ends when no running beam can still overtake the worst of its finished captions. That is Hugging Face's
+``early_stopping="never"`` and exact for any length penalty. If rules can raise a sum, the search runs to the last step.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from captioner.generation.step import Writing, best_continuations, wide
 
 
 def beam_search(writing: Writing, text: TextConfig, config: GenerationConfig, steps: int) -> list[list[Hypothesis]]:
-    """The ``config.beams`` captions of each image, best first."""
+    """Return the ``config.beams`` best captions of each image, best first."""
     width = config.beams // config.groups
     device = writing.tokens.device
     alive = list(range(writing.images))  # row b of the tensors below is image alive[b]
     groups: list[list[list[Hypothesis]]] = [[[] for _ in alive] for _ in range(config.groups)]
-    sums: Tensor | None = None  # (B, G, K) what running beams are ranked by, K = width
+    sums: Tensor | None = None  # (B, G, K) sums that rank running beams, K = width
     begun = writing.tokens.shape[2]
     for step in range(1, steps + 1):
         log_probs = writing.next()  # (B, 1 or G * K, V)
         if sums is None:
-            sums = wide(writing.log_probs.sum(-1))[..., None]  # (B, 1, 1): one beginning for all groups
+            sums = wide(writing.log_probs.sum(-1))[..., None]  # (B, 1, 1): all groups start from the same prefix
         taken = torch.zeros_like(log_probs[:, 0]) if config.groups > 1 else None  # (B, V) choices of earlier groups
         parents, tokens, totals = [], [], []
         for group in range(config.groups):
@@ -39,12 +39,12 @@ def beam_search(writing: Writing, text: TextConfig, config: GenerationConfig, st
                 part = part - config.diversity * taken[:, None]
             parent, token, total = best_continuations(part, sums[:, group if step > 1 else 0], 2 * width)  # (B, 2K)
             ends = token == text.eos_id if step < steps else torch.ones_like(token, dtype=torch.bool)
-            done = ends[:, :width] & (total[:, :width] != -torch.inf)  # one ranked below K competes with better beams
+            done = ends[:, :width] & (total[:, :width] != -torch.inf)  # ranks below K lose to better beams
             for row, rank in done.nonzero().tolist():
                 beam = first + int(parent[row, rank])
-                written, given = writing.with_token(row, beam, int(token[row, rank]))
+                written, own = writing.with_token(row, beam, int(token[row, rank]))
                 ranked = float(total[row, rank])
-                caption = finished(written, given, text, ranked=ranked, length_penalty=config.length_penalty)
+                caption = finished(written, own, text, ranked=ranked, length_penalty=config.length_penalty)
                 insert(groups[group][alive[row]], caption, width)
             running = total.masked_fill(token == text.eos_id, -torch.inf)
             best, order = running.topk(min(width, running.shape[1]), dim=1)  # (B, K)
@@ -54,7 +54,7 @@ def beam_search(writing: Writing, text: TextConfig, config: GenerationConfig, st
             totals.append(best)
             if taken is not None:
                 taken = taken.scatter_add(1, tokens[-1], (best != -torch.inf).to(taken.dtype))
-        del log_probs, part, taken  # each as large as all words of all beams: not beside those of the next step
+        del log_probs, part, taken  # (B, G * K, V) each: free them before the next step's
         if step == steps:
             break
         sums = torch.stack(totals, dim=1)  # (B, G, K)
@@ -75,31 +75,31 @@ def beam_search(writing: Writing, text: TextConfig, config: GenerationConfig, st
     return [sorted((h for g in groups for h in g[image]), key=lambda h: -h.score) for image in range(len(groups[0]))]
 
 
-def insert(found: list[Hypothesis], caption: Hypothesis, most: int) -> None:
-    """Put ``caption`` among the ``found`` ones, best first, of which ``most`` are kept."""
-    found.append(caption)
-    found.sort(key=lambda h: -h.score)
-    del found[most:]
+def insert(hypotheses: list[Hypothesis], caption: Hypothesis, most: int) -> None:
+    """Insert ``caption`` into ``hypotheses``, best first, and keep the first ``most``."""
+    hypotheses.append(caption)
+    hypotheses.sort(key=lambda h: -h.score)
+    del hypotheses[most:]
 
 
 def may_improve(
-    found: list[Hypothesis], best: float, lengths: tuple[int, int], width: int, config: GenerationConfig
+    hypotheses: list[Hypothesis], best: float, lengths: tuple[int, int], width: int, config: GenerationConfig
 ) -> bool:
-    """Whether a running beam of the sum ``best`` could still enter the ``found`` captions of its image.
+    """Return whether a running beam with the sum ``best`` can still enter the finished ``hypotheses`` of its image.
 
-    ``lengths`` are the running beams' own and the greatest there may be, in tokens, a prefix included.
+    ``lengths``: the running beams' current and maximum length in tokens, including a prefix.
     """
-    if best == -math.inf:  # a tiny vocabulary may have no caption left to write
+    if best == -math.inf:  # a tiny vocabulary can run out of captions
         return False
     rules = config.rules
-    if len(found) < width or rules.repetition_penalty < 1 or any(value > 0 for value in rules.bias.values()):
+    if len(hypotheses) < width or rules.repetition_penalty < 1 or any(value > 0 for value in rules.bias.values()):
         return True
     done, most = lengths
-    # Sums only fall; where longer captions are favoured the bound is the longest one.
+    # Sums only fall; a positive length penalty makes the longest caption the bound.
     length = most if config.length_penalty > 0 else done + 1
-    return best / length**config.length_penalty > found[-1].score
+    return best / length**config.length_penalty > hypotheses[-1].score
 
 
 def filled(values: Tensor, width: int, value: float) -> Tensor:
-    """(B, fewer) -> (B, width): a tiny vocabulary has fewer continuations than there are beams."""
+    """Pad ``values`` (B, fewer) to (B, width), since a tiny vocabulary has fewer continuations than beams."""
     return F.pad(values, (0, width - values.shape[1]), value=value)

@@ -1,7 +1,7 @@
-"""Foresight for beams: a draft searches some words ahead, the decoder reads all that it found at once.
+"""Speculative decoding for beam search: a draft searches ahead, and the decoder verifies its tree in one pass.
 
-What the draft's beams reach is a tree of words behind the running beams. Where the next beams are among its branches
-they are read already. As in ``foresight.py`` a search is told what the decoder gives, the draft decides only how soon.
+The draft's beams form a tree of tokens after the running beams. If the next beams are branches of that tree, their
+logits are already known. As in ``foresight.py``, results are the decoder's own; the draft only affects the speed.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from captioner.generation.step import Writing, best_continuations, rows_of, wide
 from captioner.layers.cache import DecoderCache
 from captioner.models.decoder import Decoder, ImageMemory
 
-LEVELS = 4  # words of a caption that are read at once
-SPARE = 3  # branches of a level besides the beams, since the draft ranks a little differently
-# Beam 5 of 153M, 20 words of four images: 440 ms without a draft, 323 at 3 levels and 2 to spare, 300 at 4 and 2, 302
-# at 4 and 3 (each image alike), 301 at 5 and 3. A draft for the first word too was no faster: it is the least certain.
+LEVELS = 4  # tokens of a caption that the decoder reads in one pass
+SPARE = 3  # extra branches of a level, since the draft ranks slightly differently
+# Beam 5 of 153M, 20 words of four images: 440 ms without a draft, 323 with 3 levels and 2 spare, 300 with 4 and 2, 302
+# with 4 and 3 (equal for each image), 301 with 5 and 3. Drafting the first word, the least certain one, was no faster.
 
 
 class Branching(Writing):
-    """``Writing`` of the beams of one image, its decoder's draft some words ahead of them."""
+    """A ``Writing`` for beam search on one image, with speculative decoding by the decoder's draft."""
 
     def __init__(
         self,
@@ -39,16 +39,16 @@ class Branching(Writing):
         processors: Sequence[Processor] = (),
         prefix: Sequence[int] = (),
     ) -> None:
-        """As ``Writing``, for a decoder that has a draft."""
-        self._width = captions + SPARE  # branches of a level; a word takes so many slots at most, see ``advance``
+        """Start with the arguments of ``Writing``; the decoder must have a draft."""
+        self._width = captions + SPARE  # branches of a level, the most slots per token, see ``advance``
         super().__init__(decoder, memory, text, steps=steps, captions=self._width, processors=processors, prefix=prefix)
         self._left, self._end = steps, text.eos_id
-        self._levels: list[_Level] = []  # the first are the running beams, those behind it are read ahead
-        self._beams: list[int] = []  # which branches of the first level they are
+        self._levels: list[_Level] = []  # the first holds the running beams, the others are read ahead
+        self._beams: list[int] = []  # indices of the running beams in the first level
 
     def next(self) -> Tensor:
-        """As ``Writing.next``."""
-        if self.captions == 1:  # the beginning
+        """Return the log-probabilities (B, K, V) of the next token, like ``Writing.next``."""
+        if self.captions == 1:  # the first step
             return super().next()
         if not self._levels:
             self._look_ahead()
@@ -56,7 +56,7 @@ class Branching(Writing):
         return self.processed(self._model, self.tokens)
 
     def advance(self, parents: Tensor, tokens: Tensor) -> None:
-        """As ``Writing.advance``."""
+        """Continue the captions with the chosen tokens, like ``Writing.advance``."""
         super().advance(parents, tokens)
         self._left -= 1
         if not self._levels:
@@ -68,10 +68,10 @@ class Branching(Writing):
             self._see(ahead[0].first + torch.tensor(self._beams, device=tokens.device))
         else:
             self._levels = []
-            self.cache.cut(level.first + level.log_probs.shape[1])  # its own branches stay, seen by none or some
+            self.cache.cut(level.first + level.log_probs.shape[1])  # its unused branches stay, hidden by the mask
 
     def _see(self, slots: Tensor) -> None:
-        """Beam k's last word lies in slot ``slots[k]``."""
+        """Make slot ``slots[k]``, the last token of beam k, visible to it."""
         self.cache.visible = _visible(self.cache).scatter(2, slots[None, :, None], True)
         self.cache.words += 1
 
@@ -84,7 +84,7 @@ class Branching(Writing):
         counts = [len(level.words) for level in drafted]
         firsts = [slots + sum(counts[:level]) for level in range(len(counts))]
         end = slots + sum(counts)
-        cache.cut(slots)  # the draft's keys and values give place to the decoder's
+        cache.cut(slots)  # the decoder overwrites the draft's keys and values
         logits = self.decoder.branches(
             torch.cat([level.words for level in drafted]),
             torch.tensor([words + level for level, count in enumerate(counts) for _ in range(count)], device=device),
@@ -94,31 +94,31 @@ class Branching(Writing):
         )  # (R, 1, V)
         log_probs = logits.float().log_softmax(dim=-1).transpose(0, 1).split(counts, dim=1)
         self._levels = [
-            _Level(first, level.branches, known) for first, level, known in zip(firsts, drafted, log_probs, strict=True)
+            _Level(first, level.branches, part) for first, level, part in zip(firsts, drafted, log_probs, strict=True)
         ]
         self._beams = list(range(counts[0]))
         cache.captions, cache.words, cache.visible = counts[0], words, F.pad(beams, (0, end - slots))
         self._see(slots + torch.arange(counts[0], device=device))
 
     def _drafted(self) -> list[_Drafted]:
-        """The running beams' last words, and the levels that the draft would go on with."""
-        draft, cache, asked, said = self.decoder.draft, self.cache, self._asked, self.tokens
+        """Return the running beams' last tokens, followed by the levels that the draft predicts."""
+        draft, cache, unread, captions = self.decoder.draft, self.cache, self._asked, self.tokens
         assert draft is not None
         sums, branches = wide(self.log_probs.sum(-1)), dict[tuple[int, int], int]()  # (1, K)
         drafted = []
         for _ in range(min(LEVELS, self._left) - 1):
-            logits = draft(asked, self.memory, cache, last=True)  # (branches, 1, V)
-            drafted.append(_Drafted(asked, branches, _visible(cache)))
+            logits = draft(unread, self.memory, cache, last=True)  # (branches, 1, V)
+            drafted.append(_Drafted(unread, branches, _visible(cache)))
             log_probs = logits.float().log_softmax(dim=-1).transpose(0, 1)  # (1, branches, V)
-            log_probs = self.processed(log_probs, said).clone()
-            log_probs[..., self._end] = -torch.inf  # what ends has no next word
+            log_probs = self.processed(log_probs, captions).clone()
+            log_probs[..., self._end] = -torch.inf  # a finished caption has no next token
             parents, tokens, sums = best_continuations(log_probs, sums, self._width)  # (1, branches)
             cache.fork(parents)
-            said = torch.cat([rows_of(said, parents), tokens[..., None]], dim=-1)
+            captions = torch.cat([rows_of(captions, parents), tokens[..., None]], dim=-1)
             pairs = zip(parents[0].tolist(), tokens[0].tolist(), strict=True)
-            asked, branches = tokens[0][:, None], {pair: branch for branch, pair in enumerate(pairs)}
-        cache.sight(1)  # the last level is not read by the draft
-        return [*drafted, _Drafted(asked, branches, _visible(cache))]
+            unread, branches = tokens[0][:, None], {pair: branch for branch, pair in enumerate(pairs)}
+        cache.sight(1)  # the draft does not read the last level
+        return [*drafted, _Drafted(unread, branches, _visible(cache))]
 
 
 def _visible(cache: DecoderCache) -> Tensor:
@@ -128,17 +128,17 @@ def _visible(cache: DecoderCache) -> Tensor:
 
 @dataclass(frozen=True)
 class _Drafted:
-    """Words of one place in their captions, as a draft would have them."""
+    """A level of the draft's tree: tokens at one position of their captions."""
 
-    words: Tensor  # (branches, 1)
-    branches: dict[tuple[int, int], int]  # (branch of the level before, word) -> branch
+    words: Tensor  # (branches, 1), token ids
+    branches: dict[tuple[int, int], int]  # (branch of the level before, token) -> branch
     visible: Tensor  # (1, branches, slots up to their own)
 
 
 @dataclass(frozen=True)
 class _Level:
-    """Words that the decoder has read at once with those before and behind them."""
+    """A level of the tree that the decoder has read in one pass with the others."""
 
-    first: int  # the slot of the first one; the others lie behind it
-    branches: dict[tuple[int, int], int]  # (branch of the level before, word) -> branch
-    log_probs: Tensor  # (1, branches, V), of the word after each
+    first: int  # slot of the first branch; the others follow
+    branches: dict[tuple[int, int], int]  # (branch of the level before, token) -> branch
+    log_probs: Tensor  # (1, branches, V), of the token after each

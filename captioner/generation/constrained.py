@@ -1,8 +1,8 @@
-"""Beam search for captions that must say given words.
+"""Beam search for captions that must contain required phrases.
 
-Beams are shared out over banks by how many tokens of the required phrases they have said (Post and Vilar 2018, arXiv
-1804.06609, dynamic beam allocation), so a caption on its way to the words is not crowded out by likelier ones
-that avoid them. A caption may end only when everything is said.
+Beams are distributed over banks by the number of tokens of the required phrases that they contain (Post and Vilar 2018,
+arXiv 1804.06609, dynamic beam allocation), so more probable captions that avoid the phrases do not displace a caption
+that approaches them. A caption may end only when it contains all phrases.
 """
 
 from __future__ import annotations
@@ -22,62 +22,65 @@ from captioner.generation.step import Writing, best_continuations, wide
 
 @dataclass(frozen=True)
 class Phrase:
-    """A phrase to be said, by any of its ``forms`` in tokens; a form in ``initial`` counts at the beginning only.
+    """A required phrase, with its possible spellings in tokens."""
 
-    ``boundary`` (V,) marks tokens that begin a word or end the caption: a form is said only when one of them follows,
-    since "dog" is not said by "doghouse".
-    """
-
-    forms: tuple[tuple[int, ...], ...]
-    initial: tuple[tuple[int, ...], ...]
-    boundary: tuple[bool, ...]
+    forms: tuple[tuple[int, ...], ...]  # spellings that count anywhere
+    initial: tuple[tuple[int, ...], ...]  # spellings that count only at the beginning of a caption
+    boundary: tuple[bool, ...]  # (V,) tokens that begin a word or end the caption: "doghouse" does not contain "dog"
 
     @property
     def length(self) -> int:
-        """Tokens of the shortest form."""
+        """The number of tokens of the shortest form."""
         return min(map(len, (*self.forms, *self.initial)))
 
 
 SAID = -1
-Progress = tuple[int, ...]  # tokens said of each form of a phrase, initial ones last; (SAID,) when it is said
+Progress = tuple[int, ...]  # matched tokens of each form of a phrase, initial forms last; (SAID,) when complete
 
 
 class Checklist:
-    """Follows how far a caption is with its phrases; a finite automaton, a state per phrase."""
+    """A finite automaton that tracks the required phrases of a caption, one state per phrase.
+
+    checklist = Checklist(phrases)
+    states = checklist.start()
+    for token in tokens:
+        states = checklist.after(states, token)
+    complete = checklist.said(states)
+    """
 
     def __init__(self, phrases: Sequence[Phrase]) -> None:
         self.phrases = tuple(phrases)
-        self._lengths = [min(map(len, phrase.forms)) for phrase in phrases]  # where the beginning has passed
+        self._lengths = [min(map(len, phrase.forms)) for phrase in phrases]  # without initial forms
         self._falls = [[_borders(form) for form in phrase.forms] for phrase in phrases]
 
     def start(self) -> tuple[Progress, ...]:
-        """Before the first token."""
+        """Return the states before the first token."""
         return tuple((0,) * (len(p.forms) + len(p.initial)) for p in self.phrases)
 
     def after(self, states: tuple[Progress, ...], token: int) -> tuple[Progress, ...]:
-        """The states when ``token`` has been said too."""
+        """Return the states after one more ``token``."""
         return tuple(self._after(index, state, token) for index, state in enumerate(states))
 
     def said(self, states: tuple[Progress, ...]) -> bool:
-        """Whether the caption may end here."""
+        """Return whether the caption may end here, with all phrases complete."""
         return all(state == (SAID,) or self._complete(i, state) for i, state in enumerate(states))
 
     def word_is_open(self, states: tuple[Progress, ...]) -> bool:
-        """Whether a phrase is complete but for the end of its last word."""
+        """Return whether a phrase is matched, but its last word may still continue."""
         return any(state != (SAID,) and self._complete(i, state) for i, state in enumerate(states))
 
     def bank(self, states: tuple[Progress, ...]) -> int:
-        """Twice the tokens of the phrases that are said and of the one that is nearest to it, less one where its last
-        word is open.
+        """Return the bank: twice the matched tokens of complete phrases and of the best partial one.
 
-        Of two phrases that are under way at once only one counts: what goes on with one may be the end of the other. So
-        there is always a token that leads to a fuller bank, and no detour leads to a bank as full as the direct way.
+        It is one less while the last word of the partial phrase is open. Of two partial phrases only one counts, since
+        continuing one may abandon the other. So some token always leads to a fuller bank, and no detour leads to a bank
+        as full as the direct path.
         """
-        said = sum(2 * length for length, state in zip(self._lengths, states, strict=True) if state == (SAID,))
-        return said + max((self._begun(i, state) for i, state in enumerate(states) if state != (SAID,)), default=0)
+        done = sum(2 * length for length, state in zip(self._lengths, states, strict=True) if state == (SAID,))
+        return done + max((self._begun(i, state) for i, state in enumerate(states) if state != (SAID,)), default=0)
 
     def wanted(self, states: tuple[Progress, ...]) -> set[int]:
-        """The tokens that take a phrase further."""
+        """Return the tokens that advance a phrase."""
         tokens: set[int] = set()
         for index, (phrase, state) in enumerate(zip(self.phrases, states, strict=True)):
             if state != (SAID,) and not self._complete(index, state):
@@ -86,7 +89,7 @@ class Checklist:
         return tokens
 
     def _begun(self, index: int, state: Progress) -> int:
-        """What a phrase that is not said yet gives to the bank."""
+        """Return the contribution of an incomplete phrase to the bank."""
         phrase = self.phrases[index]
         forms = (*phrase.forms, *phrase.initial)
         missing = min(len(form) - done for form, done in zip(forms, state, strict=True) if done != LOST)
@@ -101,8 +104,8 @@ class Checklist:
         if state == (SAID,) or (self._complete(index, state) and phrase.boundary[token]):
             return (SAID,)
         after: list[int] = []
-        for form, falls, said in zip(phrase.forms, self._falls[index], state, strict=False):
-            done = said
+        for form, falls, matched in zip(phrase.forms, self._falls[index], state, strict=False):
+            done = matched
             while done and (done == len(form) or form[done] != token):  # Knuth, Morris and Pratt 1977
                 done = falls[done - 1]
             after.append(done + 1 if form[done] == token else 0)
@@ -112,11 +115,11 @@ class Checklist:
         return tuple(after)
 
 
-LOST = -2  # an initial form whose moment has passed
+LOST = -2  # an initial form that can no longer match
 
 
 def _borders(form: Sequence[int]) -> list[int]:
-    """For each beginning of ``form``, the length of its longest proper end that is also a beginning."""
+    """Return for each prefix of ``form`` the length of its longest proper suffix that is also a prefix."""
     borders = [0] * len(form)
     length = 0
     for place in range(1, len(form)):
@@ -138,15 +141,15 @@ class _Candidate:
 def constrained_search(
     writing: Writing, text: TextConfig, config: GenerationConfig, steps: int, phrases: Sequence[Phrase]
 ) -> list[list[Hypothesis]]:
-    """The ``config.beams`` best captions of each image that say all ``phrases``; none where other rules forbid it."""
+    """Return the ``config.beams`` best captions of each image that contain all ``phrases``, if the rules allow any."""
     checklist, width, device = Checklist(phrases), config.beams, writing.tokens.device
     begun = checklist.start()
     for token in writing.tokens[0, 0].tolist():
         begun = checklist.after(begun, token)
     before = writing.tokens.shape[2]
     alive = list(range(writing.images))
-    found: list[list[Hypothesis]] = [[] for _ in alive]
-    states = [[begun] for _ in alive]  # of every beam of every image under way
+    hypotheses: list[list[Hypothesis]] = [[] for _ in alive]
+    states = [[begun] for _ in alive]  # of every running beam of every image
     sums: Tensor | None = None  # (B, K)
     for step in range(1, steps + 1):
         log_probs = writing.next()  # (B, 1 or K, V)
@@ -159,14 +162,12 @@ def constrained_search(
                 if not ends and step < steps:
                     running.append(candidate)
                 elif checklist.said(states[row][candidate.parent] if ends else candidate.states):
-                    written, given = writing.with_token(row, candidate.parent, candidate.token)
-                    caption = finished(
-                        written, given, text, ranked=candidate.total, length_penalty=config.length_penalty
-                    )
-                    insert(found[image], caption, width)
-            beams = _shared_out(running, checklist, width)
+                    written, own = writing.with_token(row, candidate.parent, candidate.token)
+                    caption = finished(written, own, text, ranked=candidate.total, length_penalty=config.length_penalty)
+                    insert(hypotheses[image], caption, width)
+            beams = _allocated(running, checklist, width)
             lengths = before + step, before + steps
-            if beams and may_improve(found[image], beams[0].total, lengths, width, config):
+            if beams and may_improve(hypotheses[image], beams[0].total, lengths, width, config):
                 going.append(row)
                 chosen.append(beams)
         if not going:
@@ -181,19 +182,19 @@ def constrained_search(
         )
         sums = torch.tensor([[c.total for c in beams] for beams in filled], dtype=sums.dtype, device=device)
         states = [[c.states for c in beams] for beams in filled]
-    return found
+    return hypotheses
 
 
 def _candidates(
     log_probs: Tensor, sums: Tensor, states: Sequence[tuple[Progress, ...]], checklist: Checklist, width: int
 ) -> list[_Candidate]:
-    """Continuations of one image's beams: the best of all, the best of each, and those that say what is wanted."""
+    """Return continuations of one image's beams: the best overall, the best per beam, those that advance phrases."""
     parents, tokens, _ = best_continuations(log_probs[None], sums[None], 2 * width)
     pairs = set(zip(parents[0].tolist(), tokens[0].tolist(), strict=True))
     pairs |= set(enumerate(log_probs.argmax(dim=-1).tolist()))
     pairs |= {(beam, token) for beam, state in enumerate(states) for token in checklist.wanted(state)}
     open_words = [beam for beam, state in enumerate(states) if checklist.word_is_open(state)]
-    if open_words:  # a phrase counts when its last word ends: with the best token that ends it
+    if open_words:  # a phrase counts when its last word ends: add the best token that ends it
         boundary = torch.tensor(checklist.phrases[0].boundary, device=log_probs.device)
         ending = log_probs[open_words].masked_fill(~boundary, -math.inf).argmax(dim=-1)
         pairs |= set(zip(open_words, ending.tolist(), strict=True))
@@ -206,11 +207,11 @@ def _candidates(
     ]
 
 
-def _shared_out(candidates: Sequence[_Candidate], checklist: Checklist, width: int) -> list[_Candidate]:
-    """``width`` of the candidates, each bank giving its best in turn, the fullest bank first; best first."""
+def _allocated(candidates: Sequence[_Candidate], checklist: Checklist, width: int) -> list[_Candidate]:
+    """Choose ``width`` candidates round-robin over the banks, fullest bank first; return them best first."""
     banks: dict[int, list[_Candidate]] = {}
     for candidate in sorted(candidates, key=lambda c: -c.total):
         banks.setdefault(checklist.bank(candidate.states), []).append(candidate)
-    turns = [(place, -bank, candidate) for bank, held in banks.items() for place, candidate in enumerate(held)]
+    turns = [(place, -bank, candidate) for bank, members in banks.items() for place, candidate in enumerate(members)]
     chosen = [candidate for _, _, candidate in sorted(turns, key=lambda turn: turn[:2])[:width]]
     return sorted(chosen, key=lambda c: -c.total)

@@ -1,8 +1,8 @@
-"""Several words for one reading of the weights: a draft writes ahead, the decoder itself reads all of it at once.
+"""Speculative decoding: a draft proposes several tokens, the decoder verifies them in one pass over its weights.
 
-Leviathan et al. 2023 (arXiv 2211.17192) for the likeliest word. The draft is the decoder in int8
-(``models/precision.py``) and costs a quarter of its memory. What a search is told is what the decoder gives: the draft
-decides only how soon.
+This is Leviathan et al. 2023 (arXiv 2211.17192) for greedy decoding. The draft is the decoder in int8
+(``models/precision.py``) and costs a quarter of its memory. Results are the decoder's own; the draft only affects the
+speed.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from captioner.generation.processors import Processor
 from captioner.generation.step import Writing
 from captioner.models.decoder import Decoder, ImageMemory
 
-AHEAD = 9  # words; a draft of 153M that nearly always agrees: 20 words in 185 ms at 4, 165 at 6, 140 at 9, 143 at 13
+AHEAD = 9  # tokens; 20 words of 153M, whose draft nearly always agrees: 185 ms at 4, 165 at 6, 140 at 9, 143 at 13
 
 
 class Foresight(Writing):
-    """``Writing`` of one caption of one image, its decoder's draft some words ahead.
+    """A ``Writing`` of one caption of one image, with speculative decoding by the decoder's draft.
 
-    The draft reads the keys and values that the decoder has cached; its own are overwritten with the decoder's.
+    The draft shares the decoder's KV cache, and the decoder overwrites the draft's entries.
     """
 
     def __init__(
@@ -36,14 +36,14 @@ class Foresight(Writing):
         processors: Sequence[Processor] = (),
         prefix: Sequence[int] = (),
     ) -> None:
-        """As ``Writing``, for a decoder that has a draft."""
+        """Start with the arguments of ``Writing``; the decoder must have a draft."""
         super().__init__(decoder, memory, text, steps=steps, captions=1, processors=processors, prefix=prefix)
         self._left, self._end = steps, text.eos_id
-        self._guessed: list[int] = []  # the words that the decoder has read ahead
-        self._known = torch.empty(0)  # (1, 1 + guessed, V): what it gives after the last word and after each of them
+        self._guessed: list[int] = []  # the draft's tokens that the decoder has read
+        self._known = torch.empty(0)  # (1, 1 + guessed, V): log-probabilities after the last token and each guess
 
     def next(self) -> Tensor:
-        """As ``Writing.next``."""
+        """Return the log-probabilities (B, K, V) of the next token, like ``Writing.next``."""
         if self._asked.shape[1] > 1:  # a prefix
             return super().next()
         if not self._known.numel():
@@ -52,7 +52,7 @@ class Foresight(Writing):
         return self.processed(self._model, self.tokens)
 
     def advance(self, parents: Tensor, tokens: Tensor) -> None:
-        """As ``Writing.advance``."""
+        """Continue the caption with the chosen token, like ``Writing.advance``."""
         super().advance(parents, tokens)
         self._left -= 1
         if self._guessed and self._guessed[0] == int(tokens):
@@ -62,14 +62,14 @@ class Foresight(Writing):
             self._guessed, self._known = [], torch.empty(0)
 
     def _look_ahead(self) -> None:
-        draft, asked, said = self.decoder.draft, self._asked, self.tokens  # (1, 1), (1, 1, T)
+        draft, unread, caption = self.decoder.draft, self._asked, self.tokens  # (1, 1), (1, 1, T)
         assert draft is not None
         for _ in range(min(AHEAD, self._left - 1)):
-            log_probs = draft(asked[:, -1:], self.memory, self.cache, last=True).float().log_softmax(dim=-1)
-            word = self.processed(log_probs, said).argmax(dim=-1)  # (1, 1)
-            asked, said = torch.cat([asked, word], dim=1), torch.cat([said, word[..., None]], dim=-1)
-            if int(word) == self._end:
+            log_probs = draft(unread[:, -1:], self.memory, self.cache, last=True).float().log_softmax(dim=-1)
+            token = self.processed(log_probs, caption).argmax(dim=-1)  # (1, 1)
+            unread, caption = torch.cat([unread, token], dim=1), torch.cat([caption, token[..., None]], dim=-1)
+            if int(token) == self._end:
                 break
-        self._guessed = asked[0, 1:].tolist()
+        self._guessed = unread[0, 1:].tolist()
         self.cache.rewind(len(self._guessed))
-        self._known = self.decoder(asked, self.memory, self.cache).float().log_softmax(dim=-1)
+        self._known = self.decoder(unread, self.memory, self.cache).float().log_softmax(dim=-1)

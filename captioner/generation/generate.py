@@ -1,4 +1,4 @@
-"""From photos to captions: load, batch, encode, search; lazily, in order, without stopping at a bad photo."""
+"""The path from photos to captions: load, batch, encode and search, lazily and in order, past unreadable photos."""
 
 from __future__ import annotations
 
@@ -31,24 +31,21 @@ T = TypeVar("T")
 Judge: TypeAlias = Callable[..., Iterator[list[list[float]]]]
 """``likelihoods`` or ``matches``."""
 Beside: TypeAlias = Callable[[EncodedImage], Tensor]
-"""A row for each of B encoded images, (B, W)."""
+"""A function from B encoded images to one row each, (B, W)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Generated:
-    """The ``captions`` of an image, best first, or the reason why there are none.
+    """The result for one image."""
 
-    ``beside``: what was asked for beside them, (W,). ``labels``: the log-odds of each label of the captioner, (G,).
-    """
-
-    captions: Result
-    beside: Tensor | None = None
-    labels: Tensor | None = None
+    captions: Result  # best first, or the error
+    beside: Tensor | None = None  # (W,), the row of the ``beside`` function, if given
+    labels: Tensor | None = None  # (G,), log-odds of the captioner's labels
 
 
-TOO_MANY = "{} images at once do not fit the device; lower --batch-size"
-FORKED = "a GPU cannot be used in a forked process; start it by 'spawn', or load the captioner in it, and not before"
-NOTHING_FITS = "no caption of this image keeps all the rules; take some of them back, or raise the number of beams"
+TOO_MANY = "a batch of {} images does not fit the device; lower --batch-size"
+FORKED = "a forked process cannot use the GPU; start it with 'spawn', or load the captioner inside it"
+NOTHING_FITS = "no caption of this image satisfies all rules; remove some rules, or raise the number of beams"
 
 
 def generate(
@@ -58,11 +55,11 @@ def generate(
     *,
     batch_size: int = 16,
 ) -> Iterator[Result]:
-    """The captions of each image, best first, or the reason why there are none; one result per image, in order."""
+    """Yield one result per image, in order: its captions, best first, or its error."""
     config = config or checkpoint.generation
     check_learnt(checkpoint, config)
     pixels = pixels_of(checkpoint, images, batch_size)
-    return (found.captions for found in generate_beside(checkpoint, pixels, config, batch_size=batch_size))
+    return (generated.captions for generated in generate_beside(checkpoint, pixels, config, batch_size=batch_size))
 
 
 def generate_beside(
@@ -73,35 +70,35 @@ def generate_beside(
     batch_size: int,
     beside: Beside | None = None,
 ) -> Iterator[Generated]:
-    """Caption images that are read already, each (3, size, size), and give the row that ``beside`` makes of each.
+    """Caption loaded images, each (3, size, size), and yield a row of ``beside`` with each.
 
-    ``beside`` sees the same encoding of a batch that is captioned, so it costs next to nothing.
+    ``beside`` reuses the encoding of the batch, so it costs almost nothing.
     """
     for batch in in_batches(pixels, batch_size):
         good = [image for image in batch if isinstance(image, Tensor)]
-        found: Iterator[list[Hypothesis]] = iter(())
+        hypotheses: Iterator[list[Hypothesis]] = iter(())
         rows: Iterator[Tensor] = iter(())
         labels: Iterator[Tensor] = iter(())
         if good:
             encoded = encode(checkpoint, good)
             rows = iter(beside(encoded) if beside is not None else ())
             labels = iter(encoded.labels.cpu() if encoded.labels is not None else ())
-            found = iter(caption_encoded(checkpoint, encoded, good, config)[0])
+            hypotheses = iter(caption_encoded(checkpoint, encoded, good, config)[0])
         for image in batch:
             if isinstance(image, ImageError):
                 yield Generated(captions=image)
             else:
-                captions = next(found) or ImageError(NOTHING_FITS)
+                captions = next(hypotheses) or ImageError(NOTHING_FITS)
                 yield Generated(captions=captions, beside=next(rows, None), labels=next(labels, None))
 
 
 def pixels_of(
     checkpoint: Checkpoint, images: Iterable[ImageSource | ImageError], batch_size: int
 ) -> Iterator[Tensor | ImageError]:
-    """Images read ahead for a model that takes ``batch_size`` at once, as ``load_pixels`` gives them.
+    """Load images ahead of a model that takes batches of ``batch_size``, as ``load_pixels`` yields them.
 
-    A CPU loads and captions in turns: beside the parallel loops of a model each thread that decodes holds up all of
-    them (two cores: 2 to 3 % fewer photos a second). Batches too small to share among its threads do without.
+    On a CPU, loading and captioning alternate: a decoding thread beside a model's parallel loops delays all of its
+    threads (two cores: 2 to 3 % fewer photos a second). Batches too small to share among the threads do not alternate.
     """
     device, threads = next(checkpoint.model.parameters()).device, torch.get_num_threads()
     if device.type == "cpu" and batch_size >= 4 * threads:
@@ -110,7 +107,7 @@ def pixels_of(
 
 
 def check_learnt(checkpoint: Checkpoint, config: GenerationConfig) -> None:
-    """Raise ``UsageError`` where ``config`` asks for what the captioner has not learnt."""
+    """Raise ``UsageError`` if ``config`` needs a head that the captioner lacks."""
     if config.rerank == "matching":
         require_matching(checkpoint)
 
@@ -119,9 +116,9 @@ def check_learnt(checkpoint: Checkpoint, config: GenerationConfig) -> None:
 def caption_pixels(
     checkpoint: Checkpoint, pixels: list[Tensor], config: GenerationConfig
 ) -> tuple[list[list[Hypothesis]], ImageMemory]:
-    """The captions of B images, each (3, size, size), and the memory they were read from, for all else that reads it.
+    """Return the captions of B images, each (3, size, size), and their image memory for reuse.
 
-    Raises ``CaptionerError`` where the images do not fit the device.
+    Raises ``CaptionerError`` if the images do not fit the device.
     """
     return caption_encoded(checkpoint, encode(checkpoint, pixels), pixels, config)
 
@@ -130,7 +127,7 @@ def caption_pixels(
 def caption_encoded(
     checkpoint: Checkpoint, encoded: EncodedImage, pixels: list[Tensor], config: GenerationConfig
 ) -> tuple[list[list[Hypothesis]], ImageMemory]:
-    """As ``caption_pixels``, of images that are encoded already; draws depend on their ``pixels``."""
+    """Return captions and memory like ``caption_pixels``, for encoded images; ``pixels`` only seed the sampling."""
     with _fits(len(pixels)):
         memory = checkpoint.model.remember(encoded)
         return caption_memory(checkpoint, memory, pixels, config), memory
@@ -140,27 +137,28 @@ def caption_encoded(
 def caption_memory(
     checkpoint: Checkpoint, memory: ImageMemory, seeing: Iterable[Tensor], config: GenerationConfig
 ) -> list[list[Hypothesis]]:
-    """The captions of B images in ``memory``, best first: found under the rules, refined and reranked.
+    """Return the captions of B images in ``memory``, best first: searched under the rules, refined and reranked.
 
-    Where ``config`` draws, the draws of an image depend on its tensor in ``seeing``. An image of which no caption keeps
-    the rules has none.
+    If ``config`` samples, an image's random seed depends on its tensor in ``seeing``. An image without a caption that
+    satisfies the rules gets an empty list.
     """
     rules = compile_rules(config, checkpoint.tokenizer)
     seeds = [content_seed(image, config.sampling.seed) for image in seeing] if config.sampling else None
     decoder, tokenizer = checkpoint.model.decoder, checkpoint.tokenizer
-    found = search(decoder, memory, checkpoint.config.text, config, rules=rules, seeds=seeds)
+    hypotheses = search(decoder, memory, checkpoint.config.text, config, rules=rules, seeds=seeds)
     if config.refine:
-        found = refine(decoder, memory, found, tokenizer, config, rules=rules)
+        hypotheses = refine(decoder, memory, hypotheses, tokenizer, config, rules=rules)
     if config.rerank == "matching":
-        judged = match_captions(checkpoint.model, memory, [[h.tokens for h in of_image] for of_image in found])
-        return [ordered(*pair) for pair in zip(found, judged, strict=True)]
-    return [rerank(candidates, config, tokenizer) for candidates in found]
+        tokens = [[hypothesis.tokens for hypothesis in candidates] for candidates in hypotheses]
+        matching = match_captions(checkpoint.model, memory, tokens)
+        return [ordered(*pair) for pair in zip(hypotheses, matching, strict=True)]
+    return [rerank(candidates, config, tokenizer) for candidates in hypotheses]
 
 
 def stream_tokens(checkpoint: Checkpoint, image: ImageSource, config: GenerationConfig) -> Iterator[int]:
-    """The tokens of one image's greedy or drawn caption, as they are written.
+    """Yield the tokens of one image's greedy or sampled caption as they are generated.
 
-    Nothing is left behind when the reader stops in the middle. Raises ``ImageError`` for an image that cannot be read.
+    The caller may stop at any token. Raises ``ImageError`` for an unreadable image.
     """
     pixels = raised(next(load_pixels([image], checkpoint.config.preprocess, ahead=1)))
     rules = compile_rules(config, checkpoint.tokenizer)
@@ -173,23 +171,23 @@ def stream_tokens(checkpoint: Checkpoint, image: ImageSource, config: Generation
 def likelihoods(
     checkpoint: Checkpoint, images: Iterable[ImageSource], captions: Sequence[Sequence[int]], *, batch_size: int = 16
 ) -> Iterator[list[list[float]]]:
-    """log p(caption, end | image) of every caption, as token ids, under every image of a batch: B rows of values.
+    """Yield per batch B rows of log p(caption, end | image), one value per caption given as token ids.
 
-    Raises ``ImageError`` for an image that cannot be read.
+    Raises ``ImageError`` for an unreadable image.
     """
     tokenizer = checkpoint.tokenizer
     starts = [tokenizer.start_of_ids(ids) for ids in captions]
     for memory in _memories(checkpoint, images, batch_size):
-        found = score_captions(
+        scored = score_captions(
             checkpoint.model.decoder, memory, [captions] * memory.images, checkpoint.config.text, starts=starts
         )
-        yield [[hypothesis.log_prob for hypothesis in row] for row in found]
+        yield [[hypothesis.log_prob for hypothesis in row] for row in scored]
 
 
 def matches(
     checkpoint: Checkpoint, images: Iterable[ImageSource], captions: Sequence[Sequence[int]], *, batch_size: int = 16
 ) -> Iterator[list[list[float]]]:
-    """As ``likelihoods``, but the probability, 0 to 1, that a caption is true of an image.
+    """Yield per batch B rows of the probability, 0 to 1, that each caption is true of the image.
 
     Raises ``UsageError`` for a captioner without a matching head, before an image is read.
     """
@@ -199,7 +197,7 @@ def matches(
 
 
 def _memories(checkpoint: Checkpoint, images: Iterable[ImageSource], batch_size: int) -> Iterator[ImageMemory]:
-    """The memory of each batch of images. Raises ``ImageError`` for one that cannot be read."""
+    """Yield the memory of each batch of images. Raises ``ImageError`` for an unreadable image."""
     for batch in in_batches(pixels_of(checkpoint, images, batch_size), batch_size):
         with torch.inference_mode():
             memory = _remember(checkpoint, [raised(pixels) for pixels in batch])
@@ -212,22 +210,22 @@ def _remember(checkpoint: Checkpoint, pixels: list[Tensor]) -> ImageMemory:
 
 @torch.inference_mode()
 def encode(checkpoint: Checkpoint, pixels: list[Tensor]) -> EncodedImage:
-    """B images, each (3, size, size), as the decoder sees them.
+    """Encode B images, each (3, size, size).
 
-    Raises ``CaptionerError`` where they do not fit the device.
+    Raises ``CaptionerError`` if they do not fit the device.
     """
     model = checkpoint.model
     with _fits(len(pixels)):
-        # Channels last, as they are read: stacked by channels 0.2 ms a photo instead of 0.06.
+        # Channels last, as loaded: stacking by channels takes 0.2 ms a photo instead of 0.06.
         batch = torch.stack([image.movedim(0, -1) for image in pixels]).movedim(-1, 1)  # (B, 3, size, size)
         return model.encode_image(batch.to(next(model.parameters()).device))
 
 
 @contextlib.contextmanager
 def _fits(images: int) -> Iterator[None]:
-    """Memory that runs out, of whatever device, and a GPU in a forked child, as sentences.
+    """Turn out-of-memory errors of any device, and a GPU in a forked process, into ``CaptionerError``.
 
-    A CPU's allocator has no error of its own in torch.
+    torch has no separate error class for a CPU's allocator.
     """
     try:
         yield
@@ -240,7 +238,7 @@ def _fits(images: int) -> Iterator[None]:
 
 
 def in_batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of ``size`` items; the last one may be shorter."""
+    """Yield lists of ``size`` items; the last one may be shorter."""
     batch: list[T] = []
     for item in items:
         batch.append(item)

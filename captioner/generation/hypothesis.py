@@ -1,4 +1,4 @@
-"""A caption as generation knows it."""
+"""A generated caption: tokens, log-probabilities and score."""
 
 from __future__ import annotations
 
@@ -10,35 +10,31 @@ from captioner.config import TextConfig
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A caption as ``tokens``, without start and end.
+    """A caption as tokens, with the model's log-probabilities and the search's score."""
 
-    ``log_probs`` are the model's own, one per token and, unless the caption was cut before it, one for the end.
-    ``score`` is what the search ranks by.
-    """
-
-    tokens: tuple[int, ...]
-    log_probs: tuple[float, ...]
-    score: float
+    tokens: tuple[int, ...]  # without start and end
+    log_probs: tuple[float, ...]  # the model's, one per token and one for the end, unless truncated
+    score: float  # the search ranks by it
 
     @property
     def length(self) -> int:
-        """What ``log_prob`` sums: the end too, unless the caption was cut before it."""
+        """The number of log-probabilities: the tokens and the end, unless truncated."""
         return len(self.log_probs)
 
     @property
     def ended(self) -> bool:
-        """Whether the caption has come to its end, or was cut before it."""
+        """True if the caption has an end token, False if it was truncated."""
         return len(self.log_probs) > len(self.tokens)
 
     @property
     def log_prob(self) -> float:
-        """log p(caption, end | image), natural logarithm."""
+        """The log p(caption, end | image), natural logarithm."""
         return sum(self.log_probs)
 
 
 def finished(
     written: Sequence[int], log_probs: Sequence[float], text: TextConfig, *, ranked: float, length_penalty: float
 ) -> Hypothesis:
-    """The caption that was ``written``, perhaps with its end; ``ranked`` is the search's sum of log-probabilities."""
+    """Return the hypothesis of the tokens ``written``; ``ranked`` is the search's sum of log-probabilities."""
     tokens = tuple(written[:-1] if written and written[-1] == text.eos_id else written)
     return Hypothesis(tokens, tuple(log_probs), ranked / max(len(written), 1) ** length_penalty)

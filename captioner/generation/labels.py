@@ -1,4 +1,4 @@
-"""Labels beside captions: names of what a photo shows."""
+"""Labels beside captions: names of objects in a photo."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ LEAST_PROBABLE = 0.25  # a label below it is more often wrong than right
 
 @dataclass(frozen=True)
 class Label:
-    """A name of something that the photo shows, and the probability, 0 to 1, that people would name it."""
+    """A name of something in the photo, with its probability."""
 
     text: str
-    probability: float
+    probability: float  # 0 to 1, that people would name it
 
 
 def labels_of(config: LabelsConfig | None, log_odds: Tensor | None) -> tuple[Label, ...]:
-    """Return the labels of at least ``LEAST_PROBABLE`` by their ``log_odds`` (G,), most probable first.
+    """Return the labels with a probability of at least ``LEAST_PROBABLE``, most probable first.
 
-    A captioner without a labeller has neither ``config`` nor log-odds, and names none.
+    ``log_odds`` (G,). Without a labeller, ``config`` and ``log_odds`` are None and the result is empty.
     """
     if config is None or log_odds is None:
         return ()

@@ -1,4 +1,4 @@
-"""Whether captions are true of images, by a captioner's matching head."""
+"""Image-text matching: the probability that a caption is true of an image, by a captioner's matching head."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from captioner.models.heads import collected, end_states
 
 
 def require_matching(checkpoint: Checkpoint) -> None:
-    """Raise ``UsageError`` for a captioner that cannot judge captions."""
+    """Raise ``UsageError`` for a captioner without a matching head."""
     heads = checkpoint.config.heads
     if heads is None or not heads.matching:
         raise UsageError(
             f"{checkpoint.source or 'this captioner'} has no matching head, so it cannot judge whether a caption is "
-            "true of a photo; give it one with `captioner finetune --recipe multitask`"
+            "true of a photo; add one with `captioner finetune --recipe multitask`"
         )
 
 
@@ -28,11 +28,10 @@ def require_matching(checkpoint: Checkpoint) -> None:
 def match_captions(
     model: Captioner, memory: ImageMemory, captions: Sequence[Sequence[Sequence[int]]]
 ) -> list[list[float]]:
-    """The probability, 0 to 1, that a caption is true of its image, for every caption of every image in ``memory``.
+    """Return the probability, 0 to 1, that each caption is true of its image, for all images in ``memory``.
 
-    As the head has learnt it: where true captions and similar false ones are equally frequent. Captions are token ids
-    without start and end; one that fills the decoder's context, or more, is judged by its beginning. The model has a
-    matching head.
+    The head is trained on equally frequent true captions and similar false ones. Captions are token ids without start
+    and end; a caption longer than the decoder's context is truncated. The model must have a matching head.
     """
     assert model.heads is not None
     config = model.config
@@ -40,16 +39,16 @@ def match_captions(
     if not most:
         return [[] for _ in captions]
     device = memory.centres.device
-    filled = [ids for of_image in captions for ids in (*of_image, *[()] * (most - len(of_image)))]
-    tokens, ends = (part.to(device) for part in collected(filled, config.text, config.decoder.context))
+    padded = [ids for group in captions for ids in (*group, *[()] * (most - len(group)))]
+    tokens, ends = (part.to(device) for part in collected(padded, config.text, config.decoder.context))
     width = config.decoder.mlp_width or 4 * config.decoder.width
     at_once = max(1, LOGITS_AT_ONCE // (len(captions) * tokens.shape[1] * width))  # captions per image
-    found = []
+    probabilities = []
     for k in range(0, most, at_once):
         part = [
             values.unflatten(0, (len(captions), most))[:, k : k + at_once].flatten(0, 1) for values in (tokens, ends)
         ]
         odds = model.heads.matches(end_states(model.decoder, part[0], part[1], memory))  # (B * K',)
-        found.append(odds.sigmoid().unflatten(0, (len(captions), -1)))
-    table = torch.cat(found, dim=1).tolist()  # (B, K)
-    return [row[: len(of_image)] for row, of_image in zip(table, captions, strict=True)]
+        probabilities.append(odds.sigmoid().unflatten(0, (len(captions), -1)))
+    table = torch.cat(probabilities, dim=1).tolist()  # (B, K)
+    return [row[: len(group)] for row, group in zip(table, captions, strict=True)]

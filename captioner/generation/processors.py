@@ -1,7 +1,7 @@
-"""Rules on words as pure functions: log-probabilities (N, V) and the tokens (N, T) said so far -> log-probabilities.
+"""Processors: pure functions from log-probabilities (N, V) and the tokens (N, T) so far to log-probabilities.
 
-They work on log-probabilities in every strategy and do not normalise again. A logit is known up to a constant only, so
-a penalty that multiplies it would depend on that constant.
+They work on log-probabilities in every strategy and do not renormalise. Logits are defined only up to a constant, so a
+penalty that multiplies them would depend on that constant.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ Processor = Callable[[Tensor, Tensor], Tensor]
 
 
 def minimum_length(tokens: int, eos_id: int) -> Processor:
-    """No end before ``tokens`` tokens, the end counted."""
+    """Forbid the end before ``tokens`` tokens, counting the end."""
 
-    def process(log_probs: Tensor, said: Tensor) -> Tensor:
-        if said.shape[1] + 1 >= tokens:
+    def process(log_probs: Tensor, past: Tensor) -> Tensor:
+        if past.shape[1] + 1 >= tokens:
             return log_probs
         return log_probs.index_fill(1, torch.tensor([eos_id], device=log_probs.device), -torch.inf)
 
@@ -29,22 +29,22 @@ def minimum_length(tokens: int, eos_id: int) -> Processor:
 
 
 def repetition_penalty(factor: float) -> Processor:
-    """The log-probability of each token said before times ``factor`` (Keskar et al. 2019, arXiv 1909.05858, sec. 4)."""
+    """Multiply the log-probability of past tokens by ``factor`` (Keskar et al. 2019, arXiv 1909.05858, sec. 4)."""
 
-    def process(log_probs: Tensor, said: Tensor) -> Tensor:
-        return log_probs.scatter(1, said, log_probs.gather(1, said) * factor)
+    def process(log_probs: Tensor, past: Tensor) -> Tensor:
+        return log_probs.scatter(1, past, log_probs.gather(1, past) * factor)
 
     return process
 
 
 def no_repeat_ngram(size: int) -> Processor:
-    """No ``size`` tokens in a row that were said in a row before."""
+    """Forbid n-grams of ``size`` tokens that already occurred."""
 
-    def process(log_probs: Tensor, said: Tensor) -> Tensor:
-        if said.shape[1] < size:
+    def process(log_probs: Tensor, past: Tensor) -> Tensor:
+        if past.shape[1] < size:
             return log_probs
-        grams = said.unfold(1, size, 1)  # (N, T - size + 1, size)
-        tail = said[:, said.shape[1] - size + 1 :]  # (N, size - 1)
+        grams = past.unfold(1, size, 1)  # (N, T - size + 1, size)
+        tail = past[:, past.shape[1] - size + 1 :]  # (N, size - 1)
         again = (grams[..., :-1] == tail[:, None]).all(-1)  # (N, T - size + 1)
         banned = torch.zeros_like(log_probs, dtype=torch.bool)
         banned.scatter_reduce_(1, grams[..., -1], again, "amax")
@@ -54,20 +54,20 @@ def no_repeat_ngram(size: int) -> Processor:
 
 
 def phrase_bias(phrases: Mapping[str, float], tokenizer: CaptionTokenizer) -> Processor:
-    """Add a phrase's value to every token that completes it, however the caption spells it; -inf forbids the phrase.
+    """Add a phrase's value to every token that completes it, in any spelling; -inf forbids the phrase.
 
-    A phrase counts in any case and from the beginning of a word on. So a longer word that begins with a forbidden one
-    can only be said if no token of it ends where the forbidden word does.
+    A phrase matches in any case, from the beginning of a word. So a longer word that begins with a forbidden one is
+    possible only if none of its tokens ends where the forbidden word does.
     """
-    spelt = list(zip(spellings(phrases, tokenizer.pieces), phrases.values(), strict=True))
+    biases = list(zip(spellings(phrases, tokenizer.pieces), phrases.values(), strict=True))
 
-    def process(log_probs: Tensor, said: Tensor) -> Tensor:
+    def process(log_probs: Tensor, past: Tensor) -> Tensor:
         rows: list[int] = []
         columns: list[int] = []
         values: list[float] = []
-        for row, tokens in enumerate(said.tolist()):
+        for row, tokens in enumerate(past.tolist()):
             text = folded(b"".join(tokenizer.pieces[token] for token in tokens))
-            for spelling, value in spelt:
+            for spelling, value in biases:
                 completing = spelling.completing(text)
                 rows += [row] * len(completing)
                 columns += completing

@@ -1,8 +1,8 @@
-"""Iterative generation: find the words that the model doubts, rewrite there, keep what scores better.
+"""Iterative refinement: find a caption's least probable words, rewrite them, keep rewrites with a better score.
 
-A caption is rewritten in two ways. ``recut``: cut it before a doubted word, forbid that word's first token there, and
-search on from what stands before it. ``infill``, where the checkpoint has learnt it: leave doubted words out and let
-the decoder write the middle with both sides known, as BOS left GAP right GAP middle EOS (Donahue et al. 2020, arXiv
+There are two ways to rewrite. ``recut`` truncates the caption before an improbable word, forbids that word's first
+token there, and continues the search. ``infill``, if the checkpoint was trained for it, removes improbable words and
+lets the decoder write the middle given both sides, as BOS left GAP right GAP middle EOS (Donahue et al. 2020, arXiv
 2005.05339, section 3; Bavarian et al. 2022, arXiv 2207.14255).
 """
 
@@ -26,11 +26,11 @@ from captioner.generation.words import word_spans
 from captioner.models.decoder import Decoder, ImageMemory
 from captioner.text import CaptionTokenizer
 
-PLACES = 3  # where a round cuts a caption
-WIDEST = 4  # words of a gap
+PLACES = 3  # positions per caption and round at which ``recut`` truncates
+WIDEST = 4  # most words of a gap
 
 Tokens = tuple[int, ...]
-Beginning = tuple[int, Tokens]  # the number of an image, and what has been written of its caption
+Beginning = tuple[int, Tokens]  # image index, and the first tokens of its caption
 
 
 @torch.inference_mode()
@@ -43,38 +43,39 @@ def refine(
     *,
     rules: Rules = NO_RULES,
 ) -> list[list[Hypothesis]]:
-    """As many captions of each image as it has ``drafts``, best first: the best of these and of what they led to.
+    """Return the best captions among each image's ``drafts`` and their rewrites, best first, as many as drafts.
 
-    Up to ``config.refine`` rounds rewrite the best caption of each image; one that brings nothing better is the last.
-    All compete by the score that a search under ``config`` and its compiled ``rules`` would rank them by, so the first
-    caption never scores worse than the best draft. A round costs up to ``PLACES`` searches, each from the middle on.
+    Up to ``config.refine`` rounds rewrite the best caption of each image; a round without an improvement is the last.
+    All captions compete by the score of a search under ``config`` and its compiled ``rules``, so the first caption
+    never scores worse than the best draft. A round costs up to ``PLACES`` searches, each from the middle of a caption.
     """
-    given = [[h.tokens for h in of_image] for of_image in drafts]
-    found = [
-        sorted(of_image, key=lambda h: -h.score)
-        for of_image in score_captions(decoder, memory, given, tokenizer.config, config, rules=rules)
+    tokens = [[h.tokens for h in group] for group in drafts]
+    hypotheses = [
+        sorted(group, key=lambda h: -h.score)
+        for group in score_captions(decoder, memory, tokens, tokenizer.config, config, rules=rules)
     ]
-    going = [image for image, of_image in enumerate(found) if of_image]
+    going = [image for image, group in enumerate(hypotheses) if group]
     for _ in range(config.refine):
         if not going:
             break
         part = memory.select(torch.tensor(going, device=memory.centres.device))
-        best = [found[image][0] for image in going]
+        best = [hypotheses[image][0] for image in going]
         rewritten = recut(decoder, part, best, tokenizer, config, rules=rules)
         if tokenizer.config.gap_id is not None:
-            filled = infill(decoder, part, best, tokenizer, config, rules=rules)
-            rewritten = [one + other for one, other in zip(rewritten, filled, strict=True)]
+            infilled = infill(decoder, part, best, tokenizer, config, rules=rules)
+            rewritten = [cut + filled for cut, filled in zip(rewritten, infilled, strict=True)]
         better = []
         new = score_captions(decoder, part, rewritten, tokenizer.config, config, rules=rules)
-        for image, of_image in zip(going, new, strict=True):
-            known = {h.tokens for h in found[image]}
-            fresh = {h.tokens: h for h in of_image if h.tokens not in known and h.score > found[image][-1].score}
-            pool = sorted([*found[image], *fresh.values()], key=lambda h: -h.score)[: len(found[image])]
-            if pool[0] is not found[image][0]:
+        for image, group in zip(going, new, strict=True):
+            old = hypotheses[image]
+            known = {h.tokens for h in old}
+            fresh = {h.tokens: h for h in group if h.tokens not in known and h.score > old[-1].score}
+            pool = sorted([*old, *fresh.values()], key=lambda h: -h.score)[: len(old)]
+            if pool[0] is not old[0]:
                 better.append(image)
-            found[image] = pool
+            hypotheses[image] = pool
         going = better
-    return found
+    return hypotheses
 
 
 @torch.inference_mode()
@@ -87,7 +88,7 @@ def recut(
     *,
     rules: Rules = NO_RULES,
 ) -> list[list[Tokens]]:
-    """Of each image's caption: the best that begin like it up to a doubted word, and go on with another token."""
+    """Return rewrites of each image's caption: the same up to an improbable word, then another token."""
     most = min(config.max_tokens, decoder.config.context - 1)
     begun: list[Beginning] = []
     banned: list[int] = []
@@ -100,9 +101,11 @@ def recut(
     def processors(chosen: Sequence[int]) -> Sequence[Processor]:
         return never_first([banned[i] for i in chosen], len(begun[chosen[0]][1])), *rules.processors
 
-    found = _search_on(decoder, memory, begun, tokenizer, config, room=lambda said: most - said, processors=processors)
+    continued = _continued(
+        decoder, memory, begun, tokenizer, config, budget=lambda length: most - length, processors=processors
+    )
     rewritten: list[list[Tokens]] = [[] for _ in captions]
-    for (image, _), best in zip(begun, found, strict=True):
+    for (image, _), best in zip(begun, continued, strict=True):
         rewritten[image] += [h.tokens for h in best[:1]]
     return rewritten
 
@@ -117,9 +120,10 @@ def infill(
     *,
     rules: Rules = NO_RULES,
 ) -> list[list[Tokens]]:
-    """Of each image's caption: what stands there when its most doubted words are written anew between the others.
+    """Return rewrites of each image's caption, with its least probable words replaced given both sides.
 
-    The rules do not see both sides of a gap: who calls judges the captions by them. ``tokenizer.config.gap_id`` is set.
+    The rules do not apply here, since they do not see both sides of a gap: the caller must score the captions by them.
+    ``tokenizer.config.gap_id`` must be set.
     """
     context = decoder.config.context
     most = min(config.max_tokens, context - 1)
@@ -132,31 +136,31 @@ def infill(
             left, right = caption.tokens[:start], caption.tokens[end:]
             begun.append((image, gapped(left, right, gap)))
             sides.append((left, right))
-    found = _search_on(
+    continued = _continued(
         decoder,
         memory,
         begun,
         tokenizer,
         config,
-        room=lambda said: min(most - (said - 2), context - said),  # the two gaps are no words of the caption
+        budget=lambda length: min(most - (length - 2), context - length),  # the two gap tokens do not count
         processors=lambda chosen: (),
     )
     rewritten: list[list[Tokens]] = [[] for _ in captions]
-    for (image, prefix), (left, right), middles in zip(begun, sides, found, strict=True):
+    for (image, prefix), (left, right), middles in zip(begun, sides, continued, strict=True):
         written = [h.tokens[len(prefix) :] for h in middles if h.ended]
         rewritten[image] += [left + middle + right for middle in written if gap not in middle]
     return rewritten
 
 
 def gapped(left: Tokens, right: Tokens, gap_id: int) -> Tokens:
-    """What stands before the middle: ``left`` GAP ``right`` GAP."""
+    """Return the prompt for the middle: ``left`` GAP ``right`` GAP."""
     return (*left, gap_id, *right, gap_id)
 
 
 def doubtful_places(caption: Hypothesis, tokenizer: CaptionTokenizer, first: int = 0) -> list[int]:
-    """Where the words of ``caption`` from token ``first`` on begin, the least probable word first.
+    """Return the start positions of the words from token ``first`` on, least probable word first.
 
-    The end is one of them: it may stand too early.
+    The end token counts as a word: it may come too early.
     """
     doubts = [
         (sum(caption.log_probs[start:end]), start)
@@ -169,8 +173,7 @@ def doubtful_places(caption: Hypothesis, tokenizer: CaptionTokenizer, first: int
 
 
 def doubtful_spans(caption: Hypothesis, tokenizer: CaptionTokenizer, first: int = 0) -> list[tuple[int, int]]:
-    """The least probable word from token ``first`` on, the least probable two words in a row, and so on up to
-    ``WIDEST``: where each begins and ends."""
+    """Return the (start, end) of the least probable run of 1, 2, ... ``WIDEST`` words from token ``first`` on."""
     words = [span for span in word_spans(caption.tokens, tokenizer) if span[0] >= first]
     spans = []
     for width in range(1, min(WIDEST, len(words)) + 1):
@@ -180,39 +183,39 @@ def doubtful_spans(caption: Hypothesis, tokenizer: CaptionTokenizer, first: int 
 
 
 def never_first(tokens: Sequence[int], place: int) -> Processor:
-    """Caption n does not say ``tokens[n]`` as its token number ``place``, the first that is searched for."""
+    """Forbid ``tokens[n]`` in caption n at position ``place``, the first position of the search."""
 
-    def process(log_probs: Tensor, said: Tensor) -> Tensor:
-        if said.shape[1] != place:
+    def process(log_probs: Tensor, past: Tensor) -> Tensor:
+        if past.shape[1] != place:
             return log_probs
         return log_probs.scatter(1, torch.tensor(tokens, device=log_probs.device)[:, None], -torch.inf)
 
     return process
 
 
-def _search_on(
+def _continued(
     decoder: Decoder,
     memory: ImageMemory,
     begun: Sequence[Beginning],
     tokenizer: CaptionTokenizer,
     config: GenerationConfig,
     *,
-    room: Callable[[int], int],
+    budget: Callable[[int], int],
     processors: Callable[[Sequence[int]], Sequence[Processor]],
 ) -> list[list[Hypothesis]]:
-    """The captions that the search of ``config`` finds behind each beginning, best first; drawn ones go on greedily.
+    """Continue each beginning with the search of ``config`` (greedily if it samples); captions best first.
 
-    Beginnings of one length are searched together. ``room`` says how many tokens may follow so many; ``processors``
-    are for the beginnings of the given numbers.
+    Beginnings of equal length are searched together. ``budget``: from the length of a beginning to the most tokens
+    after it. ``processors``: from the indices of beginnings to their processors.
     """
     plain = replace(config, groups=1, diversity=0.0)
     text = tokenizer.config
-    found: list[list[Hypothesis]] = [[] for _ in begun]
-    for said in sorted({len(tokens) for _, tokens in begun}):
-        steps = room(said)
+    hypotheses: list[list[Hypothesis]] = [[] for _ in begun]
+    for length in sorted({len(tokens) for _, tokens in begun}):
+        steps = budget(length)
         if steps < 1:
             continue
-        chosen = [i for i, (_, tokens) in enumerate(begun) if len(tokens) == said]
+        chosen = [i for i, (_, tokens) in enumerate(begun) if len(tokens) == length]
         images = torch.tensor([begun[i][0] for i in chosen], device=memory.centres.device)
         writing = Writing(
             decoder,
@@ -227,6 +230,6 @@ def _search_on(
             captions = beam_search(writing, text, plain, steps)
         else:
             captions = write(writing, text, steps, likeliest, length_penalty=plain.length_penalty)
-        for i, of_beginning in zip(chosen, captions, strict=True):
-            found[i] = of_beginning
-    return found
+        for i, group in zip(chosen, captions, strict=True):
+            hypotheses[i] = group
+    return hypotheses

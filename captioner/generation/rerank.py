@@ -1,7 +1,6 @@
-"""Which of an image's candidates is its caption: the one of the best score, the one most like all the others, or the
-one that is most probably true of the image.
+"""Reranking of an image's candidates: by score, by consensus, or by the matching head.
 
-Any judge is a list of numbers, one per candidate, higher is better; ``ordered`` does the rest.
+Every criterion is a list of numbers, one per candidate, higher is better; ``ordered`` sorts by them.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ from captioner.metrics.words import splitter
 from captioner.text import CaptionTokenizer
 
 Utility = Callable[[Sequence[str], Sequence[str]], float]
-"""How good a caption (first, in words) is where another one (second) is true."""
+"""The value of a caption (first, in words) if another one (second) is true."""
 
 
 def rerank(candidates: Sequence[Hypothesis], config: GenerationConfig, tokenizer: CaptionTokenizer) -> list[Hypothesis]:
-    """The candidates of one image as ``config.rerank`` orders them, best first."""
+    """Sort the candidates of one image by ``config.rerank``, best first."""
     if config.rerank == "score" or not candidates:
         return ordered(candidates, [h.score for h in candidates])
     words = splitter(tokenizer.config.words)
@@ -29,17 +28,16 @@ def rerank(candidates: Sequence[Hypothesis], config: GenerationConfig, tokenizer
 
 
 def ordered(candidates: Sequence[Hypothesis], values: Sequence[float]) -> list[Hypothesis]:
-    """By ``values``, the highest first; among equals by their own scores, and then as they came."""
+    """Sort candidates by ``values``, highest first; ties by their scores, then in the original order."""
     pairs = sorted(zip(values, candidates, strict=True), key=lambda pair: (-pair[0], -pair[1].score))
     return [candidate for _, candidate in pairs]
 
 
 def beliefs(candidates: Sequence[Hypothesis], *, drawn: bool) -> list[float]:
-    """How much each candidate counts as what the image may show; they sum to 1.
+    """Return a weight per candidate, its probability of being the true caption; the weights sum to 1.
 
-    Captions ``drawn`` from the model are as frequent as they are probable, so each draw counts once, and a caption
-    drawn twice counts twice; weights by probability would count it again. Captions that a search found are each there
-    once: they count by their probability.
+    Sampled (``drawn``) captions already occur as often as they are probable, so each sample has the same weight. A
+    search returns each caption once, so its captions are weighted by probability.
     """
     if drawn:
         return [1 / len(candidates)] * len(candidates)
@@ -49,10 +47,10 @@ def beliefs(candidates: Sequence[Hypothesis], *, drawn: bool) -> list[float]:
 
 
 def consensus(captions: Sequence[Sequence[str]], weights: Sequence[float], utility: Utility) -> list[float]:
-    """The expected utility of each caption where caption j is true with probability ``weights[j]``, itself included.
+    """Return the expected utility of each caption, if caption j is true with probability ``weights[j]``.
 
-    Its greatest is the choice of minimum Bayes risk (Kumar and Byrne 2004, HLT-NAACL, eq. 1; Eikema and Aziz 2020,
-    COLING, for draws).
+    The maximum is the minimum Bayes risk choice (Kumar and Byrne 2004, HLT-NAACL, eq. 1; Eikema and Aziz 2020, COLING,
+    for samples).
     """
     return [
         math.fsum(weight * utility(ours, theirs) for theirs, weight in zip(captions, weights, strict=True))
@@ -61,10 +59,10 @@ def consensus(captions: Sequence[Sequence[str]], weights: Sequence[float], utili
 
 
 def likeness() -> Utility:
-    """CIDEr-D with all words of one weight: n-grams in common, 0 to 1000.
+    """Return CIDEr-D with equal word weights as utility: common n-grams, 0 to 1000.
 
-    A caption must not depend on the images beside its own, so document frequencies could only come from the training
-    captions. With a table of these, and with sentence BLEU, the choices scored the same on held-out photos.
+    A caption must not depend on the other images, so document frequencies could only come from the training captions.
+    With a table of these, and with sentence BLEU, the choices scored the same on held-out photos.
     """
-    scorer = CiderD(DocumentFrequencies(images=2, counts={}))  # nothing counted: every idf is log 2, which cancels out
+    scorer = CiderD(DocumentFrequencies(images=2, counts={}))  # no counts: every idf is log 2, which cancels out
     return lambda ours, theirs: scorer.score_vectors(ours, [scorer.vector(theirs)])

@@ -1,4 +1,4 @@
-"""Rules in words become what the searches ask for: processors, a prefix in tokens, phrases to complete."""
+"""Compilation of word rules for the searches: processors, a prefix in tokens, required phrases."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from captioner.text import CaptionTokenizer
 
 @dataclass(frozen=True)
 class Rules:
-    """``WordRules`` in the tokens of one checkpoint."""
+    """The ``WordRules`` of a config, compiled to the tokens of one checkpoint."""
 
-    processors: tuple[Processor, ...] = ()
-    prefix: tuple[int, ...] = ()
-    require: tuple[Phrase, ...] = ()
+    processors: tuple[Processor, ...] = ()  # for penalties, biases, forbidden phrases and the minimum length
+    prefix: tuple[int, ...] = ()  # first tokens of every caption
+    require: tuple[Phrase, ...] = ()  # phrases that every caption must contain
 
 
 NO_RULES = Rules()
 
 
 def compile_rules(config: GenerationConfig, tokenizer: CaptionTokenizer) -> Rules:
-    """The rules of ``config``. Raises ``UsageError`` where no caption can keep them."""
+    """Compile the rules of ``config``. Raises ``UsageError`` if no caption can satisfy them."""
     rules = config.rules
     processors: list[Processor] = []
     if rules.repetition_penalty != 1:
@@ -49,43 +49,43 @@ def compile_rules(config: GenerationConfig, tokenizer: CaptionTokenizer) -> Rule
     needed = max([len(prefix) + max(1, len(_needed(require) - set(prefix))), *(p.length for p in require)])
     if needed > config.max_tokens:
         raise UsageError(
-            f"the prefix and the words that must appear need {needed} tokens at least, more than max_tokens "
+            f"the prefix and the required words need at least {needed} tokens, more than max_tokens "
             f"{config.max_tokens}; raise it"
         )
     return Rules(tuple(processors), prefix, require)
 
 
 def _needed(phrases: Sequence[Phrase]) -> set[int]:
-    """The tokens without which the phrases cannot be said."""
+    """Return the tokens that every spelling of a phrase contains."""
     return {token for p in phrases for token in set(p.forms[0]).intersection(*p.forms, *p.initial)}
 
 
 def _encoded(words: str, named: str, tokenizer: CaptionTokenizer) -> list[int]:
-    """``words`` in tokens; errors call it what the user ``named``."""
+    """Encode ``words``; errors quote ``named``, the text from the user."""
     tokens, config = tokenizer.encode(words), tokenizer.config
     if {config.bos_id, config.eos_id, config.pad_id} & set(tokens):
-        raise UsageError(f"{named!r} names a special token of the checkpoint, which is no word of a caption; drop it")
+        raise UsageError(f"{named!r} contains a special token of the checkpoint, which no caption contains; remove it")
     return tokens
 
 
 def _phrase(words: str, tokenizer: CaptionTokenizer) -> Phrase:
-    """``dog|puppy`` is said by either."""
+    """Compile a required phrase; ``dog|puppy`` accepts either word."""
     forms: set[tuple[int, ...]] = set()
     initial: set[tuple[int, ...]] = set()
     before = tokenizer.encode("a")
     for choice in words.split("|"):
         inside, beginning = _encoded(f"a {choice}", choice, tokenizer)[len(before) :], tokenizer.encode(choice)
         if not inside or not beginning:
-            raise UsageError(f"{choice!r} is left out of captions, so it cannot be required; name a word")
+            raise UsageError(f"{choice!r} never occurs in captions, so it cannot be required; name a word")
         forms.add(tuple(inside))
         initial.add(tuple(beginning))
     return Phrase(tuple(sorted(forms)), tuple(sorted(initial - forms)), _boundary(tokenizer))
 
 
 def _boundary(tokenizer: CaptionTokenizer) -> tuple[bool, ...]:
-    """Which tokens cannot go on with a word: those that begin with a space or a mark, and the end.
+    """Mark the tokens that cannot continue a word: those that begin with a space or punctuation, and the end.
 
-    Hyphen and apostrophe go on with it; so may a token that begins inside a character.
+    Hyphens and apostrophes continue a word; a token that begins inside a character may.
     """
 
     def ends(first: str) -> bool:

@@ -1,4 +1,4 @@
-"""Words drawn by chance: the distribution's likelier part, and draws that depend on the image alone."""
+"""Sampling: truncation of the distribution, and random numbers that depend on the image alone."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from captioner.config import SamplingConfig
 from captioner.generation.step import wide
 from captioner.generation.walk import Choose
 
-COLDEST = 1e-30  # a temperature that fp32 still divides by
+COLDEST = 1e-30  # lowest temperature by which fp32 can divide
 
 
 def content_seed(pixels: Tensor, seed: int) -> int:
-    """A seed from an image's ``pixels``: the same photo is told the same way in any batch, order and folder."""
+    """Return a random seed from ``pixels``: a photo gets the same caption in any batch, order and folder."""
     content = pixels.detach().cpu().contiguous().numpy().tobytes()
     return int.from_bytes(hashlib.blake2b(content, digest_size=7, key=str(seed).encode()).digest(), "big")
 
 
 def draw(config: SamplingConfig, seeds: Sequence[int], count: int) -> Choose:
-    """A choice of ``count`` tokens for each image, by inverse transform of uniform numbers of its own seed."""
+    """Return a function that samples ``count`` tokens per image by inverse transform, with one seed per image."""
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
 
     def choose(log_probs: Tensor, images: Tensor) -> Tensor:
@@ -34,15 +34,16 @@ def draw(config: SamplingConfig, seeds: Sequence[int], count: int) -> Choose:
         uniform = torch.stack(numbers).to(sums)  # (B, K, 1)
         sums = sums.expand(-1, count, -1).contiguous()
         drawn = torch.searchsorted(sums, uniform * sums[..., -1:], right=True).squeeze(-1)  # (B, K)
-        return drawn.clamp(max=sums.shape[-1] - 1)  # nothing is left where the rules leave no token
+        return drawn.clamp(max=sums.shape[-1] - 1)  # in case the rules forbid every token
 
     return choose
 
 
 def likelier_part(log_probs: Tensor, config: SamplingConfig) -> Tensor:
-    """Log-probabilities (..., V) at the temperature of ``config``, -inf where its rules leave a token out.
+    """Return log-probabilities (..., V) at a temperature, truncated by top k, top p, min p and typical p.
 
-    Each rule sees what the one before it has left, normalised again. One token is left at least, where there is one.
+    Each step renormalises what the previous one kept, and keeps at least one token if there is one. typical p is
+    locally typical sampling (Meister et al. 2022).
     """
     best = log_probs.max(dim=-1, keepdim=True).values
     scores = _normal((log_probs - best.nan_to_num(neginf=0.0)) / max(config.temperature, COLDEST))
@@ -61,10 +62,10 @@ def likelier_part(log_probs: Tensor, config: SamplingConfig) -> Tensor:
 
 
 def _nucleus(scores: Tensor, rank: Tensor, share: float) -> Tensor:
-    """Where the tokens of the lowest ``rank`` are that together reach the probability ``share``."""
+    """Mark the tokens of the lowest ``rank`` that together reach the probability ``share``."""
     order = rank.argsort(dim=-1, stable=True)
     probabilities = scores.gather(-1, order).exp()
-    before = probabilities.cumsum(dim=-1) - probabilities  # of the tokens ranked ahead of this one
+    before = probabilities.cumsum(dim=-1) - probabilities  # of all tokens with a lower rank
     kept = before < share
     return torch.zeros_like(kept).scatter(-1, order, kept)
 
@@ -74,5 +75,5 @@ def _only(scores: Tensor, kept: Tensor) -> Tensor:
 
 
 def _normal(scores: Tensor) -> Tensor:
-    """Log-probabilities from ``scores``; all -inf where these are."""
+    """Normalise ``scores`` to log-probabilities; rows of -inf stay -inf."""
     return scores - scores.logsumexp(dim=-1, keepdim=True).nan_to_num(neginf=0.0)

@@ -1,8 +1,8 @@
-"""Every way to write captions from an image memory, behind one function.
+"""One function for all search strategies on an image memory.
 
-Greedy and sampling walk (``walk.py``), beams search (``beam.py``), words that must appear are searched for
-(``constrained.py``). All of them ask the same step (``step.py``), which may know some words ahead
-(``foresight.py``, ``branching.py``).
+Greedy decoding and sampling (``walk.py``), beam search (``beam.py``) and constrained beam search for required words
+(``constrained.py``) share one decoding step (``step.py``), optionally with speculative decoding (``foresight.py``,
+``branching.py``).
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ def search(
     rules: Rules = NO_RULES,
     seeds: Sequence[int] | None = None,
 ) -> list[list[Hypothesis]]:
-    """The captions of each image in ``memory``, best first: as many as there are beams or draws.
+    """Return the captions of each image in ``memory``, best first, one per beam or sample.
 
-    ``rules`` are those of ``config``, compiled for the checkpoint's tokens. Where ``config`` samples, ``seeds`` has one
-    number per image. Raises ``UsageError`` where the decoder's context has no room for the prefix.
+    ``rules``: the compiled rules of ``config``. ``seeds``: one random seed per image, if ``config`` samples. Raises
+    ``UsageError`` if the prefix does not fit the decoder's context.
     """
     text = text.speaking(config.language)
     captions = config.beams if config.sampling is None else config.candidates
@@ -64,7 +64,7 @@ def one_by_one(
     rules: Rules = NO_RULES,
     seed: int = 0,
 ) -> Iterator[int]:
-    """The tokens of one image's greedy or drawn caption as they are written, its end token too."""
+    """Yield the tokens of one image's greedy or sampled caption as they are generated, with the end token."""
     text = text.speaking(config.language)
     writing, steps = _begin(decoder, memory, text, config, rules, 1)
     yield from rules.prefix
@@ -74,17 +74,17 @@ def one_by_one(
 
 
 def room(context: int, config: GenerationConfig, rules: Rules) -> int:
-    """How many tokens a caption may take on behind its prefix. Raises ``UsageError`` where there is room for none."""
+    """Return the most tokens of a caption after its prefix. Raises ``UsageError`` if that is none."""
     steps = min(config.max_tokens, context - 1) - len(rules.prefix)
     if steps < 1:
-        raise UsageError(f"the prefix fills the decoder's {context} places; shorten it")
+        raise UsageError(f"the prefix fills the decoder's context of {context} tokens; shorten it")
     return steps
 
 
 def _begin(
     decoder: Decoder, memory: ImageMemory, text: TextConfig, config: GenerationConfig, rules: Rules, captions: int
 ) -> tuple[Writing, int]:
-    """Captions under way, and how many tokens each may take on."""
+    """Start the captions; return them and the most tokens of each."""
     steps = room(decoder.config.context, config, rules)
     begin: Callable[..., Writing] = partial(Writing, captions=captions)
     if decoder.draft is not None and memory.images == 1 and config.sampling is None:

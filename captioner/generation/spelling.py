@@ -1,4 +1,4 @@
-"""How a phrase may be spelt in tokens: in any case, cut anywhere, even inside a character."""
+"""The spellings of a phrase in tokens: in any case, split anywhere, even inside a character."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _WHITESPACE = re.compile(r"\s+")
 
 
 def folded(text: bytes) -> str:
-    """``text`` without regard to case and to what kind of space stands in it; parts of characters stay apart."""
+    """Decode ``text``, fold its case and normalise whitespace; incomplete characters become surrogates."""
     return _WHITESPACE.sub(" ", text.decode(errors="surrogateescape").casefold())
 
 
 def one_word(left: str, right: str) -> bool:
-    """Whether a word goes on from the character ``left`` to ``right``; scripts without spaces have words of one."""
+    """Return whether ``left`` and ``right`` belong to one word; in scripts without spaces each character is a word."""
     return _in_word(left) and _in_word(right)
 
 
@@ -27,18 +27,14 @@ def _in_word(char: str) -> bool:
 
 @dataclass(frozen=True)
 class Spelling:
-    """Which tokens complete a phrase.
+    """The tokens that complete a phrase."""
 
-    ``anywhere``: those that hold all of it behind the end of another word. ``endings``: after text that ends like this
-    where a word may begin, those that hold the rest. ``first`` is the phrase's first character.
-    """
-
-    first: str
-    anywhere: frozenset[int]
-    endings: Mapping[str, frozenset[int]]
+    first: str  # the phrase's first character
+    anywhere: frozenset[int]  # tokens that contain the whole phrase after the end of another word
+    endings: Mapping[str, frozenset[int]]  # start of the phrase at the end of the text -> tokens with the rest
 
     def completing(self, text: str) -> set[int]:
-        """The tokens that complete the phrase after ``text``, which is ``folded``."""
+        """Return the tokens that complete the phrase after the ``folded`` ``text``."""
         tokens = set(self.anywhere)
         for before, rest in self.endings.items():
             if text.endswith(before) and not one_word(text[: len(text) - len(before)][-1:], self.first):
@@ -47,7 +43,7 @@ class Spelling:
 
 
 def spellings(phrases: Iterable[str], pieces: Sequence[bytes]) -> list[Spelling]:
-    """Of each phrase, in tokens that stand for ``pieces`` of UTF-8."""
+    """Return the spelling of each phrase in tokens whose UTF-8 bytes are ``pieces``."""
     plain = [" ".join(phrase.split()) for phrase in phrases]
     divisions = [_divisions(phrase) | _divisions(phrase.casefold()) for phrase in plain]
     whole = {folded(phrase.encode()) for phrase in plain}
@@ -61,27 +57,27 @@ def spellings(phrases: Iterable[str], pieces: Sequence[bytes]) -> list[Spelling]
             for start in edges:
                 if piece[start:end] in inside:
                     inside[piece[start:end]].add(token)
-    found = []
+    result = []
     for phrase, pairs in zip(plain, divisions, strict=True):
         endings: dict[str, set[int]] = {}
         for before, rest in pairs:
             if opening[rest]:
                 endings.setdefault(before, set()).update(opening[rest])
-        all_of_it = folded(phrase.encode())
+        complete = folded(phrase.encode())
         frozen = {before: frozenset(tokens) for before, tokens in endings.items()}
-        found.append(Spelling(all_of_it[0], frozenset(inside[all_of_it]), frozen))
-    return found
+        result.append(Spelling(complete[0], frozenset(inside[complete]), frozen))
+    return result
 
 
 def _divisions(phrase: str) -> set[tuple[str, str]]:
-    """Every way to divide a phrase into what has been said and a rest that one token says."""
+    """Return every division of a phrase into a part already written and a rest in one token."""
     divisions = set()
     for place, char in enumerate(phrase):
-        said, rest = phrase[:place].encode(), phrase[place + 1 :].encode()
+        before, rest = phrase[:place].encode(), phrase[place + 1 :].encode()
         for form in {char, char.lower(), char.upper()}:  # only whole characters can be folded
             written = form.encode()
             for cut in range(len(written)):
-                divisions.add((folded(said + written[:cut]), folded(written[cut:] + rest)))
+                divisions.add((folded(before + written[:cut]), folded(written[cut:] + rest)))
         if char == " ":
-            divisions.add((folded(said + b" "), folded(b" " + rest)))
+            divisions.add((folded(before + b" "), folded(b" " + rest)))
     return divisions

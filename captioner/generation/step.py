@@ -1,6 +1,6 @@
-"""The one decoding step: every strategy asks ``Writing`` for the next token and tells it which captions go on.
+"""The decoding step of every strategy: ``Writing`` returns next-token log-probabilities and continues captions.
 
-An image's memory and its slots of the cache exist once however many captions of it are under way.
+All captions of an image share its memory and its cache slots.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from captioner.native.choice import largest
 
 
 def wide(values: Tensor) -> Tensor:
-    """``values`` in the precision of sums over many words: fp64, or fp32 where the device has no fp64 (Apple's)."""
+    """Convert ``values`` to the precision of sums over tokens: fp64, or fp32 on devices without fp64 (Apple's)."""
     return values.float() if values.device.type == "mps" else values.double()
 
 
 def best_continuations(log_probs: Tensor, sums: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The ``count`` best continuations of each image: parents, tokens and sums, each (B, count), best first.
+    """Return the ``count`` best continuations of each image: parents, tokens and sums, each (B, count), best first.
 
-    At most one continuation of each of K beams ends the caption, so 2K of them always hold K that go on. No beam has
-    more than ``count`` among them, which spares a sort of all B * K * V sums.
+    At most one continuation of each of K beams ends the caption, so 2K of them always include K that continue. No beam
+    has more than ``count`` of them, which avoids a sort of all B * K * V sums.
     """
     each, token = largest(log_probs, min(count, log_probs.shape[-1]))  # (B, K, count)
     totals, place = (sums[..., None] + wide(each)).flatten(1).topk(min(count, each[0].numel()), dim=1)
@@ -33,10 +33,14 @@ def best_continuations(log_probs: Tensor, sums: Tensor, count: int) -> tuple[Ten
 
 
 class Writing:
-    """K captions of each of B images, under way.
+    """The K partial captions of each of B images. Call ``next`` and ``advance`` in turn.
 
-    ``tokens`` (B, K, T): what they say so far, without the start token. ``log_probs`` (B, K, T): what the model gave
-    for it. ``next`` and ``advance`` take turns; ``keep`` goes between them.
+        writing = Writing(decoder, memory, text, steps=20, captions=1)
+        log_probs = writing.next()  # (B, K, V)
+        writing.advance(parents, log_probs.argmax(-1))  # parents (B, K)
+
+    tokens: (B, K, T) tokens so far, without the start token.
+    log_probs: (B, K, T) the model's log-probabilities of ``tokens``.
     """
 
     def __init__(
@@ -50,9 +54,9 @@ class Writing:
         processors: Sequence[Processor] = (),
         prefix: Sequence[int] | Sequence[Sequence[int]] = (),
     ) -> None:
-        """At most ``steps`` tokens after the ``prefix``, ``captions`` of each image.
+        """Start ``captions`` captions per image, with at most ``steps`` tokens after the ``prefix``.
 
-        Every caption begins with the ``prefix``, or those of image b with ``prefix[b]``, all of one length.
+        Every caption begins with ``prefix``, or those of image b with ``prefix[b]``, all of equal length.
         """
         self.decoder, self.memory, self.processors = decoder, memory, processors
         device = memory.centres.device
@@ -60,25 +64,25 @@ class Writing:
         self.cache = decoder.new_cache(memory.images, 1 + begun.shape[-1] + captions * steps)
         self.tokens = (begun if begun.ndim == 1 else begun[:, None]).expand(memory.images, 1, -1)
         start = torch.tensor([[text.bos_id]], device=device).expand(memory.images, 1)
-        self._asked = torch.cat([start, self.tokens[:, 0]], dim=1)  # (N, T) tokens that the decoder has not read
+        self._asked = torch.cat([start, self.tokens[:, 0]], dim=1)  # (N, T) tokens not yet read by the decoder
         self.log_probs = torch.zeros(memory.images, 1, 0, dtype=torch.float32, device=device)
         self._model = torch.empty(0)
 
     @property
     def images(self) -> int:
-        """B, of those still under way."""
+        """The number of unfinished images, B."""
         return self.tokens.shape[0]
 
     @property
     def captions(self) -> int:
-        """K."""
+        """The number of captions per image, K."""
         return self.tokens.shape[1]
 
     def next(self) -> Tensor:
-        """Log-probabilities (B, K, V) of the next token in fp32, as the processors leave them."""
-        first = self.cache.words == 0 and self._asked.shape[1] > 1  # a prefix: all of its probabilities are wanted
-        self._model = torch.empty(0)  # (B, K, V) are the largest numbers of a step: the last ones go before these come
-        # No name keeps the logits. (N, T, V), T is 1 but for a prefix:
+        """Return the processed log-probabilities (B, K, V) of the next token, fp32."""
+        first = self.cache.words == 0 and self._asked.shape[1] > 1  # a prefix: its log-probabilities are needed too
+        self._model = torch.empty(0)  # (B, K, V) is the largest tensor of a step: free the previous one first
+        # No name keeps the logits alive. (N, T, V), T is 1 except for a prefix:
         log_probs = self.decoder(self._asked, self.memory, self.cache, last=not first).float().log_softmax(dim=-1)
         if first:
             self.log_probs = log_probs[:, None, :-1].gather(-1, self.tokens[..., None]).squeeze(-1)
@@ -86,27 +90,27 @@ class Writing:
         return self.processed(self._model, self.tokens)
 
     def processed(self, log_probs: Tensor, tokens: Tensor) -> Tensor:
-        """Log-probabilities (B, K, V) after captions ``tokens`` (B, K, T) as the processors leave them."""
+        """Apply the processors to ``log_probs`` (B, K, V) after captions ``tokens`` (B, K, T)."""
         processed = log_probs.flatten(0, 1)  # (N, V)
         for process in self.processors:
             processed = process(processed, tokens.flatten(0, 1))
         return processed.view_as(log_probs)
 
     def advance(self, parents: Tensor, tokens: Tensor) -> None:
-        """Caption k of image b goes on from caption ``parents[b, k]`` with ``tokens[b, k]``; both (B, K')."""
-        said = self._model.flatten(1).gather(1, parents * self._model.shape[-1] + tokens)  # (B, K')
+        """Let caption k of image b continue caption ``parents[b, k]`` with ``tokens[b, k]``; both (B, K')."""
+        chosen = self._model.flatten(1).gather(1, parents * self._model.shape[-1] + tokens)  # (B, K')
         self.tokens = torch.cat([rows_of(self.tokens, parents), tokens[..., None]], dim=-1)
-        self.log_probs = torch.cat([rows_of(self.log_probs, parents), said[..., None]], dim=-1)
+        self.log_probs = torch.cat([rows_of(self.log_probs, parents), chosen[..., None]], dim=-1)
         self.cache.fork(parents)
         self._asked = tokens.flatten()[:, None]
 
     def with_token(self, image: int, caption: int, token: int) -> tuple[list[int], list[float]]:
-        """The tokens and log-probabilities of a caption that ends with ``token`` now, before ``advance``."""
+        """Return the tokens and log-probabilities of a caption that ends with ``token``; call it before ``advance``."""
         written = [*self.tokens[image, caption].tolist(), token]
         return written, [*self.log_probs[image, caption].tolist(), float(self._model[image, caption, token])]
 
     def keep(self, images: Tensor) -> None:
-        """Go on with the given images (B',) only."""
+        """Keep only the given images (B',)."""
         self.memory = self.memory.select(images)
         self.cache.keep(images)
         self._asked = self._asked.unflatten(0, (self.images, self.captions))[images].flatten(0, 1)
@@ -114,5 +118,5 @@ class Writing:
 
 
 def rows_of(values: Tensor, parents: Tensor) -> Tensor:
-    """(B, K, T) in the order of ``parents`` (B, K')."""
+    """Select rows of ``values`` (B, K, T) by ``parents`` (B, K')."""
     return values.gather(1, parents[..., None].expand(-1, -1, values.shape[-1]))

@@ -1,4 +1,4 @@
-"""One token after the other without looking back: the likeliest (greedy), or one drawn by chance (sampling)."""
+"""Greedy decoding and sampling: one token after the other, without backtracking."""
 
 from __future__ import annotations
 
@@ -13,34 +13,30 @@ from captioner.generation.hypothesis import Hypothesis, finished
 from captioner.generation.step import Writing, wide
 
 Choose = Callable[[Tensor, Tensor], Tensor]
-"""Log-probabilities (B, 1 or K, V) and the numbers (B,) of the images -> the next tokens (B, K)."""
+"""A function from log-probabilities (B, 1 or K, V) and image indices (B,) to the next tokens (B, K)."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """After one more token: ``images`` (B,) are the numbers of those still under way, ``ends`` (B, K) where a caption
-    has just ended, ``ranked`` (B, K) the sum of the log-probabilities that the search saw.
+    """The state after one more token. A caption whose rules forbid every token stops without an end."""
 
-    A caption that the rules leave nothing to say is over without an end.
-    """
-
-    images: Tensor
-    ends: Tensor
-    ranked: Tensor
+    images: Tensor  # (B,), indices of unfinished images
+    ends: Tensor  # (B, K), True for captions that just ended
+    ranked: Tensor  # (B, K), sums of the log-probabilities that the search saw
 
 
 def likeliest(log_probs: Tensor, images: Tensor) -> Tensor:
-    """The greedy choice."""
+    """Choose greedily."""
     return log_probs.argmax(dim=-1)
 
 
 def walk(writing: Writing, text: TextConfig, steps: int, choose: Choose) -> Iterator[Step]:
-    """Write up to ``steps`` tokens of each caption into ``writing``; an image leaves when all its captions have ended.
+    """Generate up to ``steps`` tokens of each caption in ``writing``; drop an image when all its captions have ended.
 
-    Captions that ended before their neighbours are filled with end tokens.
+    Captions that ended before others of their image are padded with end tokens.
     """
     images = torch.arange(writing.images, device=writing.tokens.device)
-    over: Tensor | None = None  # captions that have ended
+    over: Tensor | None = None  # (B, K) captions that have ended
     ranked: Tensor | None = None
     for step in range(1, steps + 1):
         log_probs = writing.next()  # (B, 1 or K, V)
@@ -69,8 +65,8 @@ def walk(writing: Writing, text: TextConfig, steps: int, choose: Choose) -> Iter
 def write(
     writing: Writing, text: TextConfig, steps: int, choose: Choose, *, length_penalty: float
 ) -> list[list[Hypothesis]]:
-    """The captions of each image that ``choose`` leads to, best first; not those that rules leave unfinished."""
-    found: list[list[Hypothesis]] = [[] for _ in range(writing.images)]
+    """Return the captions of each image by ``choose``, best first, without those that rules left unfinished."""
+    hypotheses: list[list[Hypothesis]] = [[] for _ in range(writing.images)]
     for step in walk(writing, text, steps, choose):
         for row, caption in step.ends.nonzero().tolist():
             hypothesis = finished(
@@ -80,5 +76,5 @@ def write(
                 ranked=float(step.ranked[row, caption]),
                 length_penalty=length_penalty,
             )
-            found[int(step.images[row])].append(hypothesis)
-    return [sorted(of_image, key=lambda h: -h.score) for of_image in found]
+            hypotheses[int(step.images[row])].append(hypothesis)
+    return [sorted(group, key=lambda h: -h.score) for group in hypotheses]

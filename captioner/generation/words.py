@@ -1,4 +1,4 @@
-"""Captions word by word: their texts, how sure the model was, and words as they come."""
+"""Captions word by word: texts, confidence, and streaming."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from captioner.text import CaptionTokenizer
 
 
 def word_spans(tokens: Sequence[int], tokenizer: CaptionTokenizer) -> list[tuple[int, int]]:
-    """Where each word begins and ends in ``tokens``; marks belong to the word before them."""
+    """Return the (start, end) of each word in ``tokens``; punctuation belongs to the word before it."""
     starts = [i for i, token in enumerate(tokens) if i == 0 or begins_word(tokenizer.pieces[token], tokenizer)]
     return list(zip(starts, [*starts[1:], len(tokens)], strict=False))
 
 
 def whole_words(tokens: Sequence[int], most: int, tokenizer: CaptionTokenizer) -> int:
-    """How many of the first ``most`` of a caption's ``tokens`` make up whole words: a word that goes on is left out."""
+    """Return how many of a caption's first ``most`` ``tokens`` are whole words, without a truncated last word."""
     return max((end for _, end in word_spans(tokens[: most + 1], tokenizer) if end <= most), default=0)
 
 
 def begins_word(piece: bytes, tokenizer: CaptionTokenizer) -> bool:
-    """Whether a token's bytes begin a word: after a blank, or with a character of a script that writes none."""
+    """Return whether a token's bytes begin a word: with a space, or in a script without spaces."""
     return piece[:1] == b" " or (tokenizer.config.words != "ptb" and piece[:1] >= b"\xe0")
 
 
 def word_log_probs(hypothesis: Hypothesis, tokenizer: CaptionTokenizer) -> list[tuple[str, float]]:
-    """Each word with its log-probability, given the image and the words before it."""
+    """Return each word with its log-probability, given the image and the words before it."""
     return [
         (tokenizer.decode(hypothesis.tokens[start:end]), sum(hypothesis.log_probs[start:end]))
         for start, end in word_spans(hypothesis.tokens, tokenizer)
@@ -36,20 +36,20 @@ def word_log_probs(hypothesis: Hypothesis, tokenizer: CaptionTokenizer) -> list[
 
 
 def calibrated(log_prob: float, calibration: Calibration) -> float:
-    """The chance, 0 to 1, that a word written with this log-probability is one that people say of the image too."""
+    """Return the probability, 0 to 1, that people also use a word that the model wrote with ``log_prob``."""
     p = min(max(math.exp(log_prob), 1e-12), 1 - 1e-7)
     odds = calibration.slope * (math.log(p) - math.log1p(-p)) + calibration.offset
     return 1 / (1 + math.exp(-odds))
 
 
 def confidence(hypothesis: Hypothesis, tokenizer: CaptionTokenizer, calibration: Calibration) -> float:
-    """The share of a caption's words, 0 to 1, that people can be expected to say of the image too; 0 without words."""
+    """Return the expected share of a caption's words, 0 to 1, that people also use; 0 without words."""
     chances = [calibrated(value, calibration) for _, value in word_log_probs(hypothesis, tokenizer)]
     return sum(chances) / len(chances) if chances else 0.0
 
 
 def as_they_come(tokens: Iterable[int], tokenizer: CaptionTokenizer) -> Iterator[str]:
-    """The text of ``tokens`` in pieces of whole words, each when the next one begins; joined they are the caption."""
+    """Yield the text of ``tokens`` in whole words, each when the next one begins; joined they are the caption."""
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     waiting = ""
     begun = False

@@ -1,6 +1,6 @@
-"""Import: Hugging Face checkpoints as captioners of this package, weight for weight, without transformers.
+"""Import: conversion of Hugging Face checkpoints to captioners, weight for weight, without transformers.
 
-May import checkpoint and what lies below. Start reading at ``vit_gpt2.py``.
+May import checkpoint and the packages below it. Start reading at ``vit_gpt2.py``.
 """
 
 from captioner.hf_import.gpt2 import gpt2_tokenizer, load_gpt2

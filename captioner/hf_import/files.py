@@ -1,4 +1,4 @@
-"""The files of a Hugging Face checkpoint: where they lie, their tensors, their tokenizer."""
+"""The files of a Hugging Face checkpoint: directory, tensors, tokenizer."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from captioner.text import CaptionTokenizer
 
 
 def locate(source: str | os.PathLike[str]) -> Path:
-    """The local directory of a checkpoint; from the hub it fetches what an import reads, not the weights' other forms.
+    """Return the local directory of a checkpoint; from the hub, download only the files that the import reads.
 
-    Raises ``CheckpointError`` for a name that is neither a directory nor to be had from the hub.
+    Raises ``CheckpointError`` for a name that is neither a directory nor available on the hub.
     """
     name = os.fspath(source)
     if Path(name).is_dir():
         return Path(name)
     if Path(name).exists() or name.partition("@")[0].count("/") > 1 or name.startswith((".", "/", "~")):
-        raise CheckpointError(f"{name} is no directory; name the directory or the hub id of a Hugging Face checkpoint")
+        raise CheckpointError(f"{name} is not a directory; give the directory or hub id of a Hugging Face checkpoint")
     directory = download(name, ["*.json", "*.txt", "model*.safetensors"])
     if not any(directory.glob("model*.safetensors")):
         directory = download(name, ["*.json", "*.txt", "pytorch_model*.bin"])
@@ -35,16 +35,16 @@ def locate(source: str | os.PathLike[str]) -> Path:
 
 
 def read_weights(directory: Path) -> dict[str, Tensor]:
-    """All tensors of model.safetensors or else pytorch_model.bin, one file or shards; no pickled code is run."""
+    """Read all tensors of model.safetensors or else pytorch_model.bin, also in shards, without running pickled code."""
     for name in ("model.safetensors", "pytorch_model.bin"):
         index = directory / f"{name}.index.json"
         if (directory / name).exists():
             return _read_tensors(directory / name)
         if index.exists():
-            named = read_json(index).get("weight_map", {})
-            shards = {Path(str(shard)).name for shard in named.values()} if isinstance(named, dict) else set()
+            files = read_json(index).get("weight_map", {})
+            shards = {Path(str(shard)).name for shard in files.values()} if isinstance(files, dict) else set()
             return {k: v for shard in sorted(shards) for k, v in _read_tensors(directory / shard).items()}
-    raise CheckpointError(f"{directory} has neither model.safetensors nor pytorch_model.bin; fetch its weights too")
+    raise CheckpointError(f"{directory} has neither model.safetensors nor pytorch_model.bin; download its weights too")
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
@@ -57,18 +57,18 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         return dict(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # damaged zip, pickle with code, missing shard, not a state dict
         raise CheckpointError(
-            f"{path} cannot be read as plain tensors ({first_line(error)}); fetch it again"
+            f"{path} cannot be read as plain tensors ({first_line(error)}); download it again"
         ) from error
 
 
 def rename(
     state: Mapping[str, Tensor], names: Mapping[str, str], unused: re.Pattern[str], source: object
 ) -> dict[str, Tensor]:
-    """The tensors under their names here. Raises ``CheckpointError`` for one that has neither a name nor no use."""
+    """Rename the tensors. Raises ``CheckpointError`` for one that is neither in ``names`` nor ``unused``."""
     unknown = [name for name in state if name not in names and not unused.fullmatch(name)]
     if unknown:
         raise CheckpointError(
-            f"{source} holds {unknown[0]} (and {len(unknown) - 1} more), which has no place in a captioner; "
+            f"{source} contains {unknown[0]} (and {len(unknown) - 1} more), which a captioner does not have; "
             "only plain ViT, DeiT and GPT-2 can be imported"
         )
     return {names[name]: value for name, value in state.items() if name in names}
@@ -88,9 +88,9 @@ def require(values: Mapping[str, Any], supported: Mapping[str, tuple[Any, ...]],
 
 
 def read_tokenizer(directory: Path, text: TextConfig) -> CaptionTokenizer:
-    """The tokenizer of a checkpoint: tokenizer.json, or else GPT-2's vocab.json and merges.txt.
+    """Read the tokenizer of a checkpoint: tokenizer.json, or else GPT-2's vocab.json and merges.txt.
 
-    Raises ``CheckpointError`` when neither is there or they are damaged.
+    Raises ``CheckpointError`` for missing or damaged files.
     """
     if (directory / "tokenizer.json").exists():
         content = json.dumps(read_json(directory / "tokenizer.json", most=LONGEST_TEXT))
@@ -98,16 +98,16 @@ def read_tokenizer(directory: Path, text: TextConfig) -> CaptionTokenizer:
         content = _byte_level(directory)
     else:
         raise CheckpointError(
-            f"{directory} has no tokenizer.json, nor vocab.json and merges.txt; save the model's tokenizer there"
+            f"{directory} has neither tokenizer.json nor vocab.json and merges.txt; save the model's tokenizer there"
         )
     tokenizer = CaptionTokenizer.from_json(content, text)
-    tokenizer.model.no_padding()  # the owner's last call may have left these in the file
+    tokenizer.model.no_padding()  # the file may contain settings of earlier calls
     tokenizer.model.no_truncation()
     return tokenizer
 
 
 def _byte_level(directory: Path) -> str:
-    """GPT-2's tokenizer out of its older files, in the form of tokenizer.json."""
+    """Convert GPT-2's older tokenizer files to the format of tokenizer.json."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     def optional(name: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""GPT-2 as a decoder: its settings, its weights, and a language model's weights as a decoder's start."""
+"""GPT-2 as a decoder: conversion of settings and weights, and initialisation from a language model."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _CONV1D = re.compile(r"\.[cq]_\w+\.weight$")  # transformers stores these as (in
 _MASKS = re.compile(r"h\.\d+\.(attn|crossattention)\.(masked_)?bias")  # buffers in older files
 _NOT_OF_GPT2 = re.compile(r"\.cross_|\.read\.gate\.")
 _SUPPORTED = {
-    "activation_function": ("gelu_new", "gelu_pytorch_tanh"),  # two names of one formula
+    "activation_function": ("gelu_new", "gelu_pytorch_tanh"),  # two names of the same formula
     "scale_attn_weights": (True,),
     "scale_attn_by_inverse_layer_idx": (False,),
 }
 
 
 def decoder_config(values: Mapping[str, Any], source: object) -> DecoderConfig:
-    """The decoder that computes what a GPT-2 of these settings (its config.json) computes.
+    """Return the config of a decoder equivalent to a GPT-2 with these settings (its config.json).
 
     Raises ``CheckpointError`` for a setting that changes the result and has no counterpart here.
     """
@@ -62,13 +62,13 @@ def decoder_config(values: Mapping[str, Any], source: object) -> DecoderConfig:
             },
         )
     except ConfigError as error:
-        raise CheckpointError(f"{source} describes no GPT-2 ({error}); check its config.json") from error
+        raise CheckpointError(f"{source} does not describe a GPT-2 ({error}); check its config.json") from error
 
 
 def decoder_weights(state: Mapping[str, Tensor], layers: int, source: object) -> dict[str, Tensor]:
-    """GPT-2's tensors under the decoder's names, in the decoder's layout.
+    """Convert GPT-2's tensors to the decoder's names and layout.
 
-    Raises ``CheckpointError`` for tensors that are not GPT-2's and for an output head of its own.
+    Raises ``CheckpointError`` for tensors that are not GPT-2's and for an untied output head.
     """
     names = {f"{theirs}.{kind}": f"{ours}.{kind}" for theirs, ours in _AROUND.items() for kind in ("weight", "bias")}
     for i in range(layers):
@@ -78,44 +78,45 @@ def decoder_weights(state: Mapping[str, Tensor], layers: int, source: object) ->
     head = inner.pop("lm_head.weight", None)
     if head is not None and not torch.equal(head, inner.setdefault("wte.weight", head)):
         raise CheckpointError(
-            f"{source} has an output head that differs from its word embeddings; only models that tie the two can "
+            f"{source} has an output head that differs from its token embedding; only models with tied weights can "
             "be imported"
         )
-    turned = {name: value.T if _CONV1D.search(name) else value for name, value in inner.items()}
-    return rename(turned, names, _MASKS, source)
+    transposed = {name: value.T if _CONV1D.search(name) else value for name, value in inner.items()}
+    return rename(transposed, names, _MASKS, source)
 
 
 def load_gpt2(decoder: Decoder, source: str | os.PathLike[str]) -> None:
-    """Start ``decoder`` from a ``gpt2`` language model: a directory or hub id.
+    """Initialise ``decoder`` from a ``gpt2`` language model: a directory or hub id.
 
-    Width, depth, heads and vocabulary must be GPT-2's; the context may be shorter. What GPT-2 has not (cross-attention,
-    the gates of mixed reads) stays as it was. Raises ``CheckpointError`` for a model that is not there or does not fit.
+    Width, depth, heads and vocabulary must be GPT-2's; the context may be shorter. Weights that GPT-2 lacks
+    (cross-attention, the gates of mixed reads) keep their values. Raises ``CheckpointError`` for a missing model and
+    for one that does not fit.
     """
     directory = locate(source)
     values = read_json(directory / "config.json")
     if values.get("model_type") != "gpt2":
         raise CheckpointError(f"{source} is of type {values.get('model_type')!r}; decoder weights must be of type gpt2")
-    given, wanted = decoder_config(values, source), decoder.config
-    if given.context < wanted.context:
-        raise CheckpointError(f"{source} has {given.context} positions; set decoder.context to that or less")
+    gpt2, config = decoder_config(values, source), decoder.config
+    if gpt2.context < config.context:
+        raise CheckpointError(f"{source} has {gpt2.context} positions; set decoder.context to that or less")
     for name in ("vocab_size", "width", "layers", "heads", "mlp_width", "norm_eps"):
-        theirs, ours = (getattr(config, name) or 4 * config.width for config in (given, wanted))
+        theirs, ours = (getattr(c, name) or 4 * c.width for c in (gpt2, config))
         if theirs != ours:
             raise CheckpointError(f"{source} has {name} {theirs}, the decoder {ours}; set decoder.{name}={theirs}")
-    weights = decoder_weights(read_weights(directory), given.layers, source)
+    weights = decoder_weights(read_weights(directory), gpt2.layers, source)
     if "position_embedding.weight" in weights:
-        weights["position_embedding.weight"] = weights["position_embedding.weight"][: wanted.context]
+        weights["position_embedding.weight"] = weights["position_embedding.weight"][: config.context]
     kept = {name: value for name, value in decoder.state_dict().items() if _NOT_OF_GPT2.search(name)}
     load_weights(decoder, kept | weights, source)
 
 
 def gpt2_tokenizer(source: str | os.PathLike[str], *, lowercase: bool) -> CaptionTokenizer:
-    """GPT-2's tokenizer, from a directory or hub id; its one special token starts, ends and fills a caption.
+    """Load GPT-2's tokenizer from a directory or hub id; its only special token is start, end and padding.
 
-    Raises ``CheckpointError`` when it is not there or has no such token.
+    Raises ``CheckpointError`` if the tokenizer or that token is missing.
     """
     tokenizer = read_tokenizer(locate(source), TextConfig(bos_id=0, eos_id=0, pad_id=0, lowercase=lowercase))
     end = tokenizer.model.token_to_id("<|endoftext|>")
     if end is None:
-        raise CheckpointError(f"the tokenizer of {source} has no <|endoftext|>; name one of GPT-2's")
+        raise CheckpointError(f"the tokenizer of {source} has no <|endoftext|>; use one of GPT-2's")
     return CaptionTokenizer(tokenizer.model, TextConfig(bos_id=end, eos_id=end, pad_id=end, lowercase=lowercase))

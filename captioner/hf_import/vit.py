@@ -1,4 +1,4 @@
-"""ViT and DeiT as vision encoders: their settings, their weights, their preprocessing."""
+"""ViT and DeiT as vision encoders: conversion of settings, weights and preprocessing."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _LAYER = {
     "intermediate.dense": "mlp.fc1",
     "output.dense": "mlp.fc2",
 }
-_UNUSED = re.compile(r"pooler\..*|embeddings\.mask_token")  # of classification and of pre-training
+_UNUSED = re.compile(r"pooler\..*|embeddings\.mask_token")  # for classification and pretraining
 _FILTERS: dict[object, Literal["bilinear", "bicubic"]] = {2: "bilinear", 3: "bicubic"}  # PIL's numbers
 
 
 def vision_config(values: Mapping[str, Any], *, project: bool, source: object) -> VisionConfig:
-    """The encoder that computes what a ViT or DeiT of these settings computes, its own final norm included.
+    """Return the config of an encoder equivalent to a ViT or DeiT with these settings, with its final norm.
 
     Raises ``CheckpointError`` for a setting that changes the result and has no counterpart here.
     """
@@ -55,7 +55,7 @@ def vision_config(values: Mapping[str, Any], *, project: bool, source: object) -
             raise CheckpointError(f"{source} has {name} {quoted(size)}; check its config.json")
     width, hidden, depth, heads = sizes.values()
     ratio = hidden / width
-    if int(width * ratio) != hidden:  # timm rounds the product down
+    if int(width * ratio) != hidden:  # timm truncates the product
         ratio = (hidden + 0.5) / width
     return VisionConfig(
         backbone=BACKBONES[values["model_type"]],
@@ -76,7 +76,7 @@ def vision_config(values: Mapping[str, Any], *, project: bool, source: object) -
 
 
 def encoder_weights(state: Mapping[str, Tensor], layers: int, source: object) -> dict[str, Tensor]:
-    """The encoder's tensors under timm's names; queries, keys and values are fused as timm has them.
+    """Convert the encoder's tensors to timm's names, with queries, keys and values fused.
 
     Raises ``CheckpointError`` for tensors that are not ViT's.
     """
@@ -95,10 +95,10 @@ def encoder_weights(state: Mapping[str, Tensor], layers: int, source: object) ->
 
 
 def preprocess_config(values: Mapping[str, Any], size: int, source: object) -> PreprocessConfig:
-    """What an image processor (preprocessor_config.json) does, for an encoder of ``size`` pixels.
+    """Convert an image processor (preprocessor_config.json) for an encoder of ``size`` pixels.
 
-    Where it crops the centre, the crop is taken from the photo at its own aspect: DeiT's processor squashes the photo
-    to a slightly larger square first, which has no counterpart here. Raises ``CheckpointError`` for other deviations.
+    A centre crop keeps the photo's aspect ratio: DeiT's processor first squashes the photo to a slightly larger square,
+    which has no counterpart here. Raises ``CheckpointError`` for other deviations.
     """
     require(values, {"do_rescale": (True,), "rescale_factor": (1 / 255,)}, source)
     crop = bool(values.get("do_center_crop", False))
@@ -110,7 +110,9 @@ def preprocess_config(values: Mapping[str, Any], size: int, source: object) -> P
         )
     resample = values.get("resample", 2)
     if resample not in list(_FILTERS):
-        raise CheckpointError(f"{source} resizes with filter {resample!r}; only 2 (bilinear) and 3 (bicubic) are known")
+        raise CheckpointError(
+            f"{source} has resampling filter {resample!r}; only 2 (bilinear) and 3 (bicubic) are supported"
+        )
     normalise = values.get("do_normalize", True)
     try:
         return from_dict(
@@ -134,7 +136,7 @@ def _number(value: object, name: str, source: object) -> float:
 
 
 def _side(value: object, name: str, source: object) -> int:
-    """224, [224, 224], or {"height": 224, "width": 224}: the side of a square."""
+    """Return the side of a square given as 224, [224, 224], or {"height": 224, "width": 224}."""
     sides = list(value.values()) if isinstance(value, Mapping) and set(value) == {"height", "width"} else value
     sides = sides if isinstance(sides, (list, tuple)) else [sides, sides]
     if len(sides) != 2 or sides[0] != sides[1] or not isinstance(sides[0], int):

@@ -1,8 +1,8 @@
-"""A whole Hugging Face ``VisionEncoderDecoderModel`` (nlpconnect/vit-gpt2-image-captioning and its kin) as a captioner.
+"""Conversion of a Hugging Face ``VisionEncoderDecoderModel`` such as nlpconnect/vit-gpt2-image-captioning.
 
-The result computes the same logits and finds the same captions. Only settings that are computed alike here are taken;
-any other is an error, never a silently worse caption. Searches end as transformers' ``early_stopping="never"``, which
-is exact; its default may stop before the best caption is found.
+The result computes the same logits and finds the same captions. A setting without an exact counterpart is an error,
+never a silently worse caption. Searches end as with transformers' ``early_stopping="never"``, which is exact; its
+default may stop before the best caption is found.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from captioner.hf_import.vit import BACKBONES, encoder_weights, preprocess_confi
 from captioner.models.captioner import Captioner
 from captioner.models.fit import check_sizes, load_weights
 
-# What generate() can do besides, and the value that leaves it out.
+# Unsupported settings of generate(), with the values that turn them off.
 _IGNORED = {
     "do_sample": False,
     "min_length": 0,
@@ -38,11 +38,11 @@ _IGNORED = {
 
 
 def convert(source: str | os.PathLike[str]) -> Checkpoint:
-    """The captioner in a directory or hub repository that holds a ViT or DeiT encoder and a GPT-2 decoder.
+    """Convert a directory or hub repository with a ViT or DeiT encoder and a GPT-2 decoder to a captioner.
 
-    It reads config.json, generation_config.json if there, preprocessor_config.json, the weights and the tokenizer.
-    Generation settings that have no counterpart are named in the result's ``training["generation_ignored"]``. Raises
-    ``CheckpointError`` for a missing or damaged file, another architecture, or a setting that cannot be computed here.
+    It reads config.json, generation_config.json (optional), preprocessor_config.json, the weights and the tokenizer.
+    Generation settings without a counterpart are listed in the result's ``training["generation_ignored"]``. Raises
+    ``CheckpointError`` for a missing or damaged file, another architecture, or an unsupported setting.
     """
     directory = locate(source)
     values = read_json(directory / "config.json")
@@ -62,7 +62,7 @@ def convert(source: str | os.PathLike[str]) -> Checkpoint:
     )
     text = _text(settings, gpt2.vocab_size, source)
     if max(gpt2.layers, vision.backbone_args["depth"]) > len(state):
-        raise CheckpointError(f"config.json of {source} names more layers than its weights have; fetch it again")
+        raise CheckpointError(f"config.json of {source} names more layers than its weights have; download it again")
     parts = {
         "vision.backbone.": encoder_weights(_part(state, "encoder."), vision.backbone_args["depth"], source),
         "vision.proj.": _part(state, "enc_to_dec_proj."),
@@ -74,7 +74,7 @@ def convert(source: str | os.PathLike[str]) -> Checkpoint:
         check_sizes(config, {name: tuple(value.shape) for name, value in weights.items()}, source)
         model = Captioner(config)
     except ConfigError as error:
-        raise CheckpointError(f"config.json of {source} describes no model that can be built: {error}") from error
+        raise CheckpointError(f"config.json of {source} describes a model that cannot be built: {error}") from error
     load_weights(model, weights, source)
     ignored = {name: settings[name] for name, off in _IGNORED.items() if settings.get(name, off) != off}
     training = {"converted_from": os.fspath(source), "generation_ignored": ignored}
@@ -86,12 +86,12 @@ def _part(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def _settings(directory: Path, values: Mapping[str, Any], decoder: Mapping[str, Any]) -> dict[str, Any]:
-    """What generate() goes by: generation_config.json, then config.json, then its decoder, then GPT-2's own ids."""
-    found: dict[str, Any] = {"bos_token_id": 50256, "eos_token_id": 50256}
+    """Merge the settings of generate(): generation_config.json, then config.json, its decoder, GPT-2's own ids."""
+    settings: dict[str, Any] = {"bos_token_id": 50256, "eos_token_id": 50256}
     path = directory / "generation_config.json"
     for level in (decoder, values, read_json(path) if path.exists() else {}):
-        found |= {name: value for name, value in level.items() if value is not None}
-    return found
+        settings |= {name: value for name, value in level.items() if value is not None}
+    return settings
 
 
 def _text(settings: Mapping[str, Any], vocab_size: int, source: object) -> TextConfig:
@@ -102,14 +102,14 @@ def _text(settings: Mapping[str, Any], vocab_size: int, source: object) -> TextC
     for name, token in ids.items():
         if not isinstance(token, int) or not 0 <= token < vocab_size:
             raise CheckpointError(
-                f"{source} has {name} {token!r}, which is no id of its {vocab_size} tokens; correct its config.json"
+                f"{source} has {name} {token!r}, which is not an id of its {vocab_size} tokens; correct its config.json"
             )
     return TextConfig(bos_id=start, eos_id=end, pad_id=ids["pad_token_id"], lowercase=False)
 
 
 def _generation(settings: Mapping[str, Any], source: object) -> GenerationConfig:
     length = settings.get("max_length", 20)
-    most = settings.get("max_new_tokens", length - 1 if isinstance(length, int) else length)  # less the start token
+    most = settings.get("max_new_tokens", length - 1 if isinstance(length, int) else length)  # without the start token
     try:
         return from_dict(
             GenerationConfig,

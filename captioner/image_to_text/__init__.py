@@ -1,6 +1,6 @@
-"""The ``image-to-text`` pipeline that version 5 of transformers left out: its calls and its answers, our captioners.
+"""The ``image-to-text`` pipeline that transformers 5 removed: the same calls and results, with our captioners.
 
-May import pipelines and what lies below. Start reading at ``calls.py``.
+May import pipelines and the packages below it. Start reading at ``calls.py``.
 """
 
 from captioner.image_to_text.calls import ImageToTextPipeline

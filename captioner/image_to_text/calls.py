@@ -1,4 +1,4 @@
-"""Images in as the removed pipeline took them, captions out as it gave them."""
+"""The removed pipeline's interface: the same inputs, the same outputs."""
 
 from __future__ import annotations
 
@@ -17,30 +17,29 @@ if TYPE_CHECKING:
 
 Record: TypeAlias = dict[str, str]
 """``{"generated_text": ...}``."""
-MANY = 16  # images at once where all are there already and nobody says how many
+MANY = 16  # default batch size of lists and datasets
 
 
 class Calls(TypedDict, total=False):
-    """What a call takes by name.
+    """The keyword arguments of a call."""
 
-    ``prompt`` begins every caption. ``generate_kwargs`` are options of ``generate`` (``options.py`` has the table),
-    ``max_new_tokens`` one of them. ``batch_size`` images go at once. ``timeout`` seconds may an address take.
-    ``num_workers`` changes nothing: photos are read in threads of their own. ``images``: an older name of the inputs.
-    """
-
-    images: Any
-    prompt: str | None
-    max_new_tokens: int | None
-    generate_kwargs: Mapping[str, Any] | None
-    batch_size: int | None
-    num_workers: int | None
-    timeout: float | None
+    images: Any  # an older name of ``inputs``
+    prompt: str | None  # the beginning of every caption
+    max_new_tokens: int | None  # an option of ``generate``
+    generate_kwargs: Mapping[str, Any] | None  # options of ``generate``, listed in ``options.py``
+    batch_size: int | None  # images per batch
+    num_workers: int | None  # ignored: photos are always loaded in threads
+    timeout: float | None  # seconds per URL
 
 
 class ImageToTextPipeline:
-    """Images in, ``[{"generated_text": ...}]`` out. ``pipe`` is the ``CaptionPipeline`` that does it.
+    """A pipeline from images to ``[{"generated_text": ...}]``, around the ``CaptionPipeline`` ``pipe``.
 
-    What is given here holds for every call that does not say otherwise.
+        pipe = captioner.pipeline("image-to-text")
+        pipe("photo.jpg")  # [{"generated_text": "a dog on a beach"}]
+        pipe(["a.jpg", "b.jpg"], batch_size=2)  # one such list per image
+
+    The constructor's options are the defaults of every call.
     """
 
     task = "image-to-text"
@@ -61,16 +60,16 @@ class ImageToTextPipeline:
 
     @property
     def device(self) -> torch.device:
-        """Where the model computes."""
+        """The model's device."""
         return next(self.pipe.checkpoint.model.parameters()).device
 
     @overload
-    def __call__(  # type: ignore[overload-overlap]  # an array is an iterable too, and meant as one image
+    def __call__(  # type: ignore[overload-overlap]  # an array is iterable too, but it is one image
         self, inputs: Given, **options: Unpack[Calls]
     ) -> list[Record]: ...
 
     @overload
-    def __call__(  # type: ignore[overload-overlap]  # a list is an iterable too, and meant as a list
+    def __call__(  # type: ignore[overload-overlap]  # a list is an iterable too
         self, inputs: list[Any] | tuple[Any, ...], **options: Unpack[Calls]
     ) -> list[list[Record]]: ...
 
@@ -81,46 +80,46 @@ class ImageToTextPipeline:
     def __call__(self, **options: Unpack[Calls]) -> Any: ...
 
     def __call__(self, inputs: Any = None, **options: Any) -> Any:
-        """The captions of one image; of a list, a list of that; of a generator or dataset, an iterator over that.
+        """Caption one image; a list gives a list of results, a generator or dataset an iterator over results.
 
-        An image is a path, an http(s) URL, a PIL image, base64 (a data URL too), bytes, an open binary file, or an
-        array or tensor of one; a row of a dataset stands for its ``image``. Raises ``UsageError`` for what has no
-        counterpart, ``ImageError`` for an image that cannot be read.
+        An image is a path, an http(s) URL, a PIL image, base64 (also as a data URL), bytes, an open binary file, an
+        array or a tensor; a row of a dataset stands for its ``image``. Raises ``UsageError`` for options without a
+        counterpart, ``ImageError`` for an unreadable image.
         """
         inputs = options.pop("images", inputs)
         if inputs is None:
-            raise UsageError("there is nothing to caption; give images as the first argument")
+            raise UsageError("no images to caption; give images as the first argument")
         for name in options:
             if name not in Calls.__annotations__:
                 raise UsageError(
-                    f"the pipeline has no option {name!r}; there are {', '.join(Calls.__annotations__)}, and options "
-                    "of generate go into generate_kwargs"
+                    f"the pipeline has no option {name!r}; choose among {', '.join(Calls.__annotations__)}, and put "
+                    "options of generate into generate_kwargs"
                 )
-        given = {key: value for key, value in options.items() if value is not None}
-        batch_size, timeout = given.get("batch_size", self._batch_size), given.get("timeout", self._timeout)
-        found = translated(
-            {**self._asked, **asked(given.get("max_new_tokens"), given.get("generate_kwargs"))},
+        call = {key: value for key, value in options.items() if value is not None}
+        batch_size, timeout = call.get("batch_size", self._batch_size), call.get("timeout", self._timeout)
+        translation = translated(
+            {**self._asked, **asked(call.get("max_new_tokens"), call.get("generate_kwargs"))},
             self.pipe.checkpoint.tokenizer,
-            given.get("prompt", self._prompt),
+            call.get("prompt", self._prompt),
         )
         if is_one(inputs):
-            return next(self._records([image_of(inputs, timeout)], found, 1))
+            return next(self._records([image_of(inputs, timeout)], translation, 1))
         if isinstance(inputs, (list, tuple)):
             images = (image_of(image, timeout) for image in inputs)
-            return list(self._records(images, found, MANY if batch_size is None else batch_size))
-        self._records([], found, MANY if batch_size is None else batch_size)  # options that cannot be are said now
-        return Captions(self, inputs, found, batch_size, timeout)
+            return list(self._records(images, translation, MANY if batch_size is None else batch_size))
+        self._records([], translation, MANY if batch_size is None else batch_size)  # raises for invalid options
+        return Captions(self, inputs, translation, batch_size, timeout)
 
     def _records(self, images: Iterable[Any], options: Options, batch_size: int) -> Iterator[list[Record]]:
         stream = self.pipe.stream(images, count=options.count, batch_size=batch_size, **options.named)
-        return (_record(found) for found in stream)
+        return (_record(result) for result in stream)
 
 
 class Captions(Iterator[list[Record]]):
-    """The captions of a dataset or generator, made as they are asked for; of the length of the dataset if it has one.
+    """A lazy iterator over the captions of a dataset or generator; it has a length if the dataset has one.
 
-    Begun again, it goes through a dataset once more. A generator is asked for an image when its caption is wanted, and
-    not before, unless a batch size is given.
+    ``iter`` starts a dataset again. Without a batch size, it takes an image from a generator only when the caller
+    requests its caption.
     """
 
     def __init__(
@@ -133,7 +132,7 @@ class Captions(Iterator[list[Record]]):
     ) -> None:
         self._pipeline, self._inputs, self._options = pipeline, inputs, options
         self._batch_size, self._timeout = batch_size, timeout
-        each(inputs)  # says what cannot be gone through
+        each(inputs)  # raises for inputs that are not iterable
         self._running = self._run()
 
     def _run(self) -> Iterator[list[Record]]:
@@ -155,6 +154,6 @@ class Captions(Iterator[list[Record]]):
         return len(self._inputs)  # type: ignore[arg-type]
 
 
-def _record(found: Caption | ImageError) -> list[Record]:
-    best = raised(found)
+def _record(result: Caption | ImageError) -> list[Record]:
+    best = raised(result)
     return [{"generated_text": caption.text} for caption in (best, *best.alternatives)]

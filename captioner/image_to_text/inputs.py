@@ -1,4 +1,4 @@
-"""What the calls of that pipeline give as an image, and what they give as many of them."""
+"""The pipeline's inputs: single images, lists, generators and datasets."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from captioner.data.urls import TIMEOUT, is_url, of_url
 from captioner.errors import UsageError
 
 Given: TypeAlias = ImageSource | Mapping[str, Any]
-"""An image; or a row of a data set: its ``image``, or else the only thing in it."""
+"""An image, or a row of a data set: its ``image``, or else its only value."""
 
-# How a file begins in base64: JPEG, PNG, GIF, WebP, TIFF (twice), BMP, AVIF and HEIC.
+# First characters of files in base64: JPEG, PNG, GIF, WebP, TIFF (two byte orders), BMP, AVIF and HEIC.
 _BEGINNINGS = ("/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR", "SUkqA", "TU0AK", "Qk", "AAAA")
 
 
 @runtime_checkable
 class Indexed(Protocol):
-    """A data set in torch's sense: it has a length, and items by number."""
+    """A data set in torch's sense, with a length and items by index."""
 
     def __len__(self) -> int: ...
 
@@ -34,16 +34,16 @@ class Indexed(Protocol):
 
 
 def is_one(given: object) -> TypeGuard[Given]:
-    """Whether this stands for one image."""
+    """Return whether ``given`` is one image."""
     kinds = str, bytes, bytearray, os.PathLike, Image.Image, Mapping, Item
     return isinstance(given, kinds) or hasattr(given, "read") or is_array(given)
 
 
 def each(given: Iterable[Any] | Indexed) -> Iterator[Any]:
-    """The items, one after the other."""
+    """Iterate over the items. Raises ``UsageError`` for inputs that are not iterable."""
     if isinstance(given, Iterable):
         return iter(given)
-    if isinstance(given, Indexed):  # not by ``iter``: it would ask on until an IndexError, which may never come
+    if isinstance(given, Indexed):  # not ``iter``, which waits for an IndexError that may never come
         return (given[index] for index in range(len(given)))
     raise UsageError(
         f"images are a path, URL, PIL image, base64 string or bytes, or a list, generator or dataset of them, not a "
@@ -52,16 +52,15 @@ def each(given: Iterable[Any] | Indexed) -> Iterator[Any]:
 
 
 def image_of(given: Any, timeout: float | None = None, *, reach: Reach = "named") -> ImageSource:
-    """Return one image as ``open_image`` takes it; ``timeout`` in seconds is for all of what an address sends.
+    """Return one image as ``open_image`` takes it; ``timeout`` in seconds limits the whole download of a URL.
 
-    The addresses in the rows of a data set lead to the public internet alone: others wrote them.
-
-    A string is an address, a data URL, the name of a file, or the base64 of one, in that order.
+    A string is a URL, a data URL, a file name, or base64, in that order. URLs in the rows of a data set may only lead
+    to the public internet, since others wrote them.
     """
     if isinstance(given, Mapping):
         return image_of(_in_row(given), timeout, reach="public")
     if not isinstance(given, str):
-        image: ImageSource = given  # whatever it is: ``open_image`` says so if it is none
+        image: ImageSource = given  # ``open_image`` raises if it is not an image
         return image
     if is_url(given):
         return of_url(given, reach=reach, timeout=TIMEOUT if timeout is None else timeout)
@@ -73,20 +72,20 @@ def image_of(given: Any, timeout: float | None = None, *, reach: Reach = "named"
 
 
 def _in_row(row: Mapping[str, Any]) -> Any:
-    if row.keys() == {"bytes", "path"}:  # an image column that ``datasets`` was told not to decode
+    if row.keys() == {"bytes", "path"}:  # an image column of ``datasets`` with decode=False
         return row["bytes"] if row["bytes"] is not None else row["path"]
     if "image" in row:
         return row["image"]
     if len(row) == 1:
         return next(iter(row.values()))
     raise UsageError(
-        f"a row with {', '.join(map(repr, row))} does not say which is the image; name its column 'image', or give the "
-        "column alone, as transformers' KeyDataset does"
+        f"a row with {', '.join(map(repr, row))} has no column 'image'; rename the image's column to 'image', or pass "
+        "that column alone, as transformers' KeyDataset does"
     )
 
 
 def _decoded(text: str) -> bytes:
-    """The bytes that base64 says; none where it is no base64."""
+    """Decode base64; return no bytes for invalid text."""
     try:
         return base64.b64decode("".join(text.split()) + "==", validate=False)
     except (binascii.Error, ValueError):

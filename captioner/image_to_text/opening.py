@@ -1,4 +1,4 @@
-"""``captioner.pipeline("image-to-text")``: code that was written for transformers 4 runs after one changed import."""
+"""The function ``captioner.pipeline("image-to-text")``: code for transformers 4 runs after one changed import."""
 
 from __future__ import annotations
 
@@ -38,19 +38,18 @@ def pipeline(
     timeout: float | None = None,
     **others: Any,
 ) -> ImageToTextPipeline:
-    """The pipeline that ``transformers.pipeline("image-to-text")`` was until version 5, with a captioner inside.
+    """Build the equivalent of ``transformers.pipeline("image-to-text")``, which transformers 5 removed.
 
-    ``model``: a checkpoint of captioner (directory or hub id), a ViT + GPT-2 captioner of transformers (converted on
-    the way, as by ``captioner convert``), a pipeline or checkpoint in memory, or None for the model that ships.
-    ``device``: a number is a CUDA device and -1 the CPU. ``dtype`` float32 (or "auto") is fp32, and both half types are
-    bf16. Settings of transformers that change nothing here are taken and left; raises ``UsageError`` for any other, and
-    for another task.
+    ``model``: a captioner checkpoint (directory or hub id), a ViT + GPT-2 captioner of transformers (converted on
+    loading, as by ``captioner convert``), a pipeline or checkpoint in memory, or None for the shipped model.
+    ``device``: a number is a CUDA device, -1 the CPU. ``dtype``: float32 or "auto" is fp32, both half types are bf16.
+    Settings of transformers without effect here are ignored. Raises ``UsageError`` for other settings and other tasks.
     """
     if task not in (None, "image-to-text"):
-        raise UsageError(f"captioner has the task 'image-to-text', not {task!r}")
+        raise UsageError(f"captioner supports only the task 'image-to-text', not {task!r}")
     _check_others(others, model)
     if device is not None and device_map is not None:
-        raise UsageError("device and device_map both say where to compute; leave out one of the two")
+        raise UsageError("device and device_map both select a device; omit one of them")
     place = device_map if device is None else device
     pipe = _pipe(model, revision, _device(place), _precision(torch_dtype if dtype is None else dtype))
     return ImageToTextPipeline(
@@ -71,7 +70,7 @@ def _pipe(model: Any, revision: str | None, device: str | None, precision: Preci
     if model is None:
         return load(device=device, precision=precision)
     if not isinstance(model, (str, os.PathLike)):
-        raise UsageError(f"the model is named by its directory or hub id, not given as a {type(model).__name__}")
+        raise UsageError(f"model must be a directory, hub id, pipeline or checkpoint, not a {type(model).__name__}")
     name = os.fspath(model) + (f"@{revision}" if revision is not None else "")
     if _is_transformers(name):
         checkpoint = convert(name)
@@ -81,7 +80,7 @@ def _pipe(model: Any, revision: str | None, device: str | None, precision: Preci
 
 
 def _is_transformers(name: str) -> bool:
-    """Whether it is a model of transformers; ``load`` has the words for what is neither."""
+    """Return whether ``name`` is a model of transformers; ``load`` raises for other names."""
     if os.path.isdir(name):
         path = Path(name, "config.json")
         return path.exists() and "format" not in read_json(path)
@@ -90,25 +89,25 @@ def _is_transformers(name: str) -> bool:
     return "format" not in read_json(download(name, ["config.json"]) / "config.json")
 
 
-def _device(given: Any) -> str | None:
-    if given is None or given == "auto":
+def _device(device: Any) -> str | None:
+    if device is None or device == "auto":
         return None
-    if isinstance(given, Mapping):
-        raise UsageError("a captioner fits one device; name it by device='cuda:0' in place of a device_map")
-    if isinstance(given, int):
-        return "cpu" if given < 0 else f"cuda:{given}"
-    return str(given)
+    if isinstance(device, Mapping):
+        raise UsageError("a captioner runs on one device; use device='cuda:0' instead of a device_map")
+    if isinstance(device, int):
+        return "cpu" if device < 0 else f"cuda:{device}"
+    return str(device)
 
 
-def _precision(given: Any) -> Precision:
-    name = str(given).removeprefix("torch.")
+def _precision(dtype: Any) -> Precision:
+    name = str(dtype).removeprefix("torch.")
     if name in ("None", "auto", "float32", "fp32"):
         return "fp32"
     if name in ("float16", "bfloat16", "half", "fp16", "bf16"):
         return "bf16"
     if name == "int8":
         return "int8"
-    raise UsageError(f"there is no dtype {given!r} here; choose float32 or bfloat16, or int8 on a CPU")
+    raise UsageError(f"unsupported dtype {dtype!r}; choose float32 or bfloat16, or int8 on a CPU")
 
 
 def _check_others(others: Mapping[str, Any], model: Any) -> None:
@@ -116,9 +115,9 @@ def _check_others(others: Mapping[str, Any], model: Any) -> None:
         if name in _PARTS and isinstance(value, str) and value == model:
             continue
         if name in _PARTS and value is not None:
-            raise UsageError(f"a captioner brings its own {name}; leave it out")
+            raise UsageError(f"a captioner includes its own {name}; omit it")
         if name == "token" and isinstance(value, str):
-            raise UsageError("a token is not given here; log in with `hf auth login` or set HF_TOKEN")
+            raise UsageError("the pipeline takes no token; log in with `hf auth login` or set HF_TOKEN")
         known = name in ("use_fast", "trust_remote_code", "num_workers", "token", *_PARTS)
         if not (known or (name == "framework" and value in ("pt", None)) or (name == "model_kwargs" and not value)):
-            raise UsageError(f"the pipeline has no setting {name}={value!r}; leave it out")
+            raise UsageError(f"the pipeline has no setting {name}={value!r}; omit it")

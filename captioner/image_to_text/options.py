@@ -1,4 +1,4 @@
-"""The options of ``generate`` in transformers, by the names that they have here."""
+"""The options of ``generate`` in transformers, translated to the names of this package."""
 
 from __future__ import annotations
 
@@ -20,57 +20,58 @@ _SAME = {
     "repetition_penalty": "repetition_penalty",
     "no_repeat_ngram_size": "no_repeat_ngram",
 }
-_DRAWING = {"temperature": 1.0, "top_k": 50, "top_p": None, "min_p": None, "typical_p": None}  # their defaults
+_SAMPLING = {"temperature": 1.0, "top_k": 50, "top_p": None, "min_p": None, "typical_p": None}  # their defaults
 _LENGTHS = ("max_new_tokens", "max_length", "min_new_tokens", "min_length")
-# They change how a caption is come by, or what comes with it, and not the caption.
+# Options without effect on the caption.
 _WITHOUT_EFFECT = ("early_stopping", "use_cache", "pad_token_id", "transformers_version", "_from_model_config")
-_ALL = (*_SAME, *_DRAWING, *_LENGTHS, *_WITHOUT_EFFECT, "do_sample", "num_return_sequences", "generation_config")
+_ALL = (*_SAME, *_SAMPLING, *_LENGTHS, *_WITHOUT_EFFECT, "do_sample", "num_return_sequences", "generation_config")
 OWN = tuple(name for name in GenerationOptions.__annotations__ if name not in _ALL)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """``count`` captions of each image, and what ``CaptionPipeline`` takes by name."""
+    """The translated options of one call."""
 
-    count: int = 1
-    named: dict[str, Any] = field(default_factory=dict)
+    count: int = 1  # captions per image
+    named: dict[str, Any] = field(default_factory=dict)  # keyword arguments of ``CaptionPipeline``
 
 
 def asked(max_new_tokens: int | None, generate_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What one call asks of ``generate``. Raises ``UsageError`` for what is said twice."""
+    """Collect the options of ``generate`` of one call. Raises ``UsageError`` for a duplicate."""
     values = dict(generate_kwargs or {})
     if max_new_tokens is not None:
         if "max_new_tokens" in values:
-            raise UsageError("max_new_tokens is given by itself and inside generate_kwargs; leave out one of the two")
+            raise UsageError("max_new_tokens is given both directly and in generate_kwargs; omit one of them")
         values["max_new_tokens"] = max_new_tokens
     return values
 
 
 def translated(given: Mapping[str, Any], tokenizer: CaptionTokenizer, prompt: str | None = None) -> Options:
-    """Options of ``generate`` as ours; those of ``CaptionPipeline`` may stand among them.
+    """Translate options of ``generate``, possibly mixed with options of ``CaptionPipeline``.
 
-    Lengths count alike: new tokens with the end token, after the ``prompt``. ``do_sample`` draws from the 50 likeliest
-    words where ``top_k`` is not said, and without it what shapes a draw is left out with a warning, both as there.
-    Raises ``UsageError`` for an option that has no counterpart.
+    Lengths count new tokens with the end token, after the ``prompt``, in both libraries. As in transformers,
+    ``do_sample`` defaults to ``top_k`` 50, and sampling options without ``do_sample`` are ignored with a warning.
+    Raises ``UsageError`` for an option without a counterpart.
     """
     values = _flat(given)
     if prompt is not None and not isinstance(prompt, str):
-        raise UsageError(f"the prompt is one text for all images, not a {type(prompt).__name__}")
+        raise UsageError(f"prompt must be one text for all images, not a {type(prompt).__name__}")
     for name in values:
         if name not in _ALL and name not in OWN:
             near = difflib.get_close_matches(name, (*_ALL, *OWN), n=1)
-            hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join((*_SAME, *_DRAWING, *_LENGTHS))}"
+            known = ", ".join((*_SAME, *_SAMPLING, *_LENGTHS))
+            hint = f"; did you mean {near[0]}?" if near else f"; choose among {known}"
             raise UsageError(f"generate_kwargs has {name!r}, which has no counterpart in captioner{hint}")
     named = {name: values[name] for name in OWN if name in values}
     named |= {ours: values[theirs] for theirs, ours in _SAME.items() if theirs in values}
-    named |= _drawing(values) | _lengths(values, len(tokenizer.encode(prompt)) if prompt else 0)
+    named |= _sampling(values) | _lengths(values, len(tokenizer.encode(prompt)) if prompt else 0)
     if prompt:
         named["prefix"] = prompt
     return Options(count=values.get("num_return_sequences", 1), named=named)
 
 
 def _flat(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what is not set, and with what a ``GenerationConfig`` of transformers sets."""
+    """Drop unset options and add those that a ``GenerationConfig`` of transformers sets."""
     values = {name: value for name, value in given.items() if value is not None}
     config = values.pop("generation_config", None)
     if config is None:
@@ -80,26 +81,26 @@ def _flat(given: Mapping[str, Any]) -> dict[str, Any]:
     return {**{name: value for name, value in config.to_diff_dict().items() if value is not None}, **values}
 
 
-def _drawing(values: Mapping[str, Any]) -> dict[str, Any]:
-    shaping = {name: values[name] for name in _DRAWING if name in values}
+def _sampling(values: Mapping[str, Any]) -> dict[str, Any]:
+    shaping = {name: values[name] for name in _SAMPLING if name in values}
     if not values.get("do_sample", False):
         if shaping:
-            warnings.warn(f"{', '.join(shaping)} without do_sample=True changes nothing", stacklevel=5)
+            warnings.warn(f"{', '.join(shaping)} without do_sample=True has no effect", stacklevel=5)
         return {}
-    return {**_DRAWING, **shaping}
+    return {**_SAMPLING, **shaping}
 
 
 def _lengths(values: Mapping[str, Any], prompt: int) -> dict[str, Any]:
-    """Here a length counts the prompt and the end token and not the start token, which is in ``max_length`` there."""
-    found: dict[str, Any] = {}
+    """Translate lengths: ours include prompt and end token; ``max_length`` of transformers includes the start token."""
+    lengths: dict[str, Any] = {}
     if "max_new_tokens" in values:
-        found["max_tokens"] = values["max_new_tokens"] + prompt
+        lengths["max_tokens"] = values["max_new_tokens"] + prompt
     elif "max_length" in values:
-        found["max_tokens"] = values["max_length"] - 1
+        lengths["max_tokens"] = values["max_length"] - 1
     least = [values.get("min_length", 0)]
     if values.get("min_new_tokens", 0):
-        least.append(values["min_new_tokens"] + prompt + 1)  # there the end is not counted
+        least.append(values["min_new_tokens"] + prompt + 1)  # transformers does not count the end
     if max(least) > 0:
-        full = found.get("max_tokens")  # exactly so many words and no end is said there by equal bounds
-        found["min_tokens"] = full if max(least) - 1 == full else max(least)
-    return found
+        full = lengths.get("max_tokens")  # in transformers equal bounds mean exactly so many tokens and no end
+        lengths["min_tokens"] = full if max(least) - 1 == full else max(least)
+    return lengths

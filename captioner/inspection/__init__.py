@@ -1,4 +1,4 @@
-"""Inspection: what a dataset holds and what is wrong with it, before anything is trained.
+"""Inspection of a dataset before training: statistics, duplicates, damaged files and split leaks.
 
 May import data, metrics and errors. Start reading at ``examine.py``.
 """

@@ -1,7 +1,7 @@
-"""Which images are the same: byte for byte, or to the eye.
+"""Exact duplicates and near duplicates among images.
 
-Hashes find candidates among all pairs, the small grey images decide: a hash of 64 bits alone takes two seas with a
-horizon for the same photo.
+Hashes select candidates from all pairs, and the small grey images decide: by 64-bit hashes alone, two photos of a sea
+with a horizon would be duplicates.
 """
 
 from __future__ import annotations
@@ -13,35 +13,35 @@ import numpy as np
 
 from captioner.inspection.pictures import Array, Picture
 
-BITS = 12  # of the 64 that a pair of candidates may differ in
-ALIKE = 0.92  # correlation of the small images from which they are called the same; measured in docs/inspect.md
-FLAT = 3.0  # standard deviation, of 255, below which an image shows nothing that could be alike
+BITS = 12  # most differing bits, of 64, in a pair of candidates
+ALIKE = 0.92  # threshold on the correlation of the small images; measured in docs/inspect.md
+FLAT = 3.0  # standard deviation, of 255; flatter images have no content to compare
 _BLOCK = 256
 _ONES = np.array([bin(value).count("1") for value in range(1 << 16)], np.uint8)
 
 
 def exact_groups(pictures: Sequence[Picture | None]) -> list[list[int]]:
-    """Places of the pictures with the same bytes, in groups of two or more."""
+    """Return groups of two or more images with the same bytes, as indices."""
     groups: dict[bytes, list[int]] = defaultdict(list)
-    for place, picture in enumerate(pictures):
+    for index, picture in enumerate(pictures):
         if picture is not None:
-            groups[picture.digest].append(place)
+            groups[picture.digest].append(index)
     return [group for group in groups.values() if len(group) > 1]
 
 
 def near_groups(pictures: Sequence[Picture | None]) -> list[list[int]]:
-    """Places of pictures that look the same, mirrored ones too, in groups of two or more with different bytes.
+    """Return groups of two or more near duplicates with different bytes, including mirrored ones, as indices.
 
-    Of pictures with the same bytes only the first takes part. A group may be a chain: its ends need not look the same.
+    Of exact duplicates only the first is included. A group may be a chain whose ends are not near duplicates.
     """
-    places, seen = [], set()
-    for place, picture in enumerate(pictures):
+    indices, seen = [], set()
+    for index, picture in enumerate(pictures):
         if picture is not None and picture.digest not in seen and picture.small.std() >= FLAT:
             seen.add(picture.digest)
-            places.append(place)
-    if len(places) < 2:
+            indices.append(index)
+    if len(indices) < 2:
         return []
-    kept = [picture for place in places if (picture := pictures[place]) is not None]
+    kept = [picture for index in indices if (picture := pictures[index]) is not None]
     small = np.stack([picture.small for picture in kept])  # (n, 32, 32) uint8
     parent = list(range(len(kept)))
 
@@ -55,13 +55,13 @@ def near_groups(pictures: Sequence[Picture | None]) -> list[list[int]]:
         if root(i) != root(j) and _correlation(small[i], small[j][:, ::-1] if mirrored else small[j]) >= ALIKE:
             parent[root(j)] = root(i)
     groups: dict[int, list[int]] = defaultdict(list)
-    for i, place in enumerate(places):
-        groups[root(i)].append(place)
+    for i, index in enumerate(indices):
+        groups[root(i)].append(index)
     return [group for group in groups.values() if len(group) > 1]
 
 
 def _candidates(pictures: Sequence[Picture]) -> Iterator[tuple[int, int, bool]]:
-    """Pairs i < j whose hashes differ in few bits, and whether it is j's mirror image that does."""
+    """Yield pairs i < j with similar hashes, and whether the hash of j's mirror image is the similar one."""
     hashes = np.array([picture.hash for picture in pictures], np.uint64)
     for mirrored, others in ((False, hashes), (True, np.array([p.mirrored for p in pictures], np.uint64))):
         for start in range(0, len(hashes), _BLOCK):
@@ -73,7 +73,7 @@ def _candidates(pictures: Sequence[Picture]) -> Iterator[tuple[int, int, bool]]:
 
 
 def _bits(values: Array) -> Array:
-    """How many ones each uint64 has."""
+    """Return the number of set bits of each uint64."""
     if hasattr(np, "bitwise_count"):  # numpy 2
         return np.bitwise_count(values)
     return _ONES[np.ascontiguousarray(values).view(np.uint16)].reshape(*values.shape, 4).sum(-1)

@@ -1,4 +1,4 @@
-"""An inspection as one self-contained page: the findings first, then histograms and pictures of what is double."""
+"""The HTML report of an inspection: problems, histograms, and images of duplicates."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from captioner.data.told import counted, names_of, shown
 from captioner.errors import ImageError
 from captioner.inspection.examine import Entry, Group, Inspection
 
-MOST_GROUPS, MOST_IMAGES, THUMB = 60, 6, 128  # groups shown, images of each, their longer side in pixels
+MOST_GROUPS, MOST_IMAGES, THUMB = 60, 6, 128  # groups, images per group, longer side in pixels
 Histogram = Mapping[int, int] | Mapping[str, int]
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1b1b; --paper: #fff; --line: #c9c9c9; --bar: #0b57d0; --bad: #b3261e }
@@ -38,37 +38,37 @@ td.n { text-align: right }
 """
 
 
-def page(found: Inspection, title: str) -> str:
-    """The whole HTML file; the thumbnails of duplicates are read from their files."""
-    pairs = (("problem", found.problems, " class='bad'"), ("note", found.notes, ""))
+def page(inspection: Inspection, title: str) -> str:
+    """Return the HTML file, with thumbnails of duplicates."""
+    pairs = (("problem", inspection.problems, " class='bad'"), ("note", inspection.notes, ""))
     lists = "".join(f"<h2>{counted(len(a), name)}</h2><ul{style}>{_items(a)}</ul>" for name, a, style in pairs if a)
-    verdict = "" if found.problems else "<p><strong>No problems were found.</strong></p>"
-    sizes = {"longer side, pixels": _longer_sides(found), "width / height": _aspects(found)}
+    verdict = "" if inspection.problems else "<p><strong>No problems were found.</strong></p>"
+    sizes = {"longer side, pixels": _longer_sides(inspection), "width / height": _aspects(inspection)}
     plots: dict[str, Histogram] = {
-        "captions per image": found.captions_per_image,
-        "words per caption": found.caption_words,
+        "captions per image": inspection.captions_per_image,
+        "words per caption": inspection.caption_words,
         **sizes,
     }
-    inner = tuple(group for group in found.same_bytes if group not in found.leaks)
-    alike = tuple(group for group in found.look_alike if group not in found.leaks)
+    inner = tuple(group for group in inspection.same_bytes if group not in inspection.leaks)
+    alike = tuple(group for group in inspection.look_alike if group not in inspection.leaks)
     body = [
         f"<h1>{escape(title)}</h1>{verdict}{lists}",
-        _table(("split", "images", "captions"), [(s, n, found.captions[s]) for s, n in found.images.items()]),
+        _table(("split", "images", "captions"), [(s, n, inspection.captions[s]) for s, n in inspection.images.items()]),
         f"<h2>Distributions</h2><div class='plots'>{''.join(histogram(n, v) for n, v in plots.items())}</div>",
         *(
             _pictures(*part)
             for part in (
-                ("In more than one split", found.leaks),
-                ("The same bytes", inner),
-                ("The same to the eye", alike),
+                ("Split leaks", inspection.leaks),
+                ("Exact duplicates", inner),
+                ("Near duplicates", alike),
             )
         ),
-        _unreadable(found),
-        f"<h2>Words</h2><p>{found.vocabulary} different words, {found.said_once} of them said once.</p>",
-        _table(("most frequent", "times"), found.frequent),
+        _unreadable(inspection),
+        f"<h2>Words</h2><p>{inspection.vocabulary} different words, {inspection.said_once} of them used once.</p>",
+        _table(("most frequent", "times"), inspection.frequent),
     ]
-    if found.shared_captions:
-        body += ["<h2>Captions of several images</h2>", _table(("caption", "images"), found.shared_captions[:20])]
+    if inspection.shared_captions:
+        body += ["<h2>Captions of several images</h2>", _table(("caption", "images"), inspection.shared_captions[:20])]
     return (
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
@@ -79,14 +79,14 @@ def page(found: Inspection, title: str) -> str:
 
 
 def histogram(name: str, values: Histogram, most: int = 30) -> str:
-    """Bars of counts as SVG. Numbers stand in order, many of them in equal bins; names stay as they come."""
+    """Return a bar chart in SVG, of sorted numbers in at most ``most`` equal bins, or of names in their given order."""
     bars = _bins(values, most)
     if not bars:
         return ""
     width, height, foot = 320, 150, 34
     step = min(width / len(bars), 40.0)
     top = max(count for _, count in bars)
-    wide = 7 * max(len(label) for label, _ in bars)  # of a label, about
+    wide = 7 * max(len(label) for label, _ in bars)  # approximate width of a label
     every = -(-wide // int(step))
     parts = []
     for i, (label, count) in enumerate(bars):
@@ -97,10 +97,10 @@ def histogram(name: str, values: Histogram, most: int = 30) -> str:
         )
         if i % every == 0 and i * step + wide <= width + 7:
             parts.append(f"<text x='{i * step + 1:.1f}' y='{height + 30}'>{escape(label)}</text>")
-    said = f"{name}: " + ", ".join(f"{label}: {count}" for label, count in bars)
+    description = f"{name}: " + ", ".join(f"{label}: {count}" for label, count in bars)
     return (
         f"<figure><figcaption>{escape(name)}</figcaption><svg viewBox='0 0 {width} {height + foot}' role='img' "
-        f"aria-label='{escape(said)}'><text x='0' y='10'>{top}</text><path d='M0 {14 + height}h{width}'/>"
+        f"aria-label='{escape(description)}'><text x='0' y='10'>{top}</text><path d='M0 {14 + height}h{width}'/>"
         f"{''.join(parts)}</svg></figure>"
     )
 
@@ -117,26 +117,26 @@ def _bins(values: Histogram, most: int) -> list[tuple[str, int]]:
     return [(str(start) if wide == 1 else f"{start}–{start + wide - 1}", bins[start]) for start in sorted(bins)]
 
 
-def _longer_sides(found: Inspection) -> dict[str, int]:
+def _longer_sides(inspection: Inspection) -> dict[str, int]:
     edges = (64, 128, 224, 256, 384, 512, 768, 1024, 2048, 4096)
     names = [f"< {edges[0]}", *(f"{a}–{b - 1}" for a, b in itertools.pairwise(edges)), f"≥ {edges[-1]}"]
     counts = dict.fromkeys(names, 0)
-    for size, count in found.sizes.items():
+    for size, count in inspection.sizes.items():
         counts[names[sum(max(size) >= edge for edge in edges)]] += count
     return _trimmed(counts)
 
 
-def _aspects(found: Inspection) -> dict[str, int]:
+def _aspects(inspection: Inspection) -> dict[str, int]:
     edges = (1 / 3, 0.5, 0.6, 0.7, 0.8, 0.95, 1.05, 1.25, 1.4, 1.6, 2, 3)
     names = ["< 0.33", *(f"{a:.2f}–{b:.2f}" for a, b in itertools.pairwise(edges)), "≥ 3"]
     counts = dict.fromkeys(names, 0)
-    for (width, height), count in found.sizes.items():
+    for (width, height), count in inspection.sizes.items():
         counts[names[sum(width / height >= edge for edge in edges)]] += count
     return _trimmed(counts)
 
 
 def _trimmed(counts: dict[str, int]) -> dict[str, int]:
-    """Without the empty ends."""
+    """Return the counts without empty bins at the ends."""
     full = [i for i, count in enumerate(counts.values()) if count]
     return dict(list(counts.items())[full[0] : full[-1] + 1]) if full else {}
 
@@ -144,15 +144,13 @@ def _trimmed(counts: dict[str, int]) -> dict[str, int]:
 def _pictures(title: str, groups: Sequence[Group]) -> str:
     if not groups:
         return ""
-    drawn = "".join(
+    rows = "".join(
         f"<div class='group'>{''.join(map(_thumb, group[:MOST_IMAGES]))}{_more(group)}</div>"
         for group in groups[:MOST_GROUPS]
     )
     more = groups[MOST_GROUPS:]
-    rest = (
-        f"<p>{counted(len(more), 'more group', 'are')} named in the list above, without pictures.</p>" if more else ""
-    )
-    return f"<h2>{escape(title)}: {len(groups)}</h2>{drawn}{rest}"
+    rest = f"<p>{counted(len(more), 'more group', 'are')} named in the list above, without images.</p>" if more else ""
+    return f"<h2>{escape(title)}: {len(groups)}</h2>{rows}{rest}"
 
 
 def _more(group: Group) -> str:
@@ -163,7 +161,7 @@ def _thumb(entry: Entry) -> str:
     name = escape(str(entry))
     try:
         image = open_image(entry.sample.image(), min_side=THUMB)
-    except ImageError:  # it was there a moment ago
+    except ImageError:  # removed since the examination
         return f"<figure>{name}</figure>"
     image.thumbnail((THUMB, THUMB), Image.Resampling.LANCZOS)
     out = io.BytesIO()
@@ -172,11 +170,11 @@ def _thumb(entry: Entry) -> str:
     return f"<figure><img alt='' src='data:image/jpeg;base64,{data}'><br>{name}</figure>"
 
 
-def _unreadable(found: Inspection) -> str:
-    if not found.unreadable:
+def _unreadable(inspection: Inspection) -> str:
+    if not inspection.unreadable:
         return ""
-    rows = [(str(entry), reason) for entry, reason in found.unreadable]
-    return f"<h2>Not readable: {len(found.unreadable)}</h2>{_table(('image', 'reason'), rows)}"
+    rows = [(str(entry), reason) for entry, reason in inspection.unreadable]
+    return f"<h2>Not readable: {len(inspection.unreadable)}</h2>{_table(('image', 'reason'), rows)}"
 
 
 def _items(sentences: Sequence[str]) -> str:
@@ -184,7 +182,7 @@ def _items(sentences: Sequence[str]) -> str:
 
 
 def _names(sentence: str) -> str:
-    """All names that a sentence is about, to be opened, where it shows only some of them."""
+    """Return a collapsible list of all names of a message, if its text shows only some of them."""
     names = [shown(name) for name in names_of(sentence)]
     if all(name in sentence for name in names):
         return ""

@@ -1,4 +1,4 @@
-"""One image as inspection knows it: its size, the digest of its bytes, and two hashes of what it shows."""
+"""Features of an image for finding duplicates: size, digest of its bytes, and perceptual hashes."""
 
 from __future__ import annotations
 
@@ -24,18 +24,17 @@ SMALL = 32  # the side of ``Picture.small``, in pixels
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """``size`` is (width, height), upright. ``hash`` and ``mirrored`` are ``difference_hash`` of the image and of its
-    mirror image; ``small`` is (32, 32) uint8, grey, for a second look."""
+    """The features of an image."""
 
-    size: tuple[int, int]
-    digest: bytes
-    hash: int
-    mirrored: int
-    small: Array
+    size: tuple[int, int]  # (width, height), upright
+    digest: bytes  # of the file
+    hash: int  # ``difference_hash``
+    mirrored: int  # ``difference_hash`` of the mirror image
+    small: Array  # (32, 32) uint8, grey, to verify candidates
 
 
 def look(image_of: Path | Sample) -> Picture | ImageError:
-    """Read the image once. Returns the ``ImageError`` of one that cannot be read."""
+    """Read an image and return its features, or the ``ImageError`` if it cannot be read."""
     data = b""
     path = image_of if isinstance(image_of, Path) else image_of.path
     name: str | Path = path
@@ -45,7 +44,7 @@ def look(image_of: Path | Sample) -> Picture | ImageError:
             name, data = source.name, source.getvalue()
         elif path.is_file():
             data = path.read_bytes()
-        size = image_size(data or source)  # what is empty or no file is refused with its name
+        size = image_size(data or source)  # raises with the name for an empty or irregular file
         image = open_image(data, min_side=2 * SMALL).convert("L")
     except ImageError as error:
         return ImageError(str(error).replace(f"an image of {len(data)} bytes", shown(name)))
@@ -63,7 +62,7 @@ def look(image_of: Path | Sample) -> Picture | ImageError:
 
 
 def look_at_all(images: Sequence[Path | Sample], *, workers: int | None = None) -> Iterator[Picture | ImageError]:
-    """``look`` at each, in order, in threads: Pillow decodes without holding the interpreter."""
+    """Yield ``look`` of each image, in order, with threads: Pillow releases the GIL."""
     pool = ThreadPoolExecutor(max_workers=workers or min(16, 2 * (os.cpu_count() or 1)))
     try:
         yield from pool.map(look, images)
@@ -72,9 +71,10 @@ def look_at_all(images: Sequence[Path | Sample], *, workers: int | None = None) 
 
 
 def difference_hash(image: Image.Image) -> int:
-    """64 bits: is each of 8 x 9 brightnesses above its left neighbour (Krawetz 2013, "Kind of like that", dHash).
+    """Return 64 bits: is each of 8 x 9 pixels brighter than its left neighbour.
 
-    Ten lines in place of the package ``imagehash``, which brings scipy and PyWavelets for its other hashes.
+    This is dHash (Krawetz 2013, "Kind of like that"). These lines replace the package ``imagehash``, which needs scipy
+    and PyWavelets for its other hashes.
     """
     values = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BOX)).astype(np.int16)
     bits = (values[:, 1:] > values[:, :-1]).ravel()

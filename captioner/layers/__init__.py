@@ -1,4 +1,4 @@
-"""Layers: attention, its masks and its cache; everything that has weights but knows no images and no words.
+"""Layers: attention with its masks and KV cache, packed linear layers, learned prefixes.
 
 May import errors and config only. Start reading at ``attention.py``.
 """

@@ -1,13 +1,13 @@
-"""All attention of the captioner: one function, and the two blocks that ask it.
+"""All attention of the captioner: one attention function, and self- and cross-attention modules that call it.
 
 Shapes: ``B`` images, ``N`` sequences (B times captions per image), ``T`` tokens, ``Q`` queries, ``S`` patches, ``H``
 heads, ``D`` width, ``Dh`` = D / H.
 
-Mixed attention reads the same queries, keys and values twice, under a global and under a local mask, and lets a gate
-choose between the two readings, per word and head. The local mask of the past is a window of words. The local mask of
-the image is a Gaussian around a point that each query predicts, added to the logits (Yang et al. 2018, arXiv
-1810.10182, eq. 4 to 6; Luong et al. 2015, arXiv 1508.04025, eq. 9 and 10, predict the point but weight after the
-softmax): it is soft, so the point gets a gradient from everywhere.
+Mixed attention evaluates the same queries, keys and values under a global and under a local mask, and a gate mixes the
+two reads per token and head. The local mask of self-attention is a window of tokens. The local mask of cross-attention
+is a Gaussian around a point that each query predicts, added to the logits (Yang et al. 2018, arXiv 1810.10182, eq. 4 to
+6; Luong et al. 2015, arXiv 1508.04025, eq. 9 and 10, predict the point but weight after the softmax): it is soft, so
+the point gets a gradient from all patches.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from captioner.layers.prefix import Prefix
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Scaled dot-product attention (Vaswani et al. 2017, eq. 1), without dropout.
+    """Compute scaled dot-product attention (Vaswani et al. 2017, eq. 1), without dropout.
 
     ``q`` (B, H, Q, Dh); ``k``, ``v`` (B, H, S, Dh). ``mask`` broadcasts to (B, H, Q, S): boolean, True where a key is
-    visible, or float, added to the logits. Returns (B, H, Q, Dh). Fused, except for training on a CPU, whose fused
-    backward pass in bf16 took 84 ms where the plain products take 13 (256 x 8 heads, 16 words).
+    visible, or float, added to the logits. Returns (B, H, Q, Dh). Fused, except for training on a CPU: its fused
+    backward pass in bf16 took 84 ms, the plain products take 13 (256 x 8 heads, 16 tokens).
     """
     if q.device.type == "cpu" and torch.is_grad_enabled():
         return attend_explicitly(q, k, v, mask)
@@ -36,12 +36,12 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tenso
 
 
 def attend_explicitly(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """``attend`` as its formula reads: softmax(q k^T / sqrt(Dh) + mask) v."""
+    """Compute ``attend`` unfused: softmax(q k^T / sqrt(Dh) + mask) v."""
     return attention_weights(q, k, mask) @ v
 
 
 def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
-    """What ``attend`` multiplies the values with: softmax(q k^T / sqrt(Dh) + mask), (B, H, Q, S)."""
+    """Return the attention weights softmax(q k^T / sqrt(Dh) + mask), (B, H, Q, S)."""
     logits = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5  # (B, H, Q, S)
     if mask is not None:
         logits = logits.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else logits + mask
@@ -49,17 +49,17 @@ def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tenso
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
-    """(B, T, D) -> (B, H, T, Dh)."""
+    """Split ``x`` (B, T, D) into heads (B, H, T, Dh)."""
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)  # (B, H, T, Dh)
 
 
 def merge_heads(x: Tensor) -> Tensor:
-    """(B, H, T, Dh) -> (B, T, D)."""
+    """Merge the heads of ``x`` (B, H, T, Dh) -> (B, T, D)."""
     return x.transpose(1, 2).flatten(2)  # (B, T, D)
 
 
 def causal_mask(tokens: int, *, window: int | None = None, device: torch.device) -> Tensor:
-    """(T, T), True where visible: a word sees itself and those before it, or the last ``window`` of these words."""
+    """Return a (T, T) mask: True for a token itself and earlier tokens, optionally the last ``window`` of them."""
     query = torch.arange(tokens, device=device)[:, None]
     key = torch.arange(tokens, device=device)[None, :]
     visible = key <= query
@@ -68,21 +68,21 @@ def causal_mask(tokens: int, *, window: int | None = None, device: torch.device)
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRead:
-    """Where one layer looked, written down while it read: for Q queries of B images, H heads, S patches.
+    """The attention of one layer to the image, for Q queries of B images, H heads, S patches.
 
-    The layer read ``gate * global_weights + (1 - gate) * local_weights`` of its values. What a layer does not have is
-    None: only M has all of it, G has ``global_weights`` alone.
+    The layer's weights are ``gate * global_weights + (1 - gate) * local_weights``. Fields that a layer lacks are None:
+    kind M has all, G only ``global_weights``.
     """
 
     global_weights: Tensor | None  # (B, H, Q, S), each row sums to 1
     local_weights: Tensor | None  # (B, H, Q, S), each row sums to 1
-    gate: Tensor | None  # (B, H, Q), the share of the global reading
-    point: Tensor | None  # (B, H, Q, 2), where the local reading was aimed: (row, column) from 0 to 1
+    gate: Tensor | None  # (B, H, Q), the share of the global read
+    point: Tensor | None  # (B, H, Q, 2), centre of the local read: (row, column) from 0 to 1
     spread: Tensor | None  # (B, H, Q), its standard deviation, in sides of the image
 
 
 class MixedRead(nn.Module):
-    """Read under a global mask (G), a local one (L), or both mixed by a gate per word and head (M)."""
+    """Attention under a global mask (G), a local one (L), or both mixed by a gate per token and head (M)."""
 
     def __init__(self, width: int, heads: int, kind: str) -> None:
         super().__init__()
@@ -91,15 +91,15 @@ class MixedRead(nn.Module):
             self.gate = nn.Linear(width, heads)
 
     def begin(self, gate: float) -> None:
-        """Let the bias of the gate give ``gate`` of the global reading, 0 to 1."""
+        """Set the gate's bias so that the share of the global read starts at ``gate``, 0 to 1."""
         if self.kind == "M":
             nn.init.constant_(self.gate.bias, math.log(gate / (1 - gate)))
 
     def forward(
         self, x: Tensor, qkv: tuple[Tensor, Tensor, Tensor], global_mask: Tensor | None, local_mask: Tensor | None
     ) -> Tensor:
-        """``x`` (B, Q, D) opens the gate; ``qkv`` as ``attend`` takes them. Returns (B, H, Q, Dh)."""
-        if self.kind == "G" or global_mask is local_mask:  # the past may be no longer than its local window
+        """Return the read (B, H, Q, Dh) of ``qkv``, as for ``attend``; ``x`` (B, Q, D) controls the gate."""
+        if self.kind == "G" or global_mask is local_mask:  # same mask: the past fits in the local window
             return attend(*qkv, global_mask)
         local = attend(*qkv, local_mask)
         if self.kind == "L":
@@ -107,17 +107,17 @@ class MixedRead(nn.Module):
         return local + self.opening(x) * (attend(*qkv, global_mask) - local)
 
     def opening(self, x: Tensor) -> Tensor:
-        """How far the gate lets the global reading in, 0 to 1: (B, H, Q, 1)."""
+        """Return the share of the global read, 0 to 1: (B, H, Q, 1)."""
         return torch.sigmoid(self.gate(x)).transpose(1, 2)[..., None]  # (B, H, Q, 1)
 
 
 class SelfAttention(nn.Module):
-    """Each word reads the words before it, and before those a learned prefix where there is one."""
+    """Causal self-attention over the caption, after an optional learned prefix."""
 
     def __init__(self, width: int, heads: int, kind: str, prefix: int = 0) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv_proj = nn.Linear(width, 3 * width)  # one product: at few rows it costs what one of three would
+        self.qkv_proj = nn.Linear(width, 3 * width)  # fused: with few rows it costs as much as one of three products
         self.read = MixedRead(width, heads, kind)
         self.out_proj = nn.Linear(width, width)
         self.prefix: Prefix | None = None
@@ -125,14 +125,15 @@ class SelfAttention(nn.Module):
             self.add_prefix(prefix)
 
     def add_prefix(self, length: int) -> None:
-        """Read ``length`` learned keys and values too."""
+        """Add a prefix of ``length`` learned keys and values."""
         weight = self.qkv_proj.weight
         self.prefix = Prefix(self.heads, length, weight.shape[1] // self.heads).to(weight)
 
     def forward(self, x: Tensor, sight: Sight, cache: LayerCache | None = None) -> Tensor:
-        """``x`` (N, T, D), the words after those in ``cache``; ``sight`` says what they see. Returns (N, T, D).
+        """Return (N, T, D) for ``x`` (N, T, D), the tokens after those in ``cache``, under the masks ``sight``.
 
-        With a cache the captions of an image fold into one axis of queries, as its slots do; it holds the prefix.
+        With a cache, the captions of an image fold into one axis of queries, as its slots do; the cache includes the
+        prefix.
         """
         folded = x if cache is None else x.reshape(cache.keys.shape[0], -1, x.shape[-1])  # (B, K * T, D)
         q, k, v = self.qkv_proj(folded).view(*folded.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
@@ -145,9 +146,9 @@ class SelfAttention(nn.Module):
 
 
 class Focus(nn.Module):
-    """A point of the image and a width around it, predicted by every query and head, as a bias on the logits.
+    """A Gaussian attention bias around a point that every query and head predicts.
 
-    Coordinates run from 0 to 1 over the image, so one set of weights serves any grid.
+    Coordinates run from 0 to 1 over the image, so the same weights work for any grid.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -158,7 +159,7 @@ class Focus(nn.Module):
         self.begin()
 
     def begin(self, spread: float = 0.25, *, apart: bool = False) -> None:
-        """Let biases aim at the middle, or each head elsewhere, ``spread`` wide above the least."""
+        """Set the biases to the image centre, or one point per head if ``apart``, ``spread`` above the minimum."""
         points = torch.full((self.heads, 2), 0.5)
         if apart:
             rows = math.isqrt(self.heads)
@@ -170,9 +171,9 @@ class Focus(nn.Module):
             self.spread.bias.fill_(math.log(math.expm1(spread)))  # softplus^-1
 
     def forward(self, x: Tensor, centres: Tensor, prefix: int) -> Tensor:
-        """``x`` (B, Q, D), ``centres`` (h * w, 2) of the patches: returns -d^2 / 2 sigma^2, (B, H, Q, prefix + h * w).
+        """Return the bias -d^2 / 2 sigma^2, (B, H, Q, prefix + h * w), for ``x`` (B, Q, D), ``centres`` (h * w, 2).
 
-        The ``prefix`` tokens (CLS, registers) stand nowhere on the grid: bias 0, always visible.
+        The ``prefix`` tokens (CLS, registers) have no position on the grid: bias 0, always visible.
         """
         point, spread = self.locate(x)
         offset = point[..., None, :] - centres.to(point)  # (B, H, Q, h * w, 2)
@@ -180,14 +181,14 @@ class Focus(nn.Module):
         return F.pad(bias, (prefix, 0)).to(x.dtype)
 
     def locate(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The predicted point (B, H, Q, 2), as (row, column) from 0 to 1, and its spread (B, H, Q, 1); fp32."""
+        """Predict the point (B, H, Q, 2), (row, column) from 0 to 1, and its spread (B, H, Q, 1); fp32."""
         point = torch.sigmoid(split_heads(self.point(x), self.heads).float())
-        spread = F.softplus(split_heads(self.spread(x), self.heads).float()) + 0.02  # 0 would divide by 0
+        spread = F.softplus(split_heads(self.spread(x), self.heads).float()) + 0.02  # avoids a division by 0
         return point, spread
 
 
 class CrossAttention(nn.Module):
-    """Each word reads the image. Its keys and values are made once per image, by ``remember``."""
+    """Cross-attention to the image; ``remember`` computes its keys and values once per image."""
 
     def __init__(self, width: int, heads: int, kind: str) -> None:
         super().__init__()
@@ -200,9 +201,10 @@ class CrossAttention(nn.Module):
         self.out_proj = nn.Linear(width, width)
 
     def remember(self, tokens: Tensor, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
-        """Keys and values (B, H, S, Dh) of an image's patch tokens (B, S, D), in ``dtype`` or as they come.
+        """Return keys and values (B, H, S, Dh) of patch tokens (B, S, D), in ``dtype`` or the tokens' own.
 
-        Laid out head by head: every step reads them (8 images of 197 patches: 0.67 ms a layer instead of 0.92).
+        They are contiguous per head, since every step reads them (8 images of 197 patches: 0.67 ms a layer instead of
+        0.92).
         """
         both = self.kv_proj(tokens).to(dtype)  # (B, S, 2 D)
         k, v = (split_heads(part, self.heads).contiguous() for part in both.chunk(2, dim=-1))
@@ -217,21 +219,21 @@ class CrossAttention(nn.Module):
         *,
         reads: list[ImageRead] | None = None,
     ) -> Tensor:
-        """``x`` (N, T, D) with N a multiple of the B images in ``memory``. Returns (N, T, D).
+        """Return (N, T, D) for ``x`` (N, T, D), with N a multiple of the B images in ``memory``.
 
-        Words do not see each other here, so all captions of an image fold into one axis of queries and the memory is
-        never copied: (N, T, D) is read as (B, K * T, D). Where this layer looked is appended to ``reads``.
+        Tokens do not see each other here, so all captions of an image fold into one axis of queries, (B, K * T, D), and
+        the memory is never copied. This layer's attention is appended to ``reads``.
         """
         k, v = memory
         folded = x.reshape(k.shape[0], -1, x.shape[-1])  # (B, K * T, D)
         q = split_heads(self.q_proj(folded), self.heads)  # (B, H, K * T, Dh)
         near = self.focus(folded, centres, prefix) if self.kind != "G" else None
         if reads is not None:
-            reads.append(self._written_down(folded, q, k, near))
+            reads.append(self._image_read(folded, q, k, near))
         read = self.read(folded, (q, k, v), None, near)  # (B, H, K * T, Dh)
         return self.out_proj(merge_heads(read)).view(x.shape)  # (N, T, D)
 
-    def _written_down(self, x: Tensor, q: Tensor, k: Tensor, near: Tensor | None) -> ImageRead:
+    def _image_read(self, x: Tensor, q: Tensor, k: Tensor, near: Tensor | None) -> ImageRead:
         point, spread = self.focus.locate(x) if near is not None else (None, None)
         return ImageRead(
             global_weights=attention_weights(q, k) if self.kind != "L" else None,

@@ -1,8 +1,8 @@
-"""Keys and values of past tokens, kept between decoding steps.
+"""A KV cache of past tokens, kept between decoding steps.
 
-The captions of an image share one pool of slots: slot after slot in the order of writing, a step's captions side by
-side. A caption that goes on from another one does not copy its past, it only sees other slots. So a beam search never
-moves keys and values, however its beams change places; a mask of K x slots truth values per image moves instead.
+The captions of an image share one pool of slots, filled in the order of writing, with a step's captions side by side. A
+caption that continues another one does not copy its past, it sees other slots. So beam search never moves keys and
+values when beams are reordered; only a boolean mask of K x slots per image changes.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Sight = tuple[Tensor | None, Tensor | None]  # masks of the global and of the local reading; None hides nothing
+Sight = tuple[Tensor | None, Tensor | None]  # masks of the global and of the local read; None hides nothing
 
 
 @dataclass
 class LayerCache:
-    """Preallocated keys and values of one layer, each (B, H, capacity, Dh); the first ``length`` slots are filled."""
+    """The preallocated KV cache of one layer."""
 
-    keys: Tensor
-    values: Tensor
-    length: int = 0
+    keys: Tensor  # (B, H, capacity, Dh)
+    values: Tensor  # (B, H, capacity, Dh)
+    length: int = 0  # number of filled slots
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Store ``k``, ``v`` (B, H, slots, Dh) behind the past and return past and present."""
+        """Append ``k``, ``v`` (B, H, slots, Dh) and return all filled slots."""
         end = self.length + k.shape[2]
         self.keys[:, :, self.length : end] = k
         self.values[:, :, self.length : end] = v
@@ -35,29 +35,24 @@ class LayerCache:
 
 @dataclass
 class DecoderCache:
-    """One ``LayerCache`` per decoder block, and which slots the K captions of each of the B images see.
+    """The KV cache of all decoder blocks, and which slots the K captions of each of the B images see."""
 
-    ``words``: tokens in each caption so far. ``visible`` (B, K, slots), or None as long as there is one caption per
-    image, which sees all. ``places`` (slots,): the word's place in its caption, or -1 for a learned prefix, which all
-    words see, however far they have come.
-    """
-
-    layers: list[LayerCache]
-    places: Tensor
-    words: int = 0
-    captions: int = 1
-    visible: Tensor | None = None
+    layers: list[LayerCache]  # one per decoder block
+    places: Tensor  # (slots,), a token's position in its caption; -1 for a learned prefix, visible at any distance
+    words: int = 0  # tokens in each caption so far
+    captions: int = 1  # K
+    visible: Tensor | None = None  # (B, K, slots); None with one caption per image, which sees all slots
 
     @property
     def images(self) -> int:
-        """B."""
+        """The number of images, B."""
         return self.layers[0].keys.shape[0]
 
     def sight(self, tokens: int, *, window: int | None = None) -> Sight:
-        """What T more tokens of each caption see: all of their past, and the last ``window`` words of it.
+        """Return the masks for T more tokens of each caption: all of the past, and its last ``window`` tokens.
 
-        Each is a boolean mask that broadcasts to (B, H, K * T, slots + K * T), True where visible, or None where there
-        is nothing to hide. Call it once a step, before the layers append.
+        Each mask is boolean and broadcasts to (B, H, K * T, slots + K * T), True where visible; None hides nothing.
+        Call it once a step, before the layers append.
         """
         past, device = self.layers[0].length, self.places.device
         place = torch.arange(self.words, self.words + tokens, device=device)
@@ -79,24 +74,24 @@ class DecoderCache:
         return everything, self._nearby(everything, places, own, window)
 
     def sight_of(self, visible: Tensor, places: Tensor, *, window: int | None = None) -> Sight:
-        """What words see that stand at ``places`` (R,) of their captions and were each shown their slots.
+        """Return the masks for a tree of tokens at positions ``places`` (R,) with given visible slots.
 
-        ``visible`` (B, R, slots + R) has them among the last slots, in their order. As ``sight``, before the layers
-        append; but ``words`` counts up to the last of them already, and the cache's ``visible`` stays as it is.
+        ``visible`` (B, R, slots + R): the last R slots are the tokens' own, in order. Call it before the layers append,
+        like ``sight``; ``words`` must already count up to the last token, and the cache's ``visible`` is unchanged.
         """
         past, everything = self.layers[0].length, visible[:, None]  # (B, 1, R, slots + R)
         self.places[past : past + len(places)] = places
         return everything, self._nearby(everything, self.places[: past + len(places)], places[:, None], window)
 
     def _nearby(self, everything: Tensor | None, places: Tensor, own: Tensor, window: int | None) -> Tensor | None:
-        """Of all that words at ``own`` (Q, 1) see of slots at ``places`` (slots,), what is in their windows."""
-        if window is None or self.words <= window:  # the same object: there is nothing to hide
+        """Return ``everything`` limited to the windows of tokens at positions ``own`` (Q, 1)."""
+        if window is None or self.words <= window:  # the same object, which callers test for identity
             return everything
         near = (places > own - window) | (places < 0)
         return near if everything is None else everything & near
 
     def fork(self, parents: Tensor) -> None:
-        """Caption k of image b goes on from caption ``parents[b, k]``; (B, K), K may be another number than before."""
+        """Let caption k of image b continue caption ``parents[b, k]``; ``parents`` (B, K) may change K."""
         if self.visible is None:
             if parents.shape[1] == 1:
                 return
@@ -106,20 +101,20 @@ class DecoderCache:
         self.captions = parents.shape[1]
 
     def rewind(self, words: int) -> None:
-        """Forget the last ``words`` of each image's one caption."""
+        """Drop the last ``words`` tokens of each image's only caption."""
         self.words -= words
         for layer in self.layers:
             layer.length -= words
 
     def cut(self, slots: int) -> None:
-        """Forget the slots behind the first ``slots``."""
+        """Drop all slots after the first ``slots``."""
         for layer in self.layers:
             layer.length = slots
         if self.visible is not None:
             self.visible = self.visible[:, :, :slots]
 
     def keep(self, images: Tensor) -> None:
-        """Go on with the given images (B',) only."""
+        """Keep only the given images (B',)."""
         for layer in self.layers:
             layer.keys = layer.keys.index_select(0, images)
             layer.values = layer.values.index_select(0, images)
@@ -128,11 +123,11 @@ class DecoderCache:
 
 
 def empty_cache(images: int, slots: int, shape: tuple[int, int, int], like: Tensor) -> DecoderCache:
-    """A cache with room for ``slots`` tokens per image, all its captions together; ``shape`` is (layers, H, Dh)."""
+    """Return a cache of ``slots`` tokens per image, all its captions together; ``shape`` is (layers, H, Dh)."""
     layers, heads, head_width = shape
 
-    def room() -> Tensor:
+    def slots_of_layer() -> Tensor:
         return torch.empty(images, heads, slots, head_width, dtype=like.dtype, device=like.device)
 
     places = torch.zeros(slots, dtype=torch.long, device=like.device)
-    return DecoderCache([LayerCache(room(), room()) for _ in range(layers)], places)
+    return DecoderCache([LayerCache(slots_of_layer(), slots_of_layer()) for _ in range(layers)], places)

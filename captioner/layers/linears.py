@@ -1,19 +1,18 @@
-"""Linear layers for inference on a CPU: weights laid out once for the fastest product there is, in three precisions.
+"""Linear layers for inference on a CPU: weights packed once for the fastest available product, in three precisions.
 
-Decoding reads every weight once per token and does little with it, so it is as fast as weights come from memory: bf16
-halves them, int8 quarters them. torch's own ``linear`` does not even reach that limit at a few rows in fp32. The
-products are this package's own (``captioner/native``) where they were built, or those that ``torch.compile`` chooses
-(oneDNN), called directly.
+Decoding reads every weight once per token and is limited by memory bandwidth: bf16 halves the bytes, int8 quarters
+them. torch's own ``linear`` does not reach that limit with a few rows in fp32. The products are this package's own
+(``captioner/native``), if they were built, or those that ``torch.compile`` selects (oneDNN), called directly.
 
 =========  =====================  ====================================  ================
-precision  weights                activations inside the product         what comes out
+precision  weights                activations inside the product         output
 =========  =====================  ====================================  ================
 fp32       fp32                   fp32                                   fp32
 bf16       bf16                   bf16                                   rounded to bf16
-int8       int8, a scale per row  uint8, a step per row (word, patch)    fp32
+int8       int8, a scale per row  uint8, a step per row (token, patch)   fp32
 =========  =====================  ====================================  ================
 
-An activation's step belongs to its row alone: a step for the whole batch would let a caption depend on its company.
+Each row has its own quantization step: a step for the whole batch would make a caption depend on the other images.
 """
 
 from __future__ import annotations
@@ -33,16 +32,18 @@ from captioner.native.products import NativeProduct
 Precision = Literal["fp32", "bf16", "int8"]
 Product = Callable[[Tensor], Tensor]  # (..., rows, in) -> (..., rows, out), both fp32
 SHORTLIST = 32
-PIECE, WHOLE = 32, 512  # between so many rows oneDNN adds up bf16 in other orders than of fewer or more
-ROWS_IN_MIND = 8  # oneDNN lays weights out for a number of rows; for 1 to 400 it measured the same
+PIECE, WHOLE = 32, 512  # between these numbers of rows oneDNN sums bf16 in another order than below or above
+ROWS_IN_MIND = 8  # oneDNN packs weights for an expected number of rows; 1 to 400 measured the same
 
 
 class PackedLinear(nn.Module):
-    """What ``linear`` computes, (..., in) -> (..., out), faster, in the given precision; it takes and gives any dtype.
+    """A faster ``linear``, (..., in) -> (..., out), in the given precision, for inputs of any dtype.
 
-    It keeps no parameter: it can be neither trained nor saved, nor moved to another device. Where this machine's torch
-    has no such product (other devices than x86 CPUs, older CPUs in int8) it computes the same in plain torch, at
-    torch's own speed.
+    It has no parameters: it cannot be trained, saved or moved to another device. Without a fast product (devices other
+    than x86 CPUs, older CPUs in int8) it computes the same in plain torch, at torch's own speed.
+
+        layer = PackedLinear(nn.Linear(768, 3072), "int8")
+        y = layer(x)  # (..., 768) -> (..., 3072)
     """
 
     def __init__(self, linear: nn.Linear, precision: Precision) -> None:
@@ -58,11 +59,11 @@ class PackedLinear(nn.Module):
 
     @property
     def native(self) -> NativeProduct | None:
-        """What a decoding step in C reads, if that is how this layer multiplies."""
+        """The product that a native decoding step reads; None if this layer uses another."""
         return self._product if isinstance(self._product, NativeProduct) else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x`` (..., in) -> (..., out), in the dtype of ``x``."""
+        """Return the layer's output (..., out) for ``x`` (..., in), in the dtype of ``x``."""
         if x.dtype == torch.float32 and x.ndim > 1:
             return self._product(x)
         return self._product(x.float().reshape(-1, self.in_features)).view(*x.shape[:-1], self.out_features).to(x.dtype)
@@ -72,20 +73,20 @@ class PackedLinear(nn.Module):
 
 
 class PackedHead(nn.Module):
-    """Logits of a vocabulary, (..., in) -> (..., V): of all words in int8, of the ``SHORTLIST`` likeliest in fp32.
+    """A layer of logits, (..., in) -> (..., V): all in int8, the ``SHORTLIST`` largest again in fp32.
 
-    What is chosen among is exact, and a step reads a quarter of the largest weights there are. It shares the ``linear``
-    layer's weights, the table of tokens, and reads the rows of the shortlist there.
+    The logits that matter are exact, and a step reads a quarter of the bytes of the largest weight matrix. The rows of
+    the shortlist are read from the weights of ``linear``, which stay shared with the token embedding.
     """
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         self.in_features, self.out_features, self.precision = linear.in_features, linear.out_features, "int8"
         self._rough = PackedLinear(linear, "int8")
-        self._weight = (linear.weight.detach(),)  # in a tuple: no parameter of this module
+        self._weight = (linear.weight.detach(),)  # in a tuple, so that it is not registered
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x`` (..., in) -> (..., V), in the dtype of ``x``."""
+        """Return the logits (..., V) of ``x`` (..., in), in the dtype of ``x``."""
         rows = x.reshape(-1, self.in_features)  # (N, in)
         logits = self._rough(rows)  # (N, V)
         if self._rough.native is not None and self._weight[0].dtype == rows.dtype == torch.float32:
@@ -99,10 +100,10 @@ class PackedHead(nn.Module):
 
 @functools.cache
 def has_product(precision: Precision) -> bool:
-    """Whether this CPU and torch have the product of that precision, and a right one.
+    """Return whether this CPU and torch have a correct product of that precision.
 
-    Tried out rather than asked: CPUs without VNNI have an int8 product whose sums overflow at the extremes, and tell
-    nobody. The numbers tried are whole, so that bf16 too gives them exactly.
+    A test run decides, since CPUs without VNNI have an int8 product whose sums silently overflow at the extremes. The
+    test uses whole numbers, which bf16 represents exactly.
     """
     if precision == "bf16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return False
@@ -113,27 +114,27 @@ def has_product(precision: Precision) -> bool:
             linear.bias.fill_(0.0)
             rows = torch.tensor([[127.0], [-127.0]]).repeat(1, 64)
             rows[:, 0] = 0  # so that int8 uses all of its levels
-            found = _PACKED[precision](linear.weight, linear.bias)(rows)
+            actual = _PACKED[precision](linear.weight, linear.bias)(rows)
     except (AttributeError, NotImplementedError, RuntimeError):
         return False
-    wanted = torch.tensor([[127.0], [-127.0]]) * 127 * 63
-    return torch.allclose(found, wanted.expand_as(found), rtol=2**-8)
+    expected = torch.tensor([[127.0], [-127.0]]) * 127 * 63
+    return torch.allclose(actual, expected.expand_as(actual), rtol=2**-8)
 
 
 def quantized(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """``weight`` (out, in) as int8 and the scale (out,) of each row: symmetric, the largest is 127."""
+    """Return ``weight`` (out, in) as int8 and the scale (out,) of each row; symmetric, the largest value is 127."""
     scale = weight.float().abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny * 127) / 127
     return (weight.float() / scale[:, None]).round().to(torch.int8), scale
 
 
 def levels_of(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """``rows`` (..., in) as uint8, with the step and the least value (..., 1) of each: ``levels * step + least``.
+    """Quantize ``rows`` (..., in) to uint8 levels, step and minimum (..., 1): rows = ``levels * step + least``.
 
-    One operator that was made for embedding tables, where the same in plain ones took 85 us of 150 (40 x 3072).
+    It uses one operator made for embedding tables; in plain operators the same took 85 us of 150 (40 x 3072).
     """
     packed = torch.ops.quantized.embedding_bag_byte_prepack.default(rows)  # (..., in + 8)
     step, least = packed[..., -8:].view(torch.float32).split(1, dim=-1)
-    # The operator passes over what is not a number; a sum does not.
+    # The operator ignores NaN; a sum propagates it.
     return packed[..., :-8].contiguous(), step, torch.add(least, rows.sum(dim=-1, keepdim=True), alpha=0)
 
 
@@ -149,7 +150,7 @@ def _packed_bf16(weight: Tensor, bias: Tensor | None) -> Product:
     rounded = None if bias is None else bias.bfloat16()
 
     def multiply(rows: Tensor) -> Tensor:
-        """In pieces where that keeps a row's bits the same in any company."""
+        """Multiply in pieces if a row's bits would otherwise depend on the number of rows."""
         narrow = rows.bfloat16()
         if not PIECE < narrow.numel() // narrow.shape[-1] <= WHOLE:
             return product(narrow, packed, rounded, "none", [], "").float()

@@ -1,4 +1,4 @@
-"""Prefix tuning: learned keys and values that stand before the words of every caption."""
+"""Prefix tuning: learned keys and values before the tokens of every caption."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 
 class Prefix(nn.Module):
-    """P keys and values of one layer's self-attention (Li and Liang 2021, arXiv 2101.00190, eq. 3).
+    """The P learned keys and values of one layer's self-attention (Li and Liang 2021, arXiv 2101.00190, eq. 3).
 
-    They are seen by every word and have no place among them: positions count the words alone, and a local window never
-    leaves them behind. They are learned directly, and begin small and random: sixteen of them cost the shipped model
-    0.15 nats a token before any training. The paper would rather begin with the activations of real words; those of
-    captions cost it 1.7, being read as a caption that is already said.
+    Every token sees them, whatever its local window, and they do not count as positions. They are learned directly and
+    start small and random: sixteen of them cost the shipped model 0.15 nats a token before any training. The paper
+    prefers to start from the activations of real words; those of captions cost 1.7, because the model reads them as a
+    caption that is already complete.
     """
 
     def __init__(self, heads: int, length: int, head_width: int) -> None:
@@ -21,10 +21,10 @@ class Prefix(nn.Module):
         self.values = nn.Parameter(torch.randn(heads, length, head_width) * 0.02)
 
     def of(self, images: int) -> tuple[Tensor, Tensor]:
-        """Keys and values for B images, each (B, H, P, Dh), not copied."""
+        """Return keys and values for B images, each (B, H, P, Dh), without a copy."""
         return self.keys.expand(images, -1, -1, -1), self.values.expand(images, -1, -1, -1)
 
     def before(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """``k``, ``v`` (N, H, T, Dh) with the prefix in front: (N, H, P + T, Dh)."""
+        """Prepend the prefix to ``k``, ``v`` (N, H, T, Dh), (N, H, P + T, Dh)."""
         keys, values = self.of(k.shape[0])
         return torch.cat([keys.to(k.dtype), k], dim=2), torch.cat([values.to(v.dtype), v], dim=2)

@@ -1,7 +1,7 @@
-"""How far a score could be off, had other images of the same kind been drawn (Efron and Tibshirani 1993, chapter 13).
+"""Bootstrap intervals of scores over images (Efron and Tibshirani 1993, chapter 13).
 
-Images are drawn again with replacement, always the same way; the middle 95 % of the scores are the interval. Two
-systems are compared on the same draws (Koehn 2004, Statistical significance tests for machine translation evaluation).
+Images are drawn with replacement from a fixed random seed; the middle 95 % of the scores are the interval. Two systems
+are compared on the same draws (Koehn 2004, Statistical significance tests for machine translation evaluation).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """The lower and the upper end of the middle 95 %."""
+    """The lower and upper end of the middle 95 %."""
 
     low: float
     high: float
@@ -30,43 +30,41 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """Second less first, its interval, and ``p``: how often draws turn the order round.
-
-    ``p`` is two-sided: 2 (k + 1) / (draws + 1), at most 1, where k draws have the other one ahead or both level
-    (Davison and Hinkley 1997, chapter 4, on the ones). So it cannot be below 2 / (draws + 1).
-    """
+    """The difference between two systems, second minus first."""
 
     value: float
     interval: Interval
     p: float
+    """Two-sided: 2 (k + 1) / (draws + 1), at most 1, where k draws reverse the order or tie (Davison and Hinkley 1997,
+    chapter 4, on the added ones). So it cannot be below 2 / (draws + 1)."""
 
 
 def intervals(metrics: Mapping[str, Statistic], *, resamples: int = RESAMPLES, seed: int = SEED) -> dict[str, Interval]:
-    """The 95 % percentile interval of every metric of the same images, all over the same draws."""
-    return {name: _middle(found) for name, found in _scores(metrics, resamples, seed).items()}
+    """Return the 95 % percentile interval of every metric of the same images, all over the same draws."""
+    return {name: _middle(scores) for name, scores in _scores(metrics, resamples, seed).items()}
 
 
 def paired_differences(
     first: Mapping[str, Statistic], second: Mapping[str, Statistic], *, resamples: int = RESAMPLES, seed: int = SEED
 ) -> dict[str, Difference]:
-    """How much higher ``second`` is than ``first`` in every metric, on the same images in the same order."""
+    """Return ``second`` minus ``first`` in every metric, for the same images in the same order."""
     if len({len(statistic.values) for statistic in (*first.values(), *second.values())}) > 1:
-        raise DataError("two systems are compared on the same images; give both a caption for each of them")
-    ours, theirs = _scores(first, resamples, seed), _scores(second, resamples, seed)
-    found: dict[str, Difference] = {}
+        raise DataError("two systems must be compared on the same images; give a caption of each system for each image")
+    before, after = _scores(first, resamples, seed), _scores(second, resamples, seed)
+    differences: dict[str, Difference] = {}
     for name in (name for name in first if name in second):
-        gaps = theirs[name] - ours[name]
+        gaps = after[name] - before[name]
         behind = min((gaps <= 0).sum(), (gaps >= 0).sum())
-        found[name] = Difference(
+        differences[name] = Difference(
             value=second[name].value - first[name].value,
             interval=_middle(gaps),
             p=float(min(1.0, 2 * (behind + 1) / (len(gaps) + 1))),
         )
-    return found
+    return differences
 
 
 def draws(images: int, resamples: int = RESAMPLES, seed: int = SEED) -> Iterator[Floats]:
-    """How often each image is drawn, (R, N) a block; the blocks keep 40,000 images from filling the memory."""
+    """Yield blocks (R, N) of how often each image is drawn; blocks bound the memory for 40,000 images."""
     chance = np.random.default_rng(seed)
     block = max(1, min(resamples, 4_000_000 // max(images, 1)))
     for begin in range(0, resamples, block):
@@ -76,18 +74,18 @@ def draws(images: int, resamples: int = RESAMPLES, seed: int = SEED) -> Iterator
 
 
 def _scores(metrics: Mapping[str, Statistic], resamples: int, seed: int) -> dict[str, Floats]:
-    """The score of every metric in every draw."""
+    """Return the score of every metric in every draw."""
     if not metrics:
         return {}
     columns = np.concatenate([statistic.values for statistic in metrics.values()], axis=1)
     sums = np.concatenate([drawn @ columns for drawn in draws(len(columns), resamples, seed)])  # (R, all k)
-    found: dict[str, Floats] = {}
+    scores: dict[str, Floats] = {}
     begin = 0
     for name, statistic in metrics.items():
         end = begin + statistic.values.shape[1]
-        found[name] = statistic.score(sums[:, begin:end])
+        scores[name] = statistic.score(sums[:, begin:end])
         begin = end
-    return found
+    return scores
 
 
 def _middle(scores: Floats) -> Interval:

@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say: calibration error, its repair, and agreement of two rankings."""
+"""Calibration of probabilities: expected calibration error, Platt scaling, and rank correlation."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Floats = NDArray[np.float64]
 
 
 def calibration_error(probabilities: Sequence[float], outcomes: Sequence[bool], *, bins: int = 15) -> float:
-    """Expected calibration error (Guo et al. 2017, arXiv 1706.04599, eq. 3), 0 to 100.
+    """Return the expected calibration error (Guo et al. 2017, arXiv 1706.04599, eq. 3), 0 to 100.
 
-    It is the mean gap between how probable something was called and how often it happened, in ``bins`` of equal width.
+    It is the mean gap between predicted probability and observed frequency, in ``bins`` of equal width.
     """
     p, y = _pairs(probabilities, outcomes)
     places = np.minimum((p * bins).astype(int), bins - 1)
@@ -25,10 +25,10 @@ def calibration_error(probabilities: Sequence[float], outcomes: Sequence[bool], 
 
 
 def fit_calibration(probabilities: Sequence[float], outcomes: Sequence[bool]) -> Calibration:
-    """The line through the log-odds that makes ``outcomes`` likeliest (Platt 1999), by Newton's method.
+    """Return the line in log-odds with the maximum likelihood of ``outcomes`` (Platt 1999), by Newton's method.
 
-    Where one probability parts all that happened from all that did not, ever steeper lines are ever likelier; fifty
-    steps are taken then. Raises ``DataError`` where all outcomes are alike: no line is the best one then either.
+    If a threshold separates the outcomes perfectly, steeper lines are always likelier, and fitting stops after fifty
+    steps. Raises ``DataError`` if all outcomes are equal, since no line is the best one then.
     """
     p, y = _pairs(probabilities, outcomes)
     if y.min() == y.max():
@@ -37,13 +37,13 @@ def fit_calibration(probabilities: Sequence[float], outcomes: Sequence[bool]) ->
     inputs = np.stack([np.log(p) - np.log1p(-p), np.ones_like(p)], axis=1)  # (P, 2)
     line = np.array([1.0, 0.0])
     for _ in range(50):
-        found = 1 / (1 + np.exp(-np.clip(inputs @ line, -40, 40)))
-        gradient = inputs.T @ (found - y)
-        curvature = (inputs * (found * (1 - found))[:, None]).T @ inputs + 1e-9 * np.eye(2)
+        predicted = 1 / (1 + np.exp(-np.clip(inputs @ line, -40, 40)))
+        gradient = inputs.T @ (predicted - y)
+        curvature = (inputs * (predicted * (1 - predicted))[:, None]).T @ inputs + 1e-9 * np.eye(2)
         step = np.linalg.solve(curvature, gradient)
-        before = _unlikeliness(inputs @ line, y)
-        while _unlikeliness(inputs @ (line - step), y) > before and np.abs(step).max() > 1e-10:
-            step = step / 2  # a whole step from far away would jump over the best line, each time further
+        before = _negative_log_likelihood(inputs @ line, y)
+        while _negative_log_likelihood(inputs @ (line - step), y) > before and np.abs(step).max() > 1e-10:
+            step = step / 2  # a whole step from far away would overshoot, each time further
         line = line - step
         if np.abs(step).max() < 1e-10:
             break
@@ -51,17 +51,17 @@ def fit_calibration(probabilities: Sequence[float], outcomes: Sequence[bool]) ->
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
-    """Spearman's rho, -1 to 1; equal values share the mean of their ranks. 0 where one of them never changes."""
+    """Return Spearman's rho, -1 to 1; ties share the mean of their ranks. 0 if one ranking is constant."""
     a, b = _ranks(np.asarray(first, dtype=np.float64)), _ranks(np.asarray(second, dtype=np.float64))
     if len(a) != len(b) or not len(a):
-        raise DataError(f"two rankings of the same things are needed, not {len(a)} and {len(b)} values")
+        raise DataError(f"two rankings must have the same length above 0, not {len(a)} and {len(b)} values")
     a, b = a - a.mean(), b - b.mean()
     norm = np.sqrt((a @ a) * (b @ b))
     return float(a @ b / norm) if norm else 0.0
 
 
-def _unlikeliness(odds: Floats, outcomes: Floats) -> float:
-    """-log p of ``outcomes`` whose log-odds these are."""
+def _negative_log_likelihood(odds: Floats, outcomes: Floats) -> float:
+    """Return -log p of ``outcomes`` under their log-odds."""
     return float((np.logaddexp(0, odds) - outcomes * odds).sum())
 
 

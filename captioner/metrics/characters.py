@@ -1,20 +1,20 @@
-"""How the tokenizer sees each character: folded to one stand-in per kind, so that the grammar can speak ASCII.
+"""Character classes of the Penn Treebank tokenizer: each character becomes one representative of its class.
 
-The kinds were measured on the Java tool, character by character. It knows the letters of an older Unicode; letters that
-came later are letters here. It knows nothing above U+FFFF: emoji vanish.
+The classes were measured on the Java tool, character by character. The tool knows the letters of an older Unicode;
+newer letters are letters here too. It drops all characters above U+FFFF, so emoji vanish.
 """
 
 from __future__ import annotations
 
 import unicodedata
 
-VANISHING = "\x00"  # ends a word and is none: control characters, emoji, zero-width spaces, ellipses, dashes
-HYPHEN = "\x01"  # joins two words as a hyphen does, and is none
-MARK = "\x02"  # an accent or vowel sign: a letter in a word, but not one that may follow a digit
-RAISED, LOWERED = "\x03", "\x04"  # ² and ₂: digits that make words of their own
-_SYMBOL = "§"  # stands for symbols that Python's \w counts as digits
+VANISHING = "\x00"  # ends a word and is dropped: control characters, emoji, zero-width spaces, ellipses, dashes
+HYPHEN = "\x01"  # joins two words like a hyphen, and is dropped
+MARK = "\x02"  # an accent or vowel sign: a letter inside a word, but not after a digit
+RAISED, LOWERED = "\x03", "\x04"  # ² and ₂: digits that are words of their own
+_SYMBOL = "§"  # represents symbols that Python's \w counts as digits
 
-# What the tool prints for a character that is a word of its own.
+# The tool's spelling of characters that are words of their own.
 SPELLED = {
     "(": "-lrb-",
     ")": "-rrb-",
@@ -32,7 +32,7 @@ SPELLED = {
     "⅔": "2/3",
 }
 
-# \x80 to \x97 are the quotes and dashes of Windows text that was read as Latin-1. The grammar knows the last five.
+# \x80 to \x97: quotes and dashes of Windows text that was decoded as Latin-1. The grammar handles the last line.
 _SPECIAL = {
     **dict.fromkeys("’\x92", "’"),
     **dict.fromkeys("‘‛\x91", "‘"),
@@ -48,12 +48,12 @@ _SPECIAL = {
 
 
 def _characters(ranges: str) -> frozenset[str]:
-    """The characters of ``first-last`` ranges of code points in hexadecimal."""
-    found: set[str] = set()
+    """Return the characters of ``first-last`` ranges of code points in hexadecimal."""
+    characters: set[str] = set()
     for part in ranges.split():
         first, _, last = part.partition("-")
-        found.update(map(chr, range(int(first, 16), int(last or first, 16) + 1)))
-    return frozenset(found)
+        characters.update(map(chr, range(int(first, 16), int(last or first, 16) + 1)))
+    return frozenset(characters)
 
 
 _MARKS = _characters("""
@@ -62,7 +62,7 @@ _MARKS = _characters("""
 9be-9c4 9c7-9c8 9cb-9cd 9d7 9e2-9e3 a01-a03 a3c a3e-a4f a81-a83 abc abe-acf b82 bbe-bc2 bc6-bc8 bca-bcd c01-c03 c3e-c56
 d3e-d44 d46-d48 e31 e34-e3a e47-e4e eb1 eb4-ebc ec8-ecd 1885-1886
 """)
-# Words of their own, each character one.
+# Each of these is a word of its own.
 _SYMBOLS = _characters("""
 a1 a5-a9 ac ae-b4 b6-b9 bf d7 f7 37e 387 589 5be 5c0 5c3 5c6 5f3-5f4 600-603 606-60c 614 61b 61e-61f 66a 66d 6d4
 700-70d 7f6-7f8 964-965 e3f e4f 1fbd 2016-2017 201a 201e-2023 2030-2038 203b 203e-2042 2070 2074-207e 2080-208e 20a4
@@ -72,12 +72,12 @@ a1 a5-a9 ac ae-b4 b6-b9 bf d7 f7 37e 387 589 5be 5c0 5c3 5c6 5f3-5f4 600-603 606
 
 
 def fold(text: str) -> str:
-    """Replace every character that is not ASCII by the stand-in of its kind; the length stays the same."""
+    """Replace every non-ASCII character with the representative of its class; the length stays the same."""
     return text if text.isascii() and text.isprintable() else text.translate(_FOLDS)
 
 
 class _Folds(dict[int, str]):
-    """A table for ``str.translate`` that classifies a character when it is first met."""
+    """A table for ``str.translate`` that classifies a character at its first use."""
 
     def __missing__(self, code: int) -> str:
         self[code] = folded = _fold_character(chr(code))

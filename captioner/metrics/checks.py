@@ -1,4 +1,4 @@
-"""What every metric asks of its input, said once."""
+"""The checks of the input of all metrics."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def check_references(references: Sequence[Sequence[Caption]]) -> None:
     """Raise ``DataError`` if an image has no reference, or one that is a string instead of a list of words."""
     for index, group in enumerate(references):
         if isinstance(group, str) or not group:
-            raise DataError(f"image {index} has no list of references; give each image one reference caption or more")
+            raise DataError(f"image {index} has no list of references; give at least one reference for each image")
         for reference in group:
             _check_words(reference, f"a reference of image {index}")
 
 
 def _check_words(caption: Caption, name: str) -> None:
-    # A string is a sequence of characters: it would be scored without complaint, about three times too high.
+    # A string is a sequence of characters: its score would be about three times too high.
     if isinstance(caption, str):
         raise DataError(f"{name} is a string, {caption[:40]!r}; split it with captioner.metrics.words.words first")

@@ -1,4 +1,4 @@
-"""CIDEr-D (Vedantam et al. 2015, arXiv 1411.5726, section 8), as the COCO tools compute it."""
+"""CIDEr-D (Vedantam et al. 2015, arXiv 1411.5726, section 8), equal to the COCO tools."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ Ngram: TypeAlias = tuple[str, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class DocumentFrequencies:
-    """In how many images an n-gram occurs (in any of the references), and how many images there are.
+    """The document frequencies of n-grams.
 
-    Kept apart from the scorer because a self-critical reward weighs words by the training split (Rennie et al. 2017),
-    an evaluation by the references it evaluates on.
+    They are separate from the scorer because a self-critical reward takes them from the training split (Rennie et al.
+    2017), an evaluation from its own references.
     """
 
-    images: int
-    counts: Mapping[Ngram, int] = field(repr=False)
+    images: int  # total number of images
+    counts: Mapping[Ngram, int] = field(repr=False)  # images with the n-gram in any reference
 
     @classmethod
     def of(cls, references: Sequence[Sequence[Caption]]) -> DocumentFrequencies:
         """Count over a corpus: one group of references per image. Raises ``DataError`` if it is empty."""
         if not references:
-            raise DataError("no images to count words over; give the references of at least one image")
+            raise DataError("there are no images to count words in; give the references of at least one image")
         check_references(references)
         counts: Counter[Ngram] = Counter()
         for group in references:
@@ -44,38 +44,42 @@ class DocumentFrequencies:
         return cls(images=len(references), counts=counts)
 
     def idf(self, ngram: Ngram) -> float:
-        """log(images / images with the n-gram); an n-gram never seen counts as seen once."""
+        """Return log(images / images with the n-gram); an unseen n-gram counts as seen once."""
         return math.log(self.images) - math.log(max(1, self.counts.get(ngram, 0)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionVector:
-    """A caption's tf-idf weights by n-gram, the norm of each order, and its length as CIDEr-D counts it (bigrams)."""
+    """The tf-idf vector of a caption."""
 
     weights: Mapping[Ngram, float]
-    norms: tuple[float, ...]
-    length: int
+    norms: tuple[float, ...]  # of each order
+    length: int  # in bigrams, as CIDEr-D counts it
 
 
 @dataclass(frozen=True, kw_only=True)
 class CiderScore:
-    """``mean`` over the images and the score of each, where 100 is the COCO tools' 1.0; an image can reach 1000."""
+    """CIDEr-D, where 100 is the COCO tools' 1.0; an image can reach 1000."""
 
-    mean: float
+    mean: float  # over the images
     per_image: tuple[float, ...]
 
 
 class CiderD:
     """A scorer with fixed document frequencies.
 
-    ``vectors`` prepares an image's references once; ``score_vectors`` scores any number of candidates against them.
+    ::
+
+        scorer = CiderD(DocumentFrequencies.of(training_references))
+        references = scorer.vectors(references_of_an_image)  # once
+        score = scorer.score_vectors(candidate, references)  # for any number of candidates
     """
 
     def __init__(self, frequencies: DocumentFrequencies) -> None:
         self.frequencies = frequencies
 
     def vector(self, caption: Caption) -> CaptionVector:
-        """Weigh one caption's n-grams."""
+        """Return the tf-idf vector of one caption."""
         weights = {ngram: count * self.frequencies.idf(ngram) for ngram, count in _ngrams(caption).items()}
         squares = [0.0] * ORDERS
         for ngram, weight in weights.items():
@@ -83,17 +87,17 @@ class CiderD:
         return CaptionVector(weights=weights, norms=tuple(map(math.sqrt, squares)), length=max(0, len(caption) - 1))
 
     def vectors(self, references: Sequence[Caption]) -> tuple[CaptionVector, ...]:
-        """The references of one image, ready for ``score_vectors``."""
+        """Return the vectors of one image's references, for ``score_vectors``."""
         check_references([references])
         return tuple(self.vector(reference) for reference in references)
 
     def score_vectors(self, candidate: Caption, references: Sequence[CaptionVector]) -> float:
-        """CIDEr-D of one candidate against the prepared references of its image."""
+        """Return CIDEr-D of one candidate against the prepared references of its image."""
         vector = self.vector(candidate)
         return SCALE * sum(_similarity(vector, reference) for reference in references) / (ORDERS * len(references))
 
     def score(self, candidates: Sequence[Caption], references: Sequence[Sequence[Caption]]) -> CiderScore:
-        """CIDEr-D of one candidate per image.
+        """Return CIDEr-D of one candidate per image.
 
         Raises ``DataError`` for an empty corpus, lists of different lengths, or an image without references.
         """
@@ -106,19 +110,19 @@ class CiderD:
 
 
 def cider_d(candidates: Sequence[Caption], references: Sequence[Sequence[Caption]]) -> CiderScore:
-    """CIDEr-D with the document frequencies of ``references`` themselves, as an evaluation has it.
+    """Return CIDEr-D with the document frequencies of ``references`` themselves, for an evaluation.
 
-    It needs a corpus: with a single image every word is as common as can be, and the score is 0.
+    It needs a corpus: with a single image every n-gram has idf 0, and the score is 0.
     """
     check_corpus(candidates, references)
     return CiderD(DocumentFrequencies.of(references)).score(candidates, references)
 
 
 def cider_d_of(row: Row) -> Floats:
-    """CIDEr-D of each image, (N,), as ``cider_d`` has it: document frequencies of the row's references, all at once."""
+    """Return CIDEr-D of each image, (N,), like ``cider_d`` but vectorised, with the row's document frequencies."""
     references, images = row.references, len(row.candidates)
     table, image, reference = references.table, references.image, references.reference
-    keys = references.shelf[0]  # sorted: a gram counts once an image
+    keys = references.shelf[0]  # sorted: a gram counts once per image
     first = np.diff(keys, prepend=-1) > 0
     documents = np.bincount(keys[first] % max(1, len(table.order)), minlength=len(table.order))
     idf = math.log(images) - np.log(np.maximum(1, documents))
@@ -143,7 +147,7 @@ def _ngrams(caption: Caption) -> Counter[Ngram]:
 
 
 def _similarity(candidate: CaptionVector, reference: CaptionVector) -> float:
-    """Sum over n of the clipped cosines, times the length penalty."""
+    """Return the sum over n of the clipped cosines, times the length penalty."""
     products = [0.0] * ORDERS
     for ngram, weight in candidate.weights.items():
         other = reference.weights.get(ngram)

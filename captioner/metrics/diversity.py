@@ -1,4 +1,4 @@
-"""How varied captions are, whatever they are captions of."""
+"""Diversity of a set of captions, without references."""
 
 from __future__ import annotations
 
@@ -16,30 +16,23 @@ from captioner.metrics.ngrams import ORDERS, Ints, Ngrams
 
 @dataclass(frozen=True, kw_only=True)
 class Diversity:
-    """Figures of a set of captions, one per image; shares in percent.
+    """Figures of a set of captions, one per image; shares in percent."""
 
-    ``distinct_captions``: different captions, per caption. ``distinct_1``, ``distinct_2``: different words per word,
-    and different pairs of words per pair (Li et al. 2016, arXiv 1510.03055, divide both by words). ``vocabulary``: the
-    number of different words.
-    ``length``: words per caption. ``repetitive``: captions that say a word twice in a row or two words in a row
-    twice. ``empty``: captions without a word. ``self_bleu``: the mean BLEU-4 of a caption against all the others (Zhu
-    et al. 2018, arXiv 1802.01886, sec. 3), without smoothing; it grows with the number of captions. ``novel``: captions
-    that no training caption equals word for word; None where the training captions are not known.
-    """
-
-    distinct_captions: float
-    distinct_1: float
-    distinct_2: float
-    vocabulary: int
-    length: float
-    repetitive: float
-    empty: float
+    distinct_captions: float  # different captions per caption
+    distinct_1: float  # different words per word (Li et al. 2016, arXiv 1510.03055)
+    distinct_2: float  # different bigrams per bigram; Li et al. divide by words
+    vocabulary: int  # number of different words
+    length: float  # words per caption
+    repetitive: float  # captions that repeat a word in a row, or a bigram
+    empty: float  # captions without words
     self_bleu: float = 0.0
-    novel: float | None = None
+    """The mean BLEU-4 of a caption against all others (Zhu et al. 2018, arXiv 1802.01886, sec. 3), without smoothing.
+    It grows with the number of captions."""
+    novel: float | None = None  # captions that equal no training caption; None without training captions
 
 
 def diversity(captions: Sequence[Caption], training: Iterable[Caption] | None = None) -> Diversity:
-    """Of tokenised captions, some of them perhaps in ``training``. Raises ``DataError`` where there are none."""
+    """Return the diversity of captions that are split into words. Raises ``DataError`` without captions."""
     if not captions:
         raise DataError("there are no captions to compare; give at least one")
     words = [word for caption in captions for word in caption]
@@ -58,11 +51,11 @@ def diversity(captions: Sequence[Caption], training: Iterable[Caption] | None = 
 
 
 def self_bleu(captions: Sequence[Caption]) -> float:
-    """The mean BLEU-4 of each caption against all the others, 0 to 100; 0 for a single one."""
+    """Return the mean BLEU-4 of each caption against all others, 0 to 100; 0 for a single caption."""
     if len(captions) < 2:
         return 0.0
     table = Ngrams.of(captions)
-    # How often a caption other than one's own says an n-gram at most: the most, or the second for who has the most.
+    # The largest count of an n-gram in any other caption: the overall largest, or the second for the leader itself.
     by_gram = np.lexsort((-table.count, table.gram))
     grams, first = np.unique(table.gram[by_gram], return_index=True)
     several = np.append(table.gram[by_gram][1:] == table.gram[by_gram][:-1], False)[first]
@@ -80,13 +73,13 @@ def self_bleu(captions: Sequence[Caption]) -> float:
 
 
 def novel(captions: Sequence[Caption], training: Iterable[Caption]) -> list[bool]:
-    """Of each caption, whether no training caption equals it word for word."""
+    """Return for each caption whether it differs from all training captions."""
     known = {tuple(caption) for caption in training}
     return [tuple(caption) not in known for caption in captions]
 
 
 def _closest(lengths: Ints) -> Ints:
-    """To each length the closest of the others, the shorter of two."""
+    """Return for each length the closest of the others, the shorter of two."""
     different, counts = np.unique(lengths, return_counts=True)
     gaps = np.abs(different[None, :] - lengths[:, None]) * (2 * int(different[-1]) + 2) + different
     alone = (different[None, :] == lengths[:, None]) & (counts[None, :] == 1)
@@ -95,7 +88,7 @@ def _closest(lengths: Ints) -> Ints:
 
 
 def repeats(caption: Caption) -> bool:
-    """Whether a caption says a word twice in a row, or two words in a row twice."""
+    """Return whether a caption repeats a word in a row, or a bigram anywhere."""
     pairs = _pairs(caption)
     return len(set(pairs)) < len(pairs) or any(a == b for a, b in pairs)
 

@@ -1,8 +1,7 @@
-"""METEOR 1.5 (Denkowski and Lavie 2014) by the Java program itself, as pycocoevalcap brings and calls it.
+"""METEOR 1.5 (Denkowski and Lavie 2014) by the original Java program in pycocoevalcap.
 
-The program aligns; what it counted comes back as numbers, and the score of any choice of images is made of their sums
-by the paper's equations 1 to 4, equal to what the program prints. Nothing else may bear the name: the ``meteor_score``
-of nltk has other weights and no paraphrases.
+The program aligns captions and returns counts. The score of any set of images comes from their sums by the paper's
+equations 1 to 4, equal to the program's own. (The ``meteor_score`` of nltk has other weights and no paraphrases.)
 """
 
 from __future__ import annotations
@@ -24,23 +23,23 @@ from captioner.metrics.statistic import divided
 
 ALPHA, BETA, GAMMA, DELTA = 0.85, 0.2, 0.6, 0.75  # for English, table 1 of the paper
 MODULES = np.array([1.0, 0.6, 0.8, 0.6])  # exact, stem, synonym, paraphrase
-CHUNKS, SAID, READ = 20, 21, 22  # columns: runs of matched words, matched words of the candidate and of the reference
+CHUNKS, SAID, READ = 20, 21, 22  # columns: chunks, matched words of the candidate and of the reference
 
 
 def what_meteor_needs() -> str:
-    """What is missing here for METEOR, in a word or two; nothing if it can be computed."""
+    """Return the missing requirement of METEOR, or an empty string if it can be computed."""
     if shutil.which("java") is None:
         return "needs Java"
     return "" if _folder() is not None else "needs pycocoevalcap"
 
 
 class Meteor:
-    """The running program. It reads its tables for seconds: start it before there is anything to score."""
+    """The running Java program. It takes seconds to read its tables: start it early."""
 
     def __init__(self) -> None:
         folder = _folder()
         if folder is None or shutil.which("java") is None:
-            raise CaptionerError(f"METEOR {what_meteor_needs()}: install a Java runtime and 'captioner[coco]'")
+            raise CaptionerError(f"METEOR {what_meteor_needs()}; install a Java runtime and 'captioner[coco]'")
         self.process = subprocess.Popen(
             ["java", "-Xmx2G", "-XX:+UseSerialGC", "-jar", "meteor-1.5.jar", "-", "-", "-stdio", "-l", "en", "-norm"],
             cwd=folder,
@@ -50,16 +49,16 @@ class Meteor:
         )
 
     def counts(self, candidates: Sequence[Caption], references: Sequence[Sequence[Caption]]) -> Floats:
-        """What each image adds to METEOR, (N, 23), for ``meteor_of``; of several references the best one counts.
+        """Return the counts of each image, (N, 23), for ``meteor_of``; the best of several references counts.
 
-        Raises ``CaptionerError`` when the program has died.
+        Raises ``CaptionerError`` if the program has died.
         """
         check_corpus(candidates, references)
         lines = [
             " ||| ".join(["SCORE", *(" ".join(reference) for reference in group), " ".join(candidate)])
             for candidate, group in zip(candidates, references, strict=True)
         ]
-        writer = threading.Thread(target=self._write, args=(lines,), daemon=True)  # or both sides wait on full pipes
+        writer = threading.Thread(target=self._write, args=(lines,), daemon=True)  # else both sides block on full pipes
         writer.start()
         assert self.process.stdout is not None
         answers = [self.process.stdout.readline().split() for _ in lines]
@@ -67,13 +66,13 @@ class Meteor:
         if any(len(answer) <= READ for answer in answers):
             raise CaptionerError("METEOR stopped without an answer; it needs 2 GiB of free memory")
         counts = np.array([[float(value) for value in answer[: READ + 1]] for answer in answers])
-        # A caption that matches word for word from its beginning to its end is in no pieces.
+        # A caption equal to its reference has no chunks.
         whole = (counts[:, CHUNKS] == 1) & (counts[:, SAID] == counts[:, 0]) & (counts[:, READ] == counts[:, 1])
         counts[whole, CHUNKS] = 0
         return counts
 
     def pairs(self, candidates: Sequence[Caption], references: Sequence[Caption]) -> Floats:
-        """What each pair of a candidate and one reference counts, (P, 23); ``best_of`` chooses among an image's."""
+        """Return the counts of each pair of a candidate and a reference, (P, 23), for ``best_of``."""
         return self.counts(candidates, [[reference] for reference in references]) if candidates else np.zeros((0, 23))
 
     def close(self) -> None:
@@ -87,43 +86,43 @@ class Meteor:
 
     def _write(self, lines: Sequence[str]) -> None:
         assert self.process.stdin is not None
-        with contextlib.suppress(OSError):  # that the program died is seen by who reads its answers
+        with contextlib.suppress(OSError):  # the reader of the answers reports a dead program
             for line in lines:
                 self.process.stdin.write(f"{line}\n".encode())
             self.process.stdin.flush()
 
 
 def meteor_of(counts: Floats) -> Floats:
-    """METEOR, 0 to 100, of counts (..., 23)."""
-    said, read, said_function, read_function = (counts[..., column] for column in range(4))
+    """Return METEOR, 0 to 100, from counts (..., 23). Below, h is the candidate (hypothesis) and r the reference."""
+    words_h, words_r, function_h, function_r = (counts[..., column] for column in range(4))
     by_module = counts[..., 4:CHUNKS].reshape(*counts.shape[:-1], len(MODULES), 4)
     matched = by_module * MODULES[:, None]
-    content_said, content_read, function_said, function_read = matched.sum(axis=-2).transpose(
+    content_matched_h, content_matched_r, function_matched_h, function_matched_r = matched.sum(axis=-2).transpose(
         -1, *range(counts.ndim - 1)
     )
     precision = divided(
-        DELTA * content_said + (1 - DELTA) * function_said,
-        DELTA * (said - said_function) + (1 - DELTA) * said_function,
+        DELTA * content_matched_h + (1 - DELTA) * function_matched_h,
+        DELTA * (words_h - function_h) + (1 - DELTA) * function_h,
     )
     recall = divided(
-        DELTA * content_read + (1 - DELTA) * function_read,
-        DELTA * (read - read_function) + (1 - DELTA) * read_function,
+        DELTA * content_matched_r + (1 - DELTA) * function_matched_r,
+        DELTA * (words_r - function_r) + (1 - DELTA) * function_r,
     )
     mean = divided(precision * recall, ALPHA * precision + (1 - ALPHA) * recall)
-    pieces = divided(counts[..., CHUNKS], (counts[..., SAID] + counts[..., READ]) / 2)
-    return 100 * mean * (1 - GAMMA * pieces**BETA)
+    fragmentation = divided(counts[..., CHUNKS], (counts[..., SAID] + counts[..., READ]) / 2)
+    return 100 * mean * (1 - GAMMA * fragmentation**BETA)
 
 
 def best_of(pairs: Floats, image: Ints) -> Floats:
-    """Of each image's pairs (P, 23), sorted by ``image``, the one that scores best, the first of equals: (N, 23)."""
+    """Return the best pair of each image, (N, 23), from pairs (P, 23) sorted by ``image``; the first of equals."""
     by_score = np.lexsort((np.arange(len(pairs)), -meteor_of(pairs), image))
     return pairs[by_score[np.unique(image[by_score], return_index=True)[1]]]
 
 
 def _folder() -> Path | None:
-    """Where pycocoevalcap keeps the program."""
+    """Return pycocoevalcap's folder of the program."""
     if importlib.util.find_spec("pycocoevalcap") is None:
         return None
-    found = importlib.util.find_spec("pycocoevalcap.meteor.meteor")
-    folder = Path(found.origin).parent if found is not None and found.origin else None
+    spec = importlib.util.find_spec("pycocoevalcap.meteor.meteor")
+    folder = Path(spec.origin).parent if spec is not None and spec.origin else None
     return folder if folder is not None and (folder / "meteor-1.5.jar").exists() else None

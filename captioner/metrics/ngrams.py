@@ -1,7 +1,7 @@
-"""All n-grams of many captions as numbers, counted once: what makes scoring an evaluation's many rows quick.
+"""A table of the n-grams of many captions as integers, counted once for all rows of an evaluation.
 
-An evaluation scores the same captions over and over: against their own references, against those of another image, one
-reference against the others. So words and n-grams become whole numbers once, and a row is a choice of captions.
+An evaluation scores the same captions repeatedly: against their own references, against those of another image, one
+reference against the others. So words and n-grams become integers once, and a row is a selection of captions.
 """
 
 from __future__ import annotations
@@ -23,20 +23,15 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class Ngrams:
-    """The n-grams of captions, n = 1 to 4.
-
-    One entry per caption and different n-gram in it, sorted by caption: ``caption``, ``gram``, ``count``; the order of
-    a gram is ``order[gram]`` (0 for single words). ``starts``: where each caption's entries begin, and the end of all.
-    ``lengths``: words of each caption.
-    """
+    """The n-grams of captions, n = 1 to 4: one entry per caption and different n-gram, sorted by caption."""
 
     captions: Sequence[Caption] = field(repr=False)
-    lengths: Ints
-    caption: Ints
-    gram: Ints
-    count: Ints
-    order: Ints
-    starts: Ints
+    lengths: Ints  # words of each caption
+    caption: Ints  # of each entry
+    gram: Ints  # of each entry
+    count: Ints  # of each entry
+    order: Ints  # n - 1 of each gram
+    starts: Ints  # the first entry of each caption, and the number of entries
 
     @classmethod
     def of(cls, captions: Sequence[Caption]) -> Ngrams:
@@ -75,7 +70,7 @@ class Ngrams:
         )
 
     def entries(self, captions: Ints) -> tuple[Ints, Ints]:
-        """The entries of chosen captions: the place of each one's caption in the choice, and the entry."""
+        """Return the entries of the given captions: the index into ``captions``, and the entry."""
         sizes = self.starts[captions + 1] - self.starts[captions]
         place = np.repeat(np.arange(len(captions)), sizes)
         ends = np.cumsum(sizes)
@@ -85,7 +80,7 @@ class Ngrams:
 
 @dataclass(frozen=True, kw_only=True)
 class References:
-    """What candidates are compared with: the caption ``reference[p]`` of ``image[p]``, sorted by image."""
+    """The references of a row: pair p is the caption ``reference[p]`` of ``image[p]``, sorted by image."""
 
     table: Ngrams
     image: Ints
@@ -93,12 +88,12 @@ class References:
 
     @cached_property
     def images(self) -> int:
-        """N: how many images there are, every one with a reference."""
+        """The number of images with a reference."""
         return len(np.unique(self.image))
 
     @cached_property
     def shelf(self) -> tuple[Ints, Ints, Ints]:
-        """Their n-grams by (image, gram): these two as one sorted number, the index of the pair, the entry."""
+        """The n-grams sorted by (image, gram): that key as one number, the index of the pair, and the entry."""
         at, entries = self.table.entries(self.reference)
         keys = self.image[at] * len(self.table.order) + self.table.gram[entries]
         sorting = np.argsort(keys, kind="stable")
@@ -116,27 +111,27 @@ class Row:
         if not len(self.candidates):
             raise DataError("there is nothing to score; give at least one candidate and its references")
         if self.references.images != len(self.candidates):
-            raise DataError("an image has no references; give each image one reference caption or more")
+            raise DataError("an image has no references; give at least one reference for each image")
 
 
 def matched(row: Row) -> tuple[Ints, Ints, Ints]:
-    """Every n-gram that a candidate shares with one of its references.
+    """Return all n-grams that a candidate shares with one of its references.
 
-    As (index of the pair in ``References``, candidate's entry, reference's entry), one triple per shared n-gram.
+    The result is (index of the pair in ``References``, candidate's entry, reference's entry), one triple per n-gram.
     """
     table = row.references.table
     keys, pair, theirs = row.references.shelf
     image, ours = table.entries(row.candidates)
-    wanted = image * len(table.order) + table.gram[ours]
-    low, high = np.searchsorted(keys, wanted, "left"), np.searchsorted(keys, wanted, "right")
+    targets = image * len(table.order) + table.gram[ours]
+    low, high = np.searchsorted(keys, targets, "left"), np.searchsorted(keys, targets, "right")
     sizes = high - low
     ends = np.cumsum(sizes)
-    found = np.repeat(low, sizes) + np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - sizes, sizes)
-    return pair[found], np.repeat(ours, sizes), theirs[found]
+    hits = np.repeat(low, sizes) + np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - sizes, sizes)
+    return pair[hits], np.repeat(ours, sizes), theirs[hits]
 
 
 def _extended(grams: Ints, words: Ints, places: Ints, n: int, vocabulary: int) -> Ints:
-    """Numbers for the n-grams that begin at ``places``, dense from 0; -1 elsewhere."""
+    """Return numbers of the n-grams that begin at ``places``, dense from 0; -1 elsewhere."""
     keys = grams[places] * vocabulary + words[places + n]
     numbers = np.full(len(grams), -1)
     numbers[places] = np.unique(keys, return_inverse=True)[1]

@@ -1,4 +1,4 @@
-"""Recall of retrieval: how often what belongs to a query is among the first few found."""
+"""Recall at k of image and caption retrieval."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, kw_only=True)
 class Retrieval:
-    """Recall at 1, 5 and 10, from 0 to 100: of an own caption for an image, and of the image for a caption."""
+    """Recall at 1, 5 and 10, from 0 to 100."""
 
-    captions: tuple[float, float, float]
-    images: tuple[float, float, float]
+    captions: tuple[float, float, float]  # of any own caption, for an image
+    images: tuple[float, float, float]  # of the image, for a caption
 
 
 def retrieval(similarity: npt.NDArray[np.floating], owner: npt.NDArray[np.integer]) -> Retrieval:
-    """Judge a table of ``similarity`` (images, captions); ``owner`` (captions,) is the place of each one's image.
+    """Return the recall of a table of ``similarity`` (images, captions); ``owner`` (captions,): the image of each.
 
-    An image finds where any of its captions is found (Hodosh et al. 2013, section 5). What is as similar as the best of
-    what belongs to a query counts as found before it, so a model that tells nothing apart finds nothing.
+    An image counts if any of its captions is retrieved (Hodosh et al. 2013, section 5). Ties rank before the right
+    result, so a constant similarity retrieves nothing.
     """
     images, captions = similarity.shape
     own = owner[None, :] == np.arange(images)[:, None]  # (images, captions)

@@ -1,7 +1,7 @@
-"""ROUGE-L (Lin 2004, section 3) as the COCO tools compute it.
+"""ROUGE-L (Lin 2004, section 3), equal to the COCO tools.
 
-For an image: the best precision and the best recall that the longest common subsequence has with any reference, not
-necessarily the same one, joined with beta 1.2. (Google's ``rouge-score`` has beta 1 and one reference at a time.)
+Of each image it combines the best precision and the best recall of the longest common subsequence over all references,
+not necessarily the same one, with beta 1.2. (Google's ``rouge-score`` has beta 1 and one reference at a time.)
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ BETA = 1.2
 
 
 def rouge_l(candidates: Sequence[Caption], references: Sequence[Sequence[Caption]]) -> Floats:
-    """ROUGE-L of each image's candidate, (N,), 0 to 100; the corpus has their mean.
+    """Return ROUGE-L of each image's candidate, (N,), 0 to 100; the corpus score is their mean.
 
     An empty candidate scores 0. Raises ``DataError`` for an empty corpus, lists of different lengths, or an image
     without references.
@@ -26,23 +26,25 @@ def rouge_l(candidates: Sequence[Caption], references: Sequence[Sequence[Caption
     check_corpus(candidates, references)
     image = np.repeat(np.arange(len(candidates)), [len(group) for group in references])
     flat = [reference for group in references for reference in group]
-    said = [candidate for candidate, group in zip(candidates, references, strict=True) for _ in group]
-    common = np.array([common_subsequence(ours, theirs) for ours, theirs in zip(said, flat, strict=True)])
-    lengths = [np.array([len(caption) for caption in captions]) for captions in (said, flat)]
+    repeated = [candidate for candidate, group in zip(candidates, references, strict=True) for _ in group]
+    common = np.array([common_subsequence(first, second) for first, second in zip(repeated, flat, strict=True)])
+    lengths = [np.array([len(caption) for caption in captions]) for captions in (repeated, flat)]
     return rouge_l_of(image, common, *lengths)
 
 
-def rouge_l_of(image: Ints, common: Ints, said: Ints, read: Ints) -> Floats:
-    """ROUGE-L of each image, (N,), from its pairs (P,), sorted by ``image``: the words of the longest common
-    subsequence, of the candidate and of the reference."""
+def rouge_l_of(image: Ints, common: Ints, candidate_words: Ints, reference_words: Ints) -> Floats:
+    """Return ROUGE-L of each image, (N,), from pairs (P,) of a candidate and a reference, sorted by ``image``.
+
+    ``common``: the length of the longest common subsequence; the others are the lengths of candidate and reference.
+    """
     begins = np.searchsorted(image, np.arange(int(image[-1]) + 1))
-    precision = np.maximum.reduceat(divided(common, said), begins)
-    recall = np.maximum.reduceat(divided(common, read), begins)
+    precision = np.maximum.reduceat(divided(common, candidate_words), begins)
+    recall = np.maximum.reduceat(divided(common, reference_words), begins)
     return 100 * divided((1 + BETA**2) * precision * recall, recall + BETA**2 * precision)
 
 
 def common_subsequence(first: Caption, second: Caption) -> int:
-    """Length of the longest common subsequence, a bit per word of ``second`` (Hyyrö 2004, fig. 5)."""
+    """Return the length of the longest common subsequence, with a bit per word of ``second`` (Hyyrö 2004, fig. 5)."""
     places: dict[str, int] = {}
     for bit, word in enumerate(second):
         places[word] = places.get(word, 0) | 1 << bit

@@ -1,4 +1,4 @@
-"""A metric as sums over images: the form in which it can be computed for any choice of images, and so be resampled."""
+"""Metrics as sums over images, so that any set of images can be scored and resampled."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from captioner.metrics.ngrams import Floats
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Statistic:
-    """``values`` (N, k): what each of N images adds; ``score`` makes metrics (...) of sums (..., k).
+    """A metric as a function of sums over images.
 
-    BLEU adds counts and divides at the end, CIDEr-D adds scores and ones: both have this form, and nothing is lost by
-    resampling the rows of ``values``. ``whole`` is the metric over all images where another program computes it.
+    BLEU adds counts and divides at the end, CIDEr-D adds scores and ones: both have this form, so resampling the rows
+    of ``values`` is exact.
     """
 
-    values: Floats
-    score: Callable[[Floats], Floats] = field(repr=False)
-    whole: float | None = None
+    values: Floats  # (N, k), the summands of each of N images
+    score: Callable[[Floats], Floats] = field(repr=False)  # from sums (..., k) to metrics (...)
+    whole: float | None = None  # the metric over all images, if another program computes it
 
     @property
     def value(self) -> float:
@@ -36,28 +36,28 @@ class Statistic:
 
 
 def mean_of(scores: Sequence[float] | Floats) -> Statistic:
-    """A metric that is the mean of the images' own scores."""
+    """Return a metric that is the mean of the images' scores."""
     return ratio_of(scores, np.ones(len(scores)))
 
 
 def ratio_of(above: Sequence[float] | Floats, below: Sequence[float] | Floats, *, scale: float = 1.0) -> Statistic:
-    """A metric that is one sum over another one, times ``scale``; 0 where the lower sum is 0."""
+    """Return a metric that is a ratio of two sums, times ``scale``; 0 if the lower sum is 0."""
     values = np.stack([np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64)], axis=1)
     return Statistic(values=values, score=lambda sums: scale * divided(sums[..., 0], sums[..., 1]))
 
 
 def averaged(parts: Sequence[Statistic]) -> Statistic:
-    """The mean of several metrics of the same images: of one caption against the others, over all ways to choose it."""
+    """Return the mean of several metrics of the same images, such as one reference against the others."""
     widths = np.cumsum([0, *(part.values.shape[1] for part in parts)])
 
     def score(sums: Floats) -> Floats:
-        found = [part.score(sums[..., a:b]) for part, a, b in zip(parts, widths[:-1], widths[1:], strict=True)]
-        return np.asarray(np.mean(found, axis=0))
+        scores = [part.score(sums[..., a:b]) for part, a, b in zip(parts, widths[:-1], widths[1:], strict=True)]
+        return np.asarray(np.mean(scores, axis=0))
 
     whole = None if all(part.whole is None for part in parts) else float(np.mean([part.value for part in parts]))
     return Statistic(values=np.concatenate([part.values for part in parts], axis=1), score=score, whole=whole)
 
 
 def divided(above: NDArray[Any], below: NDArray[Any]) -> Floats:
-    """Elementwise ratio, 0 where ``below`` is 0."""
+    """Return the elementwise ratio, 0 where ``below`` is 0."""
     return np.divide(above, below, out=np.zeros(np.broadcast(above, below).shape), where=below != 0)

@@ -1,8 +1,8 @@
-"""The grammar of Penn Treebank tokens, as the Java tool of the COCO evaluation draws it (Marcus et al. 1993).
+"""The grammar of Penn Treebank tokens (Marcus et al. 1993), equal to the Java tool of the COCO evaluation.
 
-A lexer: at each place every rule is tried, the one that reads furthest wins, the earlier one on a tie. A rule's group
-is the token; what it reads beyond that is context that must be there. The rules were found by experiments with the
-tool, and a test that runs it holds them to it. Start reading at ``_RULES``.
+It is a lexer: at each place the longest match of all rules wins, the earlier rule on a tie. A rule's group is the
+token; the rest of the match is required context. The rules come from experiments with the tool, and a test compares
+them with it. Start reading at ``_RULES``.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Iterator
 
 from captioner.metrics.characters import HYPHEN, LOWERED, MARK, RAISED, SPELLED, VANISHING, fold
 
-# Abbreviations keep their period. Those of the second list do so even before one more letter ("Jan.x"), those of the
-# third only when written like this, those of the fourth only before a number.
+# Abbreviations keep their period. The second list does so even before a letter ("Jan.x"), the third only in this
+# spelling, the fourth only before a number.
 _ABBREVIATIONS = r"""
 adj adm adv alex asst atty ave brig capt cf cie cmdr col cpl dept det dr drs elec ens ft gen gov govs hon insp invt jos
 lt maj messrs mlle mme mr mrs ms msgr mt natl pfc ph pres prof pvt rep reps rev sen sens sfc sgt spc st ste supt vs wm
@@ -29,7 +29,7 @@ Ark Az Del Ill La Mass Miss Ore Pa Tex Wash ARK AZ DEL ILL LA MASS MISS ORE PA T
 [Pp]p?t[ey]s?
 """
 _NUMBER_ABBREVIATIONS = "art ca fig figs no nos op pp prop"
-# These begin a sentence, so that the initial before them ended one: "plan B. The dog" against "B. Smith".
+# These begin a sentence, so the initial before them ended one: "plan B. The dog", unlike "B. Smith".
 _STARTERS = r"""
 A About According Additionally After An As At But Earlier He Her Here However If In It Last Many More Now Once One Other
 Our She Since So Some Such That The Their Then There These They This We What When While Yet You Mr\. Ms\.
@@ -47,7 +47,7 @@ def _any(words: str) -> str:
 _L = r"[^\W\d_]"  # letter
 _A = r"[^\W_]"  # letter or digit
 _Q = "['’]"  # apostrophe
-_QQ = "['’`‘]"  # what also passes for one inside a word
+_QQ = "['’`‘]"  # apostrophe inside a word
 _ACCENTED = "&[aeiou](?:acute|grave|uml);"
 _LETTERS = rf"(?:{_L}|{MARK}|{_ACCENTED})(?:{_A}|{MARK}|{_ACCENTED})*"
 _WORD = rf"{_LETTERS}(?:[.!?]{_LETTERS})*"  # "end.The" is one word
@@ -67,12 +67,12 @@ _FACE = r"[<>]?[:;=][-o*']?[()DPdpO\\{@|\[\]]"  # hat, eyes, nose, mouth
 _EYES = r"\^x=~<>'"
 _DIALLED = r"[0-9]{3,4}[- ]?[0-9]{3,5}"
 _DOMAIN = r"(?-i:[^\s\"`'(){}\[\]<>|!?.,;:=/\\@^_$A-Z0-9-])+"
-_LAST = r"[^\s\"(){}<>|.,!?-]"  # how an address ends
+_LAST = r"[^\s\"(){}<>|.,!?-]"  # the last character of an address
 _PATH = rf"/[^\s\"()<>|]+{_LAST}"
 _WWW = r"www\.(?:[^\s\"(){}<>|.,!?]+\.)+[a-z]{2,4}"
 _SITE = rf"(?:{_DOMAIN}\.)+(?:com|net|org|edu)"
 
-# Before each rule the kinds of character it can start with, to save time: W a letter, D a digit, O any other.
+# Each rule has the kinds of its first character, to save time: W a letter, D a digit, O any other.
 _RULES = [
     ("W", r"(can)not|(gon|wan|got)(?:na|ta)|(lem|gim)me"),
     ("O", r"('t)(?:is|was)"),
@@ -134,9 +134,9 @@ _ENTITIES = {"&amp;": "&", "&lt;": "<", "&gt;": ">"}
 
 
 def tokens(text: str) -> Iterator[str]:
-    """The tokens of one line that are not punctuation, in lower case, spelled as the tool prints them."""
+    """Yield the tokens of one line without punctuation, in lower case, in the tool's spelling."""
     text = text.replace("\xad", "").replace("&apos;", "'").replace("&nbsp;", " ")
-    folded = fold(text) + "\n"  # rules may ask for the character after the last
+    folded = fold(text) + "\n"  # rules may read one character beyond the end
     place = 0
     while place < len(text):
         if folded[place].isspace():
@@ -148,10 +148,10 @@ def tokens(text: str) -> Iterator[str]:
 
 
 def _read(text: str, place: int) -> int:
-    """Where the token that starts at ``place`` ends."""
+    """Return the end of the token that starts at ``place``."""
     first = text[place]
     kind = "W" if first.isalpha() else "D" if first.isdecimal() else "O"
-    furthest = end = place + 1  # a character that no rule reads is a token
+    furthest = end = place + 1  # a character without a rule is a token
     for rule in _STARTING[kind]:
         match = rule.match(text, place)
         if match and match.end() > furthest:
@@ -161,7 +161,7 @@ def _read(text: str, place: int) -> int:
 
 
 def _spell(token: str, folded: str) -> list[str]:
-    """What the tool prints for a token, without punctuation; blanks inside it part words."""
+    """Return the tool's spelling of a token without punctuation, split at blanks."""
     straight = folded.lower().translate(_STRAIGHT)
     if straight in _PUNCTUATION or straight in _DASHES or not folded.strip(". "):
         return []
@@ -171,8 +171,8 @@ def _spell(token: str, folded: str) -> list[str]:
         return [straight]
     if token in _ENTITIES:
         return [_ENTITIES[token]]
-    if not re.search("[@/.]", token):  # addresses keep theirs
+    if not re.search("[@/.]", token):  # addresses keep their entities
         token = token.replace("&amp;", "&")
-    if not token.endswith(">"):  # so does markup
+    if not token.endswith(">"):  # markup keeps its brackets
         token = token.replace("(", "-lrb-").replace(")", "-rrb-")
     return token.split()

@@ -1,8 +1,8 @@
-"""Adapters: a few weights on top of a captioner that stays as it is, put in, taken out, or merged for good.
+"""Adapters: a few trainable weights on top of a frozen captioner, inserted, saved, loaded or merged.
 
-LoRA (Hu et al. 2022, arXiv 2106.09685, eq. 3) and AdaLoRA (Zhang et al. 2023, arXiv 2303.10512, eq. 3) are peft's,
-injected into the decoder's linear layers. peft refuses prompt learning on models that are not its own, so the prefix
-(Li and Liang 2021, arXiv 2101.00190) is the decoder's own.
+peft implements LoRA (Hu et al. 2022, arXiv 2106.09685, eq. 3) and AdaLoRA (Zhang et al. 2023, arXiv 2303.10512, eq. 3)
+and injects them into the decoder's linear layers. peft refuses prompt learning on models of other libraries, so the
+decoder implements the prefix (Li and Liang 2021, arXiv 2101.00190) itself.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from captioner.models.captioner import Captioner
 from captioner.models.decoder import Decoder
 from captioner.process import plain_defaults
 
-NAME = "default"  # what peft calls an adapter that is not named
-PEFT_ROOT = "base_model.model."  # what peft puts before a model's own names in a file
+NAME = "default"  # peft's name of an adapter without a name
+PEFT_ROOT = "base_model.model."  # peft's prefix of parameter names in a file
 
 
 @plain_defaults()
 def insert(model: Captioner, config: AdapterConfig) -> None:
-    """Put a fresh adapter into ``model``, in place; all that was there is frozen.
+    """Insert a fresh adapter into ``model``, in place, and freeze all other weights.
 
-    LoRA and AdaLoRA change no output until they are trained; a prefix draws a little attention to itself at once.
-    Raises ``ConfigError`` for a target that is no linear layer of the decoder, and for a prefix before a prefix;
-    ``MissingExtraError`` where peft is not installed.
+    LoRA and AdaLoRA change no output until they are trained; a prefix draws a little attention at once. Raises
+    ``ConfigError`` for a target that is no linear layer of the decoder and for a second prefix, ``MissingExtraError``
+    if peft is not installed.
     """
     if config.method == "prefix":
         if model.config.decoder.prefix:
@@ -44,7 +44,7 @@ def insert(model: Captioner, config: AdapterConfig) -> None:
         targets = _pattern(model.decoder, config.targets)
         if config.method == "lora":
             settings = peft.LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=targets)
-        else:  # the steps are those of a schedule that only training knows
+        else:  # total_step is a placeholder: only training knows the schedule
             first = config.rank + (config.rank + 1) // 2
             settings = peft.AdaLoraConfig(
                 init_r=first, target_r=config.rank, lora_alpha=config.alpha, target_modules=targets, total_step=1
@@ -56,47 +56,47 @@ def insert(model: Captioner, config: AdapterConfig) -> None:
 
 
 def check_sizes(config: AdapterConfig, shapes: Mapping[str, tuple[int, ...]], where: object) -> None:
-    """Refuse an adapter that is larger than its weights, of these ``shapes``, before it is built.
+    """Refuse an adapter that is larger than the ``shapes`` of its saved weights, before it is built.
 
-    Raises ``CheckpointError``; ``fill`` compares the rest.
+    Raises ``CheckpointError``. ``fill`` compares names and shapes in full.
     """
-    asked = config.length if config.method == "prefix" else config.rank
-    if asked > max((side for shape in shapes.values() for side in shape), default=0):
+    size = config.length if config.method == "prefix" else config.rank
+    if size > max((side for shape in shapes.values() for side in shape), default=0):
         raise CheckpointError(f"{where} does not fit its config.json; take both files from the same checkpoint")
 
 
 def is_trained(model: Captioner, name: str) -> bool:
-    """Whether the parameter of this name is the adapter's, or there is no adapter that alone is trained."""
+    """Return whether the parameter ``name`` is trained: with an adapter, only the adapter's parameters are."""
     if model.adapter is None:
         return True
     return ".self_attn.prefix." in name if model.adapter.method == "prefix" else ".lora_" in name
 
 
 def weights_of(model: Captioner) -> dict[str, Tensor]:
-    """The adapter's weights alone, by peft's names where it is peft's."""
+    """Return the adapter's weights, under peft's names for LoRA and AdaLoRA."""
     if model.adapter is not None and model.adapter.method != "prefix":
-        found: dict[str, Tensor] = import_peft().get_peft_model_state_dict(model, save_embedding_layers=False)
-        return {PEFT_ROOT + name: value for name, value in found.items()}
+        state: dict[str, Tensor] = import_peft().get_peft_model_state_dict(model, save_embedding_layers=False)
+        return {PEFT_ROOT + name: value for name, value in state.items()}
     return {name: value for name, value in model.state_dict().items() if is_trained(model, name)}
 
 
 def fill(model: Captioner, weights: Mapping[str, Tensor], where: object) -> None:
-    """Set the adapter's weights. Raises ``CheckpointError`` where their names or shapes are of another adapter."""
+    """Set the adapter's weights. Raises ``CheckpointError`` if their names or shapes belong to another adapter."""
     own = weights_of(model)
     if {name: value.shape for name, value in own.items()} != {name: value.shape for name, value in weights.items()}:
         raise CheckpointError(f"{where} does not fit its config.json; take both files from the same checkpoint")
     with torch.no_grad():
-        for name, value in own.items():  # not copies
+        for name, value in own.items():  # views of the parameters, not copies
             value.copy_(weights[name])
 
 
 def peft_settings(model: Captioner) -> Any:
-    """peft's own configuration of its adapter in ``model``, or None where there is none of peft's."""
+    """Return peft's configuration of the adapter in ``model``; None without a peft adapter."""
     return getattr(model, "peft_config", {}).get(NAME)
 
 
 def peft_file(model: Captioner) -> str | None:
-    """What peft writes as adapter_config.json, or None for an adapter of ours."""
+    """Return the text of peft's adapter_config.json; None without a peft adapter."""
     settings = peft_settings(model)
     if settings is None:
         return None
@@ -105,7 +105,7 @@ def peft_file(model: Captioner) -> str | None:
 
 
 def merge(model: Captioner) -> None:
-    """Make the adapter part of the weights, in place. A prefix stays what it is, a part of the decoder."""
+    """Merge the adapter into the weights, in place. A prefix stays as part of the decoder."""
     if model.adapter is not None and model.adapter.method != "prefix":
         import_peft()
         from peft.tuners.tuners_utils import BaseTunerLayer
@@ -120,7 +120,7 @@ def merge(model: Captioner) -> None:
 
 
 def import_peft() -> Any:
-    """peft, which is an optional package and takes seconds to import. Raises ``MissingExtraError``."""
+    """Import peft, an optional package that takes seconds to import. Raises ``MissingExtraError``."""
     try:
         import peft
     except ImportError as error:
@@ -129,13 +129,13 @@ def import_peft() -> Any:
 
 
 def _pattern(decoder: Decoder, targets: Sequence[str]) -> str:
-    """A regular expression of the linear layers of the decoder whose path is one of ``targets`` or ends with it.
+    """Return a regular expression that matches the decoder's linear layers whose path equals or ends with a target.
 
-    peft itself is content where one of several targets is found, and silent about the others.
+    Raises ``ConfigError`` for a target without a match; peft accepts missing targets silently if one target exists.
     """
-    found = [name for name, module in decoder.named_modules() if isinstance(module, nn.Linear) and name != "lm_head"]
-    for target in targets:  # lm_head is the embedding too: a change of it alone could not be merged
-        if not any(f".{name}".endswith(f".{target}") for name in found):
-            known = ", ".join(sorted({name.rpartition(".")[2] for name in found}))
+    names = [name for name, module in decoder.named_modules() if isinstance(module, nn.Linear) and name != "lm_head"]
+    for target in targets:  # lm_head shares its weights with the embedding, so its adapter could not be merged
+        if not any(f".{name}".endswith(f".{target}") for name in names):
+            known = ", ".join(sorted({name.rpartition(".")[2] for name in names}))
             raise ConfigError(f"adapter.targets: {target!r} is no linear layer of the decoder; choose among {known}")
     return rf"decoder\.(.+\.)?({'|'.join(map(re.escape, targets))})"

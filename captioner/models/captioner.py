@@ -19,10 +19,14 @@ from captioner.process import plain_defaults, survive_forks
 
 
 class Captioner(nn.Module):
-    """A vision encoder and a decoder that reads it.
+    """A vision encoder and a decoder that reads its patch tokens.
 
-    ``encode_image`` -> ``remember`` -> ``decoder``: an image is encoded once and remembered once, whatever then reads
-    the memory: a greedy caption, five beams, a score.
+    Each image is encoded once; greedy decoding, beam search and scoring all read the same memory::
+
+        model = Captioner(config)
+        encoded = model.encode_image(pixels)  # (B, S, D)
+        memory = model.remember(encoded)
+        logits = model.decoder(tokens, memory)  # (B * K, T, V)
     """
 
     @plain_defaults()
@@ -36,11 +40,11 @@ class Captioner(nn.Module):
         self.labeller: Labeller | None = None
         if config.labels is not None:
             self.labeller = Labeller(config.labels, self.vision.channels, config.decoder.width)
-        self.adapter: AdapterConfig | None = None  # what alone is trained and saved, where something is
-        self.precision: Precision | None = None  # set by ``for_inference``; such a model only captions
+        self.adapter: AdapterConfig | None = None  # with an adapter, only its weights are trained and saved
+        self.precision: Precision | None = None  # set by ``for_inference``, after which training is impossible
 
     def train(self, mode: bool = True) -> Captioner:
-        """As ``nn.Module`` has it. Raises ``UsageError`` for a model that was prepared for inference."""
+        """Set the training mode. Raises ``UsageError`` for a model that was prepared for inference."""
         if mode and self.precision is not None:
             raise UsageError(
                 f"the model is prepared for inference in {self.precision} and cannot be trained; load its checkpoint "
@@ -50,23 +54,23 @@ class Captioner(nn.Module):
 
     @plain_defaults()
     def add_heads(self, config: HeadsConfig) -> None:
-        """Put fresh heads on a model that has none."""
+        """Add fresh heads to a model without heads."""
         self.config = replace(self.config, heads=config)
         self.heads = Heads(config, self.config.decoder).to(self.decoder.token_embedding.weight.device)
 
     @plain_defaults()
     def add_labeller(self, config: LabelsConfig) -> None:
-        """Put a fresh labeller on a model that has none."""
+        """Add a fresh labeller to a model without one."""
         self.config = replace(self.config, labels=config)
         labeller = Labeller(config, self.vision.channels, self.config.decoder.width)
         self.labeller = labeller.to(self.decoder.token_embedding.weight.device)
 
     def encode_image(self, pixels: Tensor) -> EncodedImage:
-        """``pixels`` (B, 3, size, size), normalised -> label and patch tokens (B, S, D)."""
+        """Encode normalised ``pixels`` (B, 3, size, size) as label and patch tokens (B, S, D)."""
         return self.encode_features(self.vision.features(pixels))
 
     def encode_features(self, features: Features) -> EncodedImage:
-        """The backbone's ``features``, kept or just computed -> label and patch tokens (B, S, D)."""
+        """Encode the backbone's ``features``, cached or fresh, as label and patch tokens (B, S, D)."""
         features = self.vision.finished(features)
         encoded = self.vision.tokens(features)
         if self.labeller is None:
@@ -74,17 +78,17 @@ class Captioner(nn.Module):
         return self.labeller.beside(encoded, self.labeller(features), self.decoder.token_embedding)
 
     def remember(self, encoded: EncodedImage) -> ImageMemory:
-        """The decoder's keys and values of the encoded images."""
+        """Return the decoder's keys and values of the encoded images."""
         return self.decoder.remember(encoded)
 
     def forward(
         self, tokens: Tensor, image: Tensor | Features | None = None, ask: Ask | Literal["labels"] | None = None
     ) -> Tensor | Together | Labelled:
-        """Teacher-forced logits, (B, K, T) tokens -> (B, K, T, V); all K captions of an image share one encoding.
+        """Return teacher-forced logits (B, K, T, V) of tokens (B, K, T); the K captions of an image share one encoding.
 
-        ``image`` is pixels (B, 3, size, size), or kept ``Features``, or None for language modelling, where the image
-        half of the decoder is left out. Where it is asked, a model with heads or a labeller gives what they say beside
-        the logits: all in one call, since a distributed run synchronises by that call.
+        ``image``: pixels (B, 3, size, size), cached ``Features``, or None for language modelling without
+        cross-attention. ``ask``: also return the outputs of the heads (an ``Ask``) or of the labeller ("labels"), in
+        the same call because a distributed run synchronises on it.
         """
         encoded = None
         if image is not None:

@@ -1,6 +1,6 @@
-"""The caption decoder: GPT-2 blocks (Radford et al. 2019) with a cross-attention to the image between their two halves.
+"""The caption decoder: GPT-2 blocks (Radford et al. 2019) with cross-attention to the image in the middle of each.
 
-With pattern ``G`` everywhere and no gate this is Hugging Face's GPT-2 with ``add_cross_attention``, weight for weight.
+With pattern ``G`` everywhere and no gate, this is Hugging Face's GPT-2 with ``add_cross_attention``, weight for weight.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ Pairs: TypeAlias = tuple[tuple[Tensor, Tensor], ...]
 
 @dataclass(frozen=True)
 class ImageMemory:
-    """Keys and values (B, H, S, Dh) that every decoder layer reads, made once from encoded images.
+    """The cross-attention keys and values (B, H, S, Dh) of every decoder layer, computed once per image.
 
-    ``made`` has those of all images, ``rows`` (B,) are the ones meant, in their order, and None is all of them.
-    ``centres`` (h * w, 2): where the patches lie, as (row, column) from 0 to 1; ``prefix`` tokens before them lie
-    nowhere.
+    made: Keys and values of all encoded images.
+    centres: (h * w, 2), the patches' centres as (row, column) from 0 to 1.
+    prefix: Number of tokens before the patches, which have no position on the grid.
+    rows: (B,) indices of the selected images in ``made``; None selects all.
     """
 
     made: Pairs
@@ -41,14 +42,14 @@ class ImageMemory:
 
     @property
     def images(self) -> int:
-        """B."""
+        """The number of selected images, B."""
         return self.made[0][0].shape[0] if self.rows is None else len(self.rows)
 
     @cached_property
     def layers(self) -> Pairs:
-        """Keys and values of the images meant, in fp32 where they are kept in fp16.
+        """The keys and values of the selected images, converted to fp32 if stored in fp16.
 
-        That may be a copy, made once; ``native_steps`` reads what was made.
+        This may make a copy, once; ``native_steps`` reads ``made`` directly.
         """
         return tuple((self._read(k), self._read(v)) for k, v in self.made)
 
@@ -57,16 +58,16 @@ class ImageMemory:
         return chosen.float() if made.dtype == torch.float16 else chosen
 
     def select(self, rows: Tensor) -> ImageMemory:
-        """The memory of the given images (B',) only."""
+        """Return the memory of the images ``rows`` (B',)."""
         return replace(self, rows=rows if self.rows is None else self.rows[rows])
 
 
 Steps: TypeAlias = Callable[[Tensor, ImageMemory | None, Sight, DecoderCache], Tensor]
-"""Embedded words (N, T, D), which are appended to the cache, through all blocks: (N, T, D)."""
+"""All blocks as one function: embedded tokens (N, T, D), appended to the cache -> states (N, T, D)."""
 
 
 class Block(nn.Module):
-    """Words read words, words read the image, and each word thinks: three residual steps, each behind its own norm."""
+    """A pre-norm transformer block: self-attention, cross-attention to the image and an MLP, each residual."""
 
     def __init__(self, config: DecoderConfig, self_kind: str, cross_kind: str) -> None:
         super().__init__()
@@ -93,7 +94,7 @@ class Block(nn.Module):
         *,
         reads: list[ImageRead] | None = None,
     ) -> Tensor:
-        """``x`` (N, T, D) -> (N, T, D). Without ``memory`` the image half is left out: a language model."""
+        """Return the block's output (N, T, D) for ``x`` (N, T, D); no ``memory`` skips the cross-attention."""
         x = x + self.dropout(self.self_attn(self.self_norm(x), sight, cache))
         if memory is not None:
             image = memory.layers[layer]
@@ -105,15 +106,15 @@ class Block(nn.Module):
 
 
 class Decoder(nn.Module):
-    """tokens, image memory -> logits of the next token."""
+    """A language model conditioned on an image memory: token ids in, logits of the next token out."""
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         self.config = config
         self._reads_locally = {_tiled(config.self_pattern, i) for i in range(config.layers)} != {"G"}
-        self.draft: Decoder | None = None  # a cheap likeness that may write ahead (``generation/foresight.py``)
-        self.steps: Steps | None = None  # all blocks in one call, where that can be (``native_steps.py``)
-        self.memory_dtype: torch.dtype | None = None  # of what it remembers; None: as it comes
+        self.draft: Decoder | None = None  # int8 draft model for speculative decoding (``generation/foresight.py``)
+        self.steps: Steps | None = None  # all blocks in one native call, if available (``native_steps.py``)
+        self.memory_dtype: torch.dtype | None = None  # dtype of the image memory; None keeps the tokens' dtype
         self.checkpointing = False  # recompute blocks in the backward pass instead of keeping their activations
         self.token_embedding = nn.Embedding(config.vocab_size, config.width)
         self.position_embedding = nn.Embedding(config.context, config.width)
@@ -127,7 +128,7 @@ class Decoder(nn.Module):
         self.lm_head.weight = self.token_embedding.weight
 
     def _initialise(self) -> None:
-        """GPT-2's, normal 0.02, what writes to the residual stream scaled down by its depth; then gates and focus."""
+        """Initialise as GPT-2 does (normal 0.02, residual projections scaled down by depth), then gates and focus."""
         init = self.config.init
         for name, module in self.named_modules():
             if isinstance(module, (nn.Linear, nn.Embedding)):
@@ -143,7 +144,7 @@ class Decoder(nn.Module):
                 module.begin(init.spread, apart=init.points == "apart")
 
     def remember(self, encoded: EncodedImage) -> ImageMemory:
-        """Every layer's keys and values of the encoded images."""
+        """Return every layer's keys and values of the encoded images."""
         h, w = encoded.grid
         device = encoded.tokens.device
         rows = (torch.arange(h, dtype=torch.float32, device=device) + 0.5) / h
@@ -155,7 +156,7 @@ class Decoder(nn.Module):
         return ImageMemory(layers, centres, encoded.prefix)
 
     def new_cache(self, images: int, slots: int) -> DecoderCache:
-        """An empty cache with room for ``slots`` tokens per image, those of all its captions together."""
+        """Return an empty cache for ``slots`` tokens per image, all its captions together."""
         config = self.config
         shape = (config.layers, config.heads, config.width // config.heads)
         cache = empty_cache(images, config.prefix + slots, shape, self.token_embedding.weight)
@@ -166,7 +167,7 @@ class Decoder(nn.Module):
         return cache
 
     def add_prefix(self, length: int) -> None:
-        """Let every layer read ``length`` more keys and values, new ones, before the words."""
+        """Add ``length`` learned keys and values before the tokens of every layer."""
         self.config = replace(self.config, prefix=length)
         for block in self.blocks:
             cast(Block, block).self_attn.add_prefix(length)
@@ -180,11 +181,10 @@ class Decoder(nn.Module):
         last: bool = False,
         reads: list[ImageRead] | None = None,
     ) -> Tensor:
-        """``tokens`` (N, T), those after the cached ones -> what it makes of each (N, T, D), or of the
-        ``last`` one (N, 1, D).
+        """Return the final states (N, T, D) of ``tokens`` (N, T) that follow the cached ones.
 
-        N is a multiple of the images in ``memory``: the captions (or beams) of an image lie next to each other. Where
-        each layer looked in the image is appended to ``reads``, if there is such a list.
+        N is a multiple of the images in ``memory``: the captions (or beams) of an image are adjacent rows. ``last``:
+        only the last token's state (N, 1, D). Each layer appends its image attention to ``reads``, if given.
         """
         count = tokens.shape[1]
         start = cache.words if cache is not None else 0
@@ -194,7 +194,7 @@ class Decoder(nn.Module):
         else:
             everything = causal_mask(count, window=None, device=tokens.device)
             sight = everything, causal_mask(count, window=window, device=tokens.device) if window else None
-            if before := self.config.prefix:  # every word sees all of it
+            if before := self.config.prefix:  # every token sees the whole prefix
                 sight = cast(Sight, tuple(m if m is None else F.pad(m, (before, 0), value=True) for m in sight))
         places = torch.arange(start, start + count, device=tokens.device)
         x = self.dropout(self.token_embedding(tokens) + self.position_embedding(places))  # (N, T, D)
@@ -206,10 +206,10 @@ class Decoder(nn.Module):
     def branches(
         self, tokens: Tensor, places: Tensor, visible: Tensor, memory: ImageMemory, cache: DecoderCache
     ) -> Tensor:
-        """Logits (R, 1, V) after words that go on from each other: ``tokens`` (R, 1) of one image, read at once.
+        """Return the logits (R, 1, V) after each token of a tree: ``tokens`` (R, 1) of one image, read in one pass.
 
-        They stand at ``places`` (R,) of their captions, and ``visible`` (1, R, slots + R) shows each the slots of its
-        caption: those in the cache, and those that these words take behind them, in their order.
+        ``places`` (R,): the tokens' positions in their captions. ``visible`` (1, R, slots + R): the slots of each
+        token's caption, the cached ones followed by one slot for each of these tokens, in order.
         """
         window = self.config.local_words if self._reads_locally else None
         sight = cache.sight_of(visible, places, window=window)
@@ -243,7 +243,7 @@ class Decoder(nn.Module):
         last: bool = False,
         reads: list[ImageRead] | None = None,
     ) -> Tensor:
-        """As ``states``, but the logits of the token after each (N, T, V), or after the ``last`` one (N, 1, V)."""
+        """Return the next-token logits (N, T, V), or (N, 1, V) with ``last``; arguments as for ``states``."""
         return self.lm_head(self.states(tokens, memory, cache, last=last, reads=reads))  # (N, T, V)
 
 

@@ -1,4 +1,4 @@
-"""Weights that fit a model: by their sizes before it is built, by their names and shapes when it is filled."""
+"""Checks that weights fit a model: sizes before the model is built, names and shapes when it is filled."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from captioner.errors import CheckpointError
 from captioner.models.vision import VisionEncoder
 
 EMBEDDING = "decoder.token_embedding.weight"
-MOST_BUFFERED = 1 << 28  # numbers that a backbone keeps beside its weights: tables of positions, masks of windows
+MOST_BUFFERED = 1 << 28  # elements of a backbone's buffers: position tables, window masks
 _BLOCK = re.compile(r"decoder\.blocks\.(\d{1,9})\.")
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 def check_sizes(config: CaptionerConfig, shapes: Shapes, where: object) -> None:
-    """Check that a model of ``config`` is as large as the weights of these ``shapes``, read from the file ``where``.
+    """Check that a model of ``config`` has the weight ``shapes`` that were read from the file ``where``.
 
-    The encoder is built without memory for its weights. Raises ``CheckpointError`` naming a size or a tensor that
-    differs, and ``ConfigError`` for a backbone that cannot be built.
+    The encoder is built on the meta device. Raises ``CheckpointError`` naming a size or tensor that differs, and
+    ``ConfigError`` for a backbone that cannot be built.
     """
     decoder = config.decoder
     layers = 1 + max((int(block[1]) for block in map(_BLOCK.match, shapes) if block), default=-1)
@@ -41,22 +41,22 @@ def check_sizes(config: CaptionerConfig, shapes: Shapes, where: object) -> None:
         sizes.append(("heads.tags", len(config.heads.tags), _side(shapes, "heads.tag.weight")))
     if config.labels is not None:
         sizes.append(("labels.words", len(config.labels.words), _side(shapes, "labeller.classify.weight")))
-    for name, wanted, found in sizes:
-        if wanted != found:
+    for name, expected, actual in sizes:
+        if expected != actual:
             raise CheckpointError(
-                f"{where} does not fit its config.json: it holds weights for {name} {found}, not {wanted}; "
+                f"{where} does not fit its config.json: it holds weights for {name} {actual}, not {expected}; "
                 "take both files from the same checkpoint"
             )
     _check_vision(config, shapes, where)
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Any], where: object) -> None:
-    """Fill the model strictly; the tied ``lm_head`` may be absent. Raises ``CheckpointError`` naming what differs."""
+    """Load the weights strictly, except for a tied ``lm_head``. Raises ``CheckpointError`` naming the difference."""
     tied = {"decoder.lm_head.weight", "lm_head.weight"}  # in a captioner, in a decoder alone
-    wanted = {name: value for name, value in model.state_dict().items() if name not in tied}
-    missing = sorted(wanted.keys() - weights.keys())
-    unknown = sorted(weights.keys() - wanted.keys() - tied)
-    shapes = sorted(n for n in wanted.keys() & weights.keys() if wanted[n].shape != weights[n].shape)
+    expected = {name: value for name, value in model.state_dict().items() if name not in tied}
+    missing = sorted(expected.keys() - weights.keys())
+    unknown = sorted(weights.keys() - expected.keys() - tied)
+    shapes = sorted(n for n in expected.keys() & weights.keys() if expected[n].shape != weights[n].shape)
     for problem, names in (("lacks", missing), ("has an unknown", unknown), ("has another shape of", shapes)):
         if names:
             raise CheckpointError(
@@ -69,8 +69,8 @@ def load_weights(model: nn.Module, weights: Mapping[str, Any], where: object) ->
 def _check_vision(config: CaptionerConfig, shapes: Shapes, where: object) -> None:
     with torch.device("meta"):
         vision = VisionEncoder(config.vision, config.preprocess, config.decoder.width)
-    wanted = {f"vision.{name}": tuple(value.shape) for name, value in vision.state_dict().items()}
-    differing = sorted(name for name, shape in wanted.items() if shapes.get(name) != shape)
+    expected = {f"vision.{name}": tuple(value.shape) for name, value in vision.state_dict().items()}
+    differing = sorted(name for name, shape in expected.items() if shapes.get(name) != shape)
     if differing:
         problem = "has another shape of" if differing[0] in shapes else "lacks"
         raise CheckpointError(
@@ -79,12 +79,12 @@ def _check_vision(config: CaptionerConfig, shapes: Shapes, where: object) -> Non
         )
     if sum(buffer.numel() for buffer in vision.buffers()) > MOST_BUFFERED:
         raise CheckpointError(
-            f"{where}: the backbone {config.vision.backbone} needs too large tables for its input size or windows; "
+            f"{where}: the input size or windows of backbone {config.vision.backbone} need tables that are too large; "
             "take config.json from the same checkpoint"
         )
 
 
 def _side(shapes: Shapes, name: str, place: int = 0) -> int:
-    """The length of a side of a tensor; 0 where there is no such tensor or side."""
+    """Return the size of one dimension of a tensor; 0 for a missing tensor or dimension."""
     shape = shapes.get(name, ())
     return shape[place] if place < len(shape) else 0

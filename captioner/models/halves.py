@@ -1,7 +1,7 @@
 """A timm backbone in two halves, cut between two of its blocks.
 
-The lower half of a backbone whose upper blocks alone are trained gives the same output in every epoch. Training can
-keep that output and start from it (``captioner.training.features``).
+If only the upper blocks are trained, the lower half gives the same output in every epoch. Training can cache that
+output and start from it (``captioner.training.features``).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from captioner.errors import ConfigError
 
-# Modules of ``forward_features`` before and after ``blocks``, by the class that timm builds.
+# Modules of ``forward_features`` before and after ``blocks``, by timm class.
 _LAYOUTS = {
     "EfficientNet": (("conv_stem", "bn1"), ("conv_head", "bn2")),
     "VisionTransformer": (("patch_embed", "_pos_embed", "patch_drop", "norm_pre"), ("norm",)),
@@ -23,12 +23,12 @@ _LAYOUTS = {
 def cut_below(backbone: nn.Module, trained: Collection[str]) -> int:
     """Return the number of blocks below the first one that holds one of the ``trained`` parameters.
 
-    Raises ``ConfigError`` for a backbone without a known layout, and where layers before the blocks are trained.
+    Raises ``ConfigError`` for a backbone without a known layout, and if layers before the blocks are trained.
     """
     _, after = _layout(backbone)
     if any(name.split(".")[0] not in ("blocks", *after) for name in trained):
         raise ConfigError(
-            "cache_features keeps the output of layers that are not trained, and this stage trains the first ones; "
+            "cache_features keeps the output of frozen layers, but this stage trains the first layers; "
             "set vision to last:N with a smaller N, or cache_features to false"
         )
     blocks = len(_blocks(backbone))
@@ -37,7 +37,7 @@ def cut_below(backbone: nn.Module, trained: Collection[str]) -> int:
 
 
 def takes_maps(backbone: nn.Module) -> bool:
-    """Return whether the blocks read maps (B, C, h, w); those of a transformer read tokens (B, S, C)."""
+    """Return whether the blocks take maps (B, C, h, w); a transformer's take tokens (B, S, C)."""
     _layout(backbone)
     return type(backbone).__name__ == "EfficientNet"
 
@@ -65,7 +65,7 @@ def lower_weights(backbone: nn.Module, blocks: int) -> list[Tensor]:
 
 
 def upper_half(backbone: nn.Module, x: Tensor, blocks: int) -> Tensor:
-    """Run the layers after the first ``blocks`` blocks on the output of ``lower_half``: the backbone's features."""
+    """Run the layers after the first ``blocks`` blocks on the output of ``lower_half``; return the features."""
     for block in _blocks(backbone)[blocks:]:
         x = block(x)
     for name in _layout(backbone)[1]:
@@ -77,12 +77,12 @@ def _layout(backbone: nn.Module) -> tuple[tuple[str, ...], tuple[str, ...]]:
     kind = type(backbone).__name__
     if kind not in _LAYOUTS:
         raise ConfigError(
-            f"cache_features with a trained backbone knows {' and '.join(_LAYOUTS)}, not {kind}; set cache_features "
+            f"cache_features with a trained backbone supports {' and '.join(_LAYOUTS)}, not {kind}; set cache_features "
             "to false, or vision to frozen"
         )
     return _LAYOUTS[kind]
 
 
 def _blocks(backbone: nn.Module) -> list[nn.Module]:
-    found: Any = backbone.blocks
-    return list(found)
+    blocks: Any = backbone.blocks
+    return list(blocks)

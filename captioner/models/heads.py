@@ -1,9 +1,9 @@
-"""Heads on a captioner: images and texts in one space, whether a caption is true of an image, words one by one.
+"""Heads on a captioner: image and text embeddings, image-text matching, tags.
 
-They read what the captioner computes anyway: the patch tokens of an image, and the decoder's state where a caption
-ends, after the words alone (for the common space) or after words and image (for matching). That is CoCa's contrastive
-half (Yu et al. 2022, arXiv 2205.01917, section 3.2) and the image-text matching of ALBEF and BLIP (Li et al. 2021,
-arXiv 2107.07651, section 3.2; Li et al. 2022, arXiv 2201.12086).
+They read values that the captioner computes anyway: the patch tokens of an image, and the decoder's state at the end
+of a caption, after the text alone (for embeddings) or after text and image (for matching). This follows CoCa's
+contrastive half (Yu et al. 2022, arXiv 2205.01917, section 3.2) and the image-text matching of ALBEF and BLIP (Li et
+al. 2021, arXiv 2107.07651, section 3.2; Li et al. 2022, arXiv 2201.12086).
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from captioner.models.decoder import Decoder, ImageMemory
 from captioner.models.vision import EncodedImage
 
 LOSSES = ("caption", "contrastive", "matching", "tags")  # in the order of ``Heads.log_variances``
-SLOWNESS = 0.1  # Adam steps as far as the rate says: what must move by whole units in one run is kept as a tenth
-STEEPEST = 100.0  # what cosines are multiplied by at most (Radford et al. 2021, section 2.5)
+SLOWNESS = 0.1  # Adam's step size is the learning rate: a scalar that must move by whole units is stored as a tenth
+STEEPEST = 100.0  # upper limit of the factor on cosines (Radford et al. 2021, section 2.5)
 
 
 class AttentivePool(nn.Module):
-    """One learned query reads all patch tokens (Lee et al. 2019, arXiv 1810.00825, section 3.2)."""
+    """Attention pooling: one learned query over all patch tokens (Lee et al. 2019, arXiv 1810.00825, section 3.2)."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -36,24 +36,28 @@ class AttentivePool(nn.Module):
         self.out_proj = nn.Linear(width, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(B, S, D) -> (B, D)."""
+        """Pool ``tokens`` (B, S, D) -> (B, D)."""
         q = split_heads(self.query.expand(tokens.shape[0], 1, -1), self.heads)  # (B, H, 1, Dh)
         k, v = (split_heads(part, self.heads) for part in self.kv_proj(tokens).chunk(2, dim=-1))
         return self.out_proj(merge_heads(attend(q.to(k.dtype), k, v)))[:, 0]  # (B, D)
 
 
 class MeanPool(nn.Module):
-    """All patch tokens count the same."""
+    """Mean pooling over the patch tokens."""
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(B, S, D) -> (B, D)."""
+        """Pool ``tokens`` (B, S, D) -> (B, D)."""
         return tokens.mean(dim=1)
 
 
 class Heads(nn.Module):
-    """What ``HeadsConfig`` says, on top of a decoder of the given sizes. Everything here is small and stays in fp32.
+    """The heads that ``HeadsConfig`` selects, for a decoder of the given sizes. They are small and stay in fp32.
 
-    ``log_variances`` weigh the losses of a training that learns their weights; captioning does not ask for them.
+    pool, image_proj: From patch tokens to an image embedding.
+    text_proj: From a decoder state to a text embedding.
+    match: Log-odds that a caption is true of an image; None without ``config.matching``.
+    tag: Log-odds of each tag; None without ``config.tags``.
+    log_variances: Learned loss weights, used in training only.
     """
 
     def __init__(self, config: HeadsConfig, decoder: DecoderConfig) -> None:
@@ -66,43 +70,43 @@ class Heads(nn.Module):
         self.match = nn.Linear(width, 1) if config.matching else None
         self.tag = nn.Linear(width, len(config.tags)) if config.tags else None
         if self.tag is not None:
-            nn.init.constant_(self.tag.bias, -4.0)  # of many words few are said: begin there (Lin et al. 2017, 3.3)
+            nn.init.constant_(self.tag.bias, -4.0)  # few of many tags are true (Lin et al. 2017, 3.3)
         self._steepness = nn.Parameter(torch.tensor(SLOWNESS * math.log(1 / 0.07)))  # Radford et al. 2021
         self._log_variances = nn.Parameter(torch.zeros(len(LOSSES)))
 
     @property
     def steepness(self) -> Tensor:
-        """What cosines are multiplied by before a softmax: one over the learned temperature (Radford et al. 2021)."""
+        """The factor on cosines before a softmax: 1 / learned temperature (Radford et al. 2021)."""
         return (self._steepness / SLOWNESS).exp().clamp(max=STEEPEST)
 
     @property
     def log_variances(self) -> Tensor:
-        """log sigma^2 of each of ``LOSSES`` (Kendall et al. 2018)."""
+        """The log sigma^2 of each of ``LOSSES`` (Kendall et al. 2018)."""
         return self._log_variances / SLOWNESS
 
     def pooled(self, encoded: EncodedImage) -> Tensor:
-        """What is known of each image as a whole, (B, D)."""
+        """Pool the patch tokens of each image, (B, D)."""
         return self.pool(self.norm(encoded.tokens.float())).float()
 
     def of_images(self, pooled: Tensor) -> Tensor:
-        """Directions (B, W) of images, of length 1."""
+        """Return unit-length image embeddings (B, W)."""
         return F.normalize(self.image_proj(pooled).float(), dim=-1)
 
     def of_texts(self, states: Tensor) -> Tensor:
-        """Directions (..., W), of length 1, of texts whose ends the decoder left in ``states`` (..., D)."""
+        """Return unit-length text embeddings (..., W) of the decoder's end ``states`` (..., D)."""
         return F.normalize(self.text_proj(states.float()).float(), dim=-1)
 
     def matches(self, states: Tensor) -> Tensor:
-        """Log-odds (...) that a caption is true of the image, from the ends (..., D) of reading both."""
+        """Return log-odds (...) that a caption is true of its image, from end ``states`` (..., D) that saw both."""
         assert self.match is not None
         return self.match(states.float()).float().squeeze(-1)
 
 
 def closed(tokens: Tensor, lengths: Tensor, eos_id: int, context: int) -> tuple[Tensor, Tensor]:
-    """Captions with their end token, (..., T + 1), and its place (...).
+    """Return captions with their end token, (..., T + 1), and its position (...).
 
-    ``tokens`` (..., T) begin with the start, which ``lengths`` (...) count. A caption that fills the ``context`` has no
-    room for an end: its last word stands for it.
+    ``tokens`` (..., T) include the start token, and so do ``lengths`` (...). If a caption fills the ``context``, its
+    last token takes the role of the end token.
     """
     most = min(tokens.shape[-1] + 1, context)
     ends = lengths.clamp(max=context - 1)
@@ -111,7 +115,7 @@ def closed(tokens: Tensor, lengths: Tensor, eos_id: int, context: int) -> tuple[
 
 
 def collected(captions: Sequence[Sequence[int]], text: TextConfig, context: int) -> tuple[Tensor, Tensor]:
-    """``closed`` of token ids without start and end: (N, T) and (N,)."""
+    """Batch token ids without start and end as ``closed`` returns them: (N, T) and (N,)."""
     kept = [(text.bos_id, *ids[: context - 1]) for ids in captions]
     lengths = torch.tensor([len(ids) for ids in kept], dtype=torch.long, device="cpu")
     tokens = torch.full((len(kept), max(map(len, kept), default=1)), text.pad_id, device="cpu")
@@ -121,13 +125,13 @@ def collected(captions: Sequence[Sequence[int]], text: TextConfig, context: int)
 
 
 def end_states(decoder: Decoder, tokens: Tensor, ends: Tensor, memory: ImageMemory | None = None) -> Tensor:
-    """The decoder's state (N, D) at the end of each caption; (N, T) tokens and (N,) places as ``closed`` gives them.
+    """Return the decoder's state (N, D) at the end of each caption; arguments (N, T) and (N,) from ``closed``.
 
-    Without ``memory`` the words are read alone.
+    Without ``memory`` the decoder reads the text alone.
     """
     return at(decoder.states(tokens, memory), ends)
 
 
 def at(states: Tensor, ends: Tensor) -> Tensor:
-    """(..., T, D) at the places (...) -> (..., D)."""
+    """Select the states (..., D) at the positions ``ends`` (...) of ``states`` (..., T, D)."""
     return states.take_along_dim(ends[..., None, None], dim=-2).squeeze(-2)

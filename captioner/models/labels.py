@@ -1,7 +1,7 @@
 """Labels of an image, and label tokens that the decoder reads beside the patches.
 
-A classifier names what an image shows; the most probable names become tokens of the decoder's memory. So the decoder
-can write a word that it rarely saw in captions of photos (You et al. 2016, arXiv 1603.03925; Wu et al. 2016,
+A classifier predicts labels of an image, and the most probable labels become tokens of the decoder's memory. They let
+the decoder write words that are rare in its training captions (You et al. 2016, arXiv 1603.03925; Wu et al. 2016,
 arXiv 1506.01144; Li et al. 2020, arXiv 2004.06165, object tags as anchor points).
 """
 
@@ -16,23 +16,27 @@ from torch import Tensor, nn
 from captioner.config import LabelsConfig
 from captioner.models.vision import EncodedImage, Features
 
-BUCKETS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7)  # probabilities between which a label token tells the decoder the same
+BUCKETS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7)  # borders of the probability buckets of label tokens
 
 
 @dataclass(frozen=True, kw_only=True)
 class Labelled:
-    """Logits of captions (B, K, T, V) and log-odds of labels (B, G), from one pass."""
+    """The outputs of one pass: logits of captions and log-odds of labels."""
 
-    logits: Tensor
-    labels: Tensor
+    logits: Tensor  # (B, K, T, V)
+    labels: Tensor  # (B, G)
 
 
 class Labeller(nn.Module):
-    """Features of an image -> log-odds of each label, and tokens of the most probable ones.
+    """A label classifier on image features, and an embedding of the most probable labels as tokens.
 
     The classifier reads the mean and the maximum of the features over the grid. A label token is the mean of the
-    decoder's embeddings of the label's own tokens, projected, plus an embedding of how probable the label is. An image
-    has ``count`` label tokens whatever it shows: the probability tells the decoder which ones to trust.
+    decoder's embeddings of the label's own tokens, projected, plus an embedding of its probability bucket. Every image
+    has ``count`` label tokens; the probability tells the decoder which ones to trust.
+
+    pieces: (G, P) token ids of each label, padded.
+    pieces_weight: (G, P) weights of the mean over a label's tokens, 0 for padding.
+    borders: ``BUCKETS`` as log-odds.
     """
 
     pieces: Tensor
@@ -44,7 +48,7 @@ class Labeller(nn.Module):
         self.count = min(config.count, len(config.words))
         self.classify = nn.Linear(2 * channels, len(config.words))
         nn.init.normal_(self.classify.weight, std=0.01)
-        nn.init.constant_(self.classify.bias, -4.0)  # few of many labels are true: begin there (Lin et al. 2017, 3.3)
+        nn.init.constant_(self.classify.bias, -4.0)  # few of many labels are true (Lin et al. 2017, 3.3)
         self.proj = nn.Linear(width, width)
         self.confidence = nn.Embedding(len(BUCKETS) + 1, width)
         nn.init.normal_(self.confidence.weight, std=0.02)
@@ -59,20 +63,20 @@ class Labeller(nn.Module):
         self.register_buffer("borders", torch.tensor(BUCKETS).logit(), persistent=False)
 
     def forward(self, features: Features) -> Tensor:
-        """Log-odds of the labels (B, G), from features (B, S, C)."""
+        """Return the log-odds (B, G) of the labels from features (B, S, C)."""
         patches = features.values[:, features.prefix :].float()  # (B, h * w, C)
         pooled = torch.cat([patches.mean(1), patches.amax(1)], dim=-1)  # (B, 2 C)
         return cast(Tensor, self.classify(pooled)).float()
 
     def tokens(self, labels: Tensor, log_odds: Tensor, embedding: nn.Embedding) -> Tensor:
-        """Tokens (B, L, D) of ``labels`` (B, L), places in the list of words, with their ``log_odds`` (B, L)."""
-        of_words = embedding(self.pieces[labels])  # (B, L, P, D)
-        words = (of_words * self.pieces_weight[labels][..., None]).sum(2)  # (B, L, D)
+        """Return the tokens (B, L, D) of ``labels`` (B, L), indices of words, with their ``log_odds`` (B, L)."""
+        pieces = embedding(self.pieces[labels])  # (B, L, P, D)
+        words = (pieces * self.pieces_weight[labels][..., None]).sum(2)  # (B, L, D)
         tokens: Tensor = self.proj(words) + self.confidence(torch.bucketize(log_odds, self.borders))
         return tokens
 
     def beside(self, encoded: EncodedImage, log_odds: Tensor, embedding: nn.Embedding) -> EncodedImage:
-        """Return ``encoded`` with the tokens of the most probable labels before the patches; they have no place."""
+        """Return ``encoded`` with the tokens of the most probable labels before the patches, off the grid."""
         best, labels = log_odds.detach().topk(self.count, dim=1)  # (B, L)
         tokens = self.tokens(labels, best, embedding).to(encoded.tokens.dtype)
         return replace(
@@ -84,7 +88,7 @@ class Labeller(nn.Module):
 
     @torch.no_grad()
     def start_from(self, weight: Tensor, bias: Tensor, groups: dict[int, list[int]]) -> None:
-        """Begin as a classifier (N, C), (N,) of the same features: a label is the mean of its group of classes."""
+        """Initialise from a classifier (N, C), (N,) of the same features; a label is the mean of its class group."""
         centred, level = weight - weight.mean(0), bias - bias.mean()
         channels = weight.shape[1]
         for label, classes in groups.items():

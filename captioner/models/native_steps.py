@@ -1,4 +1,4 @@
-"""The blocks of a prepared decoder as one call of the compiled library, for words that go through a cache."""
+"""All blocks of a prepared decoder as one call of the compiled library, for decoding with a KV cache."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WIDE, HALF = torch.float32, torch.float16
 
 
 class NativeSteps:
-    """What the blocks compute, their words appended to the cache. It reads the weights where the blocks have them."""
+    """The blocks' forward pass with a KV cache, as one library call that reads the blocks' own weights."""
 
     def __init__(self, decoder: Decoder) -> None:
         self.config = decoder.config
@@ -31,28 +31,31 @@ class NativeSteps:
 
     @staticmethod
     def of(decoder: Decoder) -> NativeSteps | None:
-        """Those of ``decoder``, or None where it has layers that are not the library's, as in bf16."""
-        read = [
+        """Return the steps of ``decoder``; None if the library cannot run one of its layers, as in bf16."""
+        linears = [
             layer
             for name, layer in decoder.blocks.named_modules()
             if isinstance(layer, (nn.Linear, PackedLinear)) and not name.endswith(".kv_proj")
         ]
-        if not all(isinstance(layer, PackedLinear) and layer.native is not None for layer in read):
+        if not all(isinstance(layer, PackedLinear) and layer.native is not None for layer in linears):
             return None
         return NativeSteps(decoder)
 
     def __call__(self, x: Tensor, memory: ImageMemory | None, sight: Sight, cache: DecoderCache) -> Tensor:
-        """``x`` (N, T, D) -> (N, T, D), another tensor."""
-        found = library()
-        assert found is not None
+        """Run all blocks on ``x`` (N, T, D) and return a new tensor (N, T, D)."""
+        compiled = library()
+        assert compiled is not None
         config, layers = self.config, len(self._blocks)
         images, past, capacity = cache.images, cache.layers[0].length, cache.layers[0].keys.shape[2]
         queries = x.shape[0] * x.shape[1] // images
-        require(x.shape[0] * x.shape[1] == images * queries, f"{tuple(x.shape)} are no words of {images} images")
-        require(past + queries <= capacity, f"{past} and {queries} words do not fit {capacity} places")
-        require(len(cache.layers) == layers, f"there are caches of {len(cache.layers)} layers, not {layers}")
+        require(
+            x.shape[0] * x.shape[1] == images * queries,
+            f"{tuple(x.shape)} is not a multiple of {images} images",
+        )
+        require(past + queries <= capacity, f"{past} + {queries} tokens exceed {capacity} slots of the cache")
+        require(len(cache.layers) == layers, f"the cache has {len(cache.layers)} layers, not {layers}")
         out = x.clone(memory_format=torch.contiguous_format)
-        kept: list[Tensor] = []  # until the call is over
+        kept: list[Tensor] = []  # alive until the call returns
         shape = config.heads, capacity, config.width // config.heads
         plan = StepPlan(
             images=images,
@@ -69,8 +72,8 @@ class NativeSteps:
         )
         plan.global_mask, plan.local_mask = (_mask(m, images, queries, past + queries, kept) for m in sight)
         if memory is not None:
-            require(memory.images == images, f"there are {memory.images} images for the words of {images}")
-            require(len(memory.made) == layers, f"{len(memory.made)} layers are remembered, not {layers}")
+            require(memory.images == images, f"the memory has {memory.images} images, not {images}")
+            require(len(memory.made) == layers, f"the memory has {len(memory.made)} layers, not {layers}")
             (made, _, patches, _), dtype = memory.made[0][0].shape, memory.made[0][0].dtype
             pairs = [(k.contiguous(), v.contiguous()) for k, v in memory.made]
             shape = config.heads, patches, config.width // config.heads
@@ -79,13 +82,13 @@ class NativeSteps:
             plan.halves = dtype == HALF
             plan.rows = _rows(memory.rows, made, kept)
             plan.grid = _grid(memory, patches, kept)
-        checked(found.captioner_step(plan, torch.get_num_threads()))
+        checked(compiled.captioner_step(plan, torch.get_num_threads()))
         for layer in cache.layers:
             layer.length += queries
         return out
 
     def __deepcopy__(self, memo: dict[int, Any]) -> NativeSteps:
-        return self  # it never changes
+        return self  # immutable
 
     def _plan(self, block: Block) -> LayerPlan:
         words, image = block.self_attn, block.cross_attn
@@ -128,28 +131,28 @@ def _gate(read: MixedRead) -> Any:
 
 
 def _pairs(layers: Any, kept: list[Tensor], dtype: torch.dtype, *shape: int) -> Any:
-    """Keys and values of every layer, each of ``shape`` (B, H, slots, Dh), as the library takes them."""
-    found = (PairPlan * len(layers))()
-    for plan, pair in zip(found, layers, strict=True):
+    """Return the library's struct of every layer's keys and values, each of ``shape`` (B, H, slots, Dh)."""
+    plans = (PairPlan * len(layers))()
+    for plan, pair in zip(plans, layers, strict=True):
         plan.keys, plan.values = (address(part, dtype, *shape) for part in pair)
         kept += pair
-    return found
+    return plans
 
 
 def _rows(rows: Tensor | None, made: int, kept: list[Tensor]) -> int | None:
-    """Which of the images ``made`` are read, as the library takes them: None is each."""
+    """Return the address of the selected images' indices; None selects all ``made`` images."""
     if rows is None:
         return None
     rows = rows.contiguous()
     kept.append(rows)
     where = address(rows, torch.int64, len(rows))
     least, most = (int(value) for value in rows.aminmax())
-    require(0 <= least <= most < made, f"images {least} to {most} are asked for, of {made}")
+    require(0 <= least <= most < made, f"images {least} to {most} are selected, of {made}")
     return where
 
 
 def _mask(mask: Tensor | None, images: int, queries: int, slots: int, kept: list[Tensor]) -> MaskPlan:
-    """A mask that broadcasts to (B, 1, Q, slots)."""
+    """Return the library's struct of a mask that broadcasts to (B, 1, Q, slots)."""
     if mask is None:
         return MaskPlan()
     if mask.stride(-1) != 1:

@@ -1,4 +1,4 @@
-"""Batch norms of a backbone, and the convolutions that they follow."""
+"""Folding of a backbone's batch norms into the convolutions before them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from captioner.models.vision import VisionEncoder
 
-SAME = 1e-3  # of the largest feature: rounding stays two orders below it, folding what does not belong together above
+SAME = 1e-3  # tolerance relative to the largest feature: rounding is two orders below it, a wrong fold is above it
 
 
 @torch.no_grad()
 def fold_norms(vision: VisionEncoder, size: int) -> list[str]:
     """Fold each batch norm of the backbone into the convolution before it; return the names of the linear layers used.
 
-    The features of an image must stay the same, or nothing is folded.
+    Nothing is folded if that changes the features of an image.
     """
     backbone = vision.backbone
     before = _features(vision, size)
@@ -36,24 +36,24 @@ def fold_norms(vision: VisionEncoder, size: int) -> list[str]:
 
 @torch.no_grad()
 def watched(vision: VisionEncoder, size: int) -> tuple[list[tuple[str, str]], list[str]]:
-    """Return what one image shows: (convolution, norm after it) by name, and the names of the linear layers used.
+    """Run one image; return the name pairs (convolution, norm after it) and the names of the linear layers used.
 
     A layer that is used more than once is in no pair.
     """
     backbone = vision.backbone
-    made: dict[int, tuple[str, Tensor]] = {}  # outputs of convolutions, kept so that no other takes their address
+    made: dict[int, tuple[str, Tensor]] = {}  # outputs of convolutions, kept alive so that their ids stay unique
     pairs: list[tuple[str, str]] = []
     linears: list[str] = []
     hooks = []
 
     def watch(name: str, module: nn.Module) -> None:
-        def after(module: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
+        def after(module: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
             if isinstance(module, nn.Linear):
                 linears.append(name)
             elif isinstance(module, nn.Conv2d):
                 made[id(out)] = name, out
-            elif given and id(given[0]) in made:
-                pairs.append((made[id(given[0])][0], name))
+            elif inputs and id(inputs[0]) in made:
+                pairs.append((made[id(inputs[0])][0], name))
 
         hooks.append(module.register_forward_hook(after))
 

@@ -1,7 +1,7 @@
-"""One pass over images and their captions that answers all objectives at once: captioning, search, matching, tags.
+"""One pass over images and their captions for all objectives: captioning, contrastive, matching, tags.
 
-The decoder is causal, so a caption read to its end token gives the logits of its words, and at that token the state for
-matching. The words are read once more alone, for the common space; and beside images that they are false of.
+The decoder is causal, so one pass over a caption gives the logits of its tokens and, at the end token, the state for
+matching. Two more passes read the text alone, for its embedding, and with wrong images, as negatives of matching.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from captioner.models.vision import EncodedImage
 
 @dataclass(frozen=True, kw_only=True)
 class Ask:
-    """What a pass is asked for beside the logits.
+    """A request for outputs of the heads beside the logits.
 
-    ``lengths`` (B, K): tokens of each caption with its start, 0 where an image has fewer than K. ``negatives``: false
-    captions that matching sees for each image, and false images for as many of its captions.
+    lengths: (B, K) tokens of each caption with its start; 0 for a missing caption.
+    negatives: Number of false captions per image for matching, and of its captions that get a false image.
     """
 
     lengths: Tensor
@@ -30,45 +30,42 @@ class Ask:
 
 @dataclass(frozen=True, kw_only=True)
 class Together:
-    """``logits`` (B, K, T, V); directions of ``images`` (B, W) and ``texts`` (B, K, W) with the ``steepness`` of their
-    softmax; log-odds of ``true`` pairs (B, K) and of ``false`` ones (M,), of which ``valid`` (M,) exist; ``tags``
-    (B, G), log-odds. None for heads that are not there.
-    """
+    """The outputs of one pass for all objectives; None for missing heads."""
 
-    logits: Tensor
-    images: Tensor
-    texts: Tensor
-    steepness: Tensor
-    log_variances: Tensor
-    true: Tensor | None = None
-    false: Tensor | None = None
-    valid: Tensor | None = None
-    tags: Tensor | None = None
+    logits: Tensor  # (B, K, T, V)
+    images: Tensor  # (B, W), image embeddings
+    texts: Tensor  # (B, K, W), text embeddings
+    steepness: Tensor  # the factor on cosines before a softmax
+    log_variances: Tensor  # one per loss
+    true: Tensor | None = None  # (B, K), log-odds of true pairs
+    false: Tensor | None = None  # (M,), log-odds of false pairs
+    valid: Tensor | None = None  # (M,), which of the false pairs exist
+    tags: Tensor | None = None  # (B, G), log-odds
 
 
 def read_together(
     decoder: Decoder, heads: Heads, encoded: EncodedImage, tokens: Tensor, ask: Ask, *, eos_id: int
 ) -> Together:
-    """``tokens`` (B, K, T) of the encoded images, as a batch has them."""
+    """Read the captions ``tokens`` (B, K, T) of a batch with their encoded images, and alone."""
     memory = decoder.remember(encoded)
     texts, ends = closed(tokens, ask.lengths, eos_id, decoder.config.context)  # (B, K, T + 1), (B, K)
     flat, flat_ends = texts.flatten(0, 1), ends.flatten()
     states = decoder.states(flat, memory).unflatten(0, tokens.shape[:2])  # (B, K, T + 1, D)
     alone = end_states(decoder, flat, flat_ends).unflatten(0, tokens.shape[:2])  # (B, K, D)
     pooled = heads.pooled(encoded)  # (B, D)
-    images, directions = heads.of_images(pooled), heads.of_texts(alone)
+    images, embeddings = heads.of_images(pooled), heads.of_texts(alone)
     true = false = valid = None
     if heads.match is not None:
         keys, owner, real = caption_keys(tokens, ask.lengths).flatten(), owners(tokens), ask.lengths.flatten() > 0
         own = own_captions(keys, owner, real, len(images))
-        similarity = (heads.steepness * images @ directions.flatten(0, 1).T).detach()  # (B, B * K)
+        similarity = (heads.steepness * images @ embeddings.flatten(0, 1).T).detach()  # (B, B * K)
         image, text, valid = hard_negatives(similarity, own, ask.lengths > 0, ask.negatives)
         true = heads.matches(at(states, ends))
         false = heads.matches(end_states(decoder, flat[text], flat_ends[text], memory.select(image)))
     return Together(
         logits=decoder.lm_head(states[:, :, : tokens.shape[2]]),
         images=images,
-        texts=directions,
+        texts=embeddings,
         steepness=heads.steepness,
         log_variances=heads.log_variances,
         true=true,
@@ -79,14 +76,14 @@ def read_together(
 
 
 def owners(tokens: Tensor) -> Tensor:
-    """Which image each of the captions (B, K, ...) belongs to, (B * K,)."""
+    """Return the image index of each of the captions (B, K, ...), (B * K,)."""
     return torch.arange(tokens.shape[0], device=tokens.device).repeat_interleave(tokens.shape[1])
 
 
 def caption_keys(tokens: Tensor, lengths: Tensor) -> Tensor:
-    """A number (B, K) per caption that two captions share where they say the same: a hash of its ``tokens`` (B, K, T).
+    """Return a hash (B, K) of each caption's ``tokens`` (B, K, T), equal for equal captions.
 
-    It wraps around as 64-bit products do, on every device alike; what stands behind a caption plays no part.
+    It wraps around in 64 bits, the same on every device, and ignores padding.
     """
     place = torch.arange(tokens.shape[-1], device=tokens.device)
     keys = torch.zeros_like(lengths)
@@ -96,9 +93,9 @@ def caption_keys(tokens: Tensor, lengths: Tensor) -> Tensor:
 
 
 def own_captions(keys: Tensor, owner: Tensor, real: Tensor, images: int) -> Tensor:
-    """Which of N captions are an image's own, or say word for word what one of its own says: (images, N).
+    """Mark the captions (images, N) that belong to an image or equal one of its own captions.
 
-    ``keys`` (N,) as of ``caption_keys``; ``owner`` (N,) says whose each is; those that are not ``real`` (N,) are fill.
+    ``keys`` (N,): from ``caption_keys``. ``owner`` (N,): each caption's image. ``real`` (N,): False for padding.
     """
     belongs = (owner == torch.arange(images, device=keys.device)[:, None]) & real  # (images, N)
     same = keys[:, None] == keys[None, :]  # (N, N)
@@ -106,23 +103,24 @@ def own_captions(keys: Tensor, owner: Tensor, real: Tensor, images: int) -> Tens
 
 
 def hard_negatives(similarity: Tensor, own: Tensor, real: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """False pairs, drawn by how similar they are: images (M,), captions (M,) out of N = B * K, and which exist (M,).
+    """Sample false pairs by similarity: images (M,), captions (M,) out of N = B * K, and which pairs exist (M,).
 
-    For each image ``count`` captions, and for ``count`` of its captions an image each, with probabilities of a softmax
-    over ``similarity`` (B, N) without what is ``own`` (B, N) (Li et al. 2021, ALBEF, section 3.2), without replacement:
-    the greatest after Gumbel noise are such a draw (Kool et al. 2019, arXiv 1903.06059). ``real`` (B, K).
+    Each image gets ``count`` captions, and ``count`` of its captions get one image each, sampled without replacement
+    from a softmax over ``similarity`` (B, N) that excludes ``own`` (B, N) captions (Li et al. 2021, ALBEF, section
+    3.2): the top k after Gumbel noise are such a sample (Kool et al. 2019, arXiv 1903.06059). ``real`` (B, K): False
+    for padding.
     """
     images, captions = real.shape
     never = own | ~real.flatten()
-    found, text = _noisy(similarity).masked_fill(never, -torch.inf).topk(min(count, images * captions), dim=1)  # (B, M)
+    score, text = _noisy(similarity).masked_fill(never, -torch.inf).topk(min(count, images * captions), dim=1)  # (B, M)
     image = torch.arange(images, device=real.device)[:, None].expand_as(text)
-    some = torch.rand(real.shape, device=real.device).masked_fill(~real, -1).topk(min(count, captions), dim=1).indices
-    chosen = (some + captions * torch.arange(images, device=real.device)[:, None]).flatten()  # (M',)
-    best, other = _noisy(similarity[:, chosen]).masked_fill(never[:, chosen], -torch.inf).max(dim=0)  # (M',)
-    valid = torch.cat([found.flatten(), best]).isfinite()
+    picked = torch.rand(real.shape, device=real.device).masked_fill(~real, -1).topk(min(count, captions), dim=1).indices
+    chosen = (picked + captions * torch.arange(images, device=real.device)[:, None]).flatten()  # (M',)
+    scores, other = _noisy(similarity[:, chosen]).masked_fill(never[:, chosen], -torch.inf).max(dim=0)  # (M',)
+    valid = torch.cat([score.flatten(), scores]).isfinite()
     return torch.cat([image.flatten(), other]), torch.cat([text.flatten(), chosen]), valid
 
 
 def _noisy(logits: Tensor) -> Tensor:
-    """With Gumbel noise."""
+    """Add Gumbel noise."""
     return logits - torch.empty_like(logits).exponential_().log()

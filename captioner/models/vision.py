@@ -17,42 +17,35 @@ from captioner.models.backbones import build_backbone
 from captioner.models.halves import lower_half, takes_maps, upper_half
 from captioner.models.layouts import check_grid, forward_features, prefix_of
 
-# oneDNN adds in another order from 15 images on (EfficientNet-Lite2, 288 pixels), and int8 makes that last bit a word:
-# 3 of 200 captions changed with the size of the batch. All at once would be 5 % faster and take more memory.
+# oneDNN sums in another order from 15 images on (EfficientNet-Lite2, 288 pixels), and with int8 the last bit can change
+# a word: 3 of 200 captions changed with the batch size. Larger parts would be 5 % faster and take more memory.
 AT_ONCE = 8
 
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """What the decoder may know of B images: ``tokens`` (B, S, D), S = prefix + h * w, and the ``grid`` (h, w).
+    """The encoder's output for B images, all that the decoder sees of them."""
 
-    ``prefix`` tokens (labels, CLS, registers) come first and have no place on the grid. ``labels``: log-odds (B, G) of
-    each label, where the captioner has a labeller.
-    """
-
-    tokens: Tensor
-    grid: tuple[int, int]
-    prefix: int = 0
-    labels: Tensor | None = None
+    tokens: Tensor  # (B, S, D), S = prefix + h * w
+    grid: tuple[int, int]  # (h, w)
+    prefix: int = 0  # tokens before the patches without a position on the grid: labels, CLS, registers
+    labels: Tensor | None = None  # (B, G), log-odds of each label, if the captioner has a labeller
 
 
 @dataclass(frozen=True)
 class Features:
-    """The backbone's output for B images: ``values`` (B, S, C) with the grid and prefix of ``EncodedImage``.
+    """The backbone's output for B images."""
 
-    ``blocks``: the number of the backbone's blocks that made it, where the others have yet to follow; None for all.
-    """
-
-    values: Tensor
-    grid: tuple[int, int]
-    prefix: int = 0
-    blocks: int | None = None
+    values: Tensor  # (B, S, C)
+    grid: tuple[int, int]  # as in ``EncodedImage``
+    prefix: int = 0  # as in ``EncodedImage``
+    blocks: int | None = None  # number of backbone blocks already run; None for all
 
 
 class VisionEncoder(nn.Module):
-    """pixels -> features (the backbone's) -> patch tokens (the decoder's width).
+    """A backbone and a projection: pixels -> features (B, S, C) -> patch tokens (B, S, D).
 
-    The two halves are apart so that the features of a frozen backbone can be computed once and kept.
+    The two steps are separate so that the features of a frozen backbone can be cached.
     """
 
     def __init__(self, config: VisionConfig, preprocess: PreprocessConfig, width: int) -> None:
@@ -60,8 +53,8 @@ class VisionEncoder(nn.Module):
         backbone: Any = build_backbone(config, preprocess)
         self.backbone = backbone.to(memory_format=torch.channels_last)
         self.backbone_frozen = False
-        self.backbone_folded = False  # its convolutions train in the precision of autocast (training.convolutions)
-        self.backbone_dtypes: tuple[torch.dtype, torch.dtype] | None = None  # what goes in and out, where cast
+        self.backbone_folded = False  # its convolutions train in autocast's precision (training.convolutions)
+        self.backbone_dtypes: tuple[torch.dtype, torch.dtype] | None = None  # of input and output, if cast
         self._grouped = any(isinstance(module, nn.Conv2d) and module.groups > 1 for module in backbone.modules())
         if config.norm_eps is not None:
             for module in self.backbone.modules():
@@ -80,9 +73,9 @@ class VisionEncoder(nn.Module):
             self.positions = nn.Parameter(torch.randn(1, width, h, w) * 0.02)
 
     def train(self, mode: bool = True) -> VisionEncoder:
-        """Like ``nn.Module.train``, but BatchNorm statistics never move and a frozen backbone stays as it was loaded.
+        """Set the training mode, but keep BatchNorm statistics fixed and a frozen backbone in eval mode.
 
-        A caption batch is too small, and too unlike ImageNet's, for new statistics.
+        A caption batch is too small, and too different from ImageNet, for new statistics.
         """
         super().train(mode)
         if self.backbone_frozen:
@@ -93,25 +86,25 @@ class VisionEncoder(nn.Module):
         return self
 
     def _grid_of_a_square(self, name: str, size: int) -> tuple[int, int]:
-        """Return the grid (h, w) of an image of ``size`` pixels. Raises ``ConfigError`` where there is none."""
+        """Return the grid (h, w) of an image of ``size`` pixels. Raises ``ConfigError`` if the backbone has none."""
         pixels = torch.zeros(1, 3, size, size, device=next(self.backbone.parameters()).device)
-        self.eval()  # asking for the grid must not move the statistics of a BatchNorm
+        self.eval()  # this pass must not update BatchNorm statistics
         try:
             with torch.no_grad():
-                found = self.features(pixels)
+                features = self.features(pixels)
         except ConfigError:
             raise
-        except Exception as error:  # each family of timm trips over a wrong size in its own way
+        except Exception as error:  # each timm family fails on a wrong size in its own way
             raise ConfigError(
                 f"{name} cannot read images of {size} x {size} pixels ({reason_of(error)}); set preprocess.size to "
-                "what it was trained on, or choose another vision.backbone"
+                "the backbone's training size, or choose another vision.backbone"
             ) from error
         self.train()
-        check_grid(self.backbone, name, size, found.grid, found.values[:, found.prefix :].shape)
-        return found.grid
+        check_grid(self.backbone, name, size, features.grid, features.values[:, features.prefix :].shape)
+        return features.grid
 
     def features(self, pixels: Tensor) -> Features:
-        """``pixels`` (B, 3, height, width), normalised -> the backbone's last features, before any pooling."""
+        """Return the backbone's last features, before pooling, of normalised ``pixels`` (B, 3, height, width)."""
         if pixels.device.type == "cpu" and not torch.is_grad_enabled() and len(pixels) > AT_ONCE:
             parts = [self._features(part) for part in pixels.split(AT_ONCE)]
             return replace(parts[0], values=torch.cat([part.values for part in parts]))
@@ -122,15 +115,15 @@ class VisionEncoder(nn.Module):
         return self._features(pixels, blocks)
 
     def finished(self, features: Features) -> Features:
-        """Run the blocks of the backbone that ``features`` lack; features that lack none come back as they are."""
+        """Run the backbone blocks that ``features`` still lack; return complete features unchanged."""
         if features.blocks is None:
             return features
         x = features.values  # (B, S, C)
         if takes_maps(self.backbone):
-            x = x.unflatten(1, features.grid).permute(0, 3, 1, 2)  # (B, C, h, w), channels last as they were kept
+            x = x.unflatten(1, features.grid).permute(0, 3, 1, 2)  # (B, C, h, w), stored channels last
         with self._precision(x.device.type):
             out = upper_half(self.backbone, x, features.blocks)
-        return self._in_rows(out, 1.0)  # only square pixels are kept
+        return self._in_rows(out, 1.0)  # only features of square images are cached
 
     def _features(self, pixels: Tensor, blocks: int | None = None) -> Features:
         pixels = pixels.contiguous(memory_format=torch.channels_last)
@@ -150,21 +143,24 @@ class VisionEncoder(nn.Module):
         if out.ndim == 3:  # a ViT: (B, prefix + h * w, C), its final norm applied
             prefix = prefix_of(self.backbone)
             return Features(out, _grid(out.shape[1] - prefix, aspect), prefix)
-        # A map. timm says which axis holds the channels; where it says nothing they come first.
+        # A map. timm's output_fmt names the axis of the channels; without it they come first.
         if str(getattr(self.backbone, "output_fmt", "NCHW")).endswith("NCHW"):
             out = out.permute(0, 2, 3, 1)  # (B, h, w, C)
         return Features(out.flatten(1, 2), (out.shape[1], out.shape[2]))  # (B, S, C)
 
     def _precision(self, device: str) -> AbstractContextManager[object]:
-        """fp32 where bf16 is slower: a CPU's backward pass through grouped convolutions (EfficientNet-Lite2, 16 images:
-        1.2 s a step in bf16, 0.9 s in fp32)."""
+        """Return a context that turns autocast off where bf16 is slower than fp32.
+
+        That is a CPU's backward pass through grouped convolutions (EfficientNet-Lite2, 16 images: 1.2 s a step in bf16,
+        0.9 s in fp32).
+        """
         slow = self._grouped and not (self.backbone_frozen or self.backbone_folded)
         if device == "cpu" and slow and torch.is_grad_enabled():
             return torch.autocast(device, enabled=False)
         return nullcontext()
 
     def tokens(self, features: Features) -> EncodedImage:
-        """Return the decoder's view of ``features``: norm, projection and positions. (B, S, C) -> (B, S, D)."""
+        """Turn features (B, S, C) into patch tokens (B, S, D): norm, projection and positions."""
         features = self.finished(features)
         tokens = self.proj(self.norm(features.values))  # (B, S, D)
         if self.positions is not None:
@@ -176,12 +172,12 @@ class VisionEncoder(nn.Module):
         return EncodedImage(tokens, features.grid, features.prefix)
 
     def forward(self, pixels: Tensor) -> EncodedImage:
-        """``pixels`` (B, 3, height, width) -> patch tokens (B, S, D)."""
+        """Encode ``pixels`` (B, 3, height, width) as patch tokens (B, S, D)."""
         return self.tokens(self.features(pixels))
 
 
 def _grid(patches: int, aspect: float) -> tuple[int, int]:
-    """The (h, w) with h * w = ``patches`` whose h / w is nearest to the ``aspect`` (height / width) of the pixels."""
+    """Return the (h, w) with h * w = ``patches`` whose h / w is closest to ``aspect`` (height / width of pixels)."""
     heights = (h for h in range(1, patches + 1) if patches % h == 0)
     h = min(heights, key=lambda h: abs(math.log(h * h / (patches * aspect))))
     return h, patches // h

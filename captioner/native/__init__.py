@@ -1,6 +1,6 @@
-"""The decoding step of an x86 CPU in C: all blocks in one call, and the products it is made of.
+"""The decoding step for x86 CPUs in C: all blocks in one call, and its matrix products.
 
-Written as operators of torch, a step of an int8 decoder spends two thirds of its time in the main thread, which calls
-one after the other. ``src`` is compiled when the package is installed and there is a compiler (``setup.py``); where
-there was none, or the CPU is another one, the operators of torch do the same.
+With torch operators, a step of an int8 decoder spends two thirds of its time in the main thread, which calls one
+operator after the other. Installing the package compiles ``src`` if there is a compiler (``setup.py``). Without the
+library, or on another CPU, torch operators compute the same.
 """

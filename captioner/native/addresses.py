@@ -1,4 +1,4 @@
-"""Addresses of tensors for the compiled library, which trusts each of them; there is no other way to one."""
+"""Checked addresses of tensors for the compiled library, which trusts them; no other code passes addresses."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from captioner.errors import UsageError
 
 
 def address(tensor: Tensor, dtype: torch.dtype, *shape: int) -> int:
-    """Return where the numbers of ``tensor`` lie, one after the other.
+    """Return the address of a contiguous tensor.
 
-    Raises ``UsageError`` where they are of another ``dtype`` or ``shape``, on another device, or lie apart: someone has
+    Raises ``UsageError`` for another ``dtype``, ``shape`` or device, or a tensor that is not contiguous: someone has
     changed a prepared model.
     """
     if not tensor.is_contiguous():
@@ -20,7 +20,7 @@ def address(tensor: Tensor, dtype: torch.dtype, *shape: int) -> int:
 
 
 def address_of_lines(tensor: Tensor, dtype: torch.dtype, *shape: int) -> int:
-    """Return the same of a tensor whose last axis alone has to lie in one piece; its other strides may be any."""
+    """Return the address of a tensor whose last axis is contiguous; its other strides may have any value."""
     fits = tensor.device.type == "cpu" and tensor.dtype == dtype and tensor.shape == shape
     if not fits or (shape and shape[-1] > 1 and tensor.stride(-1) != 1):
         raise _refusal(tensor, dtype, shape)
@@ -28,19 +28,19 @@ def address_of_lines(tensor: Tensor, dtype: torch.dtype, *shape: int) -> int:
 
 
 def require(fits: bool, what: str) -> None:
-    """Raise ``UsageError`` where numbers that the library takes do not fit together; ``what`` says which."""
+    """Raise ``UsageError`` unless ``fits``; ``what`` describes the mismatch of the library's arguments."""
     if not fits:
         raise UsageError(
-            f"a decoding step cannot be made: {what}; load the captioner again and leave its model as it is"
+            f"the decoding step cannot run: {what}; load the captioner again and leave its model unchanged"
         )
 
 
 def _refusal(tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> UsageError:
-    wanted = f"{_named(dtype)} of shape {shape} in one piece on the CPU"
-    found = f"{_named(tensor.dtype)} of shape {tuple(tensor.shape)} and strides {tensor.stride()} on {tensor.device}"
+    expected = f"contiguous {_named(dtype)} of shape {shape} on the CPU"
+    actual = f"{_named(tensor.dtype)} of shape {tuple(tensor.shape)} and strides {tensor.stride()} on {tensor.device}"
     return UsageError(
-        f"a decoding step cannot be made: it reads {wanted}, not {found}; load the captioner again and leave its model "
-        "as it is"
+        f"the decoding step cannot run: it reads {expected}, not {actual}; load the captioner again and leave its "
+        "model unchanged"
     )
 
 

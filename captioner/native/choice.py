@@ -1,4 +1,4 @@
-"""The few largest of many numbers, faster than torch's own ``topk`` where the library is."""
+"""A top k for rows of many numbers, faster than torch's ``topk`` if the library is available."""
 
 from __future__ import annotations
 
@@ -12,15 +12,20 @@ MOST = 64  # of src/largest.c
 
 
 def largest(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The ``count`` largest of each row of ``x`` (..., V), largest first, and their places; both (..., count)."""
-    found = library()
-    if found is None or x.device.type != "cpu" or x.dtype != torch.float32 or not 0 < count <= min(MOST, x.shape[-1]):
+    """Return the ``count`` largest of each row of ``x`` (..., V), largest first, and their indices; (..., count)."""
+    compiled = library()
+    if (
+        compiled is None
+        or x.device.type != "cpu"
+        or x.dtype != torch.float32
+        or not 0 < count <= min(MOST, x.shape[-1])
+    ):
         return x.topk(count, dim=-1)
     x = x.contiguous()
     shape = *x.shape[:-1], count
-    values = torch.empty(shape, dtype=torch.float32, device="cpu")  # whatever torch's defaults have become
+    values = torch.empty(shape, dtype=torch.float32, device="cpu")  # explicit, in case torch's defaults were changed
     places = torch.empty(shape, dtype=torch.int64, device="cpu")
-    found.captioner_largest(
+    compiled.captioner_largest(
         address(x, torch.float32, *x.shape),
         values.numel() // count,
         x.shape[-1],
@@ -33,15 +38,15 @@ def largest(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def sharpen(logits: Tensor, x: Tensor, table: Tensor, count: int) -> None:
-    """Put ``x @ table[i]`` in the place of the ``count`` largest of each row of ``logits`` (N, V); ``x`` (N, D).
+    """Replace the ``count`` largest of each row of ``logits`` (N, V) by ``x @ table[i]``; ``x`` (N, D).
 
-    All of it contiguous fp32 on the CPU, where the library is. Raises ``UsageError`` for anything else.
+    It needs the library and contiguous fp32 tensors on the CPU. Raises ``UsageError`` for other tensors.
     """
-    found = library()
-    assert found is not None
+    compiled = library()
+    assert compiled is not None
     rows, (words, width) = len(x), table.shape
-    require(0 < count <= min(MOST, words), f"{count} of {words} words are asked for")
-    found.captioner_sharpen(
+    require(0 < count <= min(MOST, words), f"count must be from 1 to {min(MOST, words)}, not {count}")
+    compiled.captioner_sharpen(
         address(logits, torch.float32, rows, words),
         rows,
         words,

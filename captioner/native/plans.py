@@ -1,4 +1,4 @@
-"""The structs of ``src/plan.h``, field by field."""
+"""The structs of ``src/plan.h`` as ctypes, field by field."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class GridPlan(Structure):
 
 
 class PairPlan(Structure):
-    """Keys and values: ``struct memory`` and ``struct cache``."""
+    """Keys and values, as in ``struct memory`` and ``struct cache``."""
 
     _fields_ = (("keys", c_void_p), ("values", c_void_p))
 

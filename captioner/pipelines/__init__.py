@@ -1,4 +1,4 @@
-"""Captions for those who write Python: photos in, ``Caption`` objects out.
+"""The Python interface: photos in, ``Caption`` objects out.
 
 May import what captions, judges and explains, and nothing that trains. Start reading at ``pipeline.py``.
 """

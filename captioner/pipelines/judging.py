@@ -1,4 +1,4 @@
-"""What a captioner says of captions, and of photos and texts as directions in one space."""
+"""Scores of given captions, and embeddings of photos and texts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ S = TypeVar("S", bound=ImageSource)
 
 
 class Judging:
-    """The half of ``CaptionPipeline`` that writes nothing."""
+    """The methods of ``CaptionPipeline`` that generate no captions."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
@@ -40,10 +40,10 @@ class Judging:
     def score(
         self, images: ImageSource | list[S], captions: str | list[str], *, batch_size: int = 16
     ) -> float | list[float] | list[list[float]]:
-        """log p(caption and its end | image), natural logarithm, of every caption under every image.
+        """Return log p(caption and its end | image), natural logarithm, of every caption under every image.
 
-        A list of images gives a list of what one image gives, a list of captions likewise. Raises ``ImageError`` for an
-        image that cannot be read, ``UsageError`` for a caption that is longer than the model's context.
+        A list of images gives one result per image, and a list of captions one value per caption. Raises ``ImageError``
+        for an unreadable image, ``UsageError`` for a caption that is longer than the model's context.
         """
         return self._judged(likelihoods, images, captions, batch_size)
 
@@ -62,41 +62,42 @@ class Judging:
     def match(
         self, images: ImageSource | list[S], captions: str | list[str], *, batch_size: int = 16
     ) -> float | list[float] | list[list[float]]:
-        """The probability, 0 to 1, that a caption is true of an image: of every caption and every image, as ``score``.
+        """Return the probability, 0 to 1, that a caption is true of an image, for lists as in ``score``.
 
-        For a captioner with a matching head, which has learnt to tell true captions from similar false ones; raises
-        ``UsageError`` for another one, and otherwise what ``score`` raises.
+        It needs a matching head, which was trained to separate true captions from similar false ones. Raises
+        ``UsageError`` without one, and otherwise as ``score`` does.
         """
         return self._judged(matches, images, captions, batch_size)
 
     def embed_images(self, images: ImageSource | list[S], *, batch_size: int = 16) -> NDArray[np.float32]:
-        """The direction of an image, (W,), or of N images, (N, W): of length 1, W as the contrastive head is wide.
+        """Return the unit-length embedding of an image, (W,), or of N images, (N, W).
 
-        The dot product of two directions is their cosine. Raises ``UsageError`` for a captioner without that head,
-        ``ImageError`` for an image that cannot be read.
+        W is the contrastive head's width. The dot product of two embeddings is their cosine. Raises ``UsageError`` for
+        a captioner without that head, ``ImageError`` for an unreadable image.
         """
         sources: list[ImageSource] = list(images) if isinstance(images, list) else [images]
-        found = table_of(embed_images(self.checkpoint, sources, batch_size=batch_size), self.checkpoint, "embeddings")
-        return found if isinstance(images, list) else found[0]
+        table = table_of(embed_images(self.checkpoint, sources, batch_size=batch_size), self.checkpoint, "embeddings")
+        return table if isinstance(images, list) else table[0]
 
     def image_features(self, images: ImageSource | list[S], *, batch_size: int = 16) -> NDArray[np.float32]:
-        """What the encoder makes of an image, (D,), or of N images, (N, D): the mean of the patches the decoder reads.
+        """Return the mean patch token of an image, (D,), or of N images, (N, D).
 
-        Any captioner has it, and no head has learnt to compare it: take the mean over many images off before cosines.
-        Raises ``ImageError`` for an image that cannot be read.
+        It needs no head, but was not trained for comparison: subtract the mean over many images before computing
+        cosines. Raises ``ImageError`` for an unreadable image.
         """
         sources: list[ImageSource] = list(images) if isinstance(images, list) else [images]
-        found = table_of(image_features(self.checkpoint, sources, batch_size=batch_size), self.checkpoint, "features")
-        return found if isinstance(images, list) else found[0]
+        table = table_of(image_features(self.checkpoint, sources, batch_size=batch_size), self.checkpoint, "features")
+        return table if isinstance(images, list) else table[0]
 
     def embed_texts(self, texts: str | list[str]) -> NDArray[np.float32]:
-        """The direction of a text, (W,), or of N texts, (N, W), in the space of ``embed_images``.
+        """Return the embedding of a text, (W,), or of N texts, (N, W), comparable with ``embed_images``.
 
-        Raises ``UsageError`` where that does, for a text without words, and for one longer than the model's context.
+        Raises ``UsageError`` without a contrastive head, for a text without words, and for a text longer than the
+        model's context.
         """
         rows = embed_texts(self.checkpoint, texts if isinstance(texts, list) else [texts])
-        found = table_of(rows, self.checkpoint, "embeddings")
-        return found if isinstance(texts, list) else found[0]
+        table = table_of(rows, self.checkpoint, "embeddings")
+        return table if isinstance(texts, list) else table[0]
 
     def _judged(
         self, judge: Judge, images: ImageSource | list[S], captions: str | list[str], batch_size: int

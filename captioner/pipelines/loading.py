@@ -1,4 +1,4 @@
-"""A pipeline from a name, on the fastest device there is."""
+"""Loading of a pipeline by name, on the fastest available device."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def load(
     precision: Precision = "fp32",
     revision: str | None = None,
 ) -> CaptionPipeline:
-    """A pipeline from a checkpoint directory, a Hugging Face hub id, or with nothing the model that ships.
+    """Load a pipeline from a checkpoint directory or a Hugging Face hub id; by default the shipped model.
 
-    ``revision``: the branch, tag or commit of a hub id; ``org/name@revision`` says the same. ``device``: as torch names
-    it; the first CUDA device, else Apple's, else the CPU, where left out. ``precision`` of the weights: less is faster.
-    The model is prepared for captioning alone; ``captioner.checkpoint.load`` gives one that can be trained and saved.
+    ``revision``: the branch, tag or commit of a hub id, the same as ``org/name@revision``. ``device``: a torch device;
+    by default the first CUDA device, else Apple's, else the CPU. ``precision``: of the weights; lower is faster. The
+    model is prepared for inference only; ``captioner.checkpoint.load`` returns one that can be trained and saved.
     """
     if revision is not None:
         source = f"{source}@{revision}"
@@ -35,7 +35,7 @@ def load(
 
 
 def prepared(checkpoint: Checkpoint, precision: Precision) -> CaptionPipeline:
-    """A pipeline from a checkpoint in memory, which from then on only captions."""
+    """Prepare a checkpoint in memory for inference and return its pipeline."""
     from captioner.models.precision import for_inference
 
     for_inference(checkpoint.model, precision)

@@ -1,4 +1,4 @@
-"""The place that a pipeline was loaded from, where another process can load it again."""
+"""The origin of a pipeline, from which another process can load it again."""
 
 from __future__ import annotations
 
@@ -17,19 +17,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """A checkpoint by its name, as ``Checkpoint.source`` has it, and how it was loaded.
+    """The name of a checkpoint and the settings with which it was loaded."""
 
-    ``device`` is the one that was asked for: with None each machine takes its fastest. ``generation`` goes over the
-    checkpoint's own settings.
-    """
-
-    source: str
-    device: str | None
+    source: str  # as in ``Checkpoint.source``
+    device: str | None  # as requested; None is the fastest device of each machine
     precision: Precision
-    generation: GenerationConfig | None = None
+    generation: GenerationConfig | None = None  # overrides the checkpoint's own settings
 
     def load(self) -> Checkpoint:
-        """Load it again, prepared as before. Raises ``CheckpointError`` where it is not to be had."""
+        """Load and prepare the checkpoint again. Raises ``CheckpointError`` if that fails."""
         from captioner.models.precision import for_inference
 
         source = None if self.source == SHIPPED_NAME else self.source
@@ -39,31 +35,31 @@ class Origin:
 
 
 def parcel(checkpoint: Checkpoint, origin: Origin | None) -> Origin | Checkpoint:
-    """Return what stands for a captioner in a pickle: its origin, or all of it where it was not prepared to caption.
+    """Return the pickled form of a captioner: its origin, or the whole checkpoint if it was not prepared.
 
-    Raises ``UsageError`` for a prepared one without an origin, which is laid out for this machine and changed in memory
-    from what any file holds.
+    Raises ``UsageError`` for a prepared captioner without an origin: its weights are packed for this machine and exist
+    in no file.
     """
     if origin is not None:
         return replace(origin, generation=checkpoint.generation)
     if checkpoint.model.precision is not None:
         raise UsageError(
-            "this captioner was made in memory, so no other process can load it; write it with captioner.save before "
-            "it is prepared, and pickle what captioner.load makes of that directory"
+            "this captioner exists only in memory, so no other process can load it; write it with captioner.save "
+            "before it is prepared, and pickle the result of captioner.load"
         )
     return checkpoint
 
 
 def choose_device(name: str | None = None) -> str:
-    """The device of that name, or the fastest of this machine. Raises ``UsageError`` for one that cannot be used."""
+    """Return the device ``name``, or this machine's fastest. Raises ``UsageError`` for an unusable device."""
     import torch
 
     if name is not None:
         try:
             torch.zeros(1, device=name).item()
-        except Exception as error:  # RuntimeError, AssertionError, NotImplementedError ...: each device has its own
+        except Exception as error:  # RuntimeError, AssertionError, NotImplementedError ... depending on the device
             raise UsageError(
-                f"the device {name!r} cannot be used ({reason_of(error)}); name another one, such as cpu"
+                f"the device {name!r} cannot be used ({reason_of(error)}); choose another one, such as cpu"
             ) from error
         return name
     if torch.cuda.is_available():

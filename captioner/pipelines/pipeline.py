@@ -1,4 +1,4 @@
-"""From photos to ``Caption`` objects, one by one, in lists, in streams, and from what a data loader has read."""
+"""The pipeline from photos to ``Caption`` objects: single images, lists, streams and data loader batches."""
 
 from __future__ import annotations
 
@@ -34,9 +34,14 @@ S = TypeVar("S", bound=ImageSource)
 class CaptionPipeline(Judging):
     """A checkpoint ready to caption.
 
+        pipe = captioner.load()
+        pipe.caption("photo.jpg").text
+        for caption in pipe.stream(paths, batch_size=32):
+            print(caption)
+
     An image is a path, an http(s) URL, bytes, an open binary file, a PIL image, or an array or tensor of (H, W, 3),
-    (3, H, W) or (H, W) in uint8 or floats from 0 to 1. Threads may share a pipeline.
-    Pickled, one from ``load`` is the name of its checkpoint and its settings, and is loaded again where it arrives.
+    (3, H, W) or (H, W) in uint8 or floats from 0 to 1. Threads may share a pipeline. A pipeline from ``load`` pickles
+    as the name of its checkpoint and its settings, and unpickling loads it again.
     """
 
     @overload
@@ -70,16 +75,16 @@ class CaptionPipeline(Judging):
         vectors: Vectors | None = None,
         **options: Unpack[GenerationOptions],
     ) -> Caption | list[Caption]:
-        """Caption one image, or a list of them in one go.
+        """Caption one image or a list of images.
 
-        ``options`` default to the checkpoint's; ``count`` captions come back per image, the first with the others as
-        its ``alternatives``; ``vectors`` as ``stream`` has them. Raises ``ImageError`` for an image that cannot be
-        read; ``stream`` goes on instead.
+        ``count``: captions per image; all but the first are its ``alternatives``. ``vectors``: as for ``stream``.
+        ``options``: default to the checkpoint's. Raises ``ImageError`` for an unreadable image; ``stream`` yields the
+        error instead.
         """
         many = images if isinstance(images, list) else [images]
         stream = self.stream(many, count=count, batch_size=batch_size, vectors=vectors, **options)
-        found = [raised(found) for found in stream]
-        return found if isinstance(images, list) else found[0]
+        captions = [raised(result) for result in stream]
+        return captions if isinstance(images, list) else captions[0]
 
     def stream(
         self,
@@ -90,12 +95,11 @@ class CaptionPipeline(Judging):
         vectors: Vectors | None = None,
         **options: Unpack[GenerationOptions],
     ) -> Iterator[Caption | ImageError]:
-        """One ``Caption`` or ``ImageError`` per image, in order, as soon as its batch is done.
+        """Yield one ``Caption`` or ``ImageError`` per image, in order, as soon as its batch is done.
 
-        ``images`` may be endless. ``vectors`` come out beside the captions, of the same reading of the image:
-        ``embeddings`` of image and caption, from a captioner with a contrastive head, or ``features`` of the image.
-        Raises ``ConfigError`` for options that contradict each other, ``UsageError`` for one that the captioner has not
-        learnt, before an image is read.
+        ``images`` may be infinite. ``vectors``: also return ``embeddings`` of image and caption (needs a contrastive
+        head) or ``features`` of the image, from the same encoding. Before an image is read, raises ``ConfigError`` for
+        contradictory options and ``UsageError`` for an option that needs a head the captioner lacks.
         """
         if batch_size < 1:
             raise UsageError(f"the batch size must be at least 1, not {batch_size}")
@@ -114,19 +118,19 @@ class CaptionPipeline(Judging):
         beside = vectors_of(self.checkpoint, vectors) if vectors is not None else None
         results = generate_beside(self.checkpoint, pixels, config, batch_size=batch_size, beside=beside)
 
-        def one(found: Generated) -> Caption | ImageError:
-            if isinstance(found.captions, ImageError):
-                return found.captions
-            caption = caption_of(found.captions[:count], self.checkpoint)
-            caption = replace(caption, labels=labels_of(self.checkpoint.config.labels, found.labels))
-            row = found.beside
+        def one(generated: Generated) -> Caption | ImageError:
+            if isinstance(generated.captions, ImageError):
+                return generated.captions
+            caption = caption_of(generated.captions[:count], self.checkpoint)
+            caption = replace(caption, labels=labels_of(self.checkpoint.config.labels, generated.labels))
+            row = generated.beside
             if row is None:
                 return caption
             if vectors == "features":
                 return replace(caption, features=row.numpy())
             texts = (caption, *caption.alternatives)
-            told = [self.embed_texts(each.text) if each.text else None for each in texts]
-            first, *others = (replace(each, text_embedding=said) for each, said in zip(texts, told, strict=True))
+            embeddings = [self.embed_texts(each.text) if each.text else None for each in texts]
+            first, *others = (replace(each, text_embedding=e) for each, e in zip(texts, embeddings, strict=True))
             return replace(first, embedding=row.numpy(), alternatives=tuple(others))
 
         return map(one, results)
@@ -149,43 +153,43 @@ class CaptionPipeline(Judging):
         batch_size: int = 16,
         **options: Unpack[GenerationOptions],
     ) -> Caption | list[Caption]:
-        """As ``caption``, in a thread of its own: the event loop goes on meanwhile.
+        """Caption in a separate thread, like ``caption``, so that the event loop continues.
 
-        Any number of threads may use one pipeline, and each gets the captions that it would get alone. They share the
-        processor, so many images are captioned sooner in one list.
+        Any number of threads may use one pipeline, and each gets the same captions as alone. They share the processor,
+        so one list is faster than many threads.
         """
         return await asyncio.to_thread(lambda: self.caption(images, count=count, batch_size=batch_size, **options))
 
     @property
     def transform(self) -> Transform:
-        """What the photos of this captioner go through: a path, bytes or PIL image in, pixels (3, size, size) out.
+        """The captioner's preprocessing: a path, bytes or PIL image in, pixels (3, size, size) out.
 
-        For a ``torch.utils.data.Dataset``, whose workers it can be sent to; ``caption_pixels`` captions the batches.
+        Use it in a ``torch.utils.data.Dataset`` (it pickles) and caption the batches with ``caption_pixels``.
         """
         return Transform(self.checkpoint.config.preprocess)
 
     def caption_pixels(
         self, pixels: Tensor | Sequence[Tensor], *, count: int = 1, **options: Unpack[GenerationOptions]
     ) -> list[Caption]:
-        """The captions of B images that went through ``transform``: (B, 3, size, size), all at once.
+        """Caption B images from ``transform``, (B, 3, size, size), in one batch.
 
-        Raises ``UsageError`` for another shape, ``ImageError`` where no caption keeps all rules that are asked for.
+        Raises ``UsageError`` for another shape, ``ImageError`` if no caption satisfies all rules.
         """
         size = self.checkpoint.config.preprocess.size
         images = list(pixels)
         for image in images:
             if image.shape != (3, size, size):
                 raise UsageError(
-                    f"the model reads pixels of 3 x {size} x {size}, as pipe.transform makes them, not "
-                    f"{' x '.join(map(str, image.shape))}"
+                    f"the model reads pixels of 3 x {size} x {size}, not {' x '.join(map(str, image.shape))}; use "
+                    "pipe.transform"
                 )
         stream = self._captions(images, count, len(images) or 1, self._config(count, options))
-        return [raised(found) for found in stream]
+        return [raised(result) for result in stream]
 
     def _config(self, count: int, options: GenerationOptions) -> GenerationConfig:
-        """How ``count`` captions of an image are written."""
+        """Return the settings for ``count`` captions per image."""
         if count < 1:
-            raise UsageError(f"{count} captions per image cannot be; ask for 1 or more")
+            raise UsageError(f"the count of captions per image must be at least 1, not {count}")
         config = with_options(self.checkpoint.generation, options)
         if count > config.candidates:
             config = with_options(self.checkpoint.generation, {**options, "candidates": count})
@@ -193,17 +197,17 @@ class CaptionPipeline(Judging):
         return config
 
     def stream_words(self, image: ImageSource, **options: Unpack[GenerationOptions]) -> Iterator[str]:
-        """The caption of one image in pieces, word by word as they are written; joined they are its text.
+        """Yield the caption of one image word by word as it is generated; joined the words are its text.
 
-        Greedy, or drawn where ``options`` say so: a beam search knows its first word last. Raises ``UsageError`` for
-        options that need one, ``ImageError`` for an image that cannot be read.
+        Decoding is greedy, or samples with such ``options``; beam search knows its first word last. Raises
+        ``UsageError`` for options that need beam search, ``ImageError`` for an unreadable image.
         """
         own = self.checkpoint.generation
         one_by_one = replace(own, beams=1, groups=1, diversity=0.0, candidates=1, rerank="score", refine=0)
         config = with_options(one_by_one, options)
         if config.beams > 1 or config.candidates > 1 or config.refine:
             raise UsageError(
-                "words come one by one only from a greedy or drawn caption; leave out beams and what needs them"
+                "only greedy decoding and sampling can stream words; omit beams and options that need them"
             )
         return as_they_come(stream_tokens(self.checkpoint, image, config), self.checkpoint.tokenizer)
 
@@ -217,7 +221,7 @@ class CaptionPipeline(Judging):
         message: str = "Push a captioner",
         token: str | bool | None = None,
     ) -> str:
-        """Push what this was loaded from, with its present options, as ``captioner.push_to_hub`` does."""
+        """Push the checkpoint with its current options, as ``captioner.push_to_hub`` does."""
         return push_to_hub(
             self.checkpoint,
             name,
@@ -231,33 +235,33 @@ class CaptionPipeline(Judging):
     def explain(
         self, image: ImageSource, caption: str | None = None, **options: Unpack[GenerationOptions]
     ) -> Explanation:
-        """Where the model looked for each word of its caption of an image, or of any other ``caption``.
+        """Explain where the model looked for each word of its own caption of an image, or of any other ``caption``.
 
-        ``options`` are those of ``caption`` and choose the caption. Raises ``ImageError`` for an image that cannot be
-        read, ``UsageError`` for a caption that is empty or too long, or given together with options.
+        ``options`` of the own caption are those of ``caption``. Raises ``ImageError`` for an unreadable image,
+        ``UsageError`` for a caption that is empty, too long, or combined with options.
         """
         if caption is not None and options:
-            raise UsageError(f"the caption to explain is given, so {', '.join(options)} would change nothing; drop it")
+            raise UsageError(f"{', '.join(options)} has no effect on a given caption; omit it")
         return explain(self.checkpoint, image, with_options(self.checkpoint.generation, options), caption=caption)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Raises ``UsageError`` for a prepared captioner that was not loaded, as ``prepared`` makes one."""
+        """Pickle the pipeline. Raises ``UsageError`` for a prepared captioner that ``load`` did not load."""
         rest = {name: value for name, value in self.__dict__.items() if name != "checkpoint"}
         return _unpacked, (type(self), parcel(self.checkpoint, self.origin)), rest
 
     def __copy__(self) -> CaptionPipeline:
-        return self._of(self.__dict__)
+        return self._copy_of(self.__dict__)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> CaptionPipeline:
-        return self._of(copy.deepcopy(self.__dict__, memo))
+        return self._copy_of(copy.deepcopy(self.__dict__, memo))
 
-    def _of(self, values: dict[str, Any]) -> CaptionPipeline:
-        made = object.__new__(type(self))
-        made.__dict__.update(values)
-        return made
+    def _copy_of(self, values: dict[str, Any]) -> CaptionPipeline:
+        pipe = object.__new__(type(self))
+        pipe.__dict__.update(values)
+        return pipe
 
 
-def _unpacked(kind: type[CaptionPipeline], found: Origin | Checkpoint) -> CaptionPipeline:
-    made = object.__new__(kind)
-    made.checkpoint = found.load() if isinstance(found, Origin) else found
-    return made
+def _unpacked(kind: type[CaptionPipeline], source: Origin | Checkpoint) -> CaptionPipeline:
+    pipe = object.__new__(kind)
+    pipe.checkpoint = source.load() if isinstance(source, Origin) else source
+    return pipe

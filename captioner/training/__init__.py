@@ -1,4 +1,4 @@
-"""Training: one loop, and tasks that give it batches and named losses.
+"""The training loop, and the tasks that give it batches and named losses.
 
 May import everything below pipelines and the command line. Start reading at ``recipe.py``, then ``trainer.py``.
 """

@@ -1,7 +1,7 @@
-"""Batches, and the plan that says which items a step takes.
+"""Batches, and the plan of the items in each step.
 
-Which images, which captions and which view a step sees is a pure function of (seed, stage, epoch, place). A resumed
-run therefore needs no loader state, and two processes together take what one alone would.
+The images, captions and views of a step are a pure function of (seed, stage, epoch, place). A resumed run therefore
+needs no loader state, and two processes together take the same items as one process alone.
 """
 
 from __future__ import annotations
@@ -32,32 +32,25 @@ if TYPE_CHECKING:
 
 Views = Literal["plain", "mirrored", "augmented"]
 Vary: TypeAlias = Callable[[tuple[int, ...], random.Random], tuple[int, ...]]
-"""What becomes of a caption's tokens each time that it is seen, by chance of the given draws."""
+"""A random change of a caption's tokens, drawn anew each time that the caption is loaded."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a step sees of B images with up to K captions each.
+    """A batch of B images with up to K captions each."""
 
-    ``tokens`` (B, K, T) start with BOS; ``targets`` (B, K, T) are the same shifted by one and end with EOS;
-    ``weights`` (B, K, T) are 0 where nothing is to be predicted. ``image``: pixels (B, 3, size, size), kept features,
-    or None for text alone. ``names`` say which images these are. ``advantages`` (B, K): what a caption's loss is
-    multiplied by, where that is not 1. ``figures`` are sums over the images that a task made on the way;
-    ``extra`` is what else its loss needs. ``captions``: all captions of each image, drawn or not.
-    """
-
-    tokens: Tensor
-    targets: Tensor
-    weights: Tensor
-    image: Tensor | Features | None
-    names: tuple[str, ...]
-    advantages: Tensor | None = None
-    figures: Mapping[str, Tensor] = field(default_factory=dict)
-    extra: Mapping[str, Tensor] = field(default_factory=dict)
-    captions: tuple[tuple[str, ...], ...] = ()
+    tokens: Tensor  # (B, K, T), start with BOS
+    targets: Tensor  # (B, K, T), the tokens shifted by one; end with EOS
+    weights: Tensor  # (B, K, T), 0 at places without a prediction
+    image: Tensor | Features | None  # pixels (B, 3, size, size), stored features, or None for text alone
+    names: tuple[str, ...]  # of the images
+    advantages: Tensor | None = None  # (B, K), factors of each caption's loss; None for 1
+    figures: Mapping[str, Tensor] = field(default_factory=dict)  # figures of the task to log, sums over the images
+    extra: Mapping[str, Tensor] = field(default_factory=dict)  # further tensors that the task's loss needs
+    captions: tuple[tuple[str, ...], ...] = ()  # all captions of each image, drawn or not
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on another device."""
+        """Return the same batch on another device."""
         image = self.image
         if isinstance(image, Features):
             image = replace(image, values=image.values.to(device, non_blocking=True))
@@ -71,24 +64,20 @@ class Batch:
 
 @dataclass(frozen=True)
 class Item:
-    """One image on its way into a batch: encoded captions and what the model reads of the image.
+    """One image of a batch, with its encoded captions."""
 
-    ``starts``: the start token of each caption, where they are of several languages. ``texts``: all captions of the
-    image, as they are written.
-    """
-
-    captions: tuple[tuple[int, ...], ...]
-    image: Tensor | None
+    captions: tuple[tuple[int, ...], ...]  # tokens of the drawn captions
+    image: Tensor | None  # pixels or stored features; None for text alone
     name: str
-    starts: tuple[int, ...] = ()
-    texts: tuple[str, ...] = ()
+    starts: tuple[int, ...] = ()  # the start token of each caption, for a tokenizer of several languages
+    texts: tuple[str, ...] = ()  # all captions of the image
 
 
 class CaptionItems(Dataset[Item]):
-    """Images with captions. A key is (place in the dataset, seed of the draw).
+    """Images with captions. A key is (place in the dataset, random seed).
 
-    ``views``: the photo as it is (``plain``), or mirrored by chance (``mirrored``), or drawn by ``augment``. ``vary``
-    comes after all other draws of an image.
+    ``views``: the original photo (``plain``), mirrored at random (``mirrored``), or drawn by ``augment``
+    (``augmented``). ``vary`` draws after all other draws of an image.
     """
 
     def __init__(
@@ -154,7 +143,7 @@ Items = CaptionItems | TextItems
 
 @dataclass(frozen=True)
 class Collate:
-    """Items to one batch. ``kept``: the features that are kept, without their values; without it images are pixels."""
+    """The step from items to a batch. ``kept``: an empty batch of the stored features; None for pixels."""
 
     bos_id: int
     eos_id: int
@@ -178,15 +167,15 @@ class Collate:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return tokens, targets and weights (B, K, T) of the captions of B images, padded to the longest.
 
-        ``starts``: the start token of each caption, ``bos_id`` for all where it is None.
+        ``starts``: the start token of each caption; None for ``bos_id``.
         """
-        length = 1 + max(len(ids) for of_image in captions for ids in of_image)
+        length = 1 + max(len(ids) for group in captions for ids in group)
         shape = (len(captions), max(map(len, captions)), length)
         tokens = torch.full(shape, self.pad_id)  # (B, K, T)
         targets = torch.full(shape, self.pad_id)
         weights = torch.zeros(shape)
-        for b, of_image in enumerate(captions):
-            for k, ids in enumerate(of_image):
+        for b, group in enumerate(captions):
+            for k, ids in enumerate(group):
                 start = self.bos_id if starts is None else starts[b][k]
                 tokens[b, k, : len(ids) + 1] = torch.tensor((start, *ids))
                 targets[b, k, : len(ids) + 1] = torch.tensor((*ids, self.eos_id))
@@ -194,22 +183,22 @@ class Collate:
         return tokens, targets, weights
 
 
-WHOLE = 1 << 17  # items that are permuted as a whole: a megabyte of places
-RUN, RUNS = 256, 64  # of more: neighbours that stay together, and runs whose items are mixed
+WHOLE = 1 << 17  # items that one permutation covers: a megabyte of places
+RUN, RUNS = 256, 64  # with more items: neighbours in a run, and runs whose items are shuffled together
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Which items the steps of one epoch take, on one of ``processes`` processes.
+    """The items of every step of an epoch, on one of ``processes`` processes.
 
     Every step takes ``batch_size`` items of a permutation drawn from the seed; process r takes every
-    ``processes``-th from r on, in ``accumulate`` parts. The odd rest of an epoch waits for another permutation.
-    With ``lengths`` the items of a step are of about one length, so less of a batch is filling. With ``most_steps`` an
+    ``processes``-th from r on, in ``accumulate`` parts. An epoch skips the remainder that does not fill a step. With
+    ``lengths``, the items of a step have about the same length, so a batch has less padding. With ``most_steps``, an
     epoch ends early, and the next one draws another permutation.
 
-    More than ``WHOLE`` items are not permuted as a whole: runs of neighbours are, and then the items of some runs at a
-    time. It takes little memory, starts at once, and a file is read nearly in its order. A buffer that shuffles would
-    do the same, but its content would have to be saved with a run.
+    With more than ``WHOLE`` items the plan permutes runs of neighbours, and then the items of some runs at a time. That
+    takes little memory, starts at once, and reads a file nearly in its order. A shuffle buffer would do the same, but a
+    run would have to save its content.
     """
 
     items: int
@@ -230,12 +219,12 @@ class Plan:
 
     @property
     def steps(self) -> int:
-        """Optimizer steps per epoch."""
+        """The number of optimizer steps per epoch."""
         steps = max(1, self.items // self.batch_size)
         return min(steps, self.most_steps) if self.most_steps else steps
 
     def keys(self, epoch: int, first_step: int = 0) -> Iterator[list[tuple[int, int]]]:
-        """The micro-batches of an epoch from ``first_step`` on, ``accumulate`` of them per step."""
+        """Yield the micro-batches of an epoch from ``first_step`` on, ``accumulate`` of them per step."""
         draw = random.Random(_seed(self.seed, epoch))
         steps = self._steps(draw) if self.items <= WHOLE else self._steps_of_runs(draw)
         for step in islice(steps, first_step, self.steps):
@@ -252,23 +241,23 @@ class Plan:
         starts = list(range(0, self.items, RUN))
         draw.shuffle(starts)
         rest: list[int] = []
-        for some in (starts[at : at + RUNS] for at in range(0, len(starts), RUNS)):
-            places = [place for start in some for place in range(start, min(start + RUN, self.items))]
+        for runs in (starts[at : at + RUNS] for at in range(0, len(starts), RUNS)):
+            places = [place for start in runs for place in range(start, min(start + RUN, self.items))]
             draw.shuffle(places)
             steps, rest = self._cut(rest + places, draw)
             yield from steps
 
     def _cut(self, order: list[int], draw: random.Random) -> tuple[list[list[int]], list[int]]:
-        """Return the steps of an order of places, and the places left over; too few places for a step are one step.
+        """Return the steps of an order of places, and the remaining places; too few places for a step are one step.
 
-        The cut comes before the sort: sorted first, the left over places would be the longest ones, in every epoch.
+        The cut comes before the sort: after a sort, the remaining places would be the longest ones in every epoch.
         """
         whole = max(1, len(order) // self.batch_size) * self.batch_size
         kept, rest = order[:whole], order[whole:]
         if self.lengths is not None:
             lengths, pool = self.lengths, 64 * self.batch_size
             pools = (kept[start : start + pool] for start in range(0, len(kept), pool))
-            kept = [place for some in pools for place in sorted(some, key=lengths.__getitem__)]
+            kept = [place for places in pools for place in sorted(places, key=lengths.__getitem__)]
         steps = [kept[start : start + self.batch_size] for start in range(0, len(kept), self.batch_size)]
         if self.lengths is not None:
             draw.shuffle(steps)
@@ -276,15 +265,15 @@ class Plan:
 
 
 def _seed(*parts: object) -> int:
-    """A seed from any values, the same on every machine (Python's own hash is salted)."""
+    """Return a seed from any values, the same on every machine (Python's own hash is salted)."""
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big")
 
 
 def batches(
     items: Items, keys: Iterable[Sequence[tuple[int, int]]], collate: Collate, *, workers: int
 ) -> Iterator[Batch]:
-    """Load the given micro-batches in order, ``workers`` processes ahead of the loop (0: in this one).
+    """Load the given micro-batches in order, ahead of the loop, in ``workers`` processes (0: in this one).
 
-    Raises ``ImageError`` for an image that cannot be read.
+    Raises ``ImageError`` for an unreadable image.
     """
     return load_ahead(items, keys, collate, workers=workers)

@@ -1,4 +1,4 @@
-"""The output of a frozen backbone, or of its layers below the trained ones, kept on disk for every epoch."""
+"""Features on disk: the output of a frozen backbone, or of its layers below the trained ones, for every epoch."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ MIRRORED = 1  # the place of the mirror image among the views of a photo; 0 is t
 class FeatureStore:
     """Features of several views of each image, fp16 on disk: (images, views, S, C).
 
-    View 0 is the photo, view 1 its mirror image, the others are drawn by ``augment``. ``of_no_image`` are the features
-    of an empty batch: they say the grid, the prefix and which blocks of the backbone have yet to follow.
+    View 0 is the photo, view 1 its mirror image; ``augment`` draws the others. ``of_no_image``: the features of an
+    empty batch, with the grid, the prefix and the blocks of the backbone that still have to run.
     """
 
     def __init__(self, path: Path, of_no_image: Features) -> None:
@@ -44,11 +44,11 @@ class FeatureStore:
         self.of_no_image = of_no_image
 
     def view(self, place: int, view: int) -> Tensor:
-        """(S, C), fp32."""
+        """Return the features of one view, (S, C), fp32."""
         return torch.from_numpy(self.values[place, view].astype(np.float32))
 
     def draw(self, draw: random.Random, *, flip: bool) -> int:
-        """Return a view by chance; the mirror image only where ``flip`` says so (drawn views keep to it already)."""
+        """Return a random view; the mirror image only with ``flip`` (drawn views respect it already)."""
         views = [view for view in reversed(range(self.values.shape[1])) if flip or view != MIRRORED]
         return views[int(draw.random() * len(views))]
 
@@ -65,10 +65,10 @@ class _Views(Dataset[Tensor]):
     def __getitem__(self, place: int) -> Tensor:
         sample, config = self.samples[place], self.preprocess
         image = open_training_image(sample)
-        found = [preprocess(image, config), preprocess(ImageOps.mirror(image), config)][: self.views]
+        views = [preprocess(image, config), preprocess(ImageOps.mirror(image), config)][: self.views]
         flip = may_flip(sample.captions)
-        found += [augment(image, config, flip=flip, seed=seed) for seed in range(place, place + self.views - 2)]
-        return torch.stack(found)
+        views += [augment(image, config, flip=flip, seed=seed) for seed in range(place, place + self.views - 2)]
+        return torch.stack(views)
 
 
 def _stack(views: Sequence[Tensor]) -> Tensor:
@@ -87,9 +87,9 @@ def build_store(
     device: torch.device,
     report: Callable[[str], None],
 ) -> FeatureStore:
-    """Return the features of ``samples``, read from ``directory`` where the same ones lie already.
+    """Return the features of ``samples``; reuse the file in ``directory`` if it holds the same ones.
 
-    They are the backbone's output for ``views`` views of each image, or that of its first ``blocks`` blocks.
+    They are the output of the backbone, or of its first ``blocks`` blocks, for ``views`` views of each image.
     """
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"features-{_fingerprint(model, samples, views, blocks)}.npy"
@@ -110,19 +110,19 @@ def build_store(
     each = max(1, 16 // views)
     keys = [range(start, min(start + each, len(samples))) for start in range(0, len(samples), each)]
     try:
-        with partial.open("wb") as file:  # in order and not mapped: a full disk is then an error, not a bus error
+        with partial.open("wb") as file:  # written in order, not mapped: a full disk is an error, not a bus error
             write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
-            for seen in load_ahead(_Views(samples, model, views), keys, _stack, workers=workers):
-                values = features(seen.flatten(0, 1).to(device)).values  # (B * views, S, C)
+            for pixels in load_ahead(_Views(samples, model, views), keys, _stack, workers=workers):
+                values = features(pixels.flatten(0, 1).to(device)).values  # (B * views, S, C)
                 file.write(values.half().cpu().numpy().astype("<f2").tobytes())
-                done += len(seen)
+                done += len(pixels)
                 if done % 512 < each or done == len(samples):
                     report(f"features of {done} / {len(samples)} images")
         put_in_place(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise TrainingError(
-            f"cannot keep the features of {len(samples)} images in {directory}: {error}; free some space (they take "
+            f"cannot write the features of {len(samples)} images to {directory}: {error}; free some space (they take "
             f"{2 * math.prod(shape) / 1e9:.1f} GB) or set cache_features to false"
         ) from error
     return FeatureStore(path, of_no_image)
@@ -136,7 +136,7 @@ def _fingerprint(model: Captioner, samples: Sequence[Sample], views: int, blocks
     for value in backbone.state_dict().values() if blocks is None else lower_weights(backbone, blocks):
         digest.update(value.detach().float().sum().cpu().numpy().tobytes())
         digest.update(value.detach().float().square().sum().cpu().numpy().tobytes())
-    state = lru_cache(maxsize=1024)(_state)  # of a tar, all whose images ask for the same
+    state = lru_cache(maxsize=1024)(_state)  # all images of a tar share one
     for sample in samples:
         place = "" if sample.span is None else f" {sample.span}"
         digest.update(f"{state(sample.path)}{place}\n".encode(errors="surrogateescape"))
@@ -144,16 +144,16 @@ def _fingerprint(model: Captioner, samples: Sequence[Sample], views: int, blocks
 
 
 def _state(path: Path) -> str:
-    """Return the place of a file, its size and its time: a photo that is replaced in place is another photo."""
+    """Return the path, size and time of a file: a photo that is replaced in place is another photo."""
     try:
-        found = path.stat()
-    except OSError:  # the run says so when it opens the photo
+        stat = path.stat()
+    except OSError:  # opening the photo reports it
         return str(path)
-    return f"{path.resolve()} {found.st_size} {found.st_mtime_ns}"
+    return f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}"
 
 
 def _precision(model: Captioner) -> str:
-    """Return the precision of the backbone's products: that of its weights, or of autocast around it."""
+    """Return the precision of the backbone's products: autocast's if it is on, else the weights'."""
     weight = next(model.vision.backbone.parameters())
     device = weight.device.type
     return str(torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype)

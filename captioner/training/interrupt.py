@@ -1,4 +1,4 @@
-"""Ctrl-C that lets a training step end, so that what is saved is whole."""
+"""A Ctrl-C handler that lets a training step finish, so that the saved state is complete."""
 
 from __future__ import annotations
 
@@ -10,9 +10,17 @@ from typing import Any
 
 
 class Interrupt:
-    """While entered, the first Ctrl-C sets ``asked`` and the second one raises ``KeyboardInterrupt`` as usual.
+    """A context in which the first Ctrl-C sets ``asked`` and the second one raises ``KeyboardInterrupt``.
 
-    Does nothing outside the main thread, where Python delivers no signals, and nothing where Ctrl-C is ignored (nohup).
+    It does nothing outside the main thread, where Python delivers no signals, and nothing if Ctrl-C is ignored (nohup).
+
+    ::
+
+        with interrupt:
+            for batch in batches:
+                step(batch)
+                if interrupt.asked:
+                    save()
     """
 
     def __init__(self) -> None:
@@ -36,5 +44,5 @@ class Interrupt:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        # Not print: the signal may have come in the middle of one.
+        # Not print: the signal may interrupt one.
         os.write(2, b"\nstopping after this step; Ctrl-C again stops at once, without saving\n")

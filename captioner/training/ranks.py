@@ -1,6 +1,6 @@
-"""What the processes of a run tell each other, and how a model too large for each is divided among them.
+"""Distributed training: the exchange of values between processes, and sharding with FSDP.
 
-Gradients are synchronised by the wrappers (DDP, FSDP); this is the rest. With one process all of it does nothing.
+The wrappers (DDP, FSDP) synchronise gradients. With one process, every function here does nothing.
 """
 
 from __future__ import annotations
@@ -25,69 +25,68 @@ V = TypeVar("V")
 
 
 def my_part(items: Sequence[T]) -> Sequence[T]:
-    """Every n-th of the items from this process on, of n processes."""
+    """Return this process's share of the items: every n-th from its rank on, for n processes."""
     return items[dist.get_rank() :: dist.get_world_size()] if dist.is_initialized() else items
 
 
 def gathered(value: V) -> list[V]:
-    """What each process has, in the order of the processes; all of them have to ask."""
+    """Return the values of all processes in the order of their ranks; every process must call it."""
     if not dist.is_initialized():
         return [value]
-    found: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(found, value)
-    return found
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
 
 
 def in_turn(parts: Sequence[Sequence[T]]) -> list[T]:
-    """The inverse of ``my_part`` on what was gathered."""
+    """Return the items in their original order, from the gathered shares of ``my_part``."""
     longest = max(map(len, parts))
     return [part[place] for place in range(longest) for part in parts if place < len(part)]
 
 
 def total_of(parts: Sequence[Mapping[str, tuple[float, float]]]) -> dict[str, tuple[float, float]]:
-    """Sums and counts by name, added up; a process without items has no names."""
+    """Return the totals of sums and counts by name; a process without items has no names."""
     names = dict.fromkeys(name for part in parts for name in part)
-    found = {name: [part[name] for part in parts if name in part] for name in names}
-    return {name: (sum(a for a, _ in pairs), sum(b for _, b in pairs)) for name, pairs in found.items()}
+    by_name = {name: [part[name] for part in parts if name in part] for name in names}
+    return {name: (sum(a for a, _ in pairs), sum(b for _, b in pairs)) for name, pairs in by_name.items()}
 
 
 @contextmanager
 def told_of_the_dead() -> Iterator[None]:
-    """Say in a sentence that another process is gone: what waits for it fails with the words of its library."""
+    """Raise ``TrainingError`` when another process is gone, in place of the communication library's error."""
     try:
         yield
     except RuntimeError as error:
-        said = str(error).lower()
-        if not dist.is_initialized() or not any(word in said for word in ("gloo", "nccl", "connection", "peer")):
+        message = str(error).lower()
+        if not dist.is_initialized() or not any(word in message for word in ("gloo", "nccl", "connection", "peer")):
             raise
         raise TrainingError(
-            f"another process of this run has died or hangs ({str(error).strip().splitlines()[0][:120]}); look at what "
-            "it said, and go on with --resume, on as many processes as you like"
+            f"another process of this run has died or hangs ({str(error).strip().splitlines()[0][:120]}); look at its "
+            "messages, and repeat the command with --resume, on any number of processes"
         ) from error
 
 
 def sharding() -> bool:
-    """Whether ``accelerate launch`` was told to use FSDP; it says so to its processes by this variable."""
-    asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
-    return asked and dist.is_initialized() and dist.get_world_size() > 1
+    """Return whether this run uses FSDP; ``accelerate launch`` sets a variable for it."""
+    requested = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    return requested and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def sharded(model: Captioner) -> Captioner:
-    """A copy of ``model`` whose parameters are divided among the processes (FSDP, Zhao et al. 2023, arXiv 2304.11277).
+    """Return a copy of ``model`` sharded over the processes (FSDP, Zhao et al. 2023, arXiv 2304.11277).
 
-    Gradients and the optimizer's moments are divided for good. Of each block of the decoder the large layers are
-    gathered when they are used and let go after it; the rest is gathered for a step, since the encoder's features and
-    the keys of the image are made by methods that FSDP does not watch. Raises ``ConfigError`` for what cannot be
-    divided.
+    Gradients and the optimizer's moments stay sharded. FSDP gathers the large layers of each decoder block for their
+    use, and all other parameters for the whole step, since methods outside FSDP's hooks compute the encoder's features
+    and the keys of the image. Raises ``ConfigError`` for a model that FSDP cannot shard.
     """
     from torch.distributed.fsdp import fully_shard
 
     if os.environ.get("FSDP_VERSION", "2") == "1":
-        raise ConfigError("FSDP of the first version is not supported; set fsdp_version to 2 in accelerate's config")
+        raise ConfigError("FSDP version 1 is not supported; set fsdp_version to 2 in accelerate's config")
     if model.adapter is not None:
-        raise ConfigError("an adapter is small and needs no FSDP; start without it, and every process keeps the model")
-    warnings.filterwarnings("ignore", message="FSDP2-wrapped module")  # views of logits, which nobody writes into
-    divided = copy.deepcopy(model).to(memory_format=torch.contiguous_format)  # FSDP cuts no other
+        raise ConfigError("FSDP does not support an adapter; start without FSDP, and every process keeps the model")
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module")  # views of logits, which are never written to
+    divided = copy.deepcopy(model).to(memory_format=torch.contiguous_format)  # the only format that FSDP shards
     for block in cast(list[Block], divided.decoder.blocks):
         fully_shard([block.self_attn, block.fc1, block.fc2])
     fully_shard(divided)
@@ -96,7 +95,7 @@ def sharded(model: Captioner) -> Captioner:
 
 @torch.no_grad()
 def whole(value: Any) -> Any:
-    """A tensor, or all tensors in a container, undivided; all processes have to ask."""
+    """Return a tensor, or all tensors in a container, unsharded; every process must call it."""
     if hasattr(value, "full_tensor"):
         return value.full_tensor()
     if isinstance(value, Mapping):
@@ -107,7 +106,7 @@ def whole(value: Any) -> Any:
 
 
 def divided_like(state: Mapping[str, Any], parameters: Sequence[nn.Parameter]) -> dict[str, Any]:
-    """The state of an optimizer of these ``parameters``, divided as they are. The inverse of ``whole``."""
+    """Return an optimizer's state sharded like its ``parameters``; the inverse of ``whole``."""
     from torch.distributed.tensor import distribute_tensor
 
     def fit(value: Any, parameter: Any) -> Any:
@@ -116,7 +115,7 @@ def divided_like(state: Mapping[str, Any], parameters: Sequence[nn.Parameter]) -
         return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements)
 
     moments = {
-        place: {name: fit(value, parameters[place]) for name, value in of_one.items()}
-        for place, of_one in state["state"].items()
+        place: {name: fit(value, parameters[place]) for name, value in values.items()}
+        for place, values in state["state"].items()
     }
     return {**state, "state": moments}

@@ -1,4 +1,4 @@
-"""A training recipe: what to build, and the stages that train it. TOML, because people write it.
+"""A training recipe in TOML: the model, and the stages that train it.
 
 Precedence: the defaults below < the recipe file < ``--set stages.0.lr=3e-4``.
 """
@@ -36,49 +36,41 @@ RECIPES = Path(__file__).parent / "recipes"
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One objective with its own length and rates.
+    """One objective with its own length and learning rates.
 
-    ``task``: a key of ``captioner.training.tasks.TASKS``. ``vision``: ``frozen``, ``all``, or ``last:N`` to train the
-    backbone's last N groups of layers. ``epochs`` over the training images (or text lines); ``batch_size`` images per
-    step over all processes, split into ``accumulate`` parts. Rates: ``lr`` for everything new, ``vision_lr`` for the
-    backbone; both warm up over the share ``warmup`` of the steps and fall by a cosine to ``final_lr`` of their peak.
-    ``depthwise``: train the kernels of depthwise convolutions too; on a CPU their gradient is a quarter of a step's
-    time. ``ema``: decay of the weight average that is validated and saved, 0 for none. ``augment`` draws a new view
-    of a photo each time. ``cache_features`` keeps on disk, for ``views`` views of each photo, the output of the
-    backbone, or of its layers below the trained ones: the photo, its mirror image, and drawn ones from the third
-    on. ``patience``: validations without a better score before the stage ends, 0 for never; ``validate_every``:
-    epochs between them; ``epoch_steps``: steps after which an epoch counts as done, 0 for when its items are;
-    ``options``: the task's own.
+    Both learning rates warm up and then fall by a cosine::
+
+        Stage(task="cross_entropy", epochs=20, lr=5e-4, vision="last:2", vision_lr=1e-4, ema=0.998)
     """
 
-    task: str = "cross_entropy"
-    epochs: int = 10
-    batch_size: int = 16
-    accumulate: int = 1
-    lr: float = 5e-4
-    vision: str = "frozen"
-    vision_lr: float = 1e-4
-    warmup: float = 0.05
-    final_lr: float = 0.02
+    task: str = "cross_entropy"  # a key of captioner.training.tasks.TASKS
+    epochs: int = 10  # over the training images (or text lines)
+    batch_size: int = 16  # images per step over all processes
+    accumulate: int = 1  # parts of a step
+    lr: float = 5e-4  # peak learning rate of all parameters outside the backbone
+    vision: str = "frozen"  # trained layers of the backbone: frozen, all, or last:N for its last N groups
+    vision_lr: float = 1e-4  # peak learning rate of the backbone
+    warmup: float = 0.05  # share of the steps
+    final_lr: float = 0.02  # final learning rate, a share of the peak
     weight_decay: float = 0.05
-    clip: float = 1.0
+    clip: float = 1.0  # largest norm of the gradient, 0 for no limit
     label_smoothing: float = 0.1
-    depthwise: bool = True
-    ema: float = 0.0
-    augment: bool = False
-    cache_features: bool = False
-    views: int = 2
-    patience: int = 0
-    validate_every: int = 1
-    checkpointing: bool = False
-    epoch_steps: int = 0
-    options: Mapping[str, Any] = field(default_factory=dict)
+    depthwise: bool = True  # train depthwise kernels too; on a CPU their gradient is a quarter of a step's time
+    ema: float = 0.0  # decay of the EMA of the weights, which is validated and saved; 0 for none
+    augment: bool = False  # draw a new view of a photo each time
+    cache_features: bool = False  # keep the output of the backbone, or of its layers below the trained ones, on disk
+    views: int = 2  # cached views of each photo: the photo, its mirror image, and drawn ones
+    patience: int = 0  # validations without a better score before the stage ends, 0 for never
+    validate_every: int = 1  # epochs between validations
+    checkpointing: bool = False  # recompute activations in the backward pass
+    epoch_steps: int = 0  # steps of an epoch, 0 for all its items
+    options: Mapping[str, Any] = field(default_factory=dict)  # the task's own settings
 
     def __post_init__(self) -> None:
         if self.cache_features and (self.augment or self.vision == "all"):
             raise ConfigError(
-                "cache_features keeps the output of layers that are not trained, for fixed views: use it with vision = "
-                "'frozen' or 'last:N' and without augment"
+                "cache_features stores the output of untrained layers for fixed views; use it with vision = 'frozen' "
+                "or 'last:N' and without augment"
             )
         if self.views < 2:
             raise ConfigError(
@@ -101,58 +93,54 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """A row of a recipe's ``[[sizes]]``: stage settings that suit a set of ``images`` training images or more.
+    """A row of a recipe's ``[[sizes]]``: stage settings for larger training sets.
 
-    Of several rows that apply the one with the most images holds. It goes over the settings of every stage, and
-    ``--set`` goes over it: how long to train and how fast depends on how much there is to learn from.
+    If several rows apply, the one with the most images wins. It overrides the settings of every stage, and ``--set``
+    overrides it: the best length and learning rate depend on the size of the training set.
     """
 
-    images: int
+    images: int  # the least number of training images
     stage: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerRecipe:
-    """Byte-level BPE of at most ``vocab_size`` entries, learnt on the captions and the text of the run.
+    """Byte-level BPE, learnt on the captions and the text of the run."""
 
-    ``source``: the directory or hub id of a GPT-2 whose tokenizer is taken instead. ``words``: what counts as a word
-    where captions are scored; not ``ptb`` for languages without blanks, whose characters are then kept apart too.
-    ``languages``: those that the captioner writes, the default one first, each with a start token of its own.
-    """
-
-    source: str | None = None
-    vocab_size: int = 6000
+    source: str | None = None  # the directory or hub id of a GPT-2 whose tokenizer to use instead
+    vocab_size: int = 6000  # at most
     lowercase: bool = True
-    words: Words = "ptb"
-    languages: tuple[str, ...] = ()
+    words: Words = "ptb"  # how metrics split words; not ptb for scripts without spaces, and BPE then splits characters
+    languages: tuple[str, ...] = ()  # of the captions, the default first; each has its own start token
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """The whole of a run but its data.
+    """All settings of a training run.
 
-    ``vision_weights``: where the backbone starts; ``random``, ``timm`` (downloaded), a file, ``package:NAME`` for an
-    installed package that carries one, or that of a captioner: its directory, or ``shipped``. ``validation_images``:
-    how many held-out images are decoded per validation.
-    ``decoder_weights``: ``random``, or the directory or hub id of a GPT-2 that the decoder starts from.
-    ``captions_per_image``: K of a step. ``decoder``: ``DecoderConfig`` without its vocabulary. ``precision``: of the
-    products under autocast; ``auto`` is bf16 where the hardware multiplies it (CUDA, CPUs with AMX), else fp32.
-    ``adapter``: what alone is trained, on top of a captioner that stays as it is.
+    ::
+
+        recipe = load_recipe("flickr8k", ["stages.0.epochs=5"])
+        recipe = Recipe(vision_weights="random", stages=(Stage(epochs=1), Stage(task="self_critical", lr=1e-5)))
     """
 
     seed: int = 0
     vision_weights: str = "timm"
-    decoder_weights: str = "random"
-    captions_per_image: int = 5
-    validation_images: int = 500
-    workers: int = 2
+    """The source of the backbone's weights: ``random``, ``timm`` (downloaded), a file, ``package:NAME`` for an
+    installed package with a weight file, the directory of a captioner, or ``shipped``."""
+    decoder_weights: str = "random"  # or the directory or hub id of a GPT-2
+    captions_per_image: int = 5  # K of a step
+    validation_images: int = 500  # held-out images per validation
+    workers: int = 2  # processes that load images
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """The precision under autocast; ``auto`` is bf16 on hardware that multiplies it (CUDA, CPUs with AMX), else
+    fp32."""
     vision: VisionConfig = field(default_factory=VisionConfig)
-    decoder: Mapping[str, Any] = field(default_factory=dict)
+    decoder: Mapping[str, Any] = field(default_factory=dict)  # DecoderConfig without its vocabulary
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
     tokenizer: TokenizerRecipe = field(default_factory=TokenizerRecipe)
     generation: GenerationConfig = field(default_factory=GenerationConfig)
-    adapter: AdapterConfig | None = None
+    adapter: AdapterConfig | None = None  # trained alone, on top of a frozen captioner
     stages: tuple[Stage, ...] = (Stage(),)
 
     def __post_init__(self) -> None:
@@ -164,22 +152,22 @@ class Recipe:
             raise ConfigError("captions_per_image and validation_images must be at least 1, and workers at least 0")
 
     def decoder_config(self, vocab_size: int) -> DecoderConfig:
-        """The decoder for a tokenizer of ``vocab_size`` entries."""
+        """Return the decoder's configuration for a tokenizer of ``vocab_size`` entries."""
         return from_dict(DecoderConfig, {**self.decoder, "vocab_size": vocab_size}, where="decoder.")
 
 
 def load_recipe(name: str, settings: Sequence[str] = (), *, images: int | None = None) -> Recipe:
-    """A recipe by the name of a shipped one or the path of a TOML file, with ``key=value`` settings applied.
+    """Return the shipped recipe or the TOML file ``name``, with ``key=value`` settings applied.
 
-    ``images``: how many there are to train on, where that is known; the recipe's row for such a set then applies.
+    ``images``: the number of training images, if known; the recipe's row of ``[[sizes]]`` for it then applies.
     """
     path = Path(name) if name.endswith(".toml") else RECIPES / f"{name}.toml"
     if not path.exists():
         known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
-        raise ConfigError(f"there is no recipe {name}; shipped are {known}, or name a .toml file")
+        raise ConfigError(f"there is no recipe {name}; choose one of {known}, or give a .toml file")
     try:
         values = tomllib.loads(regular_text(path, most=LONGEST_SETTINGS))
-    except (OSError, ValueError, RecursionError) as error:  # no TOML; too many digits; lists in lists in lists
+    except (OSError, ValueError, RecursionError) as error:  # no TOML; too many digits; deeply nested lists
         raise ConfigError(f"the recipe {path} cannot be read: {reason_of(error)}") from error
     for table in ("stages", "sizes"):
         rows = values.get(table, [])
@@ -193,9 +181,9 @@ def load_recipe(name: str, settings: Sequence[str] = (), *, images: int | None =
 
 
 def _row(values: dict[str, Any], images: int | None) -> Size | None:
-    """Take the rows of sizes out of a recipe's values; the one for a set of ``images``, if there is one."""
-    found = values.pop("sizes", [])
-    rows = [from_dict(Size, row, where=f"sizes[{n}].") for n, row in enumerate(found)]
+    """Remove the rows of sizes from a recipe's values, and return the row for ``images``, if any."""
+    tables = values.pop("sizes", [])
+    rows = [from_dict(Size, row, where=f"sizes[{n}].") for n, row in enumerate(tables)]
     for n, row in enumerate(rows):
         from_dict(Stage, row.stage, where=f"sizes[{n}].stage.")
     fitting = [row for row in rows if images is not None and row.images <= images]

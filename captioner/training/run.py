@@ -1,4 +1,4 @@
-"""A whole training run, as the command line and scripts start it."""
+"""A whole training run, for the command line and scripts."""
 
 from __future__ import annotations
 
@@ -27,11 +27,16 @@ def train(
     resume: bool = False,
     report: Callable[[str], None] = lambda text: None,
 ) -> Path:
-    """Train a new captioner, or go on from ``start``, and return the directory of the best checkpoint.
+    """Train a new captioner, or fine-tune ``start``, and return the directory of the best checkpoint.
 
-    Where the start lacked what a task trains and was given it, fresh, it does not compete with what comes of it. With
-    ``resume`` the run in ``out`` goes on where its last saved state stands; without it a run that lies there is
-    never overwritten. Raises a ``CaptionerError`` when the recipe, the data and what lies in ``out`` do not fit.
+    ::
+
+        best = train(load_recipe("toy"), data, Path("runs/toy"))
+        captioner = load(best)
+
+    The weights of ``start`` compete for the best checkpoint, unless a task has added untrained modules to them.
+    ``resume`` continues the run in ``out`` from its last saved state; without it, an existing run is never overwritten.
+    Raises a ``CaptionerError`` if the recipe, the data and the contents of ``out`` do not fit together.
     """
     check_out(out, resume=resume)
     _check(recipe, data, start)
@@ -41,27 +46,27 @@ def train(
     if start is not None and recipe.adapter is None:
         start = merged(start)
     if start is not None:
-        recipe = _as_started(recipe, start)
+        recipe = _with_architecture(recipe, start)
     checkpoint = start or new_captioner(recipe, data)
     equipped = [TASKS[stage.task].equip(recipe, stage, data, checkpoint) for stage in recipe.stages]
     check_learnt(checkpoint, recipe.generation)
     if recipe.adapter is not None:
         recipe, checkpoint = with_adapter(recipe, checkpoint, recipe.adapter)
     report(
-        f"{counted(len(data.train), 'image')} to train on, {len(data.validation)} held out, "
+        f"{counted(len(data.train), 'training image')}, {len(data.validation)} held out, "
         f"{counted(len(data.text), 'line')} of text; "
         f"{sum(p.numel() for p in checkpoint.model.parameters()) / 1e6:.1f}M parameters"
     )
     if recipe.adapter is not None:
         count = sum(p.numel() for p in checkpoint.model.parameters() if p.requires_grad)
-        report(f"{recipe.adapter.method}: {count / 1e6:.2f}M of them are trained, the rest stays as it is")
+        report(f"{recipe.adapter.method}: {count / 1e6:.2f}M parameters are trained, all others are frozen")
     return Trainer(recipe, data, checkpoint, out).run(
         resume=resume, judge_start=start is not None and not any(equipped)
     )
 
 
 def _check(recipe: Recipe, data: Data, start: Checkpoint | None) -> None:
-    """What would stop the run later, said before hours have gone into it."""
+    """Raise the errors that would stop the run later, before hours go into it."""
     for stage in recipe.stages:
         if stage.task not in TASKS:
             near = difflib.get_close_matches(stage.task, TASKS, n=1, cutoff=0)
@@ -69,21 +74,21 @@ def _check(recipe: Recipe, data: Data, start: Checkpoint | None) -> None:
         TASKS[stage.task].check(data)
         TASKS[stage.task].options_of(stage)
     if recipe.adapter is not None and start is None:
-        raise UsageError("an adapter is trained on top of a captioner: use `captioner finetune --model M`")
+        raise UsageError("an adapter needs a captioner to train on; use `captioner finetune --model M`")
 
 
 def check_out(out: Path, *, resume: bool) -> None:
-    """Refuse to resume where there is no run, and to begin where there is one."""
+    """Raise an error for ``resume`` without a run in ``out``, and for a new run over an existing one."""
     if resume and not (out / STATE).exists():
         raise TrainingError(f"there is no run to resume in {out}; start it without --resume")
     if not resume and (out / STATE).exists():
-        raise UsageError(f"{out} holds a run already; go on with --resume, or choose another --out")
+        raise UsageError(f"{out} already holds a run; repeat the command with --resume, or choose another --out")
     if not resume and any((out / name).exists() for name in ("best", "last", "config.json")):
         raise UsageError(f"{out} holds a trained captioner, which a new run would replace; choose another --out")
 
 
-def _as_started(recipe: Recipe, start: Checkpoint) -> Recipe:
-    """The recipe with the architecture of the checkpoint that it goes on from."""
+def _with_architecture(recipe: Recipe, start: Checkpoint) -> Recipe:
+    """Return the recipe with the architecture of the checkpoint that the run starts from."""
     decoder = to_dict(start.config.decoder)
     del decoder["vocab_size"]
     return replace(

@@ -1,4 +1,4 @@
-"""From what a user names (data, recipe, checkpoint) to what the loop wants."""
+"""The setup of a run: training data, a new captioner, and the accelerator."""
 
 from __future__ import annotations
 
@@ -41,14 +41,13 @@ def read_data(
     outside: bool = False,
     report: Report,
 ) -> Data:
-    """Training and validation data of a run.
+    """Read the training and validation data of a run.
 
-    The training split of every dataset in ``data`` trains. Validation images never come from a dev or test split: they
-    are the ones that the file ``held_out`` names, or else a tenth of the first dataset's training split (of all its
-    images where it names no splits: the same tenth that ``captioner evaluate`` calls dev), at most
-    ``validation_images`` of either. Lines of the ``text`` files that stand among the held-out captions are left out; a
-    hundredth of the rest, at least one and at most 1,000 lines, judges the language model. ``outside``: the datasets
-    may name images outside their folders.
+    The run trains on the training split of every dataset in ``data``. Validation images never come from a dev or test
+    split. They are the images in the file ``held_out``, or a tenth of the first dataset's training split (of all its
+    images if it has no splits: the same tenth that ``captioner evaluate`` calls dev), at most ``validation_images``.
+    Lines of the ``text`` files that equal a held-out caption are skipped; a hundredth of the others, at least one and
+    at most 1,000 lines, validates the language model. ``outside``: the datasets may name images outside their folders.
     """
     parts: list[Sequence[Sample]] = []
     for source in data:
@@ -56,8 +55,8 @@ def read_data(
         for sentence in (*dataset.problems, *dataset.notes):
             report(sentence)
         if not dataset.splits.keys() & {"train", ALL}:
-            raise DataError(f"{source} holds only {' and '.join(dataset.splits)}; name a folder or file to train on")
-        whole = held_out or not parts  # hold_out divides the first dataset here, a file divides all of them below
+            raise DataError(f"{source} holds only {' and '.join(dataset.splits)}; give data with a training split")
+        whole = held_out or not parts  # hold_out splits the first dataset here, a file splits all of them below
         parts.append(dataset.splits.get("train") or dataset.splits.get(ALL, ()) if whole else dataset.split("train"))
     if held_out:
         train, validation = hold_out_named(_joined(parts), held_out)
@@ -66,7 +65,7 @@ def read_data(
         train = _without(_joined(parts), validation) if len(parts) > 1 else parts[0]
     validation = validation[:validation_images]
     if not train or not validation:
-        raise DataError(f"{', '.join(map(str, data))} has too few images to train on and hold some out; add images")
+        raise DataError(f"{', '.join(map(str, data))} has too few images for training and validation; add images")
     held = {tidy(caption, lowercase=True) for sample in validation for caption in sample.captions}
     lines = [line for name in text for line in _lines(name) if tidy(line, lowercase=True) not in held]
     judged = max(min(1, len(lines)), min(1000, len(lines) // 100))
@@ -80,9 +79,9 @@ def read_data(
 
 
 def _joined(parts: Sequence[Sequence[Sample]]) -> Sequence[Sample]:
-    """Return the samples of all parts; an image that stands in several of them has the captions of all.
+    """Return the samples of all parts; an image in several parts gets the captions of all.
 
-    Parts that are longer than memory are joined without a look at their images.
+    Parts larger than memory are joined without a comparison of their images.
     """
     if len(parts) == 1:
         return parts[0]
@@ -105,7 +104,7 @@ def _without(samples: Sequence[Sample], away: Sequence[Sample]) -> Sequence[Samp
 
 
 def new_captioner(recipe: Recipe, data: Data) -> Checkpoint:
-    """A fresh captioner: tokenizer, decoder and backbone from where the recipe says."""
+    """Return a new captioner: tokenizer, decoder and backbone from the sources in the recipe."""
     torch.manual_seed(recipe.seed)
     tokenizer = _tokenizer(recipe, data)
     config = CaptionerConfig(
@@ -116,7 +115,7 @@ def new_captioner(recipe: Recipe, data: Data) -> Checkpoint:
     )
     try:
         model = Captioner(config)
-    except (MemoryError, RuntimeError) as error:  # torch raises the second where memory ends
+    except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError when memory runs out
         raise ConfigError(f"a captioner of these sizes cannot be built ({reason_of(error)}); lower them") from error
     args = backbone_args(recipe.vision, recipe.preprocess)
     load_backbone(model.vision.backbone, recipe.vision.backbone, recipe.vision_weights, args)
@@ -128,8 +127,8 @@ def new_captioner(recipe: Recipe, data: Data) -> Checkpoint:
 def _tokenizer(recipe: Recipe, data: Data) -> CaptionTokenizer:
     settings = recipe.tokenizer
     if settings.source is not None:
-        found = gpt2_tokenizer(settings.source, lowercase=settings.lowercase)
-        return CaptionTokenizer(found.model, replace(found.config, words=settings.words))
+        tokenizer = gpt2_tokenizer(settings.source, lowercase=settings.lowercase)
+        return CaptionTokenizer(tokenizer.model, replace(tokenizer.config, words=settings.words))
     captions = (caption for sample in data.train for caption in sample.captions)
     return train_tokenizer(
         chain(captions, data.text),
@@ -141,13 +140,16 @@ def _tokenizer(recipe: Recipe, data: Data) -> CaptionTokenizer:
 
 
 def accelerator(recipe: Recipe) -> Accelerator:
-    """Where and in what precision to train. Raises ``ConfigError`` for a precision that the device does not know."""
+    """Return the accelerator: device and precision of the run.
+
+    Raises ``ConfigError`` for a precision that the device does not support.
+    """
     AcceleratorState._reset_state()  # else a second run in one process must have the precision of the first
     precision = _precision(recipe)
     if precision == "fp16" and not torch.cuda.is_available():
         raise ConfigError("precision fp16 needs a GPU; set precision to auto, bf16 or fp32")
     try:
-        # Unless it is told, accelerate lets every process of torchrun train alone on a machine without a GPU.
+        # Without cpu=True, accelerate lets every process of torchrun train alone on a machine without a GPU.
         return Accelerator(mixed_precision=precision, cpu=not torch.accelerator.is_available())
     except ValueError as error:
         raise ConfigError(f"precision {recipe.precision} does not work here ({error}); set another one") from error
@@ -170,7 +172,7 @@ def _lines(name: str) -> list[str]:
         raise DataError(
             f"the text file {name} cannot be read ({error}); give a UTF-8 file of one caption a line"
         ) from error
-    found = [line for line in lines if line.strip()]
-    if not found:
+    lines = [line for line in lines if line.strip()]
+    if not lines:
         raise DataError(f"the text file {name} is empty; give a UTF-8 file of one caption a line")
-    return found
+    return lines

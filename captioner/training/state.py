@@ -1,4 +1,4 @@
-"""The state of a run: where it stands, and the file from which a stopped run goes on bit for bit."""
+"""The state of a run: its position, and the file that resumes an interrupted run bit for bit."""
 
 from __future__ import annotations
 
@@ -27,22 +27,19 @@ _FREE = ("workers",)  # settings of a recipe that a resumed run may change
 
 @dataclass
 class Position:
-    """Where a run stands. ``step`` counts optimizer steps in the epoch, ``total_step`` in the run.
-
-    ``over`` says why the stage ends before its last epoch, once its task has asked for it.
-    """
+    """The position of a run."""
 
     stage: int = 0
     epoch: int = 0
-    step: int = 0
-    total_step: int = 0
+    step: int = 0  # optimizer steps in the epoch
+    total_step: int = 0  # optimizer steps in the run
     best_score: float = float("-inf")
-    since_best: int = 0
-    over: str = ""
+    since_best: int = 0  # validations without a better score
+    over: str = ""  # the reason why the stage ends before its last epoch
 
 
 def write_state(state: Mapping[str, Any], directory: Path) -> None:
-    """Save ``state`` in the place of an older one, which survives a failure. Raises ``CheckpointError``."""
+    """Save ``state``; the older one survives a failure. Raises ``CheckpointError``."""
     partial = directory / "state.partial"
     try:
         torch.save(state, partial)
@@ -51,13 +48,13 @@ def write_state(state: Mapping[str, Any], directory: Path) -> None:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
         raise CheckpointError(
-            f"cannot save the state of the run in {directory}: {error}; free some space and go on with --resume "
-            "(the state saved before is untouched)"
+            f"cannot save the state of the run in {directory}: {error}; free some space and repeat the command with "
+            "--resume (the previous state is unchanged)"
         ) from error
 
 
 def read_state(directory: Path) -> dict[str, Any]:
-    """The inverse of ``write_state``, on the CPU. Raises ``TrainingError``."""
+    """Return the state that ``write_state`` saved, on the CPU. Raises ``TrainingError``."""
     path = directory / STATE
     try:
         require_regular(path)
@@ -70,9 +67,9 @@ def read_state(directory: Path) -> dict[str, Any]:
 
 
 def run_identity(recipe: Recipe, data: str, *, base: str = "") -> dict[str, Any]:
-    """What must be the same for a run to go on: all settings, flat (``stages.0.lr``), and ``data``, a fingerprint.
+    """Return the values that a resumed run must match: all settings, flat (``stages.0.lr``), and the data.
 
-    ``base`` is the fingerprint of the weights that an adapter is trained on.
+    ``data``: the fingerprint of the data. ``base``: the fingerprint of the weights below an adapter.
     """
     values = {**to_dict(recipe), "decoder": to_dict(recipe.decoder_config(1))}
     values["vision"]["backbone_args"] = str(values["vision"]["backbone_args"])
@@ -87,39 +84,39 @@ def _captions(data: Data) -> str:
 
 
 def data_fingerprint(data: Data, tokenizer: CaptionTokenizer) -> str:
-    """Of all captions and texts that a run learns from and is judged on, and of the tokens that they are made of."""
+    """Return a fingerprint of all captions and texts for training and validation, and of the tokenizer."""
     captions = _captions(data)
     text = [*data.text, *data.validation_text, tokenizer.to_json()]
     return captions + hashlib.sha256("\n".join(text).encode()).hexdigest()[:12]
 
 
 def refuse_another(state: Mapping[str, Any], identity: Mapping[str, Any], directory: Path) -> None:
-    """Raise ``TrainingError`` if ``state`` is of a run with other settings or data than ``identity``."""
+    """Raise ``TrainingError`` if ``state`` belongs to a run with other settings or data than ``identity``."""
     saved = state.get("identity")
-    if saved is None:  # written before states named their run
+    if saved is None:  # an old state without an identity
         return
     old, new = saved["settings"], identity["settings"]
     for name, value in old.items():
-        if new.get(name, value) != value:  # a setting that only one of them knows is of another version of this package
+        if new.get(name, value) != value:  # a setting in only one of them belongs to another version of this package
             raise TrainingError(
                 f"the run in {directory} was started with {name} = {value!r}, not {new[name]!r}; resume it "
-                "with the recipe it began with, or choose another --out"
+                "with its own recipe, or choose another --out"
             )
     if saved["data"] != identity["data"]:
         raise TrainingError(
             f"the run in {directory} was started on other data (images, captions or text have changed); resume it with "
-            "the same, or choose another --out"
+            "its own data, or choose another --out"
         )
 
 
 def random_state() -> dict[str, Any]:
-    """The state of torch's generators: dropout is all that draws from them."""
+    """Return the state of torch's random generators, which dropout draws from."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     return {"cpu": torch.get_rng_state(), "cuda": cuda}
 
 
 def set_random_state(state: Mapping[str, Any]) -> None:
-    """The inverse of ``random_state``."""
+    """Restore a ``random_state``."""
     torch.set_rng_state(state["cpu"])
     if state["cuda"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["cuda"])

@@ -3,7 +3,7 @@
 ::
 
     prepare every part of the batch, without gradient
-    for each phase:  loss and backward of every part;  clip;  the phase's optimizer;  empty gradients
+    for each phase:  loss and backward of every part;  clip;  the phase's optimizer;  clear gradients
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from captioner.training.optim import make_optimizer, set_rate
 from captioner.training.ranks import divided_like, sharded, sharding, whole
 from captioner.training.tasks.base import MODEL, Phase, Task
 
-EXPLODED = 1000.0  # of a loss per word: that of a guess among 50,000 words is 11
+EXPLODED = 1000.0  # loss per word; a uniform guess among 50,000 words has 11
 
 Sums: TypeAlias = dict[str, tuple[float, float]]
-"""Of each figure: its sum over all processes, and the number of words (or what its phase counts) that it is over."""
+"""The sum of each figure over all processes, and its divisor: the number of words, or its phase's ``counts``."""
 
 
 class Stepper:
-    """What a stage trains: the model and its task's own modules, wrapped for all processes, and the optimizers."""
+    """The modules of a stage (the model and its task's own), wrapped for all processes, and the optimizers."""
 
     def __init__(
         self, accelerator: Accelerator, task: Task, model: Captioner, *, ranks: RankBudget, directory: Path
@@ -41,7 +41,8 @@ class Stepper:
         self.divided = sharding()
         if self.divided and (task.own or type(task).prepare is not Task.prepare):
             raise ConfigError(
-                f"{task.stage.task} uses the model beside its training step, which FSDP cannot divide; start without it"
+                f"{task.stage.task} uses the model outside its training step, which FSDP does not support; start "
+                "without FSDP"
             )
         self.model = sharded(model) if self.divided else model
         self.modules: dict[str, nn.Module] = {MODEL: self.model, **task.own}
@@ -50,7 +51,7 @@ class Stepper:
             make_optimizer([self.modules[name] for name in phase.trains], task.stage, lr=phase.lr)
             for phase in self.phases
         ]
-        if self.divided:  # it synchronises by itself
+        if self.divided:  # FSDP synchronises gradients itself
             self.wrapped, self.optimizers = dict(self.modules), list(optimizers)
         else:
             prepared = accelerator.prepare(*self.modules.values(), *optimizers)
@@ -59,9 +60,9 @@ class Stepper:
         task.own = {name: self.wrapped[name] for name in task.own}
 
     def step(self, parts: Sequence[Batch], *, at: int, of: int, total: int) -> Sums:
-        """Train on the parts of one step, the one number ``at`` of the stage's ``of`` and number ``total`` of the run.
+        """Train on the parts of one step: number ``at`` of the stage's ``of`` steps, number ``total`` of the run.
 
-        Raises ``TrainingError`` for a loss or gradient that is not finite, or has exploded, before it reaches a weight.
+        Raises ``TrainingError`` for a loss or gradient that is not finite or has exploded, before it changes a weight.
         """
         stage = self.task.stage
         with self.accelerator.autocast(), torch.no_grad():
@@ -72,7 +73,7 @@ class Stepper:
             figures, count = self._backward(phase, parts, total)
             trained = [p for group in optimizer.param_groups for p in group["params"]]
             norm = float(whole(self.accelerator.clip_grad_norm_(trained, stage.clip or math.inf)))
-            # A scaler of half precision meets infinite gradients on its way to a scale, and leaves out the step.
+            # An fp16 scaler meets infinite gradients while it looks for a scale, and skips the step.
             if not math.isfinite(norm) and self.accelerator.scaler is None:
                 raise self._broken(f"the gradient became {norm}", parts, total)
             optimizer.step()
@@ -84,9 +85,9 @@ class Stepper:
         return sums
 
     def _backward(self, phase: Phase, parts: Sequence[Batch], total: int) -> tuple[dict[str, float], float]:
-        """Gradients of a phase; the sums of its figures over all processes, and what they are over."""
+        """Compute the gradients of a phase; return the sums of its figures over all processes, and their divisor."""
         zero = torch.zeros((), device=self.accelerator.device)
-        # The mean is over the words of the global batch: a part with fewer words must not weigh as much.
+        # The mean is over the words of the global batch: a part with fewer words weighs less.
         count = self.accelerator.reduce(sum((phase.counts(part) for part in parts), zero))
         scale = self.accelerator.num_processes / count  # DDP averages gradients over processes
         sums: dict[str, Tensor] = {}
@@ -104,15 +105,15 @@ class Stepper:
         return self._over_processes(sums), float(count)
 
     def _figures(self, parts: Sequence[Batch]) -> Sums:
-        """What ``prepare`` found on the way, over all images of the step."""
-        found: dict[str, Tensor] = {}
+        """Return the figures of ``prepare``, summed over all images of the step."""
+        totals: dict[str, Tensor] = {}
         for part in parts:
             for name, value in part.figures.items():
-                found[name] = found.get(name, torch.zeros_like(value)) + value
-        if not found:
+                totals[name] = totals.get(name, torch.zeros_like(value)) + value
+        if not totals:
             return {}
-        found[""] = torch.tensor(float(sum(len(part.names) for part in parts)), device=self.accelerator.device)
-        sums = self._over_processes(found)
+        totals[""] = torch.tensor(float(sum(len(part.names) for part in parts)), device=self.accelerator.device)
+        sums = self._over_processes(totals)
         images = sums.pop("")
         return {name: (value, images) for name, value in sums.items()}
 
@@ -123,18 +124,19 @@ class Stepper:
     def _broken(self, what: str, parts: Sequence[Batch], total: int) -> TrainingError:
         good = self.directory / "best"
         names = [name for part in parts for name in part.names]
+        saved = f"the last good checkpoint is {good}" if good.exists() else "nothing was saved yet"
         return TrainingError(
-            f"{what} at step {total} (first images of the batch: {', '.join(names[:4])}); lower the rate with --set, "
-            + (f"the last good checkpoint is {good}" if good.exists() else "nothing was saved yet")
+            f"{what} at step {total} (first images of the batch: {', '.join(names[:4])}); lower the learning rate with "
+            f"--set, {saved}"
         )
 
     def train(self) -> None:
-        """Put everything that is trained in training mode."""
+        """Put all modules in training mode."""
         for wrapped in self.wrapped.values():
             wrapped.train()
 
     def state(self) -> dict[str, Any]:
-        """What a resumed run needs besides the model: undivided, so that any number of processes can go on."""
+        """Return the state that a resumed run needs besides the model, unsharded for any number of processes."""
         return {
             "optimizers": [whole(optimizer.state_dict()) for optimizer in self.optimizers],
             "own": {name: module.state_dict() for name, module in self.modules.items() if name != MODEL},
@@ -142,8 +144,8 @@ class Stepper:
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """The inverse of ``state``."""
-        optimizers = state.get("optimizers") or [state["optimizer"]]  # there was one before tasks had phases
+        """Restore a ``state``."""
+        optimizers = state.get("optimizers") or [state["optimizer"]]  # old states have a single one
         for optimizer, saved in zip(self.optimizers, optimizers, strict=True):
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             optimizer.load_state_dict(divided_like(saved, parameters))
@@ -152,12 +154,12 @@ class Stepper:
         self.task.load_state(state.get("task", {}))
 
     def copy_to(self, model: Captioner) -> None:
-        """Bring a model that was divided together again, in ``model``; all processes have to ask."""
+        """Copy the weights of a sharded model to ``model``; every process must call it."""
         if self.divided:
             model.load_state_dict(whole(self.model.state_dict()))
 
     def release(self) -> None:
-        """Unwrap everything, so that another stage can wrap it."""
+        """Unwrap all modules, so that another stage can wrap them."""
         for wrapped in self.wrapped.values():
             self.accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
         self.task.own = {name: self.modules[name] for name in self.task.own}
@@ -165,10 +167,10 @@ class Stepper:
 
 
 def mean(sums: Sequence[Sums]) -> dict[str, float]:
-    """Each figure over the given steps."""
+    """Return the mean of each figure over the given steps."""
     names = dict.fromkeys(name for step in sums for name in step)
     totals = {name: [step[name] for step in sums if name in step] for name in names}
     return {
-        name: sum(value for value, _ in found) / max(sum(count for _, count in found), 1e-9)
-        for name, found in totals.items()
+        name: sum(value for value, _ in pairs) / max(sum(count for _, count in pairs), 1e-9)
+        for name, pairs in totals.items()
     }

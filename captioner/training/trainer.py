@@ -1,13 +1,13 @@
-"""The one loop: stages of a recipe, steps of a stage; logging, validating, saving and resuming.
+"""The training loop: stages of a recipe, steps of a stage; logging, validation, saving and resuming.
 
-It runs on Hugging Face accelerate, so ``torchrun`` and ``accelerate launch`` work as well as a plain ``python``.
+It runs on Hugging Face accelerate, so ``torchrun`` and ``accelerate launch`` work as well as plain ``python``.
 
-What it leaves in its directory::
+The directory of a run::
 
-    best/        checkpoint of the best validation score: what people use
-    last/        checkpoint of the end
-    state.pt     optimizer, position, random state: for resuming, never needed to caption
-    log.jsonl    a record per interval and validation; tensorboard/ the same as curves
+    best/        checkpoint of the best validation score, for use
+    last/        checkpoint of the last validation
+    state.pt     optimizer, position, random state; only for resuming
+    log.jsonl    a record per interval and validation; tensorboard/ holds the same as curves
 """
 
 from __future__ import annotations
@@ -53,18 +53,23 @@ from captioner.training.state import (
 from captioner.training.step import Stepper, Sums, mean
 from captioner.training.tasks import TASKS, Data, Task
 
-SAVE_SECONDS = 600  # a state is saved at every validation, and this often between them
+SAVE_SECONDS = 600  # the loop saves a state at every validation, and this often between them
 
 
 class Trainer:
-    """Trains ``checkpoint`` in place through the stages of ``recipe`` and leaves the results in ``directory``."""
+    """A run that trains ``checkpoint`` in place through the stages of ``recipe`` and writes to ``directory``.
+
+    ::
+
+        best = Trainer(recipe, data, new_captioner(recipe, data), Path("runs/mine")).run()
+    """
 
     def __init__(self, recipe: Recipe, data: Data, checkpoint: Checkpoint, directory: Path, *, log_every: int = 50):
         self.recipe, self.data, self.checkpoint, self.directory = recipe, data, checkpoint, directory
         self.log_every = log_every
         self.accelerator = accelerator(recipe)
         self.model = checkpoint.model.to(self.accelerator.device)
-        self.average = copy.deepcopy(self.model)  # what is validated and saved; follows the model where ema is 0
+        self.average = copy.deepcopy(self.model)  # EMA of the weights, validated and saved; equals the model if ema = 0
         self.ranks = RankBudget(self.model, self.average)
         self.best: dict[str, Tensor] = {}
         self.position = Position()
@@ -81,8 +86,8 @@ class Trainer:
     def run(self, *, resume: bool = False, judge_start: bool = False) -> Path:
         """Train to the end and return the directory of the best checkpoint.
 
-        With ``judge_start`` the weights of the start compete too, so the result is never worse than they are. The
-        first Ctrl-C saves the state after the step under way and raises ``KeyboardInterrupt`` with the remedy.
+        With ``judge_start`` the initial weights compete too, so the result is never worse than them. The first Ctrl-C
+        saves the state after the current step and raises ``KeyboardInterrupt`` with the remedy.
         """
         torch.manual_seed(self.recipe.seed)
         state = self._read_state() if resume else None
@@ -97,22 +102,22 @@ class Trainer:
         if self.best:
             self.average.load_state_dict(self.best)
         best = self.directory / "best"
-        if self.accelerator.is_main_process and not best.is_dir():  # no stage looked at images
+        if self.accelerator.is_main_process and not best.is_dir():  # no stage validated on images
             self._save({}, "best")
         self.accelerator.wait_for_everyone()
         self.log.close()
         return best
 
     def _stage(self, index: int, state: dict[str, Any] | None) -> None:
-        stage, task, where = self.recipe.stages[index], self.tasks[index], self.position
+        stage, task, position = self.recipe.stages[index], self.tasks[index], self.position
         if state is None:
-            # A new stage starts from the best weights so far, and from an average that equals them.
+            # A new stage starts from the best weights so far; the average equals them.
             if self.best:
                 self.model.load_state_dict(self.best)
             self.average.load_state_dict(self.model.state_dict())
             if index and self.tasks[index - 1].yardstick != task.yardstick:
-                where.best_score = float("-inf")
-            where.stage, where.epoch, where.step, where.since_best, where.over = index, 0, 0, 0, ""
+                position.best_score = float("-inf")
+            position.stage, position.epoch, position.step, position.since_best, position.over = index, 0, 0, 0, ""
         for done in self.recipe.stages[: index + 1]:
             self.model.config = self.average.config = TASKS[done.task].taught(self.model.config)
         choose_trained(self.model, stage, task.trained)
@@ -142,21 +147,23 @@ class Trainer:
             f"{plan.steps} steps, {len(items)} items"
         )
 
-        # Several processes cannot stop between the same two steps; theirs is the state that was saved last.
+        # Several processes cannot stop between the same two steps; they resume from the last saved state.
         with self.interrupt if self.accelerator.num_processes == 1 else contextlib.nullcontext():
-            while where.epoch < stage.epochs:
+            while position.epoch < stage.epochs:
                 workers = self.recipe.workers if task.wants_images and store is None else 0
-                parts = batches(items, plan.keys(where.epoch, where.step), task.collate(store), workers=workers)
+                parts = batches(items, plan.keys(position.epoch, position.step), task.collate(store), workers=workers)
                 with folded(self.model.vision, self.model.config.preprocess.size):
                     self._epoch(stepper, parts, plan.steps)
-                where.epoch, where.step = where.epoch + 1, 0
-                if where.over or where.epoch % stage.validate_every == 0 or where.epoch == stage.epochs:
+                position.epoch, position.step = position.epoch + 1, 0
+                if position.over or position.epoch % stage.validate_every == 0 or position.epoch == stage.epochs:
                     self._validate(task, store)
-                    if stage.patience and where.since_best >= stage.patience:
-                        where.over = where.over or f"no better score in {where.since_best} validations"
-                    if where.over:
-                        self.log.record("end", total_step=where.total_step, stage=where.stage, reason=where.over)
-                        where.epoch = stage.epochs
+                    if stage.patience and position.since_best >= stage.patience:
+                        position.over = position.over or f"no better score in {position.since_best} validations"
+                    if position.over:
+                        self.log.record(
+                            "end", total_step=position.total_step, stage=position.stage, reason=position.over
+                        )
+                        position.epoch = stage.epochs
                     self._save_state(stepper)
                     self._stop_if_asked()
         stepper.copy_to(self.model)
@@ -169,52 +176,55 @@ class Trainer:
             module.to(self.accelerator.device)
 
     def _epoch(self, stepper: Stepper, parts: Iterator[Batch], steps: int) -> None:
-        task, where, device = stepper.task, self.position, self.accelerator.device
+        task, position, device = stepper.task, self.position, self.accelerator.device
         stage = task.stage
         stepper.train()
-        told: list[Sums] = []
+        sums: list[Sums] = []
         images = 0
         began = time.monotonic()
-        while not where.over and (step := [batch.to(device) for batch in islice(parts, stage.accumulate)]):
-            at = where.epoch * steps + where.step
-            told.append(stepper.step(step, at=at, of=stage.epochs * steps, total=where.total_step))
+        while not position.over and (step := [batch.to(device) for batch in islice(parts, stage.accumulate)]):
+            at = position.epoch * steps + position.step
+            sums.append(stepper.step(step, at=at, of=stage.epochs * steps, total=position.total_step))
             images += sum(len(part.names) for part in step) * self.accelerator.num_processes
-            where.step, where.total_step = where.step + 1, where.total_step + 1
+            position.step, position.total_step = position.step + 1, position.total_step + 1
             update_average(self.average, stepper.model, stage.ema, at + 1)
-            where.over = task.watch(mean(told[-1:]))
-            if where.total_step % self.log_every == 0:
+            position.over = task.watch(mean(sums[-1:]))
+            if position.total_step % self.log_every == 0:
                 self.log.record(
                     "train",
-                    total_step=where.total_step,
-                    stage=where.stage,
-                    epoch=where.epoch,
-                    **mean(told),
+                    total_step=position.total_step,
+                    stage=position.stage,
+                    epoch=position.epoch,
+                    **mean(sums),
                     images_per_second=images / (time.monotonic() - began),
                 )
-                told, images, began = [], 0, time.monotonic()
+                sums, images, began = [], 0, time.monotonic()
             due = time.monotonic() - self.last_save > SAVE_SECONDS
-            if self.interrupt.asked or (due and not stepper.divided):  # which all processes would have to do together
+            # Processes of a sharded model could only save together.
+            if self.interrupt.asked or (due and not stepper.divided):
                 self._save_state(stepper)
                 self._stop_if_asked()
 
     def _stop_if_asked(self) -> None:
         if self.interrupt.asked:
-            raise KeyboardInterrupt(f"stopped after step {self.position.total_step}; go on with --resume")
+            raise KeyboardInterrupt(f"stopped after step {self.position.total_step}; repeat the command with --resume")
 
     def _validate(self, task: Task, store: FeatureStore | None) -> None:
-        where, accelerator = self.position, self.accelerator
+        position, accelerator = self.position, self.accelerator
         validation = self._validation_store(task.stage, store)
         self.average.eval()
         with accelerator.autocast():
             result = [task.validate(self.average, validation, accelerator.device)]
-        broadcast_object_list(result)  # all of them decide by the very same figures
+        broadcast_object_list(result)  # all processes decide by the same figures
         figures = dict(result[0])
         score = figures.pop("score")
-        self.log.record("validation", total_step=where.total_step, stage=where.stage, epoch=where.epoch, **figures)
-        where.since_best += 1
-        better = score > where.best_score
+        self.log.record(
+            "validation", total_step=position.total_step, stage=position.stage, epoch=position.epoch, **figures
+        )
+        position.since_best += 1
+        better = score > position.best_score
         if better:
-            where.best_score, where.since_best = score, 0
+            position.best_score, position.since_best = score, 0
             self.best = {name: value.detach().cpu().clone() for name, value in self.average.state_dict().items()}
         if accelerator.is_main_process and task.wants_images:
             self._save(figures, *(("last", "best") if better else ("last",)))
@@ -231,7 +241,7 @@ class Trainer:
             "held_out": figures,
             "position": asdict(self.position),
         }
-        # The card is written anew: that of the checkpoint a run began with tells of other weights.
+        # A new card: the initial checkpoint's describes other weights.
         snapshot = replace(self.checkpoint, model=self.average, training=provenance, card="")
         for name in names:
             save(snapshot, self.directory / name)
@@ -260,7 +270,7 @@ class Trainer:
     def _save_state(self, stepper: Stepper) -> None:
         self.last_save = time.monotonic()
         stepper.copy_to(self.model)
-        found = stepper.state()
+        progress = stepper.state()
         if self.accelerator.is_main_process:
             state = {
                 "identity": self.identity,
@@ -271,7 +281,7 @@ class Trainer:
                 "best": self.best,
                 "random": random_state(),
                 "ranks": self.ranks.state(),
-                **found,
+                **progress,
             }
             write_state(state, self.directory)
 
@@ -282,7 +292,7 @@ class Trainer:
             self.model.load_state_dict(state["model"])
             self.average.load_state_dict(state["average"])
         except RuntimeError as error:
-            raise TrainingError(f"the run in {self.directory} is of another model; choose another --out") from error
+            raise TrainingError(f"the run in {self.directory} has another model; choose another --out") from error
         self.best, self.position = state["best"], state["position"]
         self.ranks.load(state.get("ranks", {}))
         return state

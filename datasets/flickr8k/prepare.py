@@ -1,6 +1,6 @@
 """Turn an unpacked Flickr8k into train.jsonl, dev.jsonl and test.jsonl: ``python datasets/flickr8k/prepare.py FOLDER``.
 
-The layout that is read is described in README.md. Photos are not copied: a line names its photo relative to FOLDER.
+README.md describes the expected layout. Photos are not copied: a line names its photo relative to FOLDER.
 """
 
 import argparse
@@ -15,8 +15,8 @@ SPLITS = ("train", "dev", "test")
 def prepare(folder: Path) -> dict[str, int]:
     """Write the three files into ``folder`` and return the number of photos of each split.
 
-    Raises ``FileNotFoundError`` for a missing input and ``ValueError`` for a bad line, or for a listed photo without a
-    file or captions; nothing is written then.
+    Raises ``FileNotFoundError`` for a missing input, and ``ValueError`` for a bad line or a listed photo without a file
+    or captions, before it writes anything.
     """
     photos = _find(folder, PHOTO_FOLDERS)
     captions = _read_captions(_find(folder, ("Flickr8k.token.txt",)))
@@ -37,16 +37,16 @@ def prepare(folder: Path) -> dict[str, int]:
 
 
 def _find(folder: Path, names: tuple[str, ...]) -> Path:
-    """The first of ``names`` that is in ``folder`` or one level below."""
+    """Return the first of ``names`` that exists in ``folder`` or one level below."""
     for name in names:
-        for found in (folder / name, *sorted(folder.glob(f"*/{name}"))):
-            if found.exists():
-                return found
+        for path in (folder / name, *sorted(folder.glob(f"*/{name}"))):
+            if path.exists():
+                return path
     raise FileNotFoundError(f"no {' or '.join(names)} in {folder} or one folder below; unpack both archives there")
 
 
 def _read_captions(path: Path) -> dict[str, list[str]]:
-    """The captions of each photo, in the order of their numbers."""
+    """Return the captions of each photo, in the order of their numbers."""
     numbered: dict[str, dict[int, str]] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         if not line.strip():
@@ -60,9 +60,9 @@ def _read_captions(path: Path) -> dict[str, list[str]]:
 
 
 def main() -> int:
-    """The command line; returns the exit code."""
+    """Run the command line and return the exit code."""
     parser = argparse.ArgumentParser(description="Turn an unpacked Flickr8k into train, dev and test.jsonl.")
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where both archives were unpacked")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder of both unpacked archives")
     args = parser.parse_args()
     try:
         counts = prepare(args.folder)

@@ -1,12 +1,12 @@
 """Draw coloured shapes with captions: ``python datasets/toy/prepare.py OUT [--images 600] [--seed 0] [--language zh]``.
 
-Writes OUT/train.jsonl, dev.jsonl and test.jsonl (``file_name`` and ``captions``, the Hugging Face imagefolder form) and
-OUT/images/. The caption follows from the picture alone, no scene occurs twice, and the result depends on the number of
-images and the seed only. Pillow is all it needs.
+It writes OUT/train.jsonl, dev.jsonl and test.jsonl (``file_name`` and ``captions``, the Hugging Face imagefolder form)
+and OUT/images/. The picture determines the caption, all scenes differ, and the result depends only on the number of
+images and the random seed. It needs only Pillow.
 """
 
-# Without "from __future__ import annotations": string annotations make dataclasses look this module up in sys.modules,
-# where it is not when a test loads it by path.
+# No "from __future__ import annotations": with string annotations, dataclasses look this module up in sys.modules,
+# which lacks it when a test loads it by path.
 import argparse
 import json
 import math
@@ -19,11 +19,11 @@ from typing import Literal
 from PIL import Image, ImageDraw
 
 SIDE = 96  # pixels
-OVERSAMPLE = 4  # drawn this much larger, then averaged down: smooth edges
-MAX_IMAGES = 20_000  # of about 32,500 scenes: drawing stays quick without repeats
+OVERSAMPLE = 4  # pictures are drawn this much larger, then downsampled for smooth edges
+MAX_IMAGES = 20_000  # of about 32,500 scenes: drawing different ones stays fast
 
 SHAPES = ("circle", "square", "triangle", "star")
-SIZES = {"small": (9, 11), "large": (18, 20)}  # half of the object's side, pixels; the gap keeps the two words apart
+SIZES = {"small": (9, 11), "large": (18, 20)}  # half of the object's side in pixels, with a clear gap between the two
 COLOURS = {
     "red": (220, 20, 30),
     "orange": (255, 140, 0),
@@ -59,7 +59,7 @@ BACKGROUNDS = {"gray": (128, 128, 128), "pink": (255, 175, 200), "brown": (110, 
 
 @dataclass(frozen=True, kw_only=True)
 class Thing:
-    """One object, as the caption tells it."""
+    """One object of a caption."""
 
     size: str
     colour: str
@@ -74,49 +74,50 @@ class Thing:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """What a picture shows, positions aside. The first of two things is the left or the upper one."""
+    """The content of a picture without positions. The first of two things is the left or the upper one."""
 
     things: tuple[Thing, ...]
     relation: Literal["", "left of", "above"]
     background: str
 
     def captions(self) -> tuple[str, str, str]:
-        """The three references; each states the whole scene."""
-        where = self.background
+        """Return the three references; each describes the whole scene."""
+        colour = self.background
         if len(self.things) == 1:
-            one = self.things[0].words()
+            thing = self.things[0].words()
             return (
-                f"{one} on a {where} background",
-                f"a {where} background with {one}",
-                f"there is {one} on {where}",
+                f"{thing} on a {colour} background",
+                f"a {colour} background with {thing}",
+                f"there is {thing} on {colour}",
             )
         first, second = (thing.words() for thing in self.things)
-        here, there = ("to the left", "to the right") if self.relation == "left of" else ("at the top", "at the bottom")
+        horizontal = self.relation == "left of"
+        near, far = ("to the left", "to the right") if horizontal else ("at the top", "at the bottom")
         return (
-            f"{first} {self.relation} {second} on a {where} background",
-            f"a {where} background with {first} {self.relation} {second}",
-            f"{first} {here} and {second} {there} on {where}",
+            f"{first} {self.relation} {second} on a {colour} background",
+            f"a {colour} background with {first} {self.relation} {second}",
+            f"{first} {near} and {second} {far} on {colour}",
         )
 
     def chinese(self) -> tuple[str, str, str]:
-        """The same in a language that writes no blanks between words."""
-        where = CHINESE[self.background]
+        """Return the references in Chinese, a language without spaces between words."""
+        colour = CHINESE[self.background]
         if len(self.things) == 1:
-            one = self.things[0].chinese()
-            return f"{where}背景上有{one}", f"{one}在{where}背景上", f"图中是{where}背景上的{one}"
+            thing = self.things[0].chinese()
+            return f"{colour}背景上有{thing}", f"{thing}在{colour}背景上", f"图中是{colour}背景上的{thing}"
         first, second = (thing.chinese() for thing in self.things)
-        here, there = ("左边", "右边") if self.relation == "left of" else ("上面", "下面")
+        near, far = ("左边", "右边") if self.relation == "left of" else ("上面", "下面")
         return (
-            f"{where}背景上{first}在{second}的{here}",
-            f"{first}在{second}的{here}，背景是{where}",
-            f"{where}背景，{here}是{first}，{there}是{second}",
+            f"{colour}背景上{first}在{second}的{near}",
+            f"{first}在{second}的{near}，背景是{colour}",
+            f"{colour}背景，{near}是{first}，{far}是{second}",
         )
 
 
 def draw(out: Path, *, images: int, seed: int, language: str = "en") -> None:
     """Write the dataset of ``images`` pictures into ``out``: a tenth dev, a tenth test, the rest train.
 
-    Raises ``ValueError`` for fewer than 3 images (one a split) or more than ``MAX_IMAGES``.
+    Raises ``ValueError`` for fewer than 3 images (one per split) or more than ``MAX_IMAGES``.
     """
     if not 3 <= images <= MAX_IMAGES:
         raise ValueError(f"images must be from 3 to {MAX_IMAGES}, not {images}")
@@ -139,7 +140,7 @@ def draw(out: Path, *, images: int, seed: int, language: str = "en") -> None:
 
 
 def _random_scene(rng: random.Random) -> Scene:
-    """One object in a third of the draws, two in the others (while new one-object scenes last: there are 256)."""
+    """Return a scene with one object in a third of the draws (of 256 such scenes), two in the others."""
     background = rng.choice(list(BACKGROUNDS))
     first = _random_thing(rng)
     if rng.random() < 1 / 3:
@@ -163,10 +164,10 @@ def _picture(scene: Scene, rng: random.Random) -> Image.Image:
 
 
 def _centres(scene: Scene, rng: random.Random) -> list[tuple[int, int]]:
-    """Where the objects stand, pixels. Two stand clearly apart along their relation and nearly level across it."""
+    """Return the centres of the objects in pixels: two are far apart along their relation, and aligned across it."""
     if len(scene.things) == 1:
         return [(rng.randint(24, 72), rng.randint(24, 72))]
-    along = (rng.randint(22, 25), rng.randint(71, 74))  # at least 46 apart; two half sides are at most 40
+    along = (rng.randint(22, 25), rng.randint(71, 74))  # a distance of at least 46; two half sides are at most 40
     across = [48 + rng.randint(-5, 5) for _ in along]
     pairs = list(zip(along, across, strict=True))
     return pairs if scene.relation == "left of" else [(y, x) for x, y in pairs]
@@ -188,12 +189,12 @@ def _draw_thing(pen: ImageDraw.ImageDraw, thing: Thing, centre: tuple[int, int],
 
 
 def main() -> int:
-    """The command line; returns the exit code."""
+    """Run the command line and return the exit code."""
     parser = argparse.ArgumentParser(description="Draw coloured shapes with captions.")
-    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write into; made if missing")
+    parser.add_argument("out", type=Path, metavar="OUT", help="output folder, created if missing")
     parser.add_argument("--images", type=int, default=600, help="number of pictures (default 600)")
-    parser.add_argument("--seed", type=int, default=0, help="another seed draws other pictures (default 0)")
-    parser.add_argument("--language", choices=("en", "zh"), default="en", help="of the captions (default en)")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the pictures (default 0)")
+    parser.add_argument("--language", choices=("en", "zh"), default="en", help="language of the captions (default en)")
     args = parser.parse_args()
     try:
         draw(args.out, images=args.images, seed=args.seed, language=args.language)

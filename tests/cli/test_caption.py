@@ -1,4 +1,4 @@
-"""Photos in, lines out, whatever their names and contents."""
+"""The caption command: photos in, lines out, for any names and contents."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Run = Callable[..., tuple[int, list[bytes], list[str]]]
 
 @pytest.fixture
 def run(learnt: Path, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """``run(arguments, stdin=...)``: exit code, lines of stdout, lines of stderr."""
+    """Return ``run(arguments, stdin=...)``: exit code, lines of stdout, lines of stderr."""
 
     def call(*arguments: object, stdin: bytes = b"") -> tuple[int, list[bytes], list[str]]:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
@@ -36,7 +36,7 @@ def run(learnt: Path, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: py
 
 @pytest.fixture
 def photos(data: Data, tmp_path: Path) -> Path:
-    """A folder of four known photos, two of them in a sub-folder."""
+    """Return a folder of four known photos, two of them in a subfolder."""
     (tmp_path / "photos" / "more").mkdir(parents=True)
     for name, sample in zip(("1.png", "2.png", "more/3.png", "more/10.png"), data.train, strict=False):
         shutil.copy(sample.path, tmp_path / "photos" / name)
@@ -67,11 +67,11 @@ def test_vectors_stand_beside_captions(run: Run, photos: Path, said: list[str], 
     assert list(failed) == ["path", "error"]
     code, out, err = run("caption", photos / "1.png", "--json", "--vectors", "embeddings")
     assert (code, out) == (1, [])
-    assert "has not learnt to compare photos with texts" in err[0]
+    assert "has no contrastive head to compare images with texts" in err[0]
     for wrong in (["--vectors", "features"], ["--vectors", "features", "--json", "--write", "txt"]):
         code, out, err = run("caption", photos / "1.png", *wrong)
         assert (code, out) == (1, [])
-        assert err[0].startswith("captioner: --vectors stand in JSON records on stdout")
+        assert err[0].startswith("captioner: --vectors needs --json or --details")
     found = subprocess.run(
         [sys.executable, "-m", "captioner", photos / "1.png", "--json", "--vectors", "embeddings", "--model", taught],
         capture_output=True,
@@ -112,11 +112,11 @@ def test_words_are_streamed_photo_by_photo(run: Run, photos: Path, said: list[st
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--beams", "3", "--temperature", "0.5"], "sampling draws words, 3 beams search for them"),
-        (["--forbid", "dog", "--require", "a dog"], "'dog' is forbidden and stands in require too"),
+        (["--beams", "3", "--temperature", "0.5"], "sampling and 3 beams exclude each other"),
+        (["--forbid", "dog", "--require", "a dog"], "'dog' is in both forbid and require"),
         (["--candidates", "4", "--beams", "2"], "4 captions per image need at least as many beams, not 2"),
-        (["--stream", "--json"], "--stream prints plain words"),
-        (["--groups", "2"], "diversity above 0 and groups above 1 belong together"),
+        (["--stream", "--json"], "--stream prints one caption"),
+        (["--groups", "2"], "diversity above 0 and groups above 1 require each other"),
         (["--top-p", "1.5"], "top_p must be above 0 and at most 1"),
     ],
 )
@@ -131,7 +131,7 @@ def test_paths_on_stdin(run: Run, photos: Path, said: list[str]) -> None:
     given = f"{photos / '2.png'}\r\n\n{photos / 'more'}\n".encode()
     code, out, err = run("caption", "-", stdin=given)
     assert (code, [line.split(b"\t")[1].decode() for line in out], err) == (0, said[1:4], [])
-    assert run("caption", "-") == (1, [], ["captioner: no paths on stdin; give a file of one path a line"])
+    assert run("caption", "-") == (1, [], ["captioner: no paths on stdin; pass one path per line"])
 
 
 def test_a_closed_stdin_is_one_sentence(
@@ -139,7 +139,7 @@ def test_a_closed_stdin_is_one_sentence(
 ) -> None:
     monkeypatch.setattr(sys, "stdin", None)  # as Python has it after `captioner caption - <&-`
     assert main(["caption", "-", "--model", str(learnt), "--device", "cpu"]) == 1
-    assert capsys.readouterr().err.startswith("captioner: stdin is closed; give the paths as arguments")
+    assert capsys.readouterr().err.startswith("captioner: stdin is closed; pass the paths as arguments")
 
 
 def test_urls_on_stdin_lead_to_the_public_internet_alone(run: Run) -> None:
@@ -202,13 +202,13 @@ def test_bad_files_are_one_line_each_and_the_others_go_on(run: Run, photos: Path
         f"{prefix}/gone.png: there is no such file or folder",
         f"{prefix}/cut.png: the file is truncated",
         f"{prefix}/empty.jpg: it is empty",
-        f"{prefix}/text.jpg: it is not an image, or of a format that is not supported",
+        f"{prefix}/text.jpg: it is not an image, or its format is not supported",
         f"{prefix}/*.gif: no image matches this pattern",
     ]
 
 
 def test_names_keep_one_line_each(run: Run, photos: Path, said: list[str]) -> None:
-    """Escapes in plain output, so that a line has one tab; bytes that are no UTF-8 as they are."""
+    """Plain output escapes tabs and newlines, so that a line has one tab; bytes outside UTF-8 stay unchanged."""
     odd = [b"tab\there.png", b"two\nlines\r.png", b"back\\slash.png", "été 犬.png".encode(), b"no-utf8-\xff.png"]
     folder = os.fsencode(photos)
     for name in odd:
@@ -234,13 +234,11 @@ def test_a_full_disk_behind_stdout(run: Run, photos: Path, monkeypatch: pytest.M
     monkeypatch.setattr(output, "print_text", full)
     code, out, err = run("caption", photos)
     assert (code, out) == (1, [])
-    assert err == [
-        "captioner: [Errno 28] No space left on device; free some space, or choose another place to write to"
-    ]
+    assert err == ["captioner: [Errno 28] No space left on device; free some space, or write to another folder"]
 
 
 def test_a_reader_that_leaves_is_no_error(learnt: Path, data: Data, toy: Path) -> None:
-    """``captioner caption - | head -1``: the pipe closes while paths are still coming."""
+    """``captioner caption - | head -1``: the pipe closes before all paths have arrived."""
     paths = sorted((toy / "images").iterdir())
     command = [sys.executable, "-m", "captioner", "caption", "-", "--batch-size", "1", "--model", str(learnt)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

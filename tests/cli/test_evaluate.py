@@ -1,4 +1,4 @@
-"""Judging from the command line: a model, a file of captions, two of either."""
+"""The evaluate and compare commands: a model, a file of captions, two of either."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from captioner.cli import main
 
 @pytest.fixture
 def said(toy: Path, tmp_path: Path) -> Path:
-    """The first reference of each of the two dev pictures, as predictions."""
+    """Write the first reference of each of the two dev pictures as predictions."""
     rows = [json.loads(line) for line in (toy / "dev.jsonl").read_text().splitlines()]
     path = tmp_path / "said.jsonl"
     path.write_text("\n".join(json.dumps({"path": r["file_name"], "caption": r["captions"][0]}) for r in rows))
@@ -46,11 +46,11 @@ def test_predictions_that_do_not_fit_are_refused(toy: Path, said: Path, capsys: 
     assert main(command) == 1
     names = [json.loads(line)["path"] for line in (first, second)]
     assert capsys.readouterr().err == (
-        "captioner: the predictions cannot be judged: "
+        "captioner: the predictions cannot be evaluated: "
         f"1 image has no prediction: {names[1]}; 1 image has more than one prediction: {names[0]}\n"
     )
     assert main([*command, "--beams", "3"]) == 1
-    assert "--predictions are captions already" in capsys.readouterr().err
+    assert "--predictions needs no model" in capsys.readouterr().err
 
 
 def test_a_leak_is_refused_or_left_out(toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,11 +66,11 @@ def test_a_leak_is_refused_or_left_out(toy: Path, tmp_path: Path, capsys: pytest
     command = ["evaluate", "--data", str(leaky), "--no-java", "--predictions", str(path)]
     assert main(command) == 1
     assert capsys.readouterr().err == (
-        "captioner: 1 of the 3 images of dev is a training image too, which makes scores too good: images/copy.png; "
-        "remove them from one of the splits, or leave them out with --drop-leaks\n"
+        "captioner: leakage: 1 of the 3 images of dev is also a training image, which inflates the scores: "
+        "images/copy.png; remove them from one of the splits, or use --drop-leaks\n"
     )
     assert main([*command, "--drop-leaks"]) == 0
-    assert "1 image was left out because it is a training image too" in capsys.readouterr().out
+    assert "1 image was left out because it is also a training image" in capsys.readouterr().out
 
 
 def test_a_model_is_not_judged_on_what_it_was_trained_on(
@@ -92,9 +92,9 @@ def test_a_model_is_not_judged_on_what_it_was_trained_on(
     (model / "training.json").write_text(json.dumps(values))
     command = ["evaluate", "--data", str(tmp_path / "test.jsonl"), "--split", "test", "--model", str(model)]
     assert main([*command, "--no-java", "--device", "cpu"]) == 1
-    assert "which lies outside" in capsys.readouterr().err
+    assert "which is outside" in capsys.readouterr().err
     assert main([*command, "--no-java", "--device", "cpu", "--outside"]) == 1
-    assert "the model was trained on the very images" in capsys.readouterr().err
+    assert "the model was trained on these images" in capsys.readouterr().err
 
 
 def test_two_are_compared(toy: Path, said: Path, learnt: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,7 +120,7 @@ def test_captions_without_blanks_are_told_of(tmp_path: Path, capsys: pytest.Capt
     command += ["--predictions", str(tmp_path / "said.csv")]
     assert main(command) == 0
     out, err = capsys.readouterr()
-    assert "judge them with --words characters" in err
+    assert "evaluate them with --words characters" in err
     assert json.loads(out)["model"]["bleu1"] == pytest.approx(50)
     assert main([*command, "--words", "characters"]) == 0
     out, err = capsys.readouterr()
@@ -153,15 +153,15 @@ def test_a_part_of_the_images_is_judged_where_that_is_asked_for(
     said.write_text(json.dumps({"image": first["path"], "prompt": "Say.", "generated_text": first["caption"]}))
     command = ["evaluate", "--data", str(toy), "--no-java", "--predictions", str(said)]
     assert main(command) == 1
-    assert "--partial judges the images that have one" in capsys.readouterr().err
+    assert "--partial evaluates the images that have one" in capsys.readouterr().err
     said.write_text(json.dumps(first) + "\n" + json.dumps(failed))
     assert main([*command, "--partial", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["model"]["bleu4"] == pytest.approx(100)
-    assert found["notes"][0] == "a part of the images was judged: 1 of the 2 images has a prediction"
+    assert found["notes"][0] == "only a part of the images was evaluated: 1 of the 2 images has a prediction"
     said.write_text(json.dumps(failed))
     assert main([*command, "--partial"]) == 1
-    assert main([*command[:-2], "--partial"]) == 2 or "give --predictions FILE too" in capsys.readouterr().err
+    assert main([*command[:-2], "--partial"]) == 2 or "add --predictions FILE" in capsys.readouterr().err
 
 
 def test_missing_extras_are_said_before_data_is_read(

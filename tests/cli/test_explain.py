@@ -1,4 +1,4 @@
-"""``captioner explain``: files where they were asked for, and nothing else touched."""
+"""``captioner explain`` writes the requested files and touches no others."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def run(learnt: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
 
 @pytest.fixture
 def photos(data: Data, tmp_path: Path) -> Path:
-    """Two folders that each hold a ``1.png``."""
+    """Return two folders that each hold a ``1.png``."""
     for folder, sample in zip(("a", "b"), data.train, strict=False):
         (tmp_path / "photos" / folder).mkdir(parents=True)
         shutil.copy(sample.path, tmp_path / "photos" / folder / "1.png")
@@ -55,7 +55,7 @@ def test_names_on_stdin(run: Run, photos: Path, monkeypatch: pytest.MonkeyPatch)
     names = io.TextIOWrapper(io.BytesIO(f"{photos / 'a' / '1.png'}\n".encode()))
     monkeypatch.setattr("sys.stdin", names)
     assert run("-")[:2] == (0, ["1.explain.html", "1.explain.png"])
-    assert run("-") == (1, [], ["captioner: no paths on stdin; give a file of one path a line"])
+    assert run("-") == (1, [], ["captioner: no paths on stdin; pass one path per line"])
 
 
 def test_json_goes_on_after_a_bad_photo(run: Run, photos: Path, data: Data) -> None:

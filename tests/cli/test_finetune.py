@@ -1,4 +1,4 @@
-"""Fine-tune an adapter, use it, merge it: from the command line."""
+"""The finetune command: train an adapter, use it, merge it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_an_adapter_is_used_like_any_model_and_merged(
     out, err = capsys.readouterr()
     assert out == f"{mine / 'best'}\n"
     assert f"{method}: " in err
-    assert "M of them are trained, the rest stays as it is" in err
+    assert "M parameters are trained, all others are frozen" in err
 
     photos = sorted(str(path) for path in (toy / "images").iterdir())[:4]
     assert main(["convert", str(mine), str(tmp_path / "whole"), "--merge"]) == 0
@@ -52,10 +52,11 @@ def test_before_and_after_are_told_and_only_the_path_is_printed(
     assert main(finetune(toy, learnt, mine, "stages.0.lr=5e-3", "stages.0.vision=all")) == 0
     out, err = capsys.readouterr()
     assert out == f"{mine / 'best'}\n"
-    assert err.count("warning: only 2 images are held out, and scores of fewer than 30 say little") == 2  # and at last
+    assert err.count("warning: only 2 images are held out, and scores on fewer than 30 are unreliable") == 2
     images = json.loads((mine / "best" / "training.json").read_text())["images"]
     assert (
-        f"a set of {images} images: epochs 1, batch_size 8, lr 0.005, patience 6 (the recipe's table of sizes; " in err
+        f"a set of {images} images: epochs 1, batch_size 8, lr 0.005, patience 6 (from the recipe's table of sizes; "
+        in err
     )
     report = (mine / "report.md").read_text()
     assert report in err
@@ -86,13 +87,13 @@ def test_what_cannot_be_is_one_sentence(
 ) -> None:
     base = shutil.copytree(learnt / "best", tmp_path / "base")
     assert main(["convert", str(base), str(tmp_path / "x"), "--merge"]) == 1
-    said = f"captioner: {base} is no adapter, so there is nothing to merge; leave --merge out\n"
+    said = f"captioner: {base} is not an adapter; leave out --merge\n"
     assert capsys.readouterr().err == said
     assert main(finetune(toy, base, tmp_path / "mine", "adapter.rank=2")) == 1
     assert capsys.readouterr().err == "captioner: setting adapter.method is missing\n"
     assert main(["train", "--data", str(toy), "--recipe", "lora", "--out", str(tmp_path / "mine")]) == 1
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "captioner: an adapter is trained on top of a captioner: use `captioner finetune --model M`"
+        "captioner: an adapter needs a captioner to train on; use `captioner finetune --model M`"
     )
     settings = ("adapter.method=lora", 'adapter.targets=["attention"]')
     assert main(finetune(toy, base, tmp_path / "mine", *settings)) == 1

@@ -1,4 +1,4 @@
-"""`captioner caption` that writes files, through the whole command."""
+"""`captioner caption` with output files, through the whole command."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def run(learnt: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """``run(arguments, stdin=...)``: exit code, lines of stdout, lines of stderr."""
+    """Return ``run(arguments, stdin=...)``: exit code, lines of stdout, lines of stderr."""
 
     def call(*arguments: object, stdin: str = "") -> tuple[int, list[str], list[str]]:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
@@ -63,7 +63,7 @@ def test_a_folder_that_has_all_captions_needs_no_model(run: Run, photos: Path, m
         raise AssertionError("it is loaded")
 
     monkeypatch.setattr(captioner.pipelines, "load", load)
-    assert run(photos, "--write", "txt") == (0, [], ["captioner: 0 captioned; 3 had their captions"])
+    assert run(photos, "--write", "txt") == (0, [], ["captioner: 0 captioned; 3 skipped with existing captions"])
     (photos / "2.txt").write_text(" ")
     code, out, err = run(photos, "--write", "txt", "--dry-run")
     assert (code, err) == (0, ["captioner: would caption 1, skip 2, fail 0"])
@@ -131,13 +131,13 @@ def test_paths_on_stdin(run: Run, photos: Path, tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--existing", "append"], "--existing says how captions are written into files; give --write txt too"),
-        (["--follow-links"], "--follow-links says how captions are written into files; give --write txt too"),
-        (["--write", "txt", "--stream"], "--stream prints words"),
-        (["--write", "pdf"], "pdf cannot be written; choose among txt, caption, jsonl, csv, metadata, coco, xmp"),
-        (["--write", "txt", "--template", "x"], "would drop every caption"),
-        (["--watch", "--dry-run"], "--watch has no end"),
-        (["--shard", "0/2"], "parts are numbered from 1"),
+        (["--existing", "append"], "--existing changes how captions are written to files; add --write txt"),
+        (["--follow-links"], "--follow-links changes how captions are written to files; add --write txt"),
+        (["--write", "txt", "--stream"], "--stream cannot be combined with --write"),
+        (["--write", "pdf"], "unknown output 'pdf'; choose from txt, caption, jsonl, csv, metadata, coco, xmp"),
+        (["--write", "txt", "--template", "x"], "lacks the caption"),
+        (["--watch", "--dry-run"], "--watch runs until Ctrl-C"),
+        (["--shard", "0/2"], "shards are numbered from 1"),
     ],
 )
 def test_contradictions_are_said_before_the_model_loads(
@@ -148,7 +148,7 @@ def test_contradictions_are_said_before_the_model_loads(
 
 
 def test_watching(learnt: Path, photos: Path, said: list[str], tmp_path: Path) -> None:
-    """Captions what is there and what comes, and ends well on Ctrl-C."""
+    """``--watch`` captions existing and new photos, and ends with exit code 0 on Ctrl-C."""
     command = [sys.executable, "-m", "captioner", "caption", str(photos), "--write", "txt,coco", "--watch"]
     command += ["--model", str(learnt), "--device", "cpu"]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
@@ -182,8 +182,8 @@ def test_what_is_left_out_is_told_in_one_line_each(run: Run, photos: Path) -> No
     code, _, told = run(photos, "--dry-run")
     bins, unread, would = told
     assert (code, would) == (0, "captioner: would caption 3, skip 0, fail 0")
-    assert bins == "captioner: left out: 1 folder of thumbnails or deleted files (@eaDir); --all takes them"
-    assert unread == "captioner: not read: 2 .nef, 1 .jxl; convert them to JPEG, PNG or TIFF first"
+    assert bins == "captioner: left out: 1 folder of thumbnails or deleted files (@eaDir); --all includes them"
+    assert unread == "captioner: not supported: 2 .nef, 1 .jxl; convert them to JPEG, PNG or TIFF first"
     assert run(photos, "--write", "txt") == (0, [], [bins, unread, "captioner: 3 captioned"])
     assert run(photos, "--dry-run", "--all")[2] == [unread, "captioner: would caption 4, skip 0, fail 0"]
     assert run(photos)[2] == [bins, unread]

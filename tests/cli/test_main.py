@@ -1,4 +1,4 @@
-"""Exit codes and sentences: what a person meets who mistypes."""
+"""Exit codes and error sentences for mistyped commands."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from captioner.version import __version__
 
 @pytest.fixture
 def here(toy: Path, learnt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with ``toy`` data, a ``learnt`` captioner, a ``photo.png`` and nothing else."""
+    """Change to a folder with ``toy`` data, a ``learnt`` captioner, a ``photo.png`` and nothing else."""
     (tmp_path / "toy").symlink_to(toy)
     (tmp_path / "learnt").symlink_to(learnt)
     (tmp_path / "photo.png").symlink_to(toy / "images" / "00000.png")
@@ -28,24 +28,24 @@ def here(toy: Path, learnt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("caption photo.png --model nope", "nope is no checkpoint directory; name a directory that"),
+        ("caption photo.png --model nope", "nope is not a checkpoint directory; name a directory that"),
         ("caption photo.png --model toy", "config.json cannot be read"),
         ("caption photo.png --model learnt --device gpu9", "the device 'gpu9' cannot be used ("),
         ("evaluate --data nope --model learnt", "nope does not exist; name a folder of images"),
         ("evaluate --data toy --split nope --model learnt", "the data has no split 'nope'; choose one of: train, dev"),
         ("evaluate --data toy --model learnt --device cuda:99", "the device 'cuda:99' cannot be used ("),
         ("train --data nope", "nope does not exist; name a folder of images"),
-        ("train --data toy --recipe nope", "there is no recipe nope; shipped are"),
+        ("train --data toy --recipe nope", "there is no recipe nope; choose one of"),
         ("train --data toy --set stages.0.lrr=3", "unknown setting stages[0].lrr; did you mean stages[0].lr?"),
         ("train --data toy --text nope.txt", "the text file nope.txt cannot be read"),
         ("train --data toy --held-out nope.txt", "nope.txt does not exist; check the path"),
         ("train --data toy --resume", "there is no run to resume in runs/default; start it without --resume"),
-        ("train --data toy --recipe toy --out learnt", "learnt holds a run already; go on with --resume"),
+        ("train --data toy --recipe toy --out learnt", "learnt already holds a run; repeat the command with"),
         ("train --data toy --recipe toy --out photo.png/x", "cannot write to photo.png/x"),
-        ("train --data toy --recipe toy --set vision.backbone=nope", "vision.backbone 'nope' is no model of timm"),
+        ("train --data toy --recipe toy --set vision.backbone=nope", "vision.backbone 'nope' is not a model of timm"),
         ("train --data toy --recipe toy --set vision_weights=nope.pth", "there is no weight file nope.pth"),
-        ("finetune --data toy --model nope", "nope is no checkpoint directory"),
-        ("finetune --data toy --model learnt --set decoder.width=64", "a fine-tuned model keeps what it is"),
+        ("finetune --data toy --model nope", "nope is not a checkpoint directory"),
+        ("finetune --data toy --model learnt --set decoder.width=64", "fine-tuning keeps the model"),
         ("convert nope out", "nope"),
         (f"caption photo.png --seed {'9' * 70}", "the seed has too many digits; choose a whole number of at most 18"),
         (f"caption photo.png --count {'9' * 70}", "generation.beams must be at most 10000; lower it"),
@@ -58,7 +58,7 @@ def test_a_mistake_is_one_sentence(here: Path, capsys: pytest.CaptureFixture[str
     before = sorted(here.iterdir())
     assert main(shlex.split(command)) == 1
     out, err = capsys.readouterr()
-    lines = [line for line in err.splitlines() if "images to train on" not in line]
+    lines = [line for line in err.splitlines() if "training images, " not in line]
     assert (out, len(lines)) == ("", 1), err
     assert lines[0].startswith("captioner: ")
     assert said in lines[0]
@@ -75,7 +75,7 @@ def test_debug_shows_where(here: Path) -> None:
     [
         ("caption x --beams 0", "argument --beams: 0 is not a whole number of at least 1"),
         ("caption x --refine=-1", "argument --refine: -1 is not a whole number of at least 0"),
-        (f"caption x --frames {'9' * 70}", "argument --frames: a video gives at most 1000000 frames; ask for fewer"),
+        (f"caption x --frames {'9' * 70}", "is more than 1000000 frames; ask for fewer"),
         ("caption x --seed 1e3", "argument --seed: 1e3 is not a whole number"),
         (f"caption x --seed {'9' * 5000}", f"argument --seed: {'9' * 40}... is not a whole number"),
         ("caption x --batch-size many", "argument --batch-size: many is not a whole number of at least 1"),
@@ -94,7 +94,7 @@ def test_options_that_cannot_be_used(capsys: pytest.CaptureFixture[str], command
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("trian --data toy", "there is neither a verb nor a file 'trian'; did you mean `captioner train`?"),
+        ("trian --data toy", "'trian' is neither a command nor a file; did you mean `captioner train`?"),
         ("Evaluate --data toy", "did you mean `captioner evaluate`?"),
         ("serach dog photos", "did you mean `captioner search`?"),
     ],
@@ -109,7 +109,7 @@ def test_a_mistyped_verb(here: Path, capsys: pytest.CaptureFixture[str], command
 def test_a_folder_may_be_called_nearly_like_a_verb(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "trian").symlink_to(here / "toy" / "images")
     assert main(["trian", "--model", "nope"]) == 1
-    assert "nope is no checkpoint directory" in capsys.readouterr().err
+    assert "nope is not a checkpoint directory" in capsys.readouterr().err
 
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""What reaches a terminal: nothing that it would obey, and no password."""
+"""Terminal output contains no control sequences and no password."""
 
 from __future__ import annotations
 

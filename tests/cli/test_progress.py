@@ -1,4 +1,4 @@
-"""The bar: images per second and the time left for those who look, nothing for those who do not."""
+"""The progress bar: images per second and the time left on a terminal, nothing elsewhere."""
 
 from __future__ import annotations
 
@@ -59,6 +59,6 @@ def test_patterns_and_stdin_have_no_number(photos: Path, monkeypatch: pytest.Mon
 def test_nothing_where_nobody_looks(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with counted([str(photos)], 1, Counts()) as progress:
         progress.step()
-        progress.wait("putting files together")
+        progress.wait("assembling files")
         progress.complain("one line")
     assert capsys.readouterr().err == "captioner: one line\n"

@@ -1,4 +1,4 @@
-"""A text and photos in, the nearest ones out; one bad photo does not stop a search."""
+"""The search command returns the nearest photos to a text; an unreadable photo does not stop it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Run = Callable[..., tuple[int, list[bytes], list[str]]]
 
 @pytest.fixture
 def run(taught: Path, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """``run(arguments, model=..., stdin=...)``: exit code, lines of stdout, lines of stderr."""
+    """Return ``run(arguments, model=..., stdin=...)``: exit code, lines of stdout, lines of stderr."""
 
     def call(*arguments: object, model: Path = taught, stdin: bytes = b"") -> tuple[int, list[bytes], list[str]]:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
@@ -75,16 +75,20 @@ def test_paths_from_stdin(run: Run, photos: Path, data: Data) -> None:
     code, out, _ = run("search", data.train[0].captions[0], "-", stdin=given)
     assert (code, len(out)) == (0, 2)
     code, out, err = run("search", "a dog", "-")
-    assert (code, out, err) == (1, [], ["captioner: no paths on stdin; give a file of one path a line"])
+    assert (code, out, err) == (1, [], ["captioner: no paths on stdin; pass one path per line"])
 
 
 def test_no_text_and_no_head(run: Run, photos: Path, learnt: Path) -> None:
-    assert run("search", " ", photos) == (1, [], ["captioner: the text ' ' says nothing; write what the photo shows"])
+    assert run("search", " ", photos) == (
+        1,
+        [],
+        ["captioner: the text ' ' has no words; describe what the image shows"],
+    )
     code, out, err = run("search", "a dog", photos / "gone.png", model=learnt)
     assert (code, out) == (1, [])
     assert len(err) == 1
     assert err[0].endswith(
-        "has not learnt to compare photos with texts; teach it with `captioner finetune --recipe multitask`"
+        "has no contrastive head to compare images with texts; train one with `captioner finetune --recipe multitask`"
     )
 
 

@@ -1,4 +1,4 @@
-"""Train, evaluate, fine-tune, stop and go on: a person's first hour, in seconds."""
+"""The train command from end to end in seconds: train, evaluate, fine-tune, interrupt and resume."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_from_training_to_fine_tuning(here: Path, capsys: pytest.CaptureFixture[
 
     assert main(finetune) == 1
     assert capsys.readouterr().err.splitlines() == [
-        "captioner: mine holds a run already; go on with --resume, or choose another --out"
+        "captioner: mine already holds a run; repeat the command with --resume, or choose another --out"
     ]
     assert main([*finetune, "--resume"]) == 0
 
@@ -125,7 +125,7 @@ def test_the_report_names_all_that_the_scores_depend_on(
     assert lines[10].startswith("captions: ")
     assert lines[12].startswith("20 images, 3.00 references each, data ")
     assert lines[13].startswith("decoding: beams 2, max tokens 32; weights ")
-    assert lines[15] == "these are training images of this data: no score of unseen images"
+    assert lines[15] == "these are training images of this data, so the scores do not apply to unseen images"
 
 
 def test_an_unreadable_image_does_not_stop_a_report(
@@ -155,7 +155,9 @@ def test_ctrl_c_leaves_a_state_and_one_sentence(
     with monkeypatch.context() as patched:
         patched.setattr(step, "set_rate", interrupted)
         assert main(TRAIN) == 130
-    assert capsys.readouterr().err.splitlines()[-1] == "captioner: stopped after step 1; go on with --resume"
+    assert (
+        capsys.readouterr().err.splitlines()[-1] == "captioner: stopped after step 1; repeat the command with --resume"
+    )
     assert torch.load(here / "runs/tiny/state.pt", weights_only=True)["position"]["total_step"] == 1
     assert main([*TRAIN, "--resume"]) == 0
 
@@ -170,7 +172,7 @@ def test_a_full_disk_is_one_sentence(
     assert main(TRAIN) == 1
     assert capsys.readouterr().err.splitlines()[-1] == (
         "captioner: cannot save the state of the run in runs/tiny: [Errno 28] No space left on device; free some space "
-        "and go on with --resume (the state saved before is untouched)"
+        "and repeat the command with --resume (the previous state is unchanged)"
     )
 
 

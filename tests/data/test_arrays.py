@@ -1,4 +1,4 @@
-"""Arrays and tensors that hold one image are read as one; all others are one sentence."""
+"""Arrays and tensors of one image are read as an image; all others raise one sentence."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ def test_half_precision_and_colours_at_both_ends() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (np.zeros((2, 7, 9, 3), np.uint8), "this one is 2 x 7 x 9 x 3; give several as a list, or make"),
-        (np.zeros((7, 9, 4), np.uint8), "this one is 7 x 9 x 4"),
-        (torch.zeros(5), "this one is 5"),
-        (torch.tensor(5), "this one is one number"),
-        (PIXELS.astype(np.int64), "an array of pixels is uint8 or floats from 0 to 1, not int64"),
+        (np.zeros((2, 7, 9, 3), np.uint8), "not 2 x 7 x 9 x 3; pass several images as a list, or convert"),
+        (np.zeros((7, 9, 4), np.uint8), "not 7 x 9 x 4"),
+        (torch.zeros(5), "not 5"),
+        (torch.tensor(5), "not one number"),
+        (PIXELS.astype(np.int64), "an array of pixels must be uint8 or floats from 0 to 1, not int64"),
         (GREY > 3, "not bool"),
-        (GREY * 1.0 - GREY.min(), "floats are pixels from 0 to 1, and these go from 0 to "),
-        (np.full((4, 4), np.nan), "go from nan to nan"),
-        (torch.randn(3, 4, 4).clamp(-1, 1) - 1, "floats are pixels from 0 to 1"),
+        (GREY * 1.0 - GREY.min(), "floats must be from 0 to 1, not from 0 to "),
+        (np.full((4, 4), np.nan), "not from nan to nan"),
+        (torch.randn(3, 4, 4).clamp(-1, 1) - 1, "floats must be from 0 to 1"),
     ],
 )
 def test_any_other_is_one_sentence(given: Any, said: str) -> None:

@@ -1,4 +1,4 @@
-"""Which text file belongs to which image."""
+"""The assignment of text files to images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory that reading one image takes: measured in processes of their own, by pictures whose files are small."""
+"""The memory for reading one image, measured in separate processes on pictures with small files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ APART = 80 << 20
 
 
 def grown(path: Path, max_pixels: int = SIDE * SIDE) -> tuple[int, str]:
-    """Bytes of memory for a picture, and the error."""
+    """Return the bytes of memory for a picture, and the error."""
     Image.new("RGB", (8, 8)).save(path.with_suffix(".small"), "PNG")
     command = [sys.executable, "-c", PROGRAM, str(path.with_suffix(".small")), str(path), str(max_pixels)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
@@ -114,7 +114,7 @@ def test_what_takes_more_for_a_pixel_may_have_fewer(
 def test_a_limit_by_the_kind_of_file_is_told(tmp_path: Path) -> None:
     Image.new("RGB", (100, 100)).save(tmp_path / "a.webp")
     assert open_image(tmp_path / "a.webp", max_pixels=25_000).size == (100, 100)
-    with pytest.raises(ImageError, match=r"its 100 x 100 pixels are more than the limit of 0\.005 megapixels of this"):
+    with pytest.raises(ImageError, match=r"its 100 x 100 pixels exceed the limit of 0\.005 megapixels of this"):
         open_image(tmp_path / "a.webp", max_pixels=10_000)
 
 
@@ -124,7 +124,7 @@ def chunk(kind: bytes, length: int) -> bytes:
 
 @pytest.mark.parametrize("behind", [False, True])
 def test_what_lies_beside_the_pixels_is_bounded(behind: bool, tmp_path: Path) -> None:
-    """A chunk of 900 MB, a hole in the file, before or behind the pixels."""
+    """A chunk of 900 MB, a hole in the file, stands before or after the pixels."""
     out = io.BytesIO()
     Image.new("RGB", (8, 8)).save(out, "PNG")
     whole = out.getvalue()
@@ -134,15 +134,15 @@ def test_what_lies_beside_the_pixels_is_bounded(behind: bool, tmp_path: Path) ->
         file.seek((900 << 20) + 4, io.SEEK_CUR)
         file.write(whole[place:])
     size, error = grown(tmp_path / "a")
-    assert "what it holds beside its pixels is more than 134 MB" in error
+    assert "its metadata is larger than 134 MB" in error
     assert size < 2 * MAX_BESIDE + APART
 
 
 @pytest.mark.parametrize(
     ("start", "size", "said"),
     [
-        (b"RIFF\xff\xff\xff\x7fWEBPVP8 ", 300 << 20, "its 315 MB are more than an image has"),
-        (b"\x89PNG\r\n\x1a\n", 5 << 30, "its 5,369 MB are more than an image has"),
+        (b"RIFF\xff\xff\xff\x7fWEBPVP8 ", 300 << 20, "its 315 MB exceed the limit for an image"),
+        (b"\x89PNG\r\n\x1a\n", 5 << 30, "its 5,369 MB exceed the limit for an image"),
     ],
 )
 def test_a_hole_called_an_image_is_not_read(start: bytes, size: int, said: str, tmp_path: Path) -> None:
@@ -155,10 +155,10 @@ def test_a_hole_called_an_image_is_not_read(start: bytes, size: int, said: str, 
 
 
 def test_a_tiff_of_one_large_tile_is_refused() -> None:
-    """An image of 16 x 16 in a tile of 32,000 x 32,000: 1 GB while it is decoded."""
+    """An image of 16 x 16 in a tile of 32,000 x 32,000 would take 1 GB to decode."""
     packed = zlib.compress(bytes(256))
     tags = {256: 16, 257: 16, 258: 8, 259: 8, 262: 1, 277: 1, 322: 32_000, 323: 32_000, 324: 8, 325: len(packed)}
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
     content = b"II*\0" + struct.pack("<I", 8 + len(packed)) + packed + struct.pack("<H", len(tags)) + entries + bytes(4)
-    with pytest.raises(ImageError, match="its tiles are larger than itself"):
+    with pytest.raises(ImageError, match="its tiles are larger than the image"):
         open_image(content)

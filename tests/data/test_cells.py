@@ -1,4 +1,4 @@
-"""Cells that spreadsheets would run, and their way back."""
+"""Cells that spreadsheets would run are written as text and read back unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where connections lead, and that they end in time: against servers of the test's own."""
+"""Addresses and timeouts of connections, against local servers of the test."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def dripping(head: bytes) -> Iterator[int]:
-    """A server that sends what it has at once, and then a byte every 20 ms for three seconds."""
+    """Start a server that sends its data at once, and then a byte every 20 ms for three seconds."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(3)
 
@@ -161,7 +161,7 @@ def test_redirects_obey_the_same_rule(port: int, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[list[str]]], list[str]]:
-    """Names are looked up in these answers, one after the other; what was asked for is returned."""
+    """Answer name look-ups with these addresses in order; return the names that were looked up."""
 
     def give(found: list[list[str]]) -> list[str]:
         asked: list[str] = []
@@ -181,7 +181,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[list[str]]], list
 def test_the_address_that_was_checked_is_connected_to(
     port: int, answers: Callable[[list[list[str]]], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A name that gives another address when it is asked for again is not asked for again."""
+    """A name is looked up only once, since a second look-up could return another address."""
     monkeypatch.setattr(connections, "_is_public", lambda address: address == "127.0.0.2")
     asked = answers([["127.0.0.2"], ["127.0.0.1"]])
     assert fetch(f"http://photos.example:{port}/", reach="public") == b"photo"

@@ -1,4 +1,4 @@
-"""What a run captions: plain files as before, and the images inside zip and tar."""
+"""The search for images: plain files, and the members of zip and tar archives."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def zipped(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_DEFL
 
 
 def told(root: Path, *names: str) -> list[str]:
-    """Ids below ``root`` with the width of the image, or the reason why there is none."""
+    """Return the ids below ``root`` with the width of the image, or with the error."""
     lines = []
     for item in find_items([str(root / name) for name in names]):
         try:
@@ -60,7 +60,7 @@ def told(root: Path, *names: str) -> list[str]:
 def test_files_are_items(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(picture())
     (tmp_path / "bad.png").write_bytes(b"x")
-    bad = "bad.png -> cannot read bad.png: it is not an image, or of a format that is not supported"
+    bad = "bad.png -> cannot read bad.png: it is not an image, or its format is not supported"
     assert told(tmp_path, ".") == ["a.png -> 3", bad]
     assert told(tmp_path, "gone") == ["gone -> cannot read gone: there is no such file or folder"]
     one, two = find_items(tmp_path)
@@ -82,7 +82,7 @@ FOUND = [
     "!/one.png -> 1",
     "!/in/two.png -> 2",
     "!/in/ünï\n.png -> 3",
-    "!/in/bad.png -> cannot read {}!/in/bad.png: it is not an image, or of a format that is not supported",
+    "!/in/bad.png -> cannot read {}!/in/bad.png: it is not an image, or its format is not supported",
 ]
 
 
@@ -105,7 +105,7 @@ def test_shards_by_number_and_pattern(tmp_path: Path) -> None:
     assert told(tmp_path, "*.tar", "s-009.tar") == expected
     assert told(tmp_path, "s-{010..011}.tar")[1].endswith("s-011.tar: there is no such file or folder")
     (empty,) = find_items([tmp_path])
-    assert empty.problem.endswith(f"the folder holds no images itself; name what else it holds: {tmp_path}/*.tar")
+    assert empty.problem.endswith(f"the folder contains no images; name its other files: {tmp_path}/*.tar")
 
 
 def test_a_name_that_comes_again_has_a_number(tmp_path: Path) -> None:
@@ -129,13 +129,13 @@ def test_what_a_tar_holds_is_never_lost_in_silence(tmp_path: Path) -> None:
     whole = tar(tmp_path / "a.tar", {f"{n}.png": picture() for n in range(4)}).read_bytes()
     (tmp_path / "a.tar").write_bytes(whole[:2048] + b"x" * 512 + whole[2560:])  # the third header
     (lost,) = told(tmp_path, "a.tar")[2:]
-    assert lost.startswith("a.tar!/ -> cannot read a.tar: the archive is damaged or cut off (")
+    assert lost.startswith("a.tar!/ -> cannot read a.tar: the archive is damaged or truncated (")
     assert lost.endswith("); 2 images before that were found")
     for cut in (2048 + 100, 1024 + 512 + 3):
         (tmp_path / "a.tar").write_bytes(whole[:cut])
-        assert "the archive is damaged or cut off" in told(tmp_path, "a.tar")[-1]
+        assert "the archive is damaged or truncated" in told(tmp_path, "a.tar")[-1]
     (tmp_path / "b.tar.gz").write_bytes(gzip.compress(whole)[:-30])
-    assert "the archive is damaged or cut off" in told(tmp_path, "b.tar.gz")[-1]
+    assert "the archive is damaged or truncated" in told(tmp_path, "b.tar.gz")[-1]
     (tmp_path / "c.tar").write_bytes(bytes(10240))
     assert told(tmp_path, "c.tar") == ["c.tar -> cannot read c.tar: the archive holds no images"]
     (tmp_path / "d.tar.bz2").write_bytes(bz2.compress(b"no tar"))
@@ -149,11 +149,11 @@ def test_damaged_zips(tmp_path: Path) -> None:
     whole[60] ^= 255  # in the bytes of the first
     (tmp_path / "a.zip").write_bytes(whole)
     assert told(tmp_path, "a.zip") == [
-        "a.zip!/a.png -> cannot read a.zip!/a.png: the archive is damaged or cut off (Bad CRC-32)",
+        "a.zip!/a.png -> cannot read a.zip!/a.png: the archive is damaged or truncated (Bad CRC-32)",
         "a.zip!/b.png -> 3",
     ]
     (tmp_path / "b.zip").write_bytes(whole[:-30])
-    assert told(tmp_path, "b.zip")[0].startswith("b.zip -> cannot read b.zip: the archive is damaged or cut off (")
+    assert told(tmp_path, "b.zip")[0].startswith("b.zip -> cannot read b.zip: the archive is damaged or truncated (")
     central = whole.index(b"PK\1\2")
     locked, strange = bytearray(whole), bytearray(whole)
     locked[central + 8] |= 1
@@ -161,7 +161,7 @@ def test_damaged_zips(tmp_path: Path) -> None:
     (tmp_path / "c.zip").write_bytes(locked)
     assert "it is encrypted; unpack the archive with its password" in told(tmp_path, "c.zip")[0]
     (tmp_path / "d.zip").write_bytes(strange)
-    assert "compressed in a way that this Python cannot read" in told(tmp_path, "d.zip")[0]
+    assert "this Python does not support its compression" in told(tmp_path, "d.zip")[0]
     nameless = zipped(tmp_path / "g.zip", {"nameless": b"", "a.png": picture()}, 0).read_bytes()
     (tmp_path / "g.zip").write_bytes(nameless.replace(b"nameless", b"\0ameless"))
     assert told(tmp_path, "g.zip") == ["g.zip!/a.png -> 3"], "found by fuzzing"
@@ -198,9 +198,12 @@ def test_bombs_take_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         f"b.tar.gz -> cannot read b.tar.gz: {bomb}",
         "c.tar.gz!/a.png -> 3",
         f"c.tar.gz!/ -> cannot read c.tar.gz: {bomb}; 1 image before that was found",
-        "d.tar -> cannot read d.tar: the archive is damaged or cut off (a header of many megabytes)",
+        "d.tar -> cannot read d.tar: the archive is damaged or truncated (a header of many megabytes)",
     ]
-    assert "lie.zip!/a.png: the archive is damaged or cut off (a member that is not as long as it says)" in lines[2]
+    assert (
+        "lie.zip!/a.png: the archive is damaged or truncated (a member of another size than its header says)"
+        in lines[2]
+    )
 
 
 def test_archives_are_walked_lazily(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Hostile and odd images in, upright RGB or one sentence out."""
+"""Hostile and odd images become upright RGB or one error sentence."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ UPRIGHT = {
 
 
 def photo(width: int = 32, height: int = 48) -> Image.Image:
-    """Four quarters of different colours, so that no turn or flip maps it to itself."""
+    """Return four quarters of different colours: every rotation and flip changes the image."""
     image = Image.new("RGB", (width, height), (250, 0, 0))
     draw = ImageDraw.Draw(image)
     draw.rectangle((width // 2, 0, width, height // 2 - 1), fill=(0, 250, 0))
@@ -50,7 +50,7 @@ def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that claims a size and holds next to nothing."""
+    """Return a PNG that declares a size and holds almost no data."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -216,7 +216,7 @@ def test_first_frame_of_an_animation() -> None:
 
 
 def swapped_profile(name: str = "test built-in") -> bytes:
-    """An RGB profile whose red and green are exchanged: what it calls red is green in sRGB."""
+    """Return an RGB profile with red and green exchanged: its red is green in sRGB."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     assert "sRGB built-in".encode("utf-16-be") in profile
     profile = profile.replace("sRGB built-in".encode("utf-16-be"), name.ljust(13).encode("utf-16-be"))
@@ -317,10 +317,10 @@ def test_refusals_name_the_file_and_the_reason(tmp_path: Path) -> None:
         "note.jpg": "not an image",
         "link.jpg": "a link to a file that does not exist",
         "circle.jpg": "symbolic links",
-        "phone.heic": "its HEIF header is damaged or cut off",
+        "phone.heic": "its HEIF header is damaged or truncated",
         "empty.jpg/x.jpg": "not a directory",
         "x" * 5000: "too long",
-        "a\0b": "cannot be the name",
+        "a\0b": "not a valid file name",
     }.items():
         message = refusal(str(tmp_path / name))
         assert reason in message
@@ -359,7 +359,7 @@ def test_forbidden_file(tmp_path: Path) -> None:
 
 
 def test_bomb_is_refused_from_its_header_alone() -> None:
-    assert "60000 x 60000 pixels are more than the limit of 200 megapixels" in refusal(png_header(60000, 60000))
+    assert "60000 x 60000 pixels exceed the limit of 200 megapixels" in refusal(png_header(60000, 60000))
     assert "48 x 32" in refusal(Image.new("RGB", (48, 32)), max_pixels=48 * 32 - 1)
     assert open_image(Image.new("RGB", (48, 32)), max_pixels=48 * 32).size == (48, 32)
     assert "truncated" in refusal(png_header(14000, 14000))  # above Pillow's limit and below ours: only its data fails

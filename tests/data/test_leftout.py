@@ -1,4 +1,4 @@
-"""What a walk leaves out: thumbnails, deleted files, hidden ones, and kinds that are not read."""
+"""Files that a folder walk skips: thumbnails, deleted files, hidden files and unsupported kinds."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_they_are_left_out_and_counted(photos: Path, named: str) -> None:
     (told,) = left.sentences()
     assert told == (
         "left out: 5 folders of thumbnails or deleted files (#recycle, $RECYCLE.BIN, .thumbnails, ...), "
-        "1 hidden folder, 1 hidden image; --all takes them"
+        "1 hidden folder, 1 hidden image; --all includes them"
     )
 
 
@@ -71,8 +71,8 @@ def test_they_are_left_out_of_archives_too(photos: Path) -> None:
     left = LeftOut()
     assert ids("x.zip", left=left) == ["x.zip!/1.jpg"]
     assert left.sentences() == [
-        "left out: 3 folders of thumbnails or deleted files (#recycle, @eaDir, __MACOSX); --all takes them",
-        "not read: 1 .nef; convert them to JPEG, PNG or TIFF first",
+        "left out: 3 folders of thumbnails or deleted files (#recycle, @eaDir, __MACOSX); --all includes them",
+        "not supported: 1 .nef; convert them to JPEG, PNG or TIFF first",
     ]
     assert len(ids("x.zip", left=LeftOut(everything=True))) == 4
 
@@ -83,8 +83,8 @@ def test_kinds_that_are_not_read_are_counted(photos: Path) -> None:
     left = LeftOut()
     ids("photos", left=left)
     assert left.sentences()[1:] == [
-        "not read: 2 .nef, 1 .dng, 1 .psd, 1 .jxl; convert them to JPEG, PNG or TIFF first",
-        "not looked into: 1 .mp4, 1 .tar.gz; name them, such as folder/*.mp4",
+        "not supported: 2 .nef, 1 .dng, 1 .psd, 1 .jxl; convert them to JPEG, PNG or TIFF first",
+        "not opened: 1 .mp4, 1 .tar.gz; name them, such as folder/*.mp4",
     ]
 
 

@@ -1,4 +1,4 @@
-"""Photos to pixels ahead of their reader: in order, lazily, and past those that cannot be read."""
+"""The loader of pixels reads ahead in order, lazily, and past unreadable photos."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_in_order_with_errors_at_their_places(tmp_path: Path) -> None:
         f"cannot read {tmp_path / 'gone.jpg'}: there is no such file",
         20,
         "cannot read x: it is a folder",
-        "cannot read an image of 8 bytes: it is not an image, or of a format that is not supported",
+        "cannot read an image of 8 bytes: it is not an image, or its format is not supported",
         30,
     ]
 

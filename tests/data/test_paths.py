@@ -1,4 +1,4 @@
-"""Finding images: order, links, patterns, odd names."""
+"""The search for image paths: order, links, patterns, odd names."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def touch(root: Path, *names: str) -> None:
 
 
 def found(root: Path, *paths: str) -> list[str]:
-    """Names below ``root``; what is unreadable comes with a mark and its reason."""
+    """Return the names below ``root``; an unreadable entry has a mark and its error."""
     names = []
     for item in find_images([str(root / path) for path in paths]):
         if isinstance(item, Unreadable):
@@ -114,7 +114,7 @@ def test_what_gives_no_image_is_reported_and_the_rest_goes_on(tmp_path: Path) ->
     (tmp_path / "broken.jpg").symlink_to("nowhere")
     assert found(tmp_path, "gone.jpg", "papers", "a.jpg", "broken.jpg", "a.jpg/b.jpg", "x" * 5000) == [
         "! gone.jpg: there is no such file or folder",
-        "! papers: the folder holds no images",
+        "! papers: the folder contains no images",
         "a.jpg",
         "broken.jpg",
         "! a.jpg/b.jpg: not a directory",
@@ -122,7 +122,7 @@ def test_what_gives_no_image_is_reported_and_the_rest_goes_on(tmp_path: Path) ->
     ]
     assert [item.reason for item in find_images(["", "a\0*b"]) if isinstance(item, Unreadable)] == [
         "cannot read '': the path is empty",
-        r"cannot read a\x00*b: this cannot be the name of a file",
+        r"cannot read a\x00*b: this is not a valid file name",
     ]
 
 
@@ -169,8 +169,8 @@ def test_read_text(tmp_path: Path) -> None:
 def test_text_has_a_limit_and_is_in_a_file(tmp_path: Path) -> None:
     with (tmp_path / "hole.json").open("wb") as file:
         file.truncate(5 << 30)
-    with pytest.raises(DataError, match=r"hole\.json is larger than the 1,074 MB that are read; split it"):
+    with pytest.raises(DataError, match=r"hole\.json is larger than the limit of 1,074 MB; split it"):
         read_text(tmp_path / "hole.json")
     os.mkfifo(tmp_path / "pipe.txt")
-    with pytest.raises(DataError, match=r"pipe\.txt is a pipe, socket or device; give a file"):
+    with pytest.raises(DataError, match=r"pipe\.txt is a pipe, socket or device; name a regular file"):
         read_text(tmp_path / "pipe.txt")

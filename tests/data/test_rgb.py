@@ -1,4 +1,4 @@
-"""Conversion by tiles gives what the conversion of the whole image gives, whatever its mode, profile and turn."""
+"""Conversion by tiles equals conversion of the whole image, for any mode, profile and orientation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every form of caption file, read by its public door."""
+"""Every form of caption file, read by the public function."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Write = Callable[..., Path]
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Write a file, and the images that it names (empty: readers look at names only)."""
+    """Write a file, and empty images with the names in it."""
 
     def do(name: str, content: Any, images: str = "a.jpg b.jpg") -> Path:
         path = tmp_path / name
@@ -34,7 +34,7 @@ def write(tmp_path: Path) -> Write:
 
 
 def content(data: Dataset) -> dict[str, dict[str, list[str]]]:
-    """Captions by split and name; every path must be a file."""
+    """Return captions by split and name; every path must be a file."""
     assert all(sample.path.is_file() for samples in data.splits.values() for sample in samples)
     return {split: {s.name: list(s.captions) for s in samples} for split, samples in data.splits.items()}
 
@@ -92,13 +92,13 @@ def test_parquet(write: Write) -> None:
     parquet.write_table(pyarrow.table({"image": ["a.jpg"] * 2 + ["b.jpg"], "text": ["one", "two", "three"]}), path)
     assert content(read_splits(path)) == TWO
     embedded = {"image": [{"bytes": b"x", "path": None}], "text": ["one"]}
-    for table, message in ((embedded, "holds the images themselves"), ({"a": [1]}, "lacks a column .* it has a")):
+    for table, message in ((embedded, "contains image data"), ({"a": [1]}, "lacks a column .* it has a")):
         parquet.write_table(pyarrow.table(table), path)
         with pytest.raises(DataError, match=message):
             read_splits(path)
     for broken in (b"", b"PAR1 nonsense PAR1"):
         path.write_bytes(broken)
-        with pytest.raises(DataError, match="not a readable parquet file"):
+        with pytest.raises(DataError, match="not a valid parquet file"):
             read_splits(path)
 
 
@@ -127,7 +127,7 @@ def test_karpathy_knows_splits_and_restval_is_train(write: Write) -> None:
     }
     assert data.splits["dev"][0].captions == ("3.jpg one", "3.jpg two")
     images[0]["split"] = "practice"
-    with pytest.raises(DataError, match=r"images\[0\] has the split 'practice'"):
+    with pytest.raises(DataError, match=r"images\[0\] has the unknown split 'practice'"):
         read_splits(write("dataset_coco.json", {"images": images}))
 
 
@@ -150,7 +150,7 @@ def test_flickr8k_split_lists(write: Write) -> None:
 def test_split_column(write: Write) -> None:
     text = "image,caption,split\na.jpg,one,train\nb.jpg,two,val\n"
     assert content(read_splits(write("x.csv", text))) == {"train": {"a.jpg": ["one"]}, "dev": {"b.jpg": ["two"]}}
-    with pytest.raises(DataError, match=r"x.csv:3 has the split 'vla'"):
+    with pytest.raises(DataError, match=r"x.csv:3 has the unknown split 'vla'"):
         read_splits(write("x.csv", text.replace("val", "vla")))
 
 
@@ -208,13 +208,17 @@ def test_half_surrogates_cannot_reach_the_tokenizer(write: Write) -> None:
         ("x.csv", "image,caption\n", r"x.csv is empty"),
         ("x.csv", "picture,label\na.jpg,one", r"x.csv lacks a column .* its header is: picture,label"),
         ("x.csv", "image,caption\n,one\n", r"x.csv:2 names no image"),
-        ("x.csv", "caption,image\none,a.jpg\none, two,b.jpg", r"x.csv:3 has 3 cells for 2 columns; put quotes"),
-        ("x.csv", 'image,caption\na.jpg,"one\nb.jpg,two\n', r"x.csv:2 opens a quotation that swallows"),
+        (
+            "x.csv",
+            "caption,image\none,a.jpg\none, two,b.jpg",
+            r"x.csv:3 has 3 cells for 2 columns; put the",
+        ),
+        ("x.csv", 'image,caption\na.jpg,"one\nb.jpg,two\n', r"x.csv:2 opens a quotation that includes"),
         ("x.csv", 'image,caption\na.jpg,"' + "one " * 50_000, r"x.csv: after line 1: field larger than field limit"),
         ("x.csv", b"\xff,caption\n", r"x.csv:1 is not UTF-8 text"),
-        ("x.txt", "a.jpg#0\tone\nb.jpg two\n", r"x.txt:2 is not of the form"),
-        ("x.xlsx", b"PK", r"x.xlsx is of no known form; give one of .jsonl"),
-        ("a.jpg", b"", r"a.jpg is of no known form"),
+        ("x.txt", "a.jpg#0\tone\nb.jpg two\n", r"x.txt:2 is not name.jpg#0<TAB>caption"),
+        ("x.xlsx", b"PK", r"x.xlsx has an unknown format; name one of .jsonl"),
+        ("a.jpg", b"", r"a.jpg has an unknown format"),
     ],
 )
 def test_damaged_files_are_refused_by_place(name: str, text: Any, message: str, write: Write) -> None:
@@ -246,7 +250,7 @@ def test_mostly_missing_is_refused_with_where_it_looked(write: Write) -> None:
     with pytest.raises(DataError, match=r"2 of 2 images have no caption .*add captions"):
         read_splits(path)
     path = write("x.csv", "image,caption\na.jpg,\ngone.jpg,one\n")
-    with pytest.raises(DataError, match="too many to go on"):
+    with pytest.raises(DataError, match="too many to continue"):
         read_splits(path)
 
 

@@ -1,4 +1,4 @@
-"""What is found in a folder: splits, annotation folders, sidecars; and the shared data where it is."""
+"""The contents of a dataset folder: splits, annotation folders, sidecars; and the shared data if it exists."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_shards_are_joined_and_two_forms_of_a_split_refused(tmp_path: Path) -> N
     assert names(data) == {"train": ["1.jpg", "2.jpg"]}
     assert data.splits["train"][1].captions == ("a 2.jpg", "a 2.jpg")
     put(tmp_path, "train.csv", text="image,caption\n1.jpg,c\n")
-    with pytest.raises(DataError, match=r"both .* hold train; name or keep one"):
+    with pytest.raises(DataError, match=r"both .* contain train; name or keep one"):
         read_splits(tmp_path)
 
 
@@ -78,7 +78,7 @@ def test_imagefolder_with_sub_folders_as_splits(tmp_path: Path) -> None:
     assert names(data) == {"train": ["1.jpg"], "dev": ["1.jpg"]}
     assert data.splits["train"][0].path != data.splits["dev"][0].path
     (problem,) = data.problems
-    assert problem.endswith("test holds 1 image but not one caption file beside it; it was left out")
+    assert problem.endswith("test contains 1 image but no caption file beside it; it was left out")
 
 
 def test_one_metadata_file_over_folders_named_after_splits(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_images_with_a_bad_or_empty_sidecar_are_told(tmp_path: Path) -> None:
 def test_several_caption_files_are_not_guessed_among(tmp_path: Path) -> None:
     put(tmp_path, "1.jpg")
     put(tmp_path, "one.jsonl", "two.jsonl", text=lines("1.jpg"))
-    with pytest.raises(DataError, match=r"several files hold captions: .*one.jsonl, .*two.jsonl; name the one"):
+    with pytest.raises(DataError, match=r"several files contain captions: .*one.jsonl, .*two.jsonl; name the one"):
         read_splits(tmp_path)
     put(tmp_path, "metadata.jsonl", text=lines("1.jpg"))
     assert names(read_splits(tmp_path)) == {"all": ["1.jpg"]}
@@ -158,11 +158,11 @@ def test_damaged_files_beside_captions(tmp_path: Path) -> None:
 
 def test_folders_without_captions(tmp_path: Path) -> None:
     with pytest.raises(
-        DataError, match=r"holds no images; looked for train.jsonl .*metadata.jsonl.*\.caption or \.txt"
+        DataError, match=r"contains no images; looked for train.jsonl .*metadata.jsonl.*\.caption or \.txt"
     ):
         read_splits(tmp_path)
     put(tmp_path, "1.jpg", "sub/2.jpg")
-    with pytest.raises(DataError, match=r"holds 2 images but not one caption file beside them; looked for"):
+    with pytest.raises(DataError, match=r"contains 2 images but no caption file beside them; looked for"):
         read_splits(tmp_path)
     with pytest.raises(DataError, match=r"gone does not exist; name a folder"):
         read_splits(tmp_path / "gone")
@@ -192,7 +192,7 @@ def test_the_same_image_in_two_splits_is_told(tmp_path: Path) -> None:
     put(tmp_path, "train.jsonl", text=lines("1.jpg", "./2.jpg"))
     put(tmp_path, "dev.jsonl", text=lines("2.jpg"))
     (problem,) = read_splits(tmp_path).problems
-    assert problem.startswith("1 image is in more than one split")
+    assert problem.startswith("leakage: 1 image is in more than one split")
     assert "2.jpg" in problem
 
 
@@ -303,7 +303,7 @@ def test_a_row_that_leaves_the_folder_is_refused(
 
     monkeypatch.setattr(rows_module.os, "scandir", watched)
     for named in (data, data / form):
-        with pytest.raises(DataError, match=r"names .*, which lies outside .*/data; put the image in there") as refusal:
+        with pytest.raises(DataError, match=r"names .*, which is outside .*/data; move the image there") as refusal:
             read_splits(named)
         assert f"{form}:" in str(refusal.value)
         assert "--outside (outside=True in Python)" in str(refusal.value)
@@ -313,10 +313,10 @@ def test_a_row_that_leaves_the_folder_is_refused(
 
 
 def test_the_folder_that_is_named_is_the_folder(tmp_path: Path) -> None:
-    """A table in a folder of its split names images beside that folder, where the user has named both."""
+    """A table in the folder of its split may name images beside that folder if the user names both."""
     put(tmp_path, "images/1.jpg")
     put(tmp_path, "train/metadata.jsonl", text=lines("../images/1.jpg"))
     assert len(load_split(tmp_path, "train")) == 1
-    with pytest.raises(DataError, match=r"metadata.jsonl:1 names ../images/1.jpg, which lies outside"):
+    with pytest.raises(DataError, match=r"metadata.jsonl:1 names ../images/1.jpg, which is outside"):
         read_splits(tmp_path / "train")
     assert len(load_split(tmp_path / "train", "all", outside=True)) == 1

@@ -1,4 +1,4 @@
-"""More forms of caption files: by name, conversations, names that are not quite the files', missing values, ids."""
+"""Further forms of caption files: keys, conversations, inexact file names, missing values, ids."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_why_metadata_was_passed_over_is_told(photos: Path) -> None:
     with pytest.raises(DataError) as folder:
         read_splits(photos)
     assert str(named.value) in str(folder.value)
-    assert "3 images but not one caption file beside them" in str(folder.value)
+    assert "3 images but no caption file beside them" in str(folder.value)
 
 
 def test_a_sample_of_two_files_with_more_in_their_names(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_patterns_stand_for_files_and_folders(photos: Path) -> None:
         (photos / "sets" / name / f"{name}.jpg").touch()
         (photos / "sets" / name / f"{name}.txt").write_text(name)
     assert [*read_splits(photos / "sets" / "*").splits] == ["train", "dev"]
-    with pytest.raises(DataError, match=r"no file and no folder matches .*\*\.tar; check the pattern"):
+    with pytest.raises(DataError, match=r"no file or folder matches .*\*\.tar; check the pattern"):
         read_splits(photos / "*.tar")
     with pytest.raises(DataError, match="is an image without captions; name its folder"):
         read_splits(photos / "*.jpg")
@@ -153,4 +153,4 @@ def test_what_a_folder_leaves_out_is_noted(tmp_path: Path) -> None:
     data = read_splits(tmp_path)
     assert (data.problems, len(data.split("all"))) == ((), 1)
     assert "left out: 1 folder of thumbnails or deleted files (@eaDir)" in data.notes[0]
-    assert "not read: 1 .nef" in data.notes[1]
+    assert "not supported: 1 .nef" in data.notes[1]

@@ -1,4 +1,4 @@
-"""Tar files of images and captions: what is found in them, and what is refused."""
+"""Tar shards of images and captions: their samples and their errors."""
 
 from __future__ import annotations
 
@@ -176,9 +176,9 @@ def test_images_without_captions_are_told(tmp_path: Path) -> None:
             {"1.png": png(1), "2.png": png(2), "2.txt": b"x", "3.png": png(1)},
             r"2 of 3 images have no caption .*too many",
         ),
-        ({"readme.md": b"x"}, r"holds no images with captions; put 1\.jpg and 1\.txt beside each other"),
+        ({"readme.md": b"x"}, r"contains no images with captions; put 1\.jpg and 1\.txt side by side"),
         ({"1.png": png(1), "1.json": b"{"}, r"x\.tar: 1\.json is not valid JSON .*; correct or remove it"),
-        ({"1.png": png(1), "1.txt": b"\xff"}, r"x\.tar: 1\.txt is not UTF-8 text; correct it"),
+        ({"1.png": png(1), "1.txt": b"\xff"}, r"x\.tar: 1\.txt is not UTF-8 text; save it as UTF-8"),
         ({"1.png": png(1), "1.json": b'{"caption": 3}'}, r"x\.tar: 1\.json: caption must be text or a list of texts"),
     ],
 )
@@ -190,17 +190,17 @@ def test_what_cannot_be_read_is_one_sentence(tmp_path: Path, cache: Path, member
 
 def test_a_tar_that_is_compressed_cut_off_or_not_there(tmp_path: Path) -> None:
     members = {"1.png": png(1) * 50, "1.txt": b"one"}
-    with pytest.raises(DataError, match=r"z\.tar is no whole, uncompressed tar .*gunzip"):
+    with pytest.raises(DataError, match=r"z\.tar is not a complete, uncompressed tar .*gunzip"):
         read_splits(pack(tmp_path / "z.tar", members, "w:gz"))
     whole = pack(tmp_path / "x.tar", members).read_bytes()
     (tmp_path / "x.tar").write_bytes(whole[:2000])
-    with pytest.raises(DataError, match=r"x\.tar is no whole, uncompressed tar"):
+    with pytest.raises(DataError, match=r"x\.tar is not a complete, uncompressed tar"):
         read_splits(tmp_path / "x.tar")
     with pytest.raises(DataError, match=r"train-1\.tar cannot be read: no such file"):
         read_splits(f"{tmp_path}/train-{{1..2}}.tar")
     photos(tmp_path / "train-1.tar", range(3))
     photos(tmp_path / "more-2.tar", range(3))
-    with pytest.raises(DataError, match=r"more-2\.tar is named after no split, though others are"):
+    with pytest.raises(DataError, match=r"more-2\.tar is not named after a split, but other shards are"):
         read_splits(tmp_path)
 
 
@@ -210,7 +210,7 @@ def test_a_header_damaged_in_the_middle_is_not_taken_for_the_end(tmp_path: Path)
     place = data.index(b"0003.png")
     data[place : place + 100] = b"x" * 100
     path.write_bytes(data)
-    with pytest.raises(DataError, match=r"x\.tar is no whole, uncompressed tar \(bad checksum\)"):
+    with pytest.raises(DataError, match=r"x\.tar is not a complete, uncompressed tar \(bad checksum\)"):
         read_splits(path)
 
 
@@ -272,7 +272,7 @@ def test_a_broken_text_is_counted_and_its_image_left_out(tmp_path: Path) -> None
     data = read_splits(pack(tmp_path / "x.tar", members))
     assert [sample.captions for sample in data.split(ALL)] == [("one",), ("three",)]
     broken, bare = data.problems
-    assert "1 caption file cannot be read, the first for this reason" in broken
+    assert "1 caption file cannot be read, the first because" in broken
     assert "x.tar: 2.json is not valid JSON" in broken
     assert names_of(bare) == ("2.png",)
     assert read_splits(tmp_path / "x.tar").problems == data.problems  # from the table

@@ -1,4 +1,4 @@
-"""Held-out images: chosen by name alone, or by a list."""
+"""Held-out images, chosen by their names alone or by a list."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_whole_names_win_over_last_parts(tmp_path: Path) -> None:
     [
         ("1.jpg\nx.jpg\ny.jpg", "2 of the 3 images in .*names.txt are not in the data: x.jpg, y.jpg"),
         ("\n".join(f"{letter}.png" for letter in "abcde"), "5 of the 5 images .*: a.png, b.png, c.png, ..."),
-        ("2.jpg", "1 of the 1 images .* names several images"),
+        ("2.jpg", "1 of the 1 images .* matches several images"),
         ("a/1.jpg\na/2.jpg\nb/2.jpg", "leaves nothing to train on"),
         (" \n\n", "lists no images"),
     ],

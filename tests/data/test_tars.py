@@ -1,4 +1,4 @@
-"""Tar headers: the same names and places as Python's tarfile finds, and an end for every hostile one."""
+"""Tar headers: the same names and offsets as Python's tarfile, and no endless reading of hostile ones."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def tar(files: dict[str, bytes], form: str = "pax", **fields: object) -> bytes:
 
 
 def header(name: str = "a.png", size: bytes | None = None, kind: bytes = b"0") -> bytes:
-    """A header with its checksum, whatever its fields say."""
+    """Return a header with a valid checksum for any fields."""
     info = tarfile.TarInfo(name)
     info.type = kind
     block = bytearray(info.tobuf(tarfile.USTAR_FORMAT))
@@ -117,15 +117,15 @@ def test_a_hostile_tar_is_one_reason_and_an_end(what: str, tmp_path: Path) -> No
         for _ in itertools.islice(members(Bounded(io.BytesIO(data))), 100):
             pass
     *_, last = itertools.islice(in_archive(tmp_path / "a.tar"), 100)
-    assert "the archive is damaged or cut off" in last.problem
-    with pytest.raises(DataError, match="is no whole, uncompressed tar"):
+    assert "the archive is damaged or truncated" in last.problem
+    with pytest.raises(DataError, match="is not a complete, uncompressed tar"):
         read([tmp_path / "a.tar"], "all")
     assert time.monotonic() - start < 3
 
 
 @pytest.fixture
 def sparse(tmp_path: Path) -> Path:
-    """A tar of a photo of 5 GB that takes no place on the disk, and its caption."""
+    """Write a tar with a sparse photo of 5 GB and its caption."""
     path = tmp_path / "sparse.tar"
     with path.open("wb") as file:
         file.write(header("a.png", f"{5 << 30:011o}\0".encode()) + b"\x89PNG")
@@ -137,9 +137,9 @@ def sparse(tmp_path: Path) -> Path:
 def test_a_member_of_5_gb_is_not_read(sparse: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (item,) = in_archive(sparse)
-    assert "its 5369 MB are more than the 1074 that are read" in item.problem
+    assert "its 5369 MB exceed the limit of 1074 MB" in item.problem
     (sample,) = read([sparse], "all").splits["all"]
-    with pytest.raises(archives.ImageError, match="its 5,369 MB are more than an image has"):
+    with pytest.raises(archives.ImageError, match="its 5,369 MB exceed the limit for an image"):
         sample.image()
 
 

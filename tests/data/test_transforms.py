@@ -1,4 +1,4 @@
-"""Any photo to a square of pixels by the stated rule."""
+"""The preprocessing of any photo to a square of pixels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def config(**settings: Any) -> PreprocessConfig:
 
 
 def flag() -> Image.Image:
-    """Three equal stripes, red, green and blue, 60 x 20."""
+    """Return three equal stripes, red, green and blue, 60 x 20."""
     image = Image.new("RGB", (60, 20), (0, 255, 0))
     image.paste((255, 0, 0), (0, 0, 20, 20))
     image.paste((0, 0, 255), (40, 0, 60, 20))
@@ -47,7 +47,7 @@ def test_pad_keeps_everything_on_the_mean_colour() -> None:
 @pytest.mark.parametrize("aspect", ["squash", "crop", "pad"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 30_000), (30_000, 1), (7, 4)])
 def test_no_shape_is_too_odd(aspect: str, size: tuple[int, int]) -> None:
-    """Scaled before it is cut, a strip of 1 x 30,000 would become 288 x 8,640,000."""
+    """Without a crop before scaling, a strip of 1 x 30,000 would become 288 x 8,640,000."""
     assert preprocess(Image.new("RGB", size), config(aspect=aspect, size=288)).shape == (3, 288, 288)
 
 

@@ -1,4 +1,4 @@
-"""Images behind URLs, against a server of the test's own."""
+"""Images behind URLs, against a local server of the test."""
 
 from __future__ import annotations
 
@@ -113,9 +113,9 @@ def test_an_image_behind_a_url(server: str) -> None:
         ("/gone", "the server answered 404 Not Found"),
         ("/page", "the server sent text/html instead of an image"),
         ("/film", "the server sent video/mp4 instead of an image"),
-        ("/wrong", "it is not an image, or of a format that is not supported"),
+        ("/wrong", "it is not an image, or its format is not supported"),
         ("/empty", "it is empty"),
-        ("/short", "the connection broke off in the middle"),
+        ("/short", "the connection was lost during the download"),
         ("/hop/6", "it is redirected more than 5 times"),
         ("/round", "it is redirected more than 5 times"),
         ("/file", "it leads to an address that is not http or https"),
@@ -131,7 +131,7 @@ def test_a_url_without_an_image_is_one_line(page: str, reason: str, server: str)
 
 @pytest.mark.parametrize("page", ["/large", "/endless"])
 def test_bytes_are_limited(page: str, server: str) -> None:
-    with pytest.raises(ImageError, match="it is larger than the 0 MB that are fetched"):
+    with pytest.raises(ImageError, match="it is larger than the limit of 0 MB"):
         fetch(server + page, max_bytes=2000)
 
 
@@ -146,10 +146,10 @@ def test_time_is_limited_whatever_the_server_does(page: str, server: str) -> Non
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
-        ("http://", "this cannot be an address"),
-        ("http://[", "this cannot be an address"),
-        ("http://127.0.0.1:port/", "this cannot be an address"),
-        ("http://a.invalid/1.jpg", "its server is not known; check the address and the network"),
+        ("http://", "this is not a valid URL"),
+        ("http://[", "this is not a valid URL"),
+        ("http://127.0.0.1:port/", "this is not a valid URL"),
+        ("http://a.invalid/1.jpg", "its host name cannot be resolved; check the URL and the network"),
         ("http://127.0.0.1:1/1.jpg", "the connection failed (connection refused)"),
     ],
 )

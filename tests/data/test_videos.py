@@ -1,4 +1,4 @@
-"""Scenes and frames of videos that the tests make."""
+"""Scenes and frames of generated videos."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (20, 30, 230)}
 def video(
     path: Path, scenes: list[tuple[str, float]], *, size: tuple[int, int] = (96, 64), shape: Fraction = Fraction(1)
 ) -> Path:
-    """Scenes of one colour each, so many seconds long, at 10 frames a second, with a bar that moves."""
+    """Write a video of scenes of one colour each, of the given seconds, at 10 frames a second, with a moving bar."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=10)
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
@@ -43,7 +43,7 @@ def video(
 
 
 def told(path: Path, frames: Frames = "scenes") -> list[str]:
-    """What comes after the path in each id, with the colour that the frame mostly is; or the reason."""
+    """Return the part after the path in each id with the main colour of the frame, or the error."""
     lines = []
     for item in find_items([path], frames=frames):
         if item.problem:
@@ -110,7 +110,7 @@ def test_videos_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for name, content in {"text.mp4": b"no video", "head.mp4": data[:40], "zeros.mkv": bytes(5000)}.items():
         (tmp_path / name).write_bytes(content)
         (line,) = told(tmp_path / name)
-        assert line.startswith(f"cannot read {name}: the video is damaged or of an unsupported kind (")
+        assert line.startswith(f"cannot read {name}: the video is damaged or its format is unsupported (")
     (tmp_path / "empty.mp4").touch()
     assert told(tmp_path / "empty.mp4") == ["cannot read empty.mp4: it is empty"]
     os.mkfifo(tmp_path / "pipe.mp4")
@@ -124,5 +124,5 @@ def test_videos_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_folder_of_videos_says_how_to_name_them(tmp_path: Path) -> None:
     video(tmp_path / "a.mp4", [("red", 0.3)])
     (item,) = find_items([tmp_path])
-    assert item.problem.endswith(f"the folder holds no images itself; name what else it holds: {tmp_path}/*.mp4")
+    assert item.problem.endswith(f"the folder contains no images; name its other files: {tmp_path}/*.mp4")
     assert [item.id for item in find_items([f"{tmp_path}/*.mp4"])] == [f"{tmp_path}/a.mp4#t=0.0"]

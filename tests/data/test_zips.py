@@ -1,4 +1,4 @@
-"""Members of zip files, by every compression that is read: whole, lying and hostile ones."""
+"""Members of zip files in every supported compression: valid, contradictory and hostile ones."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_no_more_is_unpacked_than_a_member_says(kind: int, tmp_path: Path) -> No
     (member,) = listed(path)
     member.file_size = 1000
     tracemalloc.start()
-    with pytest.raises(Damaged, match="not as long as it says"):
+    with pytest.raises(Damaged, match="of another size than its header says"):
         unzip(path, member)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -46,7 +46,7 @@ def test_no_more_is_unpacked_than_a_member_says(kind: int, tmp_path: Path) -> No
 
 
 def test_a_bomb_by_bzip2_that_says_it_is_small(tmp_path: Path) -> None:
-    """3 kB that zipfile itself unpacks to 4 GB at once, whatever is read of it."""
+    """zipfile itself unpacks these 3 kB to 4 GB at once, even for a small read."""
     path = zipped(tmp_path / "a.zip", {"a.png": bytes(50 << 20)}, zipfile.ZIP_BZIP2)
     content = bytearray(path.read_bytes())
     place = content.index(b"PK\1\2")
@@ -72,14 +72,14 @@ def test_a_dictionary_is_not_larger_than_what_it_is_for(tmp_path: Path) -> None:
 
 
 def test_a_list_of_members_has_a_limit(tmp_path: Path) -> None:
-    """The end of a zip that says that the list of its members takes 300 MB; the file has them, as a hole."""
+    """The end record declares a member list of 300 MB, which the file holds as a hole."""
     end = b"PK\5\6" + bytes(4) + b"\1\0\1\0" + (300 << 20).to_bytes(4, "little") + bytes(6)
     with (tmp_path / "a.zip").open("wb") as file:
         file.write(b"PK\3\4")
         file.seek(300 << 20)
         file.write(end)
     (item,) = in_archive(tmp_path / "a.zip")
-    assert "the archive is damaged or cut off (a header of many megabytes)" in item.problem
+    assert "the archive is damaged or truncated (a header of many megabytes)" in item.problem
 
 
 def test_cut_off_and_strange_members(tmp_path: Path) -> None:
@@ -90,5 +90,5 @@ def test_cut_off_and_strange_members(tmp_path: Path) -> None:
         with pytest.raises(Damaged):
             unzip(path, member)
     member.header_offset = 7
-    with pytest.raises(Damaged, match="no member where one should be"):
+    with pytest.raises(Damaged, match="no member at its offset"):
         unzip(path, member)

@@ -1,4 +1,4 @@
-"""Images without pixels: what is judged from names and captions alone."""
+"""Images without pixels, for evaluations from names and captions alone."""
 
 from __future__ import annotations
 

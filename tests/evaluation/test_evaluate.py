@@ -1,4 +1,4 @@
-"""Figures of a model on a dataset, each against a second way to get it."""
+"""Figures of a model on a dataset, each compared with a second computation."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from captioner.training.tasks import Data
 
 @pytest.fixture
 def known(data: Data) -> list[Sample]:
-    """The images that the captioner knows by heart, with the caption that it knows."""
+    """Return the images that the captioner has overfitted, with their caption."""
     return [replace(sample, captions=sample.captions[:1]) for sample in data.train]
 
 
 def log_prob(checkpoint: Checkpoint, sample: Sample, caption: str, *, ended: bool = True) -> float:
-    """log p(caption, end | image), or without its end, one token after the other."""
+    """Return log p(caption, end | image), or without its end, one token after the other."""
     ids = checkpoint.config.text
     pixels = preprocess(open_image(sample.path), checkpoint.config.preprocess)[None]
     total, past = 0.0, [ids.bos_id]

@@ -1,4 +1,4 @@
-"""Rows of a judgement, each against the plain metrics on captions chosen by hand."""
+"""Rows of a judgement, compared with the plain metrics on captions chosen by hand."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_each_row_is_what_the_plain_metrics_say(samples: list[Sample]) -> None:
 
 
 def test_bleu_of_a_corpus_is_that_of_nltk_and_equal_to_the_sums(samples: list[Sample]) -> None:
-    """What is printed comes from nltk to the last bit; the sums of our own, which intervals use, agree with it."""
+    """The corpus score is nltk's to the last bit; the sums for intervals agree with it."""
     found = Judge(samples).judge(SAID)
     candidates, truth = [words(c) for c in SAID], [[words(c) for c in s.captions] for s in samples]
     by_nltk = bleu(candidates, truth)
@@ -121,7 +121,7 @@ def test_chinese_is_judged_by_characters(samples: list[Sample]) -> None:
 
 
 class FakeMeteor:
-    """Counts as the program would: every word matches exactly, the longer caption in more pieces."""
+    """A METEOR in which every word matches exactly and the longer caption has more chunks."""
 
     def __init__(self) -> None:
         self.open = True

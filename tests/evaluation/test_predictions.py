@@ -1,4 +1,4 @@
-"""Captions made elsewhere: the forms they come in, and everything that would change a score in silence."""
+"""Existing captions: the file formats, and everything that would change a score silently."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def test_forms(tmp_path: Path, name: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("x.txt", "a", r"x\.txt is no file of predictions; give one of \.json"),
+        ("x.txt", "a", r"x\.txt is not a file of predictions; give one of \.json"),
         ("x.json", "[]", r"x\.json holds no predictions"),
         ("x.json", "7", "must hold a list of predictions"),
         ("x.json", "[7]", r"\[0\] is not an object with an image and a caption"),
         ("x.jsonl", '{"caption": "a"}', r"x\.jsonl:1 lacks an image \(image_id"),
         ("x.jsonl", '{"path": "a.jpg"}', r"x\.jsonl:1 lacks a caption \(generated_text"),
-        ("x.jsonl", '{"path": "a.jpg", "error": "it is empty"}', r"a\.jpg has an error in place of a caption"),
+        ("x.jsonl", '{"path": "a.jpg", "error": "it is empty"}', r"a\.jpg has an error instead of a caption"),
         ("x.jsonl", '{"path": "a.jpg", "caption": 3}', "must have one text as caption"),
         ("x.jsonl", '{"path": "a.jpg", "captions": ["a", "b"]}', "must have one text as captions"),
         ("x.jsonl", "{", r"x\.jsonl:1 is not valid JSON"),
@@ -81,9 +81,9 @@ def test_all_that_is_wrong_is_told_with_its_names(samples: list[Sample]) -> None
     with pytest.raises(DataError) as error:
         matched_captions(predictions, samples[:3], samples[3:])
     assert str(error.value) == (
-        "the predictions cannot be judged: "
+        "the predictions cannot be evaluated: "
         "1 prediction is of images in another split; choose it with --split, or leave them out: 43; "
-        "1 prediction is of images that the data does not have: 99; "
+        "1 prediction is of images that are not in the data: 99; "
         "1 image has no prediction: photos/2.jpg; "
         "1 image has more than one prediction: photos/0.jpg; "
         "1 prediction is empty: photos/1.jpg"

@@ -1,4 +1,4 @@
-"""How steady and how presuming: shares counted by hand, and the views of a photo."""
+"""Stability and presumptions: shares counted by hand, and the views of a photo."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from captioner.training.tasks import Data
 
 @pytest.fixture
 def known(data: Data) -> list[Sample]:
-    """The images that the captioner knows by heart."""
+    """Return the images that the captioner has overfitted."""
     return [replace(sample, captions=sample.captions[:1]) for sample in data.train]
 
 

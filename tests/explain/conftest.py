@@ -1,4 +1,4 @@
-"""Captioners with random weights, quick to make: what they say is noise, where they look can be set by hand."""
+"""Captioners with random weights whose attention can be set by hand; their captions are noise."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ SENTENCES = ["a red dog runs on the grass", "two people stand at the sea", "a sm
 
 @pytest.fixture(scope="session")
 def make() -> Callable[..., Checkpoint]:
-    """``make(pattern, backbone, aspect, words)``: a fresh captioner of two layers and two heads.
+    """Return ``make(pattern, backbone, aspect, words)``: a new captioner of two layers and two heads.
 
-    ``pattern`` is that of the reads of the image, ``words`` of those of the words before.
+    ``pattern`` gives the attention to the image, ``words`` the attention to the previous words.
     """
     import torch
 
@@ -58,7 +58,7 @@ def make() -> Callable[..., Checkpoint]:
 
 @pytest.fixture(scope="session")
 def photo() -> Image.Image:
-    """90 x 60, four colours."""
+    """Return a photo of 90 x 60 with four colours."""
     image = Image.new("RGB", (90, 60), (200, 180, 40))
     image.paste((20, 90, 200), (45, 0, 90, 30))
     image.paste((200, 40, 40), (0, 30, 45, 60))

@@ -1,4 +1,4 @@
-"""The drawing of gates and centres shows those that the model has."""
+"""The drawing of gates and centres shows the model's own values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a captioner looked: sums, shapes, the model's own probabilities, and attention that is known beforehand."""
+"""Explanations: sums, shapes, the model's own probabilities, and attention that is known beforehand."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GIVEN = "a red dog runs on the grass"
 
 
 def aim(checkpoint: Checkpoint, *, row: float, column: float, gate: float, spread: float = 1e-4) -> None:
-    """Let every local read look at one point, and every gate be ``gate``, whatever was said and seen."""
+    """Point all local attention at one place, and set every gate to ``gate``, for any words and images."""
     for block in checkpoint.model.decoder.blocks:
         layer = block.cross_attn
         torch.nn.init.zeros_(layer.q_proj.weight)
@@ -149,7 +149,7 @@ def test_what_cannot_be_explained(make: Make, photo: Image.Image) -> None:
     for caption, message in ((" . ", "is empty"), ("dog " * 17, "has 17 tokens, the model reads 16; cut it")):
         with pytest.raises(UsageError, match=message):
             pipe.explain(photo, caption)
-    with pytest.raises(UsageError, match="beams would change nothing"):
+    with pytest.raises(UsageError, match="beams has no effect on a given caption"):
         pipe.explain(photo, GIVEN, beams=3)
     with pytest.raises(ImageError, match="cannot read"):
         pipe.explain(b"no image")

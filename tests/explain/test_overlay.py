@@ -1,4 +1,4 @@
-"""Maps on photos, whatever part of the photo the model saw."""
+"""Maps on photos, for any part of the photo that the model saw."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SIZES = [(60, 40), (40, 60), (50, 50)]
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("spot", [(0.5, 0.5), (0.55, 0.35), (0.36, 0.62)])
 def test_a_spot_of_the_photo_is_lit_where_it_is(aspect: str, size: tuple[int, int], spot: tuple[float, float]) -> None:
-    """Through the model's square and back: a bright spot, seen on a grid, lights the spot."""
+    """A bright spot, mapped to the model's square and back, is bright at the same place."""
     config = PreprocessConfig(size=96, aspect=aspect)  # type: ignore[arg-type]
     width, height = size
     x, y = spot[0] * width, spot[1] * height

@@ -1,4 +1,4 @@
-"""The page and the strip: complete, self-contained, safe whatever the words are."""
+"""The page and the strip: complete, self-contained, and safe for any words."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def found(make: Callable[..., Checkpoint], photo: Image.Image) -> Explanation:
 
 
 class Tags(HTMLParser):
-    """Every tag with its attributes, and the text of each button."""
+    """A parser that keeps every tag with its attributes, and the text of each button."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ def test_the_strip_has_a_picture_a_word(found: Explanation) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_a_browser_lights_the_word_in_focus(found: Explanation, tmp_path: Path) -> None:
-    """Opened by a real browser: focus, choice of the read and Escape, as a script in the page sees them."""
+    """A script in a real browser checks focus, the choice of attention, and Escape."""
     seen = tmp_path / "x.html"
     act = """<script>
       const log = [];

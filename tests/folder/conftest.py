@@ -1,4 +1,4 @@
-"""Photos of a few pixels, and captions that are made of their names, so that tests of files need no model."""
+"""Photos of a few pixels, with captions made from their names: tests of files need no model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAMES = ("1.png", "2.png", "more/3.png", "more/10.png")
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """A folder of four photos, two of them in a sub-folder."""
+    """Return a folder of four photos, two of them in a subfolder."""
     folder = tmp_path / "photos"
     for number, name in enumerate(NAMES):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -32,7 +32,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def say(sources: Iterable[Any], said: list[str] | None = None) -> Iterator[Caption | ImageError]:
-    """``photo 1.png`` of ``.../1.png``; doubtful ones where the name says so."""
+    """Yield ``photo 1.png`` for ``.../1.png``; the name also decides the confidence."""
     for source in sources:
         if isinstance(source, ImageError):
             yield source
@@ -53,7 +53,7 @@ Go = Callable[..., list[Outcome]]
 
 @pytest.fixture
 def go(photos: Path) -> Go:
-    """``go(outputs, ...)``: a whole run over the folder; its outcomes. The names it captioned are in ``go.said``."""
+    """Return ``go(outputs, ...)``: a whole run with its outcomes; ``go.said`` lists the captioned names."""
 
     def whole(*outputs: str, out: Path | None = None, settings: Any = None, paths: Any = None, **options: Any) -> Any:
         named = [os.fspath(path) for path in paths or [photos]]

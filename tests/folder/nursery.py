@@ -1,6 +1,6 @@
-"""Starts `captioner caption` again and again in processes that have torch and the model loaded already, to be killed.
+"""A server that starts `captioner caption` in forked processes with torch and the model already loaded.
 
-A line of JSON on stdin is the arguments of one; its process id is a line on stdout, its exit status the next.
+A line of JSON on stdin holds the arguments of a process; stdout gets its process id, then its exit status.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The same from Python."""
+"""Output files from Python."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_no_model_is_loaded_for_nothing(pictures: Path, monkeypatch: pytest.Monk
 
 
 def test_what_cannot_be_is_said_at_once(pictures: Path) -> None:
-    with pytest.raises(UsageError, match="pdf cannot be written"):
+    with pytest.raises(UsageError, match="unknown output 'pdf'"):
         captioner.caption_folder(pictures, write="pdf")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="1/8 to 8/8"):
         captioner.caption_folder(pictures, shard="0")

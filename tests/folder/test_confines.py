@@ -1,4 +1,4 @@
-"""Links that lead out of the folder of photos."""
+"""Links out of the folder of photos."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def test_a_link_out_is_not_written_through(go: Go, photos: Path, tmp_path: Path,
     link = photos / TABLES.get(output, f"1.{output}")
     link.symlink_to(victim)
     sentence = (
-        f"cannot write {link}: a link leads from there to {victim}, out of {photos}; give --follow-links to write "
-        "through it, or write elsewhere with --out DIR"
+        f"cannot write {link}: a symlink leads to {victim}, out of {photos}; use --follow-links to write through it, "
+        "or write elsewhere with --out DIR"
     )
     if output in TABLES:
         with pytest.raises(OutputError) as refusal:
@@ -40,7 +40,7 @@ def test_a_link_out_is_not_written_through(go: Go, photos: Path, tmp_path: Path,
 
 
 def test_captions_behind_a_link_are_captions(go: Go, photos: Path, tmp_path: Path) -> None:
-    """Nothing is to be written there, so nothing is refused."""
+    """Nothing has to be written there, so there is no error."""
     (tmp_path / "victim").write_text("mine")
     (photos / "1.txt").symlink_to(tmp_path / "victim")
     assert [outcome.photo.key for outcome in go("txt")] == ["2.png", "more/3.png", "more/10.png"]
@@ -57,7 +57,7 @@ def test_a_link_inside_is_followed(go: Go, photos: Path) -> None:
 
 
 def test_a_folder_behind_a_link(go: Go, photos: Path, tmp_path: Path) -> None:
-    """Photos are read there; files beside them are written where the command names it."""
+    """The run reads photos there and writes files beside them under the path of the command."""
     (photos / "more").rename(tmp_path / "elsewhere")
     (photos / "more").symlink_to(tmp_path / "elsewhere")
     found = {outcome.photo.key: outcome for outcome in go("txt", "jsonl")}
@@ -93,7 +93,7 @@ def test_folders_that_are_named_are_written_into(photos: Path, tmp_path: Path, m
 
 @pytest.mark.parametrize("output", ["txt", *TABLES])
 def test_a_second_name_of_a_file_keeps_what_it_has(go: Go, photos: Path, tmp_path: Path, output: str) -> None:
-    """A backup of hard links, or a link that an archive brought."""
+    """A hard link, such as in a backup or from an archive, keeps its content."""
     go(output)
     path = photos / TABLES.get(output, f"1.{output}")
     os.link(path, tmp_path / "backup")

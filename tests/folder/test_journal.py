@@ -1,4 +1,4 @@
-"""A journal that somebody else has put into the folder."""
+"""A foreign journal in the folder."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def entry(key: str, file: str, output: str = "txt") -> Entry:
 
 
 def planted(photos: Path, *entries: Entry, **options: Any) -> Plan:
-    """The journal of a stopped run in the folder, with captions that wait to be written."""
+    """Write the journal of an interrupted run into the folder, with captions that are not yet written."""
     plan = Plan(place=place_of([os.fspath(photos)], None), outputs=("txt",), **options)
     journal = Journal(os.fspath(photos / ".captioner.journal"))
     journal.put(run={"plan": plan.identity()}, tokens=["00000000"])
@@ -60,10 +60,10 @@ def test_a_file_elsewhere_is_refused(
     planted(photos, entry(key.format(**names), file.format(**names)), template=template)
     if key.startswith("{") and file and template == "{caption}":
         go("txt")  # a photo of a list may lie elsewhere; this command does not name it
-        assert "and this one does not name it; name it too, or remove" in go.problems[0]  # type: ignore[attr-defined]
+        assert "but this command does not name it; name it too, or remove" in go.problems[0]  # type: ignore[attr-defined]
         assert (photos / "1.txt").read_text() == "photo 1.png\n"
         return
-    with pytest.raises(OutputError, match=r"belongs to no run here|holds captions of another command") as refusal:
+    with pytest.raises(OutputError, match=r"not belong to a run here|holds captions of another command") as refusal:
         go("txt")
     assert "\n" not in str(refusal.value)
     assert ".captioner.lock" not in files(photos)
@@ -82,7 +82,7 @@ def test_a_plan_of_another_folder_is_refused(go: Go, photos: Path, victim: Path)
 def test_a_photo_of_a_list_goes_on_where_the_list_names_it(
     go: Go, photos: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    """It lies in none of the folders: its caption waits in the journal for the command that names it."""
+    """The journal keeps the caption for the command that names the photo."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     pattern = os.path.join("..", "photos", "*.png")
@@ -104,14 +104,14 @@ def test_files_that_are_not_this_users_own(
     stopped_after(photos, 1, "txt")
     path.rename(tmp_path / "real")
     for place, make, why in (
-        (path, lambda: path.symlink_to(tmp_path / "real"), "it is a link"),
-        (path, lambda: os.link(tmp_path / "real", path), "it is a link"),
-        (path, lambda: os.mkfifo(path), "it is no regular file"),
-        (photos / ".captioner.journal-wal", lambda: os.mkfifo(photos / ".captioner.journal-wal"), "no regular file"),
+        (path, lambda: path.symlink_to(tmp_path / "real"), "it is a symlink or hard link"),
+        (path, lambda: os.link(tmp_path / "real", path), "it is a symlink or hard link"),
+        (path, lambda: os.mkfifo(path), "it is not a regular file"),
+        (photos / ".captioner.journal-wal", lambda: os.mkfifo(photos / ".captioner.journal-wal"), "not a regular file"),
         (
             photos / ".captioner.lock",
             lambda: (photos / ".captioner.lock").symlink_to(tmp_path / "real"),
-            "it is a link",
+            "it is a symlink or hard link",
         ),
     ):
         make()
@@ -128,7 +128,7 @@ def test_files_that_are_not_this_users_own(
 
 
 def test_a_rollback_journal_deletes_nothing(go: Go, photos: Path, victim: Path) -> None:
-    """SQLite's names a further file, which it removes after a rollback."""
+    """SQLite's rollback journal names another file, which SQLite removes after a rollback."""
     stopped_after(photos, 1, "txt")
     path, name, magic = photos / ".captioner.journal", os.fsencode(victim), bytes.fromhex("d9d505f920a163d7")
     sizes = (0, 0, path.stat().st_size // 4096, 512, 4096)  # no records, no salt, pages, sector, bytes of a page
@@ -192,7 +192,7 @@ def test_a_report_shows_no_photo_of_elsewhere(photos: Path, victim: Path, tmp_pa
         ("captions.jsonl", json.dumps({"path": "a\0.png", "caption": "a"}) + "\n", ""),
         ("captions.jsonl", "[" * 9000 + "\n", ""),
         ("captions.jsonl", "x" * (4 << 20) + "\n", "has a line of more than 4 MB; move it away"),
-        ("captions.csv", "path,caption,score,confidence\n" + "x" * 200_000 + ",a,0,0\n", "is no readable CSV"),
+        ("captions.csv", "path,caption,score,confidence\n" + "x" * 200_000 + ",a,0,0\n", "is not valid CSV"),
         ("captions.csv", "path,caption,score,confidence\n" + "\n" + "x" * (4 << 20), "has a line of more than 4 MB"),
     ],
 )
@@ -229,4 +229,4 @@ def test_pipes_are_not_waited_for(go: Go, photos: Path, output: str) -> None:
 def test_a_caption_file_of_any_size_is_not_read(go: Go, photos: Path) -> None:
     with open(photos / "1.txt", "wb") as file:
         file.truncate(5 << 30)
-    assert "larger than the 1 MB that are read of such a file" in go("txt")[0].problems[0]
+    assert "larger than the limit of 1 MB" in go("txt")[0].problems[0]

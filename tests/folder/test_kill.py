@@ -1,4 +1,4 @@
-"""`kill -9` at random moments, and the same command again: one caption for every photo, and nothing torn."""
+"""`kill -9` at random moments, and the same command again: one caption for every photo, and no torn file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are k
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Photos in three folders, with a caption already beside every fifth."""
+    """Write photos in three folders, with a caption beside every fifth."""
     rng = random.Random(3)
     for n in range(PHOTOS):
         folder = tmp_path / "photos" / ("", "a", "a/b")[n % 3]
@@ -67,18 +67,18 @@ def ended(process: subprocess.Popen[str]) -> int:
 
 
 def rows(folder: Path) -> int:
-    """How far a run has come, whatever the machine is doing besides."""
+    """Return the progress of a run, independent of the machine's speed."""
     path = folder / "captions.jsonl"
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def over(folder: Path) -> bool:
-    """All is written and the journal gone: to such a run the same command is a new one, which appends once more."""
+    """Return whether the run is finished: a repeated command would then be a new run, which appends again."""
     return rows(folder) == PHOTOS and not (folder / ".captioner.journal").exists()
 
 
 def state(folder: Path) -> dict[str, Any]:
-    """All that a run leaves, by what it says and not by the order in which it came to say it."""
+    """Return all results of a run, by content and not by order."""
     found: dict[str, Any] = {}
     for path in sorted(folder.rglob("*")):
         name = os.fspath(path.relative_to(folder))
@@ -92,7 +92,7 @@ def state(folder: Path) -> dict[str, Any]:
 
 
 def whole(folder: Path, originals: Path) -> None:
-    """In the middle of everything: no photo and no text file is torn, whenever it is looked at."""
+    """Check during the run that no photo and no text file is torn."""
     for path in folder.rglob("[!.]*"):
         if path.suffix == ".txt":
             text = path.read_text()

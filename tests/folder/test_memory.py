@@ -1,4 +1,4 @@
-"""What a run holds in memory does not grow with the number of photos."""
+"""The memory of a run does not grow with the number of photos."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CAPTION = Caption("a dog on a beach", -0.5, 0.7)
 
 
 def tree(top: Path, count: int) -> Iterator[Item]:
-    """Photos that are nowhere: a hundred in a folder."""
+    """Fake the photos, a hundred in each folder."""
     for n in range(count):
         yield Item.of_file(top / f"{n // 100:04}" / f"{n:07}.jpg")
 
@@ -34,7 +34,7 @@ def say(sources: Iterable[Any]) -> Iterator[Caption | ImageError]:
 
 
 def peak(top: Path, count: int, *, again: bool = False) -> float:
-    """Megabytes at the highest moment of a run over so many photos; ``again``: of one that finds them all done."""
+    """Return the peak megabytes of a run over so many photos; ``again``: of a second run that finds them done."""
     top.mkdir(exist_ok=True)
     plan = Plan(place=place_of([os.fspath(top)], None), outputs=("jsonl", "coco"))
     tracemalloc.start()
@@ -50,7 +50,7 @@ def peak(top: Path, count: int, *, again: bool = False) -> float:
 
 
 def test_a_long_run_is_as_small_as_a_short_one(tmp_path: Path) -> None:
-    """SQLite's own memory is a cache of 2 MB and not counted here."""
+    """SQLite's own cache of 2 MB does not count here."""
     del [sys.intern(f"{n}.part") for n in range(60_000)][:]  # pathlib interns names: the interpreter's table grows once
     peak(tmp_path / "warm", 500)  # what is loaded on first use
     peak(tmp_path / "warm", 500, again=True)

@@ -1,4 +1,4 @@
-"""What people ask for, refused or understood."""
+"""Plans of a run: accepted and refused requests."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ def plan(**options: Any) -> Plan:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"outputs": ("txt", "doc")}, "doc cannot be written; choose among txt, caption, jsonl"),
-        ({"outputs": ("",)}, "nothing cannot be written"),
-        ({"outputs": ("txt", "txt")}, "named twice"),
-        ({"existing": "replace"}, "choose among skip, overwrite, append, prepend"),
-        ({"min_confidence": 70.0}, "between 0 and 1; 70 does not"),
-        ({"min_confidence": float("nan")}, "between 0 and 1"),
+        ({"outputs": ("txt", "doc")}, "unknown output 'doc'; choose from txt, caption, jsonl"),
+        ({"outputs": ("",)}, "unknown output ''"),
+        ({"outputs": ("txt", "txt")}, "duplicate output"),
+        ({"existing": "replace"}, "existing must be one of skip, overwrite, append, prepend"),
+        ({"min_confidence": 70.0}, "from 0 to 1, not 70"),
+        ({"min_confidence": float("nan")}, "from 0 to 1"),
         ({"template": "{caption} {tags}"}, "{caption} {name} {folder}"),
-        ({"template": "{caption!r}"}, "not known"),
-        ({"template": "{caption:>9}"}, "not known"),
-        ({"template": "{}"}, "not known"),
-        ({"template": "a {caption"}, "a lone brace is written twice"),
-        ({"template": "photo"}, "would drop every caption"),
-        ({"outputs": ("metadata",), "place": Place(root="/photos", out="/else", beside=False)}, "leave --out away"),
+        ({"template": "{caption!r}"}, "unknown field"),
+        ({"template": "{caption:>9}"}, "unknown field"),
+        ({"template": "{}"}, "unknown field"),
+        ({"template": "a {caption"}, "for a literal brace"),
+        ({"template": "photo"}, "lacks the caption"),
+        ({"outputs": ("metadata",), "place": Place(root="/photos", out="/else", beside=False)}, "leave out --out"),
     ],
 )
 def test_what_cannot_be_is_refused(options: dict[str, Any], message: str) -> None:

@@ -1,4 +1,4 @@
-"""The page of a run: its photos, the most doubtful first, whatever they are called."""
+"""The page of a run: its photos by confidence, the lowest first, with any names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole runs: what is written, left alone, added to, refused, and gone on with."""
+"""Whole runs: files that are written, kept, appended to, refused and resumed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def records(path: Path) -> list[dict[str, Any]]:
 
 
 def files(folder: Path) -> list[str]:
-    """All files but the photos, hidden ones too."""
+    """Return all files except the photos, including hidden ones."""
     return sorted(os.fspath(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and p.suffix != ".png")
 
 
@@ -75,7 +75,7 @@ def test_coco_numbers_are_read_from_coco_names(go: Go, photos: Path) -> None:
 
 
 def test_only_what_is_missing_is_written(go: Go, photos: Path) -> None:
-    """A blank file is no caption; a photo that lacks one output of two gets that one."""
+    """A blank file counts as a missing caption; a photo with one of two outputs gets the other one."""
     (photos / "1.txt").write_text("mine")
     (photos / "2.txt").write_text(" \r\n\t")
     (photos / "more/3.txt").write_bytes(b"")
@@ -126,7 +126,7 @@ def test_encodings_of_captions_that_exist(go: Go, photos: Path) -> None:
     found = {outcome.photo.key: outcome for outcome in go("txt", existing="append")}
     assert (photos / "1.txt").read_text(encoding="utf-8") == "été, photo 1.png\n"
     assert (photos / "2.txt").read_text(encoding="utf-8") == "with a mark, photo 2.png\n"
-    assert found["more/3.png"].problems[0].endswith("it is not UTF-8 text; save the file as UTF-8")
+    assert found["more/3.png"].problems[0].endswith("it is not UTF-8 text; save it as UTF-8")
     assert (photos / "more/3.txt").read_bytes() == b"\xe9t\xe9"
     assert go("txt") == [], "whatever its encoding, it is a caption"
 
@@ -206,7 +206,7 @@ def test_names_that_are_not_utf8(go: Go, photos: Path) -> None:
 
 
 def stopped_after(photos: Path, outcomes: int, *outputs: Any, **options: Any) -> None:
-    """A run that ends without a word after so many outcomes: the journal as ``kill -9`` leaves it."""
+    """Return a run that ends silently after so many outcomes: the journal is that of ``kill -9``."""
     plan = Plan(place=place_of([os.fspath(photos)], None), outputs=outputs, **options)
     run = Run(plan, {})
     going = run.go(run.todo(photos_of(find_items([photos]), plan.place)), say, together=1)
@@ -275,14 +275,14 @@ def test_other_settings_of_the_model_are_another_run(go: Go, photos: Path) -> No
 def test_two_runs_at_once_are_refused(go: Go, photos: Path) -> None:
     plan = Plan(place=place_of([os.fspath(photos)], None), outputs=("txt",))
     first = Run(plan, {})
-    with pytest.raises(OutputError, match=r"another run is writing into .*photos; wait for it to end"):
+    with pytest.raises(OutputError, match=r"another run is writing to .*photos; wait for it to end"):
         go("txt")
     first.close()
     assert len(go("txt")) == 4
 
 
 def test_a_full_disk_loses_nothing(go: Go, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The caption is in the journal: the next run writes it without asking the model."""
+    """The journal holds the caption: the next run writes it without the model."""
     whole = atomic.replace_file
 
     def full(path: str, *rest: Any) -> None:
@@ -292,7 +292,7 @@ def test_a_full_disk_loses_nothing(go: Go, photos: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(sidecars, "replace_file", full)
     found = go("txt", "jsonl")
-    sentence = f"cannot write {photos}/2.txt: the disk is full; free some space and give the same command again"
+    sentence = f"cannot write {photos}/2.txt: the disk is full; free some space and repeat the command"
     assert [outcome.problems for outcome in found if outcome.state == "failed"] == [(sentence,)]
     assert go.problems == [sentence]  # type: ignore[attr-defined]
     assert len(records(photos / "captions.jsonl")) == 4
@@ -308,18 +308,18 @@ def test_what_is_in_the_way_is_told(go: Go, photos: Path) -> None:
     (photos / "1.txt").mkdir()
     (photos / "captions.csv").write_text("file,text\n")
     (problem,) = go("txt")[0].problems
-    assert problem == f"cannot read {photos}/1.txt: is a directory; correct that, or write elsewhere with --out DIR"
+    assert problem == f"cannot read {photos}/1.txt: is a directory; fix the cause, or write elsewhere with --out DIR"
     with pytest.raises(OutputError, match="has other columns than path, caption, score, confidence; move it away"):
         go("csv")
     assert (photos / "captions.csv").read_text() == "file,text\n"
     Path(journal_of(Plan(place=place_of([os.fspath(photos)], None)))).write_bytes(b"no journal" * 100)
-    with pytest.raises(OutputError, match=r"cannot keep the journal .* remove it, and the run starts afresh"):
+    with pytest.raises(OutputError, match=r"cannot use the journal .* remove it to start a new run"):
         go("jsonl")
 
 
 @pytest.fixture
 def mine(photos: Path) -> Iterator[Path]:
-    """The photos in a folder of a user to whom permissions mean something, who runs the test."""
+    """Return the photos in a folder of a user without root's permissions, who runs the test."""
     if os.name == "nt" or os.getuid() != 0:
         yield photos
         return
@@ -379,13 +379,13 @@ def test_the_journal_is_small_in_memory_and_kept_while_it_is_needed(photos: Path
 
 
 def test_photos_inside_an_archive(go: Go, photos: Path, tmp_path: Path) -> None:
-    """They have no folder for a file beside them; a table, or a folder of results, takes their captions."""
+    """A member has no folder for a file beside it; a table or a folder of results takes its caption."""
     archive = tmp_path / "all.zip"
     with zipfile.ZipFile(archive, "w") as file:
         for name in NAMES:
             file.write(photos / name, name)
     problem = go("txt", paths=[archive], out=None)[0].problems[0]
-    assert problem.endswith("it lies in no folder; give --out DIR, or write jsonl")
+    assert problem.endswith("it is not in a folder; use --out DIR or write jsonl")
     out = tmp_path / "out"
     go("txt", "jsonl", paths=[archive], out=out)
     assert records(out / "captions.jsonl")[2]["path"] == f"{archive}!/more/3.png"
@@ -395,7 +395,7 @@ def test_photos_inside_an_archive(go: Go, photos: Path, tmp_path: Path) -> None:
 
 
 def test_cells_that_a_spreadsheet_would_run(go: Go, photos: Path) -> None:
-    """They are written as text, and every reader of ours gives them back as they were."""
+    """They are written as text, and every reader of captioner returns them unchanged."""
     shutil.copy(photos / "1.png", photos / "=cmd.png")
     go("csv", template="=HYPERLINK({caption})")
     with open(photos / "captions.csv", encoding="utf-8", newline="") as file:
@@ -412,7 +412,7 @@ def test_cells_that_a_spreadsheet_would_run(go: Go, photos: Path) -> None:
 
 @pytest.mark.parametrize("output", ["txt", "caption", "jsonl", "csv", "metadata"])
 def test_what_is_written_can_be_trained_on_as_it_is(go: Go, photos: Path, output: str) -> None:
-    """And captions that were set aside for review are not."""
+    """Captions that were set aside for review are not training data."""
     shutil.copy(photos / "1.png", photos / "doubt.png")
     go(output, min_confidence=0.5)
     assert (photos / "review.jsonl").exists()

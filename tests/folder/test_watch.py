@@ -1,4 +1,4 @@
-"""Photos as they arrive: whole ones at once, others when they are left alone, bad ones told once."""
+"""Photos as they arrive: complete ones at once, others after a pause, unreadable ones reported once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def watch(folder: Path, waits: list[float] | None = None) -> Watch:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Seconds that have gone by."""
+    """Return the seconds that the clock is ahead, to be set by a test."""
     passed, real = [0.0], time.time
     monkeypatch.setattr(time, "time", lambda: real() + passed[0])
     return passed

@@ -1,4 +1,4 @@
-"""Captions inside photos: what is written, what stays bit for bit, and what gets a file beside it."""
+"""Captions inside photos: the written metadata, unchanged bytes, and photos that need a sidecar."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def photo(path: Path) -> Photo:
 
 
 def write(to: Xmp, path: Path, text: str = TEXT) -> str:
-    """Caption one photo; the name of the file that holds it."""
+    """Caption one photo, and return the name of the file that holds the caption."""
     slot = to.slot(photo(path))
     to.write(Entry(id=os.fspath(path), key=path.name, said=(Said(text, 0.0, 1.0),), slots={"xmp": slot}), "token")
     return Path(slot.file).name
 
 
 def metadata(path: Path) -> tuple[dict[str, str], dict[str, str]]:
-    """The languages of the description, and IPTC."""
+    """Return the languages of the description, and IPTC."""
     image = exiv2.ImageFactory.open(path.read_bytes())
     image.readMetadata()
     xmp = image.xmpData()
@@ -95,7 +95,7 @@ def test_no_photo_is_replaced_by_another_picture(tmp_path: Path, monkeypatch: py
 
 
 def test_many_photos_many_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """exiv2 reads on in bytes that it does not keep alive: only TIFF, and only some, showed it."""
+    """A regression test: exiv2 read freed memory, visible only in some TIFF files."""
     paths = [tmp_path / f"{n}.tif" for n in range(40)]
     for n, path in enumerate(paths):
         Image.effect_noise((5 + n, 60 - n), 60).convert("RGB").save(path)

@@ -1,4 +1,4 @@
-"""A small decoder with decided opinions, and images to ask it about."""
+"""A small decoder with confident predictions, and random images."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def make_decoder(seed: int, *, vocab_size: int, context: int = 16) -> Decoder:
 
 @pytest.fixture(scope="session")
 def make() -> Callable[..., tuple[Decoder, ImageMemory]]:
-    """``make(seed, images=..., vocab_size=...)``: a decoder, and its memory of random images."""
+    """Return ``make(seed, images=..., vocab_size=...)``: a decoder, and its memory of random images."""
 
     @torch.inference_mode()
     def build(seed: int, *, images: int = 4, vocab_size: int = 12, context: int = 16) -> tuple[Decoder, ImageMemory]:

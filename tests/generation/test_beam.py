@@ -1,4 +1,4 @@
-"""Beams under rules, behind a prefix and in groups: the plain twin's captions, and those of transformers."""
+"""Beam search with rules, a prefix and groups: the captions of the plain reference and of transformers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SETTINGS: list[dict[str, Any]] = [
 
 
 def slowly(config: GenerationConfig, size: int) -> tuple[list[slow_rules.Rule], tuple[int, ...]]:
-    """The rules of ``config`` as slow twins, and its prefix."""
+    """Return the rules of ``config`` in their slow reference form, and its prefix."""
     tokenizer, rules = toy_words(size), config.rules
     phrases = {**rules.bias, **dict.fromkeys(rules.forbid, float("-inf"))}
     return [
@@ -107,7 +107,7 @@ def test_a_beam_under_rules_is_the_plain_one(beams: int, penalty: float, setting
 @pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize("beams", [1, 3])
 def test_log_probabilities_are_those_of_a_forward_pass(beams: int, settings: dict[str, Any], make: Make) -> None:
-    """Of every token, a prefix included; the score is what the rules make of them."""
+    """Every token counts, including a prefix; the score includes the rules."""
     decoder, memory = make(5, images=3, vocab_size=V, context=9)
     config = GenerationConfig(beams=beams, max_tokens=7, length_penalty=0.7, **settings)
     slow, _ = slowly(config, V)
@@ -186,7 +186,7 @@ def test_the_first_group_is_a_beam_search_of_its_own(make: Make) -> None:
 
 
 def test_beams_run_on_where_a_prefix_makes_captions_longer() -> None:
-    """The bound of a length penalty counts the prefix: a caption of 6 + 4 tokens may still win."""
+    """The bound of a length penalty includes the prefix: a caption of 6 + 4 tokens may still win."""
     config = GenerationConfig(beams=2, length_penalty=1.0)
     found = [Hypothesis((3,) * 8, (-1.0,) * 9, -1.0)] * 2
     assert may_improve(found, -9.5, (8, 10), 2, config)
@@ -217,7 +217,7 @@ def test_small_vocabularies_and_small_contexts(make: Make) -> None:
 
 
 def test_nothing_is_left_to_say(make: Make) -> None:
-    """Every word forbidden, and the end too: no caption, and no crash."""
+    """Rules that forbid every word and the end give no caption, and no crash."""
     decoder, memory = make(0, images=2, vocab_size=5)
 
     def nothing(log_probs: torch.Tensor, said: torch.Tensor) -> torch.Tensor:

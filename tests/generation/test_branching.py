@@ -1,4 +1,4 @@
-"""A draft for beams changes when the decoder reads, never what is written."""
+"""Speculative decoding for beams changes when the decoder runs, never the captions."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_the_better_the_draft_the_fewer_the_readings(make: Make, monkeypatch: py
 
 
 def test_a_cache_has_room_for_every_miss(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However often the draft errs, and wherever."""
+    """The cache suffices for any number and position of the draft's misses."""
     made = []
 
     class Watched(Branching):

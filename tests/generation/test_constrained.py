@@ -1,4 +1,4 @@
-"""Words that must appear: the best captions of all that say them, always where there is a way, never in half a word."""
+"""Required words: the best captions that contain them, whenever one exists, and never inside a word."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ A, B, C = 3, 4, 5  # the first words of the toy vocabulary
 def phrase(
     *forms: Sequence[int], initial: Sequence[Sequence[int]] = (), inner: Sequence[int] = (), size: int = 6
 ) -> Phrase:
-    """``inner`` tokens go on with a word."""
+    """Return a phrase of the rules; ``inner`` tokens continue a word."""
     boundary = tuple(token not in inner for token in range(size))
     return Phrase(tuple(map(tuple, forms)), tuple(map(tuple, initial)), boundary)
 
 
 def says(caption: Sequence[int], wanted: Phrase) -> bool:
-    """Looks at every place of the caption, given without its end."""
+    """Return whether a caption, given without its end, contains the phrase at any place."""
     for place, form in itertools.product(range(len(caption)), (*wanted.forms, *wanted.initial)):
         end = place + len(form)
         here = tuple(caption[place:end]) == form and (place == 0 or form in wanted.forms)
@@ -131,7 +131,7 @@ def test_at_full_width_it_finds_the_best_that_say_it(penalty: float, case: dict[
 
 
 def test_however_narrow_the_search_the_words_are_said(make: Make) -> None:
-    """Also where the caption has not a token to spare, and the model would say anything else."""
+    """This holds even without a spare token, and against the model's preference."""
     chance = random.Random(1)
     size = 12
     for seed in range(40):
@@ -158,7 +158,7 @@ def test_however_narrow_the_search_the_words_are_said(make: Make) -> None:
 
 
 def test_it_does_what_it_can_for_the_likelier_captions(make: Make) -> None:
-    """The wider, the better, and always behind the search that need not say it."""
+    """A wider search is better, and never beats the search without required words."""
     means = []
     wanted = (phrase((3, 4), size=12), phrase((7,), size=12))
     for beams in (2, 5, 30):
@@ -175,7 +175,7 @@ def test_it_does_what_it_can_for_the_likelier_captions(make: Make) -> None:
 
 
 def test_it_ends_no_search_too_early(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A long prefix and a length penalty: what might still win is waited for."""
+    """With a long prefix and a length penalty, the search waits for captions that may still win."""
     settings = {"beams": 2, "max_tokens": 14, "rules": WordRules(prefix="a b c d e a b c")}
     for penalty in (0.0, 1.0, 2.0):
         config = GenerationConfig(length_penalty=penalty, **settings)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""A draft changes when the decoder reads, never what is written."""
+"""Speculative decoding changes when the decoder runs, never the captions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RULES = (
 
 
 def drafted(decoder: Decoder, noise: float) -> Decoder:
-    """A decoder with a draft that is ``noise`` off."""
+    """Return a decoder with a draft whose weights differ by ``noise``."""
     draft = copy.deepcopy(decoder)
     with torch.no_grad():
         for parameter in draft.parameters():

@@ -49,7 +49,7 @@ def test_too_little_memory_is_one_sentence(
     checkpoint: Checkpoint, data: Data, monkeypatch: pytest.MonkeyPatch, fill: Callable[[], object]
 ) -> None:
     monkeypatch.setattr(checkpoint.model, "encode_image", lambda *_: fill())
-    with pytest.raises(CaptionerError, match="2 images at once do not fit the device; lower --batch-size"):
+    with pytest.raises(CaptionerError, match="a batch of 2 images does not fit the device; lower --batch-size"):
         list(generate(checkpoint, [sample.path for sample in data.train[:2]]))
 
 

@@ -1,4 +1,4 @@
-"""How probable a model finds captions."""
+"""The log-probabilities of given captions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def memory_of(decoder: Decoder, images: int) -> ImageMemory:
 
 
 def test_two_word_captions_are_a_distribution(decoder: Decoder) -> None:
-    """Over all continuations the probabilities of an image sum to one: nothing is left out or counted twice."""
+    """The probabilities of all continuations of an image sum to one."""
     memory = memory_of(decoder, 2)
     words = (0, 2, 3, 4)  # anything but the end
     captions = [(), *((a,) for a in words), *((a, b) for a in words for b in words)]
@@ -69,7 +69,7 @@ def test_each_token_is_that_of_a_pass_of_its_own(make: Make) -> None:
 
 
 def test_company_changes_nothing(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither the image's other captions, nor other images, nor how many are looked at in one pass."""
+    """Other captions, other images, and the size of a pass have no effect."""
     memory = memory_of(decoder, 2)
     captions = [[(3,), (4, 3, 3), ()], [(2, 4)]]
     together = score_captions(decoder, memory, captions, TEXT)

@@ -1,4 +1,4 @@
-"""Captions judged by whether they are true of their image, whatever their company."""
+"""The matching head on captions, independent of the other captions."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_candidates_in_the_order_of_their_matching(knowing: Checkpoint, data: Da
 
 
 def test_one_candidate_leaves_nothing_to_choose() -> None:
-    with pytest.raises(ConfigError, match=r"^matching chooses among candidates, and there is 1; set candidates to 2"):
+    with pytest.raises(ConfigError, match=r"^rerank matching needs at least 2 candidates, not 1"):
         GenerationConfig(rerank="matching")
 
 
@@ -100,7 +100,7 @@ def test_who_has_not_learnt_it_is_refused_before_a_photo_is_read(checkpoint: Che
         yield
 
     config = GenerationConfig(beams=2, candidates=2, rerank="matching")
-    wanted = r"has no matching head, .*; give it one with `captioner finetune --recipe multitask`$"
+    wanted = r"has no matching head, .*; add one with `captioner finetune --recipe multitask`$"
     with pytest.raises(UsageError, match=wanted):
         next(generate(checkpoint, photos(), config))  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=wanted):

@@ -1,4 +1,4 @@
-"""Rules on words against slow twins, against transformers, and against the text that comes out."""
+"""Rules on words, compared with slow references, with transformers, and with the text of captions."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_nothing_said_is_nothing_repeated() -> None:
 
 
 def gpt2_like(size: int) -> CaptionTokenizer:
-    """No space before the first word, capitals, one special token for everything."""
+    """Return a tokenizer with capitals, one special token, and no space before the first word."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     model = Tokenizer(models.BPE())
@@ -110,7 +110,7 @@ def gpt2_like(size: int) -> CaptionTokenizer:
 
 
 def without_word_borders() -> CaptionTokenizer:
-    """Tokens may hold the end of a word and the beginning of the next."""
+    """Return a tokenizer whose tokens may span the end of a word and the beginning of the next."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     model = Tokenizer(models.BPE())
@@ -138,7 +138,7 @@ def tokenizer(request: pytest.FixtureRequest) -> CaptionTokenizer:
 
 
 def tokens_of(phrase: str, tokenizer: CaptionTokenizer) -> list[int]:
-    """Those that may have a part in saying the phrase, and some others."""
+    """Return the tokens that may be part of the phrase, and some others."""
     near = f' ."-\n\t{phrase} {phrase.lower()} {phrase.upper()} {phrase.title()} s'.encode()
     return [token for token, piece in enumerate(tokenizer.pieces) if piece in near]
 
@@ -164,7 +164,7 @@ def test_a_bias_counts_where_the_phrase_is_completed(phrase: str, tokenizer: Cap
 
 @pytest.mark.parametrize("phrase", PHRASES)
 def test_a_forbidden_phrase_never_comes_out(phrase: str, tokenizer: CaptionTokenizer) -> None:
-    """Captions of random tokens that can spell it, after a beginning that has nearly spelt it."""
+    """Random tokens can spell the phrase, after a beginning that is almost the phrase."""
     rule = phrase_bias({phrase: -math.inf}, tokenizer)
     usual = tokens_of(phrase, tokenizer)
     assert len(usual) > 5
@@ -219,7 +219,7 @@ def test_several_phrases_add_up() -> None:
 
 
 def test_scripts_without_spaces() -> None:
-    """Where words are not set apart, one may begin anywhere."""
+    """A word may begin at any character."""
     tokenizer = train_tokenizer(["犬が浜辺を走っている"] * 9, 300)
     rule = phrase_bias({"浜辺": -math.inf}, tokenizer)
     *before, last = (tokenizer.pieces.index(bytes([byte])) for byte in "犬が浜辺".encode())

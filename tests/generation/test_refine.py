@@ -1,4 +1,4 @@
-"""Rewriting: what is searched again, what is kept, and that nothing gets worse."""
+"""Refinement: which parts are searched again and which are kept, and that no caption gets worse."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CONFIGS: list[dict[str, Any]] = [
 
 
 def filling(tokenizer: CaptionTokenizer) -> CaptionTokenizer:
-    """The same words for a checkpoint that has learnt to fill gaps in."""
+    """Return the same words for a checkpoint that has learnt infilling."""
     config = tokenizer.config
     return CaptionTokenizer(tokenizer.model, replace(config, gap_id=config.pad_id))
 
@@ -79,7 +79,7 @@ def test_it_never_gets_worse_and_does_get_better(
 
 
 def test_where_nothing_better_is_found_the_caption_stays(config: GenerationConfig, make: Make) -> None:
-    """And more rounds change nothing any more."""
+    """Further rounds change nothing."""
     rules = compile_rules(config, WORDS)
     decoder, memory = make(1)
     drafts = drafted(decoder, memory, config, rules)
@@ -111,7 +111,7 @@ def test_images_without_a_draft_stay_without(make: Make) -> None:
 
 @pytest.mark.parametrize("options", [{"beams": 1}, {"beams": 3, "length_penalty": 0.5}])
 def test_a_recut_is_the_best_with_that_beginning_and_another_word(options: dict[str, Any], make: Make) -> None:
-    """Found by a search that is led along the beginning by rules, a token at a time."""
+    """Rules force a reference search along the beginning, one token at a time."""
     config = GenerationConfig(max_tokens=8, **options)
     for seed in range(4):
         decoder, memory = make(seed, images=3)
@@ -138,7 +138,7 @@ def test_a_recut_is_the_best_with_that_beginning_and_another_word(options: dict[
 
 
 def test_an_infill_is_the_best_middle_that_the_decoder_writes(make: Make) -> None:
-    """The most probable of all middles, each judged by a pass over the whole sequence."""
+    """A pass over the whole sequence scores each possible middle."""
     tokenizer = filling(toy_words(6))
     gap = tokenizer.config.gap_id
     assert gap is not None
@@ -170,7 +170,7 @@ def test_an_infill_is_the_best_middle_that_the_decoder_writes(make: Make) -> Non
 
 
 def test_there_may_be_no_room_to_fill_in(make: Make) -> None:
-    """Both sides, two gaps and a middle have to fit the context."""
+    """The context has to hold both sides, two gaps and a middle."""
     tokenizer = filling(WORDS)
     decoder, memory = make(0, images=1, context=8)
     config = GenerationConfig(beams=2, max_tokens=20, refine=1)
@@ -210,9 +210,9 @@ def test_the_form_of_a_gap() -> None:
 def test_what_cannot_be_refined() -> None:
     with pytest.raises(ConfigError, match="refine must be at least 0"):
         GenerationConfig(refine=-1)
-    with pytest.raises(ConfigError, match="refine may rewrite the words that must appear"):
+    with pytest.raises(ConfigError, match="refine could rewrite the required words"):
         GenerationConfig(refine=1, beams=3, rules=WordRules(require=("dog",)))
-    with pytest.raises(ConfigError, match="refine changes the drawn captions"):
+    with pytest.raises(ConfigError, match="refine would change the samples"):
         GenerationConfig(refine=1, sampling=SamplingConfig(), candidates=5, rerank="consensus")
 
 

@@ -1,4 +1,4 @@
-"""The order of candidates: by score, or by what they agree on."""
+"""The order of candidates: by score, or by consensus."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def tokenizer() -> CaptionTokenizer:
 
 
 def candidates(tokenizer: CaptionTokenizer, *log_probs: float) -> list[Hypothesis]:
-    """The captions above with these log-probabilities, and scores that say something else."""
+    """Return the captions above with these log-probabilities, and scores in another order."""
     return [
         Hypothesis(tuple(tokenizer.encode(text)), (log_prob, 0.0), log_prob / (3 + place))
         for place, (text, log_prob) in enumerate(zip(SAID, log_probs, strict=True))

@@ -1,4 +1,4 @@
-"""Rules in words become tokens: every spelling that counts, and one sentence for what cannot be."""
+"""The translation of rules from words to tokens: every spelling, and one sentence per error."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_and_two_where_the_beginning_is_spelt_otherwise() -> None:
 
 
 def test_what_goes_on_with_a_word(trained: CaptionTokenizer) -> None:
-    """ "dog" is not said by doghouse, dog's and dog-friendly."""
+    """"dog" does not occur in doghouse, dog's and dog-friendly."""
     [phrase] = compile_rules(GenerationConfig(beams=2, rules=WordRules(require=("dog",))), trained).require
     assert len(phrase.boundary) == trained.vocab_size
     ends = {piece: phrase.boundary[token] for token, piece in enumerate(trained.pieces) if piece}
@@ -76,14 +76,14 @@ def test_what_goes_on_with_a_word(trained: CaptionTokenizer) -> None:
 @pytest.mark.parametrize(
     ("rules", "most", "message"),
     [
-        ({"prefix": "a b c"}, 3, "need 4 tokens at least, more than max_tokens 3; raise it"),
-        ({"require": ("a", "b", "c")}, 2, "need 3 tokens at least, more than max_tokens 2"),
-        ({"require": ("a a a",)}, 2, "need 3 tokens at least"),
-        ({"prefix": "a b", "require": ("b", "c", "d")}, 3, "need 4 tokens at least"),
-        ({"require": (".",)}, 9, r"'\.' is left out of captions"),
-        ({"require": ("a| . ",)}, 9, "is left out of captions"),
-        ({"prefix": "a <eos> b"}, 9, "'a <eos> b' names a special token"),
-        ({"require": ("<pad>",)}, 9, "'<pad>' names a special token"),
+        ({"prefix": "a b c"}, 3, "need at least 4 tokens, more than max_tokens 3; raise it"),
+        ({"require": ("a", "b", "c")}, 2, "need at least 3 tokens, more than max_tokens 2"),
+        ({"require": ("a a a",)}, 2, "need at least 3 tokens"),
+        ({"prefix": "a b", "require": ("b", "c", "d")}, 3, "need at least 4 tokens"),
+        ({"require": (".",)}, 9, r"'\.' never occurs in captions"),
+        ({"require": ("a| . ",)}, 9, "never occurs in captions"),
+        ({"prefix": "a <eos> b"}, 9, "'a <eos> b' contains a special token"),
+        ({"require": ("<pad>",)}, 9, "'<pad>' contains a special token"),
     ],
 )
 def test_what_no_caption_can_keep_is_refused(rules: dict[str, object], most: int, message: str) -> None:

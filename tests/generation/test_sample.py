@@ -1,4 +1,4 @@
-"""Draws: as often as the model says, and by nothing but the image and the seed."""
+"""Sampling follows the model's distribution, and depends only on the image and the random seed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ def rows(seed: int, *, size: int = 9) -> Tensor:
 
 
 def assert_drawn(counts: Mapping[object, int], wanted: Mapping[object, float]) -> None:
-    """Pearson's chi-square test at one in a thousand, rare outcomes together (Wilson and Hilferty 1931's quantile)."""
+    """Check draws by Pearson's chi-square test at 0.1 %, with rare outcomes pooled.
+
+    The quantile is that of Wilson and Hilferty 1931.
+    """
     draws = sum(counts.values())
     assert set(counts) <= {key for key, p in wanted.items() if p > 0}
     cells: list[tuple[float, int]] = []

@@ -1,4 +1,4 @@
-"""Searches: the best caption where all can be tried, honest scores, and no image that changes another's caption."""
+"""Searches: the best caption if all can be enumerated, exact scores, and independence of images."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_full_width_finds_what_trying_all_finds(seed: int, penalty: float, make:
 
 @pytest.mark.parametrize(("beams", "penalty"), [(2, -0.5), (2, 0.0), (3, 0.0), (3, 1.0), (2, 2.0), (3, 2.0)])
 def test_a_beam_is_the_plain_one(beams: int, penalty: float, make: Make) -> None:
-    """It never ends too early and never runs out of captions to go on with."""
+    """It never ends too early, and never runs out of captions to extend."""
     for seed in range(5):
         decoder, memory = make(seed, images=3, vocab_size=6, context=10)
         config = GenerationConfig(beams=beams, max_tokens=9, length_penalty=penalty)

@@ -1,4 +1,4 @@
-"""The one step: whatever captions go on from whichever, it gives what a whole forward pass gives."""
+"""The decoding step equals a whole forward pass, for any set of captions in the cache."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Make = Callable[..., tuple[Decoder, ImageMemory]]
 @pytest.mark.parametrize("prefix", [(), (3,), (5, 4, 3, 9, 9)])
 @torch.inference_mode()
 def test_any_captions_under_way_are_a_forward_pass_of_each(prefix: tuple[int, ...], make: Make) -> None:
-    """Captions branch, change places and number, images leave; before a step and behind it."""
+    """Captions branch, move and change in number, and images leave, before and after a step."""
     for seed in range(5):
         chance = random.Random(seed)
         decoder, memory = make(seed, images=4)

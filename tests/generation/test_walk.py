@@ -1,4 +1,4 @@
-"""Walking and stopping half-way: what is left behind is nothing."""
+"""Interrupted iteration over captions leaves nothing behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokens become words, probabilities become confidences, and streams are cut at words."""
+"""Words from tokens, confidences from probabilities, and streams in whole words."""
 
 from __future__ import annotations
 

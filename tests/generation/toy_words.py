@@ -1,4 +1,4 @@
-"""A vocabulary of one token a word, so that rules in words and rules in tokens can be told apart by nobody."""
+"""A vocabulary of one token per word, in which rules on words and rules on tokens coincide."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ TEXT = TextConfig(bos_id=0, eos_id=1, pad_id=2, lowercase=False)
 
 
 def toy_words(size: int) -> CaptionTokenizer:
-    """``size`` tokens: start, end, fill, then the words a, b, c and so on."""
+    """Return a tokenizer of ``size`` tokens: start, end, padding, then the words a, b, c and so on."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     words = {f"Ġ{chr(ord('a') + i)}": 3 + i for i in range(size - 3)}

@@ -1,4 +1,4 @@
-"""Tiny random Hugging Face models, saved as their owners would save them."""
+"""Tiny random Hugging Face models in their usual files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ IMAGE, PATCH, WIDTH, CONTEXT = 16, 8, 24, 16
 
 @torch.no_grad()
 def shake(model: Any, seed: int) -> None:
-    """Every weight random and large: no two agree, biases and norms count too, and decisions are clear."""
+    """Set every weight to a large random value: biases and norms count too, and predictions are clear."""
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         norm = re.search(r"(ln_|layernorm)\w*\.weight", name)
@@ -40,7 +40,7 @@ def gpt2_config() -> Callable[..., Any]:
 def vit_gpt2(
     tmp_path_factory: pytest.TempPathFactory, gpt2_config: Callable[..., Any]
 ) -> Callable[..., tuple[Any, Path]]:
-    """``make(seed, encoder=..., width=..., decoder=..., ...)``: a VisionEncoderDecoderModel, and where it is saved."""
+    """Return ``make(seed, encoder=..., width=..., decoder=..., ...)``: a VisionEncoderDecoderModel, and its folder."""
 
     def make(
         seed: int = 0, *, encoder: str = "vit", width: int = WIDTH, decoder: dict[str, Any] | None = None, **vision: Any

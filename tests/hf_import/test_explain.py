@@ -1,4 +1,4 @@
-"""Where an imported model looked is where transformers says that the original looked."""
+"""The attention of an imported model equals the attention in transformers."""
 
 from __future__ import annotations
 

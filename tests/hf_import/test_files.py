@@ -1,4 +1,4 @@
-"""Where the files of a Hugging Face checkpoint may lie, and what becomes of damaged ones."""
+"""The files of a Hugging Face checkpoint: their possible places, and errors for damaged ones."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_weights_in_each_form(name: str, sharded: bool, tmp_path: Path) -> None:
 )
 def test_damaged_weights_are_one_sentence(name: str, content: bytes, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(CheckpointError, match="fetch") as caught:
+    with pytest.raises(CheckpointError, match="download") as caught:
         read_weights(tmp_path)
     assert "\n" not in str(caught.value)
 
@@ -96,7 +96,7 @@ def test_a_hub_that_fails_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> No
         raise OSError("offline\nwith a long story")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
-    with pytest.raises(CheckpointError, match=r"org/name is neither .*\(offline\)"):
+    with pytest.raises(CheckpointError, match=r"org/name is not a directory and .*\(offline\)"):
         locate("org/name")
     for name in ("./missing", "/missing/it", "a/b/c"):
         with pytest.raises(CheckpointError, match="is no directory"):
@@ -108,7 +108,7 @@ CAPTIONS = ["a dog on a beach", "two dogs run", "Ein Hund läuft 🐕", "une fil
 
 @pytest.fixture
 def gpt2_files(tmp_path: Path) -> Path:
-    """vocab.json and merges.txt as GPT-2 has them, out of a tokenizer trained here."""
+    """Write vocab.json and merges.txt in GPT-2's format, from a tokenizer trained here."""
     trained = json.loads(train_tokenizer(CAPTIONS * 9, 320, lowercase=False).to_json())["model"]
     vocab = {("<|endoftext|>" if token == "<pad>" else token): i for token, i in trained["vocab"].items()}
     (tmp_path / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")

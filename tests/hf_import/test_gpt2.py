@@ -1,4 +1,4 @@
-"""A decoder that starts from GPT-2 is GPT-2, until it reads an image."""
+"""A decoder initialised from GPT-2 equals GPT-2 until it reads an image."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def gpt2(gpt2_config: Callable[..., Any], tmp_path_factory: pytest.TempPathFacto
 
 
 def edited(directory: Path, to: Path, **settings: Any) -> Path:
-    """A copy of a checkpoint with other settings in its config.json."""
+    """Return a copy of a checkpoint with other settings in its config.json."""
     for file in directory.iterdir():
         (to / file.name).write_bytes(file.read_bytes())
     (to / "config.json").write_text(json.dumps(json.loads((to / "config.json").read_text()) | settings))
@@ -74,7 +74,7 @@ def test_a_shorter_context_takes_the_first_positions(gpt2: tuple[Any, Path]) -> 
 
 
 def test_files_of_2019_load(gpt2: tuple[Any, Path], tmp_path: Path) -> None:
-    """No ``transformer.`` before the names, causal masks among the weights, a pickled file."""
+    """They lack ``transformer.`` before the names, hold causal masks, and are pickled."""
     model, directory = gpt2
     state = {
         name.removeprefix("transformer."): value for name, value in load_file(directory / "model.safetensors").items()
@@ -102,8 +102,8 @@ def test_files_of_2019_load(gpt2: tuple[Any, Path], tmp_path: Path) -> None:
         ({}, {"activation_function": "relu"}, "activation_function 'relu'"),
         ({}, {"scale_attn_weights": False}, "scale_attn_weights False"),
         ({}, {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx True"),
-        ({}, {"n_layer": "two"}, "describes no GPT-2"),
-        ({"layers": 1}, {"n_layer": 1}, "no place in a captioner"),  # tensors of a second layer
+        ({}, {"n_layer": "two"}, "does not describe a GPT-2"),
+        ({"layers": 1}, {"n_layer": 1}, "a captioner does not have"),  # tensors of a second layer
         ({"layers": 3}, {"n_layer": 3}, "lacks blocks.2"),
     ],
 )

@@ -1,4 +1,4 @@
-"""``captioner.pipeline`` on a model of transformers says what generate says under the same options."""
+"""``captioner.pipeline`` on a model of transformers gives the captions of generate with the same options."""
 
 from __future__ import annotations
 

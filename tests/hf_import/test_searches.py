@@ -1,4 +1,4 @@
-"""Searches under rules find what transformers' generate finds on the same random weights."""
+"""Searches with rules find the captions of transformers' generate with the same random weights."""
 
 from __future__ import annotations
 

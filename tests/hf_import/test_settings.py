@@ -1,4 +1,4 @@
-"""What is read from the JSON files of a VisionEncoderDecoderModel, and what is refused."""
+"""The JSON files of a VisionEncoderDecoderModel: supported settings, and errors for the others."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def original(vit_gpt2: Callable[..., tuple[Any, Path]]) -> Path:
 
 @pytest.fixture
 def source(original: Path, tmp_path: Path) -> Path:
-    """A copy to be edited."""
+    """Return a copy of a checkpoint for editing."""
     for file in original.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     return tmp_path
@@ -47,10 +47,10 @@ def edit(path: Path, change: dict[str, Any], *, part: str | None = None) -> None
         ("encoder", {"num_channels": 1}, "num_channels 1"),
         ("encoder", {"image_size": [16, 24]}, "image_size"),
         ("encoder", {"image_size": 32}, "images of 16 pixels for an encoder of 32"),
-        ("encoder", {"num_hidden_layers": 1}, "no place in a captioner"),
+        ("encoder", {"num_hidden_layers": 1}, "a captioner does not have"),
         ("encoder", {"num_hidden_layers": 3}, "lacks vision.backbone.blocks.2"),
         ("encoder", {"intermediate_size": 48}, "another shape"),
-        ("encoder", {"num_attention_heads": 5}, "can be built"),
+        ("encoder", {"num_attention_heads": 5}, "cannot be built"),
         ("decoder", {"activation_function": "relu"}, "activation_function 'relu'"),
         ("decoder", {"n_head": 5}, "multiple of decoder.heads"),
         ("decoder", {"vocab_size": 14}, "decoder.vocab_size 12, not 14"),

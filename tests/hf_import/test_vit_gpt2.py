@@ -1,4 +1,4 @@
-"""A random VisionEncoderDecoderModel, imported, computes the original's logits and finds the original's captions."""
+"""A random VisionEncoderDecoderModel, imported, gives the original's logits and captions."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_logits_are_the_originals(changes: dict[str, Any], projected: bool, vit_
 
 
 def originals(model: Any, pixels: torch.Tensor, beams: int, most: int, penalty: float) -> list[list[tuple[Any, float]]]:
-    """The captions of transformers' generate, best first, as tokens between start and end, with their scores."""
+    """Return the captions of transformers' generate, best first, as tokens between start and end, with their scores."""
     with torch.inference_mode():
         found = model.generate(
             pixel_values=pixels,
@@ -95,7 +95,7 @@ def test_captions_are_the_originals(seed: int, vit_gpt2: Make, pixels: torch.Ten
 
 
 def test_a_photo_is_captioned_in_the_originals_words(vit_gpt2: Make) -> None:
-    """The whole way, with the checkpoint's own defaults: preprocessing, model, search, text."""
+    """The whole path with the checkpoint's defaults: preprocessing, model, search, text."""
     from transformers import PreTrainedTokenizerFast, ViTImageProcessor
 
     model, directory = vit_gpt2(6, decoder={"vocab_size": 270})

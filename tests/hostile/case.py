@@ -7,19 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CAPTION = "a caption"
-NOT_AN_IMAGE = "it is not an image, or of a format that is not supported"
+NOT_AN_IMAGE = "it is not an image, or its format is not supported"
 TRUNCATED = "the file is truncated"
 WEBP = "the file is truncated or damaged"
-LARGE = "its 30000 x 30000 pixels are more than the limit of 200 megapixels"
-DAMAGED = "the file is damaged or of an unsupported kind"
+LARGE = "its 30000 x 30000 pixels exceed the limit of 200 megapixels"
+DAMAGED = "the file is damaged or its format is unsupported"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """``name`` is where it lies below the folder of the run; ``outcome`` is ``CAPTION`` or the reason of the line.
+    """One hard input.
 
-    ``shown`` is the name in the table where that differs, ``archive`` the file that it lies in and its content. A case
-    whose ``outcome`` is empty must not be heard of.
+    ``name``: its path below the folder of the run. ``outcome``: ``CAPTION`` or the error; empty for an input that must
+    not appear in the output. ``shown``: the name in the table, if it differs. ``archive``: the file that contains it,
+    and the content of that file.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""A place that other users can enter, and a captioner that has learnt nothing."""
+"""A folder that other users can enter, and an untrained captioner."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from images import encoded, photo
 
 @pytest.fixture(scope="session")
 def top() -> Iterator[Path]:
-    """A folder that other users can enter, which those of pytest are not."""
+    """Return a folder that other users can enter, unlike those of pytest."""
     folder = Path(tempfile.mkdtemp(prefix="captioner-hostile-"))
     folder.chmod(0o755)
     yield folder
@@ -28,7 +28,7 @@ def top() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def model(top: Path) -> Path:
-    """A captioner that has learnt nothing."""
+    """Save an untrained captioner."""
     import torch
 
     from captioner.checkpoint import Checkpoint, save

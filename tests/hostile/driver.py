@@ -1,4 +1,4 @@
-"""Runs of the command as a user who may not read everything, several in one process, under limits."""
+"""A driver that runs the command as a user with few permissions, several times in one process, under limits."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ for step in json.loads(steps):
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One run: its arguments, the bytes that a file and the process may have, where stdout goes, two at once or not."""
+    """One run: its arguments, limits on the bytes of a file and of the process, its stdout, and one or two at once."""
 
     arguments: list[str]
     verb: str = "caption"
@@ -77,7 +77,7 @@ class Done:
 
 
 def start(model: Path, steps: list[Step], folder: Path) -> list[Done]:
-    """Run the steps one after the other in one process; ``folder`` is for what they print."""
+    """Run the steps one after the other in one process; ``folder`` holds their output."""
     folder.mkdir()
     folder.chmod(0o777)
     asked = []

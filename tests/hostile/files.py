@@ -1,4 +1,4 @@
-"""Rows of files: cut, of odd sizes and kinds, with metadata that is none, with parts that contradict each other."""
+"""Rows of files: truncated, of odd sizes and kinds, with invalid metadata, with contradictory parts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 
 
 def cut() -> list[Case]:
-    """JPEG, PNG and WebP that end in the middle of each of their sections."""
+    """Return JPEG, PNG and WebP files that end in the middle of each of their sections."""
     grey = noise(64, 48)
     colours = Image.merge("RGB", (grey, grey.rotate(180), grey.rotate(90)))
     whole = {
@@ -63,13 +63,13 @@ def sizes() -> list[Case]:
         file(
             "sizes/0x0.png",
             "a header of 0 x 0",
-            "its PNG header is damaged or cut off",
+            "its PNG header is damaged or truncated",
             png(0, 0, chunk(b"IDAT", zlib.compress(b""))),
         ),
         file(
             "sizes/65535x65535.gif",
             "a header of 65,535 x 65,535",
-            "its 65535 x 65535 pixels are more than the limit of 200 megapixels",
+            "its 65535 x 65535 pixels exceed the limit of 200 megapixels",
             b"GIF89a\xff\xff\xff\xff\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0\xff\xff\xff\xff\0\x02\x02D\x01\0;",
         ),
         file(
@@ -81,7 +81,7 @@ def sizes() -> list[Case]:
         Case(
             name="sizes/sparse.jpg",
             what="10 GB of zeros, no image",
-            outcome="its 10,737 MB are more than an image has",
+            outcome="its 10,737 MB exceed the limit for an image",
             make=lambda path: (path.touch(), os.truncate(path, 10 << 30)),
         ),
     ]
@@ -162,7 +162,7 @@ def kinds() -> list[Case]:
         file(
             "kinds/noise.jpg",
             "random bytes behind a JPEG signature",
-            "its JPEG header is damaged or cut off",
+            "its JPEG header is damaged or truncated",
             b"\xff\xd8\xff" + bytes(range(256)) * 4,
         ),
     ]
@@ -252,7 +252,7 @@ def metadata() -> list[Case]:
 
 
 def lies() -> list[Case]:
-    """Files whose parts contradict each other."""
+    """Return files with contradictory parts."""
     data = encoded(photo(), "PNG")
     broken = bytearray(data)
     broken[broken.index(b"IDAT") + 8] ^= 0xFF
@@ -293,28 +293,30 @@ def lies() -> list[Case]:
         file(
             "lies/minus.bmp",
             "BMP of a negative height and a thousand million columns",
-            "its 1073741824 x 1 pixels are more than the limit of 200 megapixels",
+            "its 1073741824 x 1 pixels exceed the limit of 200 megapixels",
             b"BM" + bare,
         ),
         file("lies/circle.tif", "TIFF whose directories lead in a circle", CAPTION, circle),
         file(
             "lies/offset.tif",
             "TIFF whose directory lies behind its end",
-            "its TIFF header is damaged or cut off",
+            "its TIFF header is damaged or truncated",
             b"II*\0\xff\xff\xff\x7f",
         ),
-        file("lies/no-end.gif", "GIF of a header", "its GIF header is damaged or cut off", b"GIF89a\x08\0\x08\0\0\0\0"),
+        file(
+            "lies/no-end.gif", "GIF of a header", "its GIF header is damaged or truncated", b"GIF89a\x08\0\x08\0\0\0\0"
+        ),
         file("lies/photo.webp", "WebP that says 4 GB", WEBP, b"RIFF\xff\xff\xff\xffWEBPVP8 " + bytes(40)),
         file(
             "lies/photo.avif",
             "AVIF of a header",
-            "its AVIF header is damaged or cut off",
+            "its AVIF header is damaged or truncated",
             b"\0\0\0\x18ftypavif\0\0\0\0avifmif1" + bytes(40),
         ),
         file(
             "lies/photo.heic",
             "HEIC of a header",
-            "its HEIF header is damaged or cut off",
+            "its HEIF header is damaged or truncated",
             b"\0\0\0\x18ftypheic\0\0\0\0heicmif1" + bytes(40),
         ),
     ]

@@ -1,4 +1,4 @@
-"""Bytes of small images, whole, odd and cut at every section; shared by the table of hard input and its tests."""
+"""Bytes of small images, whole, odd and truncated at every section; shared by the table of hard input and its tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ORIENTATION, DESCRIPTION = 0x0112, 0x010E
 
 
 def photo(width: int = 64, height: int = 48) -> Image.Image:
-    """Four quarters of different colours, so that no turn or flip maps it to itself."""
+    """Return four quarters of different colours: every rotation and flip changes the image."""
     image = Image.new("RGB", (width, height), (250, 0, 0))
     draw = ImageDraw.Draw(image)
     draw.rectangle((width // 2, 0, width, height // 2), fill=(0, 250, 0))
@@ -23,7 +23,7 @@ def photo(width: int = 64, height: int = 48) -> Image.Image:
 
 
 def noise(width: int, height: int) -> Image.Image:
-    """The same grey noise every time: of some noise a JPEG is whole even without its last byte."""
+    """Return fixed grey noise; with other noise a JPEG may be complete without its last byte."""
     return Image.frombytes("L", (width, height), random.Random(0).randbytes(width * height))
 
 
@@ -56,13 +56,13 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def png(width: int, height: int, *chunks: bytes, depth: int = 8, colour: int = 2) -> bytes:
-    """A PNG of the chunks given, whatever its header says."""
+    """Return a PNG of the given chunks, for any header."""
     size = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + b"".join(chunks) + chunk(b"IEND", b"")
 
 
 def sections(data: bytes) -> Iterator[tuple[str, int, int]]:
-    """(Name, start, end) of every part of a JPEG, PNG or WebP, names told apart by number."""
+    """Return (name, start, end) of every part of a JPEG, PNG or WebP, with numbered names."""
     seen: dict[str, int] = {}
     kind = {b"\xff\xd8": _jpeg, b"\x89P": _png, b"RI": _webp}[data[:2]]
     for name, start, end in kind(data):

@@ -1,4 +1,4 @@
-"""Rows of what lies inside archives or behind addresses."""
+"""Rows of the members of archives, and of addresses."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from images import encoded, photo
 
 
 def inside() -> list[Case]:
-    """Archives that are named; what they hold is called as it is there, what is wrong with them by their own name."""
+    """Return archives; their members have the case's name, a broken archive its own."""
     data = encoded(photo(8, 8), "PNG")
     bomb = "it unpacks to more than 200 times its size, as no photos do"
-    cut_off = "the archive is damaged or cut off"
+    cut_off = "the archive is damaged or truncated"
     good = tarred({f"{n}.png": data for n in range(3)})
     damaged = good[:2048] + b"x" * 512 + good[2560:]
     locked, strange, lie = (bytearray(zipped({"photo.png": data})) for _ in range(3))
@@ -58,7 +58,7 @@ def inside() -> list[Case]:
             "bomb.tar.gz",
             "the same in a tar.gz",
             gzip.compress(tarred({"bomb.png": bytes(128 << 20)}), 1),
-            {"!/bomb.png": "its 134 MB are more than the 67 that are read", "!/": bomb},
+            {"!/bomb.png": "its 134 MB exceed the limit of 67 MB", "!/": bomb},
         ),
         *of(
             "locked.zip",
@@ -70,7 +70,7 @@ def inside() -> list[Case]:
             "strange.zip",
             "a zip of an unknown compression",
             bytes(strange),
-            {"!/photo.png": "it is compressed in a way that this Python cannot read; unpack the archive first"},
+            {"!/photo.png": "this Python does not support its compression; unpack the archive first"},
         ),
         *of("crc.zip", "a zip with a flipped bit", bytes(lie), {"!/photo.png": cut_off}),
         *of("half.zip", "half a zip", upwards[: len(upwards) // 2], {"": cut_off}),
@@ -142,14 +142,14 @@ def zipped(members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> byt
 
 
 def addresses() -> list[Case]:
-    """URLs without a server; those of a server are in tests/data/test_urls.py."""
+    """Return URLs without a server; tests/data/test_urls.py has those with a server."""
     found = {
         "http://127.0.0.1:1/photo.jpg": ("a server that is not there", "the connection failed"),
         "https://photos.invalid/photo.jpg": (
             "a server that is not known",
-            "its server is not known; check the address and the network",
+            "its host name cannot be resolved; check the URL and the network",
         ),
-        "http://": ("no server", "this cannot be an address"),
-        "http://[::1/photo.jpg": ("half an address", "this cannot be an address"),
+        "http://": ("no server", "this is not a valid URL"),
+        "http://[::1/photo.jpg": ("half an address", "this is not a valid URL"),
     }
     return [Case(name=url, what=what, outcome=outcome, make=lambda _: None) for url, (what, outcome) in found.items()]

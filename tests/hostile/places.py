@@ -1,4 +1,4 @@
-"""Rows of names, and of what lies in a folder beside plain files."""
+"""Rows of names, and of other contents of a folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from images import encoded, photo
 
 
 def names() -> list[Case]:
-    """Whole photos whose names are odd."""
+    """Return whole photos with odd names."""
     data = encoded(photo(8, 8), "PNG")
     found = {
         "emoji \U0001f468\u200d\U0001f469\u200d\U0001f467.png": "emoji",
@@ -55,7 +55,7 @@ def _short(name: str) -> str:
 
 
 def places() -> list[Case]:
-    """What lies in a folder beside plain files, and folders that cannot be walked."""
+    """Return contents of a folder other than plain files, and folders that cannot be read."""
     data = encoded(photo(), "PNG")
 
     def of(make: Callable[[Path], object], name: str, what: str, outcome: str) -> Case:

@@ -1,6 +1,6 @@
-"""The table of hard input: files that are damaged, odd or hostile, and what the user sees of each.
+"""The table of hard input: damaged, odd or hostile files, and their outcomes.
 
-``python tests/hostile/table.py`` writes it into docs/hard-input.md; a test says when that is out of date.
+``python tests/hostile/table.py`` writes it into docs/hard-input.md; a test fails if that is out of date.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def cases() -> tuple[Case, ...]:
 
 
 def build(top: Path) -> list[str]:
-    """Make all the files below a folder and return what is given to the command: the folder, archives, addresses."""
+    """Write all files below a folder, and return the command's arguments: the folder, archives, addresses."""
     given = []
     for case in cases():
         path = top / case.archive[0] if case.archive else top / case.name
@@ -44,7 +44,7 @@ def is_address(name: str) -> bool:
 
 
 def markdown() -> str:
-    """The table as it stands in the documentation; files that are cut share a row with those of the same outcome."""
+    """Return the table of the documentation; truncated files with the same outcome share a row."""
     sections: dict[tuple[str, str], list[str]] = {}
     rows = []
     for case in cases():
@@ -62,16 +62,16 @@ def markdown() -> str:
         )
         for (name, said), found in sections.items()
     ]
-    return "\n".join(["| file | what it is | what is said |", "|---|---|---|", *cut_off, *rows]) + "\n"
+    return "\n".join(["| file | content | outcome |", "|---|---|---|", *cut_off, *rows]) + "\n"
 
 
 def _row(name: str, what: str, outcome: str) -> str:
-    said = outcome or "nothing: it is no photo of this run, or one that it has already"
+    said = outcome or "skipped: not a photo of this run, or already captioned"
     return f"| `{name.replace('|', chr(92) + '|').replace('`', chr(39))}` | {what} | {said} |"
 
 
 def page(text: str) -> str:
-    """The page with the table between its marks replaced by this one."""
+    """Return the page with the new table between its marks."""
     before, start, rest = text.partition("<!-- table -->\n")
     _, end, after = rest.partition("<!-- end of table -->\n")
     assert start + end, "docs/hard-input.md has lost the marks around its table"

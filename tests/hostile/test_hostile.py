@@ -1,4 +1,4 @@
-"""One run over everything in the table: every file has the outcome that the table says, in little memory."""
+"""One run over the whole table of hard input: every file has its outcome, within a memory limit."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MEMORY = 3 << 29  # bytes that the run may take beyond what it has when the mode
 
 @dataclass(frozen=True)
 class Run:
-    """What one run said: a caption or a reason by id, how many lines, its exit code, stderr."""
+    """The output of one run: a caption or an error by id, the number of lines, its exit code, stderr."""
 
     said: dict[str, str]
     lines: int
@@ -56,7 +56,7 @@ def test_nothing_else_is_said(run: Run) -> None:
     assert run.code == 1
     assert "Traceback" not in run.err
     told = [line.partition(": ")[2].partition(":")[0] for line in run.err.splitlines()]
-    assert set(told) <= {"left out", "not read", "not looked into"}, "records carry the errors"
+    assert set(told) <= {"left out", "not supported", "not opened"}, "records carry the errors"
     assert len(set(told)) == len(told)
 
 
@@ -73,7 +73,7 @@ def test_the_page_has_this_table() -> None:
 
 
 def _plain(said: str, name: str) -> str:
-    """The outcome without the name before it, the detail of a library in parentheses and the count behind it."""
+    """Return the outcome without the name before it, a library's detail in parentheses, and the count after it."""
     if said == CAPTION:
         return said
     assert said.startswith("cannot read "), said

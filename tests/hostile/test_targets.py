@@ -1,4 +1,4 @@
-"""Where captions go when there is no room, no permission, or another run at it: one sentence, and nothing is lost."""
+"""Output without disk space, without permission, or with a second run at once: one sentence, and no lost caption."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def photos(folder: Path, mode: int, count: int = PHOTOS) -> Path:
 
 @pytest.fixture(scope="module")
 def done(top: Path, model: Path) -> dict[str, Done]:
-    """Every run by what it is about, in one process."""
+    """Return every run by its name, all from one process."""
     locked, small, both = photos(top / "locked", 0o555, 2), photos(top / "small", 0o777), photos(top / "both", 0o777)
     outside = top / "outside"
     outside.mkdir()
@@ -47,10 +47,10 @@ def done(top: Path, model: Path) -> dict[str, Done]:
 @pytest.mark.parametrize(
     ("run", "sentence"),
     [
-        ("full stdout", "No space left on device; free some space, or choose another place to write to"),
+        ("full stdout", "No space left on device; free some space, or write to another folder"),
         ("read-only sidecars", "permission denied; write elsewhere with --out DIR"),
         ("read-only table", "permission denied; write elsewhere with --out DIR"),
-        ("no room", "the disk is full or broken; free some space, give the same command again, and the run goes on"),
+        ("no room", "the disk is full or broken; free some space and repeat the command to resume"),
     ],
 )
 def test_one_sentence_says_why(run: str, sentence: str, done: dict[str, Done]) -> None:
@@ -69,7 +69,7 @@ def test_a_folder_that_may_not_be_written_is_written_beside(top: Path, done: dic
 
 @pytest.mark.parametrize("folder", ["small", "both"])
 def test_each_photo_has_its_caption_once(folder: str, top: Path, done: dict[str, Done]) -> None:
-    """After the disk was full, and after two runs at once: no caption is lost, and none comes twice."""
+    """After a full disk, and after two runs at once, no caption is lost or duplicate."""
     records = [json.loads(line) for line in (top / folder / "captions.jsonl").read_text().splitlines()]
     assert sorted(record["path"] for record in records) == sorted(f"{n}.png" for n in range(PHOTOS))
     assert len(list((top / folder).glob("*.txt"))) == PHOTOS
@@ -80,5 +80,5 @@ def test_each_photo_has_its_caption_once(folder: str, top: Path, done: dict[str,
 def test_of_two_runs_at_once_one_is_told_to_wait(done: dict[str, Done]) -> None:
     found = done["two at once"]
     refused = [err for code, err in zip(found.codes, found.err, strict=True) if code]
-    assert all("another run is writing into" in err and err.count("\n") == 1 for err in refused)
+    assert all("another run is writing to" in err and err.count("\n") == 1 for err in refused)
     assert 0 in found.codes

@@ -1,4 +1,4 @@
-"""Call forms of transformers' image-to-text pipeline, as its documentation and its users had them."""
+"""Call forms of transformers' image-to-text pipeline, from its documentation and its users."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def photos(data: Data) -> list[str]:
 
 @pytest.fixture
 def said(pipe: ImageToTextPipeline, photos: list[str]) -> list[list[dict[str, str]]]:
-    """The answer for each photo alone."""
+    """Return the answer for each photo alone."""
     texts = [pipe.pipe.caption(photo).text for photo in photos]
     assert len(set(texts)) > 2
     return [[{"generated_text": text}] for text in texts]
 
 
 class Numbered(Dataset[str]):
-    """A data set in torch's sense, which never says that it is at its end."""
+    """A torch data set without a length or an end."""
 
     def __init__(self, photos: list[str]) -> None:
         self.photos = photos
@@ -140,7 +140,7 @@ def test_the_datasets_of_hugging_face(pipe: ImageToTextPipeline, photos: list[st
         assert list(pipe(KeyDataset(dataset, "image"))) == said
     assert len(pipe(KeyDataset(decoded, "image"))) == 4
     assert list(pipe(decoded.to_iterable_dataset())) == said
-    with pytest.raises(UsageError, match="a row with 'photo', 'label' does not say which is the image"):
+    with pytest.raises(UsageError, match="a row with 'photo', 'label' has no column 'image'"):
         next(pipe(rows.rename_column("image", "photo")))
     assert pipe(decoded[0]) == said[0]
     assert pipe(decoded[:2]["image"]) == said[:2]
@@ -199,17 +199,17 @@ def test_options_of_the_call_and_of_the_pipeline(checkpoint: Checkpoint, photos:
 def test_what_cannot_be_is_said_at_the_call(pipe: ImageToTextPipeline, photos: list[str], tmp_path: Path) -> None:
     cases: list[tuple[dict[str, Any], str]] = [
         ({"generate_kwargs": {"num_beam": 3}}, "generate_kwargs has 'num_beam', .*did you mean num_beams"),
-        ({"generate_kwargs": {"streamer": object()}}, "no counterpart in captioner; there are num_beams, "),
-        ({"num_beams": 3}, "no option 'num_beams'; .* options of generate go into generate_kwargs"),
-        ({"max_new_tokens": 3, "generate_kwargs": {"max_new_tokens": 3}}, "given by itself and inside generate_kwargs"),
-        ({"generate_kwargs": {"do_sample": True, "num_beams": 3}}, "3 beams search"),
+        ({"generate_kwargs": {"streamer": object()}}, "no counterpart in captioner; choose among num_beams, "),
+        ({"num_beams": 3}, "no option 'num_beams'; .* options of generate into generate_kwargs"),
+        ({"max_new_tokens": 3, "generate_kwargs": {"max_new_tokens": 3}}, "given both directly and in generate_kwargs"),
+        ({"generate_kwargs": {"do_sample": True, "num_beams": 3}}, "3 beams exclude"),
         ({"max_new_tokens": 0}, "max_tokens must be at least 1"),
         ({"batch_size": 0}, "batch size must be at least 1"),
     ]
     for options, message in cases:
         with pytest.raises((UsageError, ConfigError), match=message):
             pipe(Numbered(photos), **options)
-    with pytest.raises(UsageError, match="nothing to caption"):
+    with pytest.raises(UsageError, match="no images to caption"):
         pipe()
     with pytest.raises(UsageError, match="not a int"):
         pipe(3)  # type: ignore[call-overload]
@@ -248,14 +248,14 @@ def test_how_it_is_opened(learnt: Path, photos: list[str], said: list[Any]) -> N
 
 def test_what_cannot_be_opened(learnt: Path, tmp_path: Path) -> None:
     cases: list[tuple[dict[str, Any], str]] = [
-        ({"task": "text-generation"}, "has the task 'image-to-text', not 'text-generation'"),
-        ({"tokenizer": object()}, "a captioner brings its own tokenizer"),
+        ({"task": "text-generation"}, "only the task 'image-to-text', not 'text-generation'"),
+        ({"tokenizer": object()}, "a captioner includes its own tokenizer"),
         ({"framework": "tf"}, "no setting framework='tf'"),
         ({"model_kwargs": {"load_in_8bit": True}}, "no setting model_kwargs="),
-        ({"dtype": "float8"}, "there is no dtype 'float8' here"),
-        ({"device_map": {"": 0}}, "a captioner fits one device"),
-        ({"device": 0, "device_map": "auto"}, "leave out one of the two"),
-        ({"model": torch.nn.Linear(1, 1)}, "not given as a Linear"),
+        ({"dtype": "float8"}, "unsupported dtype 'float8'"),
+        ({"device_map": {"": 0}}, "a captioner runs on one device"),
+        ({"device": 0, "device_map": "auto"}, "omit one of them"),
+        ({"model": torch.nn.Linear(1, 1)}, "pipeline or checkpoint, not a Linear"),
         ({"token": "hf_secret"}, "set HF_TOKEN"),
     ]
     for given, message in cases:
@@ -270,14 +270,14 @@ def test_from_the_hub(hub: Any, learnt: Path, photos: list[str], said: list[Any]
     captioner.push_to_hub(learnt, "someone/shapes", revision="v1")
     pipe = captioner.pipeline("image-to-text", model="someone/shapes", revision="v1", device="cpu")
     assert pipe(photos) == said
-    with pytest.raises(CheckpointError, match="someone/none is neither"):
+    with pytest.raises(CheckpointError, match="someone/none is not a directory"):
         captioner.pipeline("image-to-text", model="someone/none")
 
 
 def test_arrays_and_tensors_are_one_image(
     pipe: ImageToTextPipeline, photos: list[str], said: list[list[dict[str, str]]]
 ) -> None:
-    """They once were taken for a list, of rows of pixels."""
+    """An array is an image, not a list of rows of pixels."""
     pixels = [np.asarray(Image.open(photo).convert("RGB")) for photo in photos]
     assert pipe(pixels[0]) == said[0]
     assert pipe(torch.from_numpy(pixels[1].copy()).permute(2, 0, 1) / 255) == said[1]
@@ -285,6 +285,6 @@ def test_arrays_and_tensors_are_one_image(
     assert list(pipe(iter(pixels))) == said
     assert pipe({"image": pixels[2]}) == said[2]
     assert [{"generated_text": pipe.pipe.caption(pixels[3]).text}] == said[3]
-    with pytest.raises(ImageError, match=r"give several as a list, or make an image of it with PIL\.Image\.fromarray"):
+    with pytest.raises(ImageError, match=r"pass several images as a list, or convert it with PIL\.Image\.fromarray"):
         pipe(np.stack(pixels))
     assert list(pipe(np.array(photos))) == said  # names, not numbers

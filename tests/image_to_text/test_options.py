@@ -1,4 +1,4 @@
-"""Options of transformers' generate, one by one; what they do to tokens is in tests/hf_import/test_pipeline.py."""
+"""Options of transformers' generate, one by one; tests/hf_import/test_pipeline.py covers their effect on tokens."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_drawing(tokenizer: CaptionTokenizer) -> None:
     assert found.named == {"temperature": 1.0, "top_k": 50, "top_p": None, "min_p": None, "typical_p": None}
     found = translated({"do_sample": True, "top_k": 0, "top_p": 0.9, "temperature": 0.7}, tokenizer)
     assert found.named == {"temperature": 0.7, "top_k": 0, "top_p": 0.9, "min_p": None, "typical_p": None}
-    with pytest.warns(UserWarning, match="temperature, top_p without do_sample=True changes nothing"):
+    with pytest.warns(UserWarning, match="temperature, top_p without do_sample=True has no effect"):
         assert translated({"temperature": 0.7, "top_p": 0.9}, tokenizer).named == {}
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -1,4 +1,4 @@
-"""The same image in other clothes is found, and another image of the same kind is not."""
+"""Duplicates of an image in other sizes and formats are found, and similar images are not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from captioner.inspection.pictures import Picture, difference_hash, look, look_a
 
 
 def scene(seed: int, size: tuple[int, int] = (120, 90)) -> Image.Image:
-    """Smooth noise: as unlike another seed's as two photos are."""
+    """Return smooth noise: two seeds differ as much as two photos."""
     values = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype=np.uint8)
     return Image.fromarray(values).resize(size, Image.Resampling.BICUBIC)
 
@@ -54,7 +54,7 @@ def test_other_scenes_are_not_alike() -> None:
 
 
 def test_a_hash_alone_is_not_believed() -> None:
-    """Two ramps have the same hash, whatever lies on them."""
+    """Two ramps have the same hash, even with different content on them."""
     ramp = np.broadcast_to(np.linspace(0, 120, 96), (96, 96)).copy()
     spots = ramp.copy()
     spots[::2] += 100

@@ -1,4 +1,4 @@
-"""A dataset looked through: every count against one made by hand, every trap told."""
+"""The inspection of a dataset: counts compared with counts by hand, and every problem reported."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Lines = dict[str, list[tuple[str, list[str]]]]
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[[Lines], Path]:
-    """A folder of split files; the images they name are drawn by the digits of their names, unless they exist."""
+    """Write a folder of split files, and draw the missing images by the digits of their names."""
 
     def make(splits: Lines) -> Path:
         for split, lines in splits.items():
@@ -42,7 +42,7 @@ def write(tmp_path: Path) -> Callable[[Lines], Path]:
 
 @pytest.fixture
 def hostile(write: Callable[[Lines], Path], tmp_path: Path) -> Path:
-    """One of everything that goes wrong."""
+    """Write a dataset with one example of every problem."""
     (tmp_path / "text.png").write_text("not an image")
     scene(1).save(tmp_path / "copy-of-1.png")
     scene(2).transpose(Image.Transpose.FLIP_LEFT_RIGHT).resize((80, 60)).save(tmp_path / "like-2.png")
@@ -96,16 +96,16 @@ def test_doubles_and_leaks(found: Inspection) -> None:
 def test_what_is_said_of_it(found: Inspection) -> None:
     unreadable, leak, double = found.problems
     assert unreadable == "1 image cannot be read; replace or remove it: text.png (train)"
-    assert "1 image stands in more than one split" in leak
+    assert "1 image has exact or near duplicates in several splits" in leak
     assert leak.endswith("keep each in one: 2.png (train) = like-2.png (dev)")
     assert double.endswith("keep one: 1.png (train) = copy-of-1.png (train)")
     notes = " | ".join(found.notes)
-    assert "1 group of images looks the same: 5.png (train) = small-5.png (train)" in notes
-    assert "1 caption is said of several images (3 in all), 1 across splits" in notes
-    assert "1 image has the same caption twice" in notes
+    assert "1 group of near duplicates: 5.png (train) = small-5.png (train)" in notes
+    assert "1 caption is shared by several images (3 in total), 1 across splits" in notes
+    assert "1 image has duplicate captions" in notes
     assert "4 captions have fewer than 3 words" in notes
     assert "1 caption has more than 50 words" in notes
-    assert "2 images have a side of fewer than 64 pixels" in notes
+    assert "2 images have a side shorter than 64 pixels" in notes
 
 
 def test_one_file_in_two_splits_is_a_leak(write: Callable[[Lines], Path]) -> None:
@@ -118,7 +118,7 @@ def test_a_set_without_splits_is_warned_of_its_doubles(write: Callable[[Lines], 
     scene(1).resize((60, 45)).save(tmp_path / "other.png")
     found = examine([read_splits(write({"captions": [("1.png", ["a"]), ("other.png", ["b"])]}))])
     assert found.problems == ()
-    assert any("no split is named" in note and "1.png = other.png" in note for note in found.notes)
+    assert any("without splits" in note and "1.png = other.png" in note for note in found.notes)
 
 
 class Page(HTMLParser):
@@ -179,7 +179,7 @@ def test_images_outside_the_data_are_asked_for(tmp_path: Path, capfd: pytest.Cap
     Image.new("RGB", (40, 30)).save(images / "1.png")
     (tmp_path / "texts" / "train.jsonl").write_text('{"file_name": "../images/1.png", "text": "a dog"}\n')
     assert main(["inspect", str(tmp_path / "texts")]) == 1
-    assert "names ../images/1.png, which lies outside" in capfd.readouterr().err
+    assert "names ../images/1.png, which is outside" in capfd.readouterr().err
     main(["inspect", str(tmp_path / "texts"), "--outside"])
     assert "| train | 1 | 1 |" in capfd.readouterr().out
 

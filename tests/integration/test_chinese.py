@@ -1,4 +1,4 @@
-"""Captions in a language without blanks: learnt, written, judged, streamed, from end to end."""
+"""Captions in a language without spaces, from end to end: training, captioning, evaluation, streaming."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def chinese(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """12 pictures with Chinese captions."""
+    """Draw 12 pictures with Chinese captions."""
     out = tmp_path_factory.mktemp("chinese")
     draw = runpy.run_path(str(ROOT / "datasets" / "toy" / "prepare.py"))["draw"]
     draw(out, images=12, seed=3, language="zh")
@@ -33,7 +33,7 @@ def chinese(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(chinese: Path, recipe: Callable[..., Recipe], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A captioner that knows its six training pictures by heart, one caption each."""
+    """Train a captioner that overfits its six training pictures, one caption each."""
     found = read_data([str(chinese)], validation_images=4, report=print)
     data = tuple(replace(sample, captions=sample.captions[:1]) for sample in found.train[:6])
     plan = recipe(
@@ -71,7 +71,7 @@ def test_it_learns_and_is_scored_by_characters(run: Path, capsys: pytest.Capture
     command = ["evaluate", "--data", str(run / "data.jsonl"), "--outside", "--split", "train", "--model", str(run)]
     assert main([*command, "--split", "all", "--device", "cpu", "--json"]) == 0
     out, err = capsys.readouterr()
-    assert "no blanks" not in err
+    assert "no spaces" not in err
     found = json.loads(out)
     assert found["words"] == "characters"
     assert found["model"]["bleu4"] > 90

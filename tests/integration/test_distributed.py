@@ -1,4 +1,4 @@
-"""Two processes together learn what one alone would."""
+"""Two processes together learn the same as one alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two processes train the adapter that one alone would: its penalty and its ranks as well."""
+"""Two processes train the same adapter as one alone, including its penalty and its ranks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two processes contrast images with those of each other, as one alone would."""
+"""Two processes use each other's images as negatives, like one alone."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def run_both(toy: Path, here: Path, *, matching: bool) -> tuple[list[dict[str, f
 
 @pytest.mark.slow
 def test_two_processes_equal_one(toy: Path, tmp_path: Path) -> None:
-    """Losses, gradients and learned weights, from batches that do not divide evenly."""
+    """Losses, gradients and learned weights are equal, for batches of unequal sizes."""
     one, two = run_both(toy, tmp_path, matching=False)
     assert [(r["kind"], r["step"]) for r in one] == [(r["kind"], r["step"]) for r in two]
     steps = [r for r in one if r["kind"] == "train"]
@@ -91,7 +91,7 @@ def test_two_processes_equal_one(toy: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_matching_works_in_two_processes(toy: Path, tmp_path: Path) -> None:
-    """The first step's other losses are those of one; matching starts at chance in both."""
+    """The first step's other losses equal those of one process; matching starts at chance in both."""
     one, two = run_both(toy, tmp_path, matching=True)
     first = [next(r for r in run if r["kind"] == "train") for run in (one, two)]
     for figure in ("caption", "contrastive", "tags"):

@@ -1,4 +1,4 @@
-"""Ctrl-C in a terminal reaches every process of the run at once, its loaders too."""
+"""Ctrl-C in a terminal reaches every process of the run at once, including its loaders."""
 
 from __future__ import annotations
 
@@ -35,6 +35,6 @@ def test_ctrl_c_in_a_terminal(toy: Path, tmp_path: Path) -> None:
                 os.killpg(process.pid, signal.SIGKILL)
     lines = (tmp_path / "err").read_text().splitlines()
     assert lines[-1].startswith("captioner: stopped after step ")
-    assert lines[-1].endswith("; go on with --resume")
+    assert lines[-1].endswith("; repeat the command with --resume")
     assert not any("Traceback" in line for line in lines)
     assert (tmp_path / "run" / "state.pt").exists()

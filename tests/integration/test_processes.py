@@ -1,4 +1,4 @@
-"""Several processes: divided models, a process that dies, and going on with another number of them."""
+"""Several processes: sharded models, a process that dies, and resuming with another number of processes."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def run(here: Path, out: str, *before: str, resume: bool = False, **more: str) -> str:
-    """Train to the end and return what was printed."""
+    """Train to the end and return the output."""
     launcher = list(before) or [sys.executable]
     command = [*launcher, "-m", "captioner", "train", "--data", "toy", "--recipe", "tiny.toml", "--out", out]
     command += ["--resume"] * resume
@@ -130,7 +130,7 @@ def test_a_killed_process_ends_the_run_and_one_alone_goes_on(here: Path) -> None
     assert time.monotonic() - died < 60
     assert both[0].returncode == 1
     assert "captioner: another process of this run has died or hangs (" in said
-    assert "go on with --resume" in said
+    assert "repeat the command with --resume" in said
     run(here, "killed", resume=True)
     run(here, "one")
     assert_same_end(here, "one", "killed")

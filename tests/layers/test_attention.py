@@ -1,4 +1,4 @@
-"""One attention: fused, explicit and on paper; what a word may see; where a query looks."""
+"""Attention: fused, explicit and by reference; masks, and the positions that a query attends to."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def test_prefix_tokens_are_visible_to_every_read(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["G", "L", "M"])
 def test_what_is_written_down_is_what_was_read(kind: str) -> None:
-    """The fused products give what the written weights give, to 1e-6, in an order of captions that folds."""
+    """Fused products equal those of the explicit weights to 1e-6, for foldable captions."""
     layer = CrossAttention(WIDTH, HEADS, kind).eval()
     x, places, prefix = torch.randn(6, 4, WIDTH), centres(2, 3), 1
     reads: list[ImageRead] = []

@@ -1,4 +1,4 @@
-"""The past is kept in order, and captions that go on from others see the right part of it."""
+"""The KV cache: its order, and the part that each branch of a caption sees."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_append_returns_past_and_present() -> None:
 
 
 def step(cache: DecoderCache, tokens: int, window: int | None = None) -> tuple[torch.Tensor | None, ...]:
-    """The masks of one step, after which its slots are filled."""
+    """Return the masks of one step, then fill its slots."""
     sight = cache.sight(tokens, window=window)
     for layer in cache.layers:
         slots = torch.zeros(cache.images, 1, cache.captions * tokens, 1)
@@ -28,7 +28,7 @@ def step(cache: DecoderCache, tokens: int, window: int | None = None) -> tuple[t
 
 @pytest.mark.parametrize("window", [None, 2, 3])
 def test_a_caption_sees_its_own_past_and_nothing_else(window: int | None) -> None:
-    """Against a list of slots per caption, kept by hand."""
+    """The masks equal a list of slots per caption, kept by hand."""
     generator = torch.Generator().manual_seed(0)
     images, slots = 2, 0
     cache = empty_cache(images, 100, (2, 1, 1), torch.zeros(0))
@@ -79,7 +79,7 @@ def test_images_that_end_leave_every_layer() -> None:
 
 @pytest.mark.parametrize("window", [None, 2, 9])
 def test_a_tree_of_words_sees_its_branches(window: int | None) -> None:
-    """Two captions of three words, in turns in the slots, go on: one by two words, the other by one."""
+    """Two captions of three words in alternating slots continue: one by two words, the other by one."""
     cache = empty_cache(1, 20, (1, 1, 1), torch.zeros(0))
     for _ in range(3):
         cache.fork(torch.tensor([[0, 0 if cache.words == 0 else 1]]))

@@ -1,4 +1,4 @@
-"""A packed layer computes what the layer it was made from computes, row by row, within its precision."""
+"""A packed layer equals its original, row by row, within its precision."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ERROR = {"fp32": 1e-6, "bf16": 6e-3, "int8": 1.5e-2}  # of the standard deviatio
 
 @pytest.fixture(params=["native", "packed", "plain"])
 def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The compiled products, those of torch on this machine, and the plain ones of machines that have neither."""
+    """Use the compiled products, those of torch on this machine, or the plain ones."""
     if request.param == "native" and library() is None:
         pytest.skip("the library is not built, or this CPU cannot run it")
     if request.param != "native":
@@ -62,7 +62,7 @@ def test_it_computes_what_the_layer_computes(precision: Precision, shape: tuple[
 def test_plain_and_packed_agree(
     precision: Precision, bias: bool, compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The plain product of a precision is that precision, not fp32 under its name."""
+    """The plain product has the real precision, not fp32."""
     layer, x = make(200, 64, bias=bias), torch.randn(31, 200)
     if not compiled:
         monkeypatch.setattr(linears, "library", lambda: None)
@@ -83,7 +83,7 @@ def test_plain_and_packed_agree(
 @pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_row_does_not_depend_on_its_company(precision: Precision) -> None:
-    """Least of all on a neighbour whose values are a thousand times its own."""
+    """Not even on a neighbour whose values are a thousand times larger."""
     packed, row = PackedLinear(make(384, 50), precision), torch.randn(1, 384)
     alone = packed(row)
     for count in (2, 5, 40):
@@ -96,7 +96,7 @@ def test_a_row_does_not_depend_on_its_company(precision: Precision) -> None:
 
 @pytest.mark.usefixtures("kernels")
 def test_int8_is_the_arithmetic_on_paper() -> None:
-    """Rows of zeros, extreme rows and a weight row of zeros included."""
+    """Zero rows, extreme rows and a zero weight row are included."""
     layer = make(64, 16)
     layer.weight[3] = 0
     x = torch.randn(6, 64)
@@ -135,7 +135,7 @@ def test_not_a_number_stays_none(precision: Precision) -> None:
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_layer_it_was_made_from_is_let_go(precision: Precision) -> None:
-    """Nothing holds the old weights, so memory is not spent twice."""
+    """Nothing keeps the old weights, so their memory is free."""
     layer = make()
     packed = PackedLinear(layer, precision)
     if not packed.packed:
@@ -199,7 +199,7 @@ def test_only_a_cpu_has_packed_products() -> None:
 
 
 def test_a_row_of_long_inputs_does_not_depend_on_its_company_in_bf16() -> None:
-    """48 to 320 rows of 1536 are added up by oneDNN in another order than few are."""
+    """oneDNN adds 48 to 320 rows of 1536 in another order than a few rows."""
     torch.manual_seed(0)
     layer = PackedLinear(nn.Linear(1536, 384), "bf16")
     rows = torch.randn(165, 1536)

@@ -1,4 +1,4 @@
-"""A learned prefix stands before the words, and nothing else about them changes."""
+"""A learned prefix stands before the words, and changes nothing else."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_it_stands_before_the_words_of_every_sequence() -> None:
 
 @pytest.mark.parametrize("kind", ["G", "L", "M"])
 def test_its_weight_is_a_softmax_with_the_words(kind: str) -> None:
-    """exp(q k) of prefix and words over their common sum, head by head, written out."""
+    """The reference is exp(q k) of prefix and words over their common sum, head by head."""
     torch.manual_seed(0)
     layer = SelfAttention(8, 2, kind, prefix=3)
     x, window = torch.randn(1, 5, 8), 2

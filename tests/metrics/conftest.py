@@ -1,4 +1,4 @@
-"""The stored scores, the dev captions where they exist, and the functions that ask the COCO tools."""
+"""The stored scores, the dev captions if they exist, and the functions that call the COCO tools."""
 
 import importlib.util
 import json
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="session")
 def tools() -> ModuleType:
-    """``scripts/make_golden.py`` as a module: what the tests share with the script that stored the numbers."""
+    """Return ``scripts/make_golden.py`` as a module: the tests share its functions."""
     spec = importlib.util.spec_from_file_location("make_golden", ROOT / "scripts" / "make_golden.py")
     assert spec is not None
     assert spec.loader is not None
@@ -31,7 +31,7 @@ def golden() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def human_groups(tools: ModuleType) -> list[list[str]]:
-    """The five captions of each Flickr8k dev image."""
+    """Return the five captions of each Flickr8k dev image."""
     captions = Path(os.environ.get("CAPTIONER_DATA", ROOT.parent / "shared")) / "flickr8k" / "dev.jsonl"
     if not captions.exists():
         pytest.skip(f"no captions at {captions}; set CAPTIONER_DATA")

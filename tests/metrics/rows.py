@@ -1,4 +1,4 @@
-"""Candidates and their references as the rows that the quick metrics take."""
+"""Candidates and their references as the rows of the vectorised metrics."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from captioner.metrics.ngrams import Ngrams, References, Row
 
 
 def row(candidates: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]) -> Row:
-    """One candidate per image and all its references."""
+    """Return one candidate per image and all its references."""
     images = len(candidates)
     table = Ngrams.of([*candidates, *(caption for group in references for caption in group)])
     image = np.repeat(np.arange(images), [len(group) for group in references])

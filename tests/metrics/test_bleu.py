@@ -44,7 +44,7 @@ def test_a_candidate_too_short_for_an_n_gram_adds_none() -> None:
 
 
 def test_a_single_caption_is_smoothed() -> None:
-    """By hand: 3 of 4 words, 1 of 3 pairs, no longer n-gram; the last three with 1 added above and below."""
+    """By hand: 3 of 4 words, 1 of 3 pairs, no longer n-gram; smoothing adds 1 to the last three fractions."""
     found = smoothed_bleu(["a", "dog", "ran", "there"], [["a", "dog", "is", "there", "now"], ["cat"]])
     precisions = [3 / 4, (1 + 1) / (3 + 1), 1 / (2 + 1), 1 / (1 + 1)]
     assert found == pytest.approx(100 * math.prod(precisions) ** 0.25 * math.exp(1 - 5 / 4))

@@ -1,4 +1,4 @@
-"""Intervals hold what they promise, on data whose true score is known."""
+"""Bootstrap intervals cover the true score of known distributions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SETS, IMAGES = 400, 200
 
 
 def skewed(chance: np.random.Generator) -> Floats:
-    """Scores as CIDEr-D has them: many low ones, a long tail. Their true mean is exp(0.5 + 0.32)."""
+    """Return scores like CIDEr-D: many low ones and a long tail. Their true mean is exp(0.5 + 0.32)."""
     return chance.lognormal(0.5, 0.8, IMAGES)
 
 

@@ -1,4 +1,4 @@
-"""Calibration against made-up forecasters whose errors are known."""
+"""Calibration against synthetic forecasters with known errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_error_by_hand() -> None:
 
 
 def forecasts(slope: float, offset: float, count: int = 200_000) -> tuple[list[float], list[bool]]:
-    """Probabilities that are wrong by a known line: it is the truth at sigmoid(slope * logit(p) + offset)."""
+    """Return probabilities that are wrong by a known line: the truth is sigmoid(slope * logit(p) + offset)."""
     draw = np.random.default_rng(0)
     odds = draw.normal(0.5, 2, count)
     truth = 1 / (1 + np.exp(-(slope * odds + offset)))
@@ -37,7 +37,7 @@ def test_a_known_line_is_found_and_repairs_the_error(slope: float, offset: float
 
 
 def test_forecasts_that_say_nothing_are_no_trouble() -> None:
-    """By hand: one of fifty is right whatever is forecast, so the line is level. A plain Newton step jumps over it."""
+    """By hand: one of fifty is right for any forecast, so the line is level. A plain Newton step would overshoot it."""
     found = fit_calibration([0.001] * 50 + [0.999] * 50, ([True] + [False] * 49) * 2)
     assert found.slope == pytest.approx(0, abs=1e-6)
     assert found.offset == pytest.approx(np.log(1 / 49), abs=1e-6)

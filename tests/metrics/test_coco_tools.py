@@ -1,4 +1,4 @@
-"""The COCO tools themselves as the judge: pycocoevalcap's scorers, and its Java tokenizer in the slow tests."""
+"""The metrics against the COCO tools: pycocoevalcap's scorers, and its Java tokenizer in the slow tests."""
 
 import random
 import shutil
@@ -20,9 +20,9 @@ java = pytest.mark.skipif(shutil.which("java") is None, reason="no Java runtime"
 
 
 def random_lines(tools: ModuleType, count: int, *, blanks: float) -> list[str]:
-    """Pieces of our raw text in any order, a part of them with a blank behind.
+    """Return pieces of the raw text in random order, some of them with a trailing blank.
 
-    None with a soft hyphen: words drop it everywhere, the tool keeps it where it stands in an address.
+    None has a soft hyphen: ``words`` drops it everywhere, the tool keeps it inside an address.
     """
     chance = random.Random(count)
     pieces = sorted(

@@ -1,4 +1,4 @@
-"""Variety, counted by hand."""
+"""Diversity, counted by hand."""
 
 from __future__ import annotations
 

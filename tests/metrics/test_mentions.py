@@ -1,4 +1,4 @@
-"""Hand-worked mentions."""
+"""Mentions, computed by hand."""
 
 from __future__ import annotations
 

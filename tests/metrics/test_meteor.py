@@ -1,4 +1,4 @@
-"""What can be said of METEOR without Java; the slow tests compare it with the program."""
+"""METEOR without Java; the slow tests compare it with the program."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from captioner.metrics.spice import spice
 
 
 def counts(**columns: float) -> np.ndarray:
-    """Six words of the candidate and five of the reference, two and one of them function words."""
+    """Return counts of six candidate and five reference words, two and one of them function words."""
     found = np.zeros(23)
     found[:4] = 6, 5, 2, 1
     for place, value in columns.items():
@@ -36,7 +36,7 @@ def test_by_hand() -> None:
 def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(meteor.shutil, "which", lambda name: None)
     assert meteor.what_meteor_needs() == "needs Java"
-    with pytest.raises(CaptionerError, match="METEOR needs Java: install"):
+    with pytest.raises(CaptionerError, match="METEOR needs Java; install"):
         meteor.Meteor()
     with pytest.raises(CaptionerError, match="SPICE needs Java"):
         spice([["a"]], [[["a"]]])

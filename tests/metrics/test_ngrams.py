@@ -1,4 +1,4 @@
-"""N-grams as numbers, against counting by hand; the quick metrics, against the plain ones."""
+"""N-grams as integers, against counts by hand; the vectorised metrics, against the plain ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Corpus = tuple[list[list[str]], list[list[list[str]]]]
 
 
 def corpus(seed: int, *, images: int = 60, shortest: int = 0) -> Corpus:
-    """Captions of few words, so that n-grams repeat within and between them."""
+    """Return captions of few words, so that n-grams repeat within and between them."""
     chance = random.Random(seed)
 
     def caption(least: int) -> list[str]:

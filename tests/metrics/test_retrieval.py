@@ -1,4 +1,4 @@
-"""Recall, by hand."""
+"""Recall at k, by hand."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from captioner.metrics.retrieval import retrieval
 
 
 def test_by_hand() -> None:
-    """Three images; the first has two captions, the second of which finds the third image first."""
+    """There are three images; the first has two captions, the second of which retrieves the third image first."""
     similarity = np.array([[0.9, 0.1, 0.2, 0.3], [0.4, 0.0, 0.5, 0.6], [0.1, 0.7, 0.2, 0.4]])
     found = retrieval(similarity, np.array([0, 0, 1, 2]))
     # Images: the first finds its own; the second has 0.6 before its 0.5; the third has 0.7 before its 0.4.

@@ -10,7 +10,7 @@ from captioner.metrics.words import words
 
 
 def plain(first: list[str], second: list[str]) -> int:
-    """The textbook's table."""
+    """Return the length of the longest common subsequence by the textbook's table."""
     row = [0] * (len(second) + 1)
     for word in first:
         before = row[:]

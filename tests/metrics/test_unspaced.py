@@ -1,4 +1,4 @@
-"""Words of languages that write no blanks between them."""
+"""Word splitting in languages without spaces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Words by hand: one line per habit of the Penn Treebank tokens that a caption can meet."""
+"""Word splitting by hand: one line per rule of the Penn Treebank that captions meet."""
 
 import time
 

@@ -90,7 +90,7 @@ def test_a_number_that_timm_trips_over_is_one_sentence(args: dict[str, Any]) -> 
     ],
 )
 def test_a_backbone_is_named_and_not_located(name: str) -> None:
-    assert "is no model of timm" in refused(name)
+    assert "is not a model of timm" in refused(name)
 
 
 def test_the_input_size_goes_to_the_families_that_fix_it() -> None:

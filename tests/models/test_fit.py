@@ -84,5 +84,5 @@ def test_tables_that_are_not_in_the_file_are_bounded(
     shapes: dict[str, tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fit, "MOST_BUFFERED", 3)
-    with pytest.raises(CheckpointError, match="needs too large tables"):
+    with pytest.raises(CheckpointError, match="need tables that are too large"):
         check_sizes(CONFIG, shapes, "it")

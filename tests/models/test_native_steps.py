@@ -195,11 +195,11 @@ def test_what_does_not_fit_never_reaches_the_library() -> None:
     first = torch.ones(3, 1, dtype=torch.long)
     short = decoder.new_cache(3, 1)
     decoder(first, memory, short)
-    with pytest.raises(UsageError, match="1 and 1 words do not fit 1 places"):
+    with pytest.raises(UsageError, match="1 \\+ 1 tokens exceed 1 slots"):
         decoder.steps(decoder.token_embedding(first), memory, (None, None), short)  # type: ignore[misc]
-    with pytest.raises(UsageError, match="images 0 to 3 are asked for, of 3"):
+    with pytest.raises(UsageError, match="images 0 to 3 are selected, of 3"):
         decoder(first, memory.select(torch.tensor([0, 1, 3])), decoder.new_cache(3, 8))
-    with pytest.raises(UsageError, match="there are 2 images for the words of 3"):
+    with pytest.raises(UsageError, match="the memory has 2 images, not 3"):
         decoder(first, memory.select(torch.tensor([0, 1])), decoder.new_cache(3, 8))
     decoder.half()  # of a captioner in use
     with pytest.raises(UsageError, match=r"not float16 of shape .* load the captioner again"):

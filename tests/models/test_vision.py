@@ -160,8 +160,8 @@ def test_the_shipped_backbone() -> None:
 @pytest.mark.parametrize(
     ("backbone", "args", "settings", "message"),
     [
-        ("resnet_of_mine", {}, {}, "'resnet_of_mine' is no model of timm"),
-        ("test_vit", {"colour": "red"}, {}, "may not name 'colour'"),
+        ("resnet_of_mine", {}, {}, "'resnet_of_mine' is not a model of timm"),
+        ("test_vit", {"colour": "red"}, {}, "does not allow 'colour'"),
         ("test_vit", {"img_size": 64, "patch_size": 7, "num_heads": 5}, {}, "cannot build"),
         ("test_vit", {}, {"project": False}, "64 wide and the decoder 8"),
     ],

@@ -31,14 +31,12 @@ def test_the_address_of_what_fits() -> None:
     ids=["dtype", "device", "strides", "shape", "axes", "one row twice"],
 )
 def test_anything_else_is_one_sentence(x: Tensor) -> None:
-    with pytest.raises(
-        UsageError, match=r"it reads float32 of shape \(2, 3\) in one piece on the CPU, not .* load the"
-    ):
+    with pytest.raises(UsageError, match=r"it reads contiguous float32 of shape \(2, 3\) on the CPU, not .* load the"):
         address(x, torch.float32, 2, 3)
 
 
 def test_a_line_lies_in_one_piece() -> None:
-    with pytest.raises(UsageError, match="cannot be made"):
+    with pytest.raises(UsageError, match="cannot run"):
         address_of_lines(torch.zeros(2, 1).expand(2, 3), torch.float32, 2, 3)
-    with pytest.raises(UsageError, match="cannot be made: 3 are too many; load the captioner again"):
+    with pytest.raises(UsageError, match="cannot run: 3 are too many; load the captioner again"):
         require(False, "3 are too many")

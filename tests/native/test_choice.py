@@ -68,7 +68,7 @@ def test_what_does_not_fit_is_one_sentence() -> None:
     table, x, logits = torch.randn(50, 16), torch.randn(3, 16), torch.randn(3, 50)
     wrong = [(logits.half(), x, table, 8), (logits, x[:, :15], table, 8), (logits, x, table[:40], 8)]
     for given in (*wrong, (logits, x, table, 51), (logits, x, table, 0), (logits[:2], x, table, 8)):
-        with pytest.raises(UsageError, match="a decoding step cannot be made"):
+        with pytest.raises(UsageError, match="the decoding step cannot run"):
             sharpen(*given)
 
 

@@ -77,17 +77,17 @@ def test_one_that_is_not_prepared_takes_its_weights_along(checkpoint: Checkpoint
 
 def test_what_was_made_in_memory_is_one_sentence(checkpoint: Checkpoint, photos: list[str]) -> None:
     pipe = prepared(checkpoint, "fp32")
-    with pytest.raises(UsageError, match=r"made in memory, so no other process can load it; write it with captioner\."):
+    with pytest.raises(UsageError, match=r"only in memory, so no other process can load it; write it with captioner\."):
         pickle.dumps(pipe)
     assert copy.deepcopy(pipe).caption(photos) == pipe.caption(photos)
 
 
 def test_a_source_that_is_gone_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="gone is no checkpoint directory"):
+    with pytest.raises(CheckpointError, match="gone is not a checkpoint directory"):
         Origin(source=str(tmp_path / "gone"), device="cpu", precision="fp32").load()
 
 
 def test_a_gpu_in_a_forked_child_is_one_sentence() -> None:
     said = "Cannot re-initialize CUDA in forked subprocess. To use CUDA with multiprocessing, you must use ..."
-    with pytest.raises(CaptionerError, match="a GPU cannot be used in a forked process; start it by 'spawn'"), _fits(1):
+    with pytest.raises(CaptionerError, match="a forked process cannot use the GPU; start it with 'spawn'"), _fits(1):
         raise RuntimeError(said)

@@ -60,7 +60,7 @@ def test_a_bad_image_is_an_error_at_its_place(pipe: CaptionPipeline, photos: lis
         pipe.caption(given)
     assert [str(item) for item in pipe.stream([b"", b"no image"])] == [
         "cannot read an image of 0 bytes: it is empty",
-        "cannot read an image of 8 bytes: it is not an image, or of a format that is not supported",
+        "cannot read an image of 8 bytes: it is not an image, or its format is not supported",
     ]
 
 
@@ -112,11 +112,11 @@ def test_the_score_is_the_mean_log_probability(pipe: CaptionPipeline, checkpoint
     ("options", "said"),
     [
         ({"count": 2, "beams": 1}, "2 captions per image need at least as many beams, not 1"),
-        ({"count": 0}, "0 captions per image"),
+        ({"count": 0}, "captions per image must be at least 1, not 0"),
         ({"beams": 0}, "beams must be at least 1, not 0"),
         ({"batch_size": 0}, "the batch size must be at least 1, not 0"),
-        ({"beams": 3, "temperature": 0.5}, "sampling draws words, 3 beams search for them"),
-        ({"beam": 3}, "there is no setting 'beam' of generation"),
+        ({"beams": 3, "temperature": 0.5}, "sampling and 3 beams exclude each other"),
+        ({"beam": 3}, "unknown generation option 'beam'"),
         ({"top_p": "much"}, "top_p must be a float"),
     ],
 )
@@ -148,7 +148,7 @@ def test_a_stream_of_words_that_is_left_leaves_nothing_behind(pipe: CaptionPipel
 
 
 def test_only_what_is_known_word_by_word_is_streamed(pipe: CaptionPipeline, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="leave out beams"):
+    with pytest.raises(UsageError, match="omit beams"):
         pipe.stream_words("never-read.jpg", beams=3)
     with pytest.raises(ImageError, match="no such file"):
         pipe.stream_words(tmp_path / "none.jpg")
@@ -220,7 +220,7 @@ def test_load_by_the_one_door(learnt: Path, photos: list[Path], pipe: CaptionPip
 
 @pytest.mark.parametrize("device", ["gpu9", "cuda:99", "meta", ""])
 def test_a_device_that_cannot_be_used(learnt: Path, device: str) -> None:
-    with pytest.raises(UsageError, match=r"^the device '.*' cannot be used \([^\n]+\); name another one, such as cpu$"):
+    with pytest.raises(UsageError, match=r"^the device '.*' cannot be used \(.+\); choose another one, such as cpu$"):
         load(learnt, device=device)
 
 
@@ -229,5 +229,5 @@ def test_the_device_is_chosen_where_none_is_named() -> None:
 
 
 def test_no_model_of_that_name(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="is no checkpoint directory"):
+    with pytest.raises(CheckpointError, match="is not a checkpoint directory"):
         load(tmp_path / "nowhere")

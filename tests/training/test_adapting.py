@@ -246,9 +246,9 @@ def test_another_base_is_not_resumed_on(
 def test_an_adapter_needs_a_base_that_can_be_found_again(
     plan: Callable[..., Recipe], other: Data, recipe: MakeRecipe, runs: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match=r"on top of a captioner: use `captioner finetune --model M`$"):
+    with pytest.raises(UsageError, match=r"needs a captioner to train on; use `captioner finetune --model M`$"):
         train(plan("lora"), other, tmp_path / "out")
-    with pytest.raises(CheckpointError, match=r"needs a base that lies in a directory; save the captioner and load"):
+    with pytest.raises(CheckpointError, match=r"must be saved in a directory; save the captioner, then load it"):
         train(plan("lora"), other, tmp_path / "out", start=new_captioner(recipe(), other))
     with pytest.raises(CheckpointError, match=r"is an adapter itself; merge it .*: captioner convert .* --merge$"):
         train(plan("lora"), other, tmp_path / "out", start=load(runs("lora")))

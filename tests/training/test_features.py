@@ -138,7 +138,7 @@ def test_half_written_features_are_not_taken_for_whole(
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(TrainingError, match=r"cannot keep the features of 8 images .*No space.*; free some space"):
+    with pytest.raises(TrainingError, match=r"cannot write the features of 8 images .*No space.*; free some space"):
         build(model, data, tmp_path)
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setattr(os, "replace", rename)

@@ -56,5 +56,5 @@ def test_where_nothing_can_be_written(tmp_path: Path) -> None:
         RunLog(tmp_path / "file" / "run")
     log = RunLog(tmp_path / "run")
     (tmp_path / "run" / "log.jsonl").mkdir()
-    with pytest.raises(TrainingError, match=r"cannot write the log of the run in .*; free some space and go on with"):
+    with pytest.raises(TrainingError, match=r"cannot write the log of the run in .*; free some space and repeat the"):
         log.record("train", total_step=1)

@@ -71,12 +71,12 @@ def test_kept_features_exclude_new_views_and_a_changing_backbone() -> None:
     with pytest.raises(ConfigError, match=r"views must be at least 2, .* not 1"):
         Stage(cache_features=True, views=1)
     for more in ({"augment": True}, {"vision": "all"}):
-        with pytest.raises(ConfigError, match="cache_features keeps the output of layers that are not"):
+        with pytest.raises(ConfigError, match="cache_features stores the output of untrained layers"):
             Stage(cache_features=True, **more)  # type: ignore[arg-type]
 
 
 def test_a_recipe_that_is_not_there_or_not_toml(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no recipe nope; shipped are .*default, .*finetune, flickr8k"):
+    with pytest.raises(ConfigError, match=r"no recipe nope; choose one of .*default, .*finetune, flickr8k"):
         load_recipe("nope")
     (tmp_path / "bad.toml").write_text("seed = = 3")
     with pytest.raises(ConfigError, match=r"bad\.toml cannot be read"):

@@ -90,7 +90,9 @@ def test_a_result_that_says_the_same_of_everything_is_doubted(
     worse = Difference(value=-found.gain.value, interval=Interval(low=-900.0, high=-700.0), p=0.002)
     same = replace(found, before=found.after, after=found.before, gain=worse)
     said, gain = doubts_of_result(same, improved=True)
-    assert said.startswith(f'the result says the same of all 8 held-out images, "{same.after.captions[0]}": it does')
+    assert said.startswith(
+        f'the fine-tuned captioner gives all 8 held-out images the same caption, "{same.after.captions[0]}", so it'
+    )
     assert gain.startswith("the gain may be chance: CIDEr-D -")
     few = replace(same.after, captions=(*same.after.captions[:7], "something else"))
     assert "2 different captions for 8 held-out images, people have 8" not in str(doubts_of_result(same, improved=True))
@@ -100,7 +102,7 @@ def test_a_result_that_says_the_same_of_everything_is_doubted(
         after=replace(few, captions=few.captions * 2),
     )
     assert (
-        "the result has 2 different captions for 16 held-out images, people have 16"
+        "the fine-tuned captioner has 2 different captions for 16 held-out images, people have 16"
         in (doubts_of_result(doubled, improved=True)[0])
     )
 
@@ -116,15 +118,15 @@ def test_a_good_set_is_not_doubted() -> None:
 
 def test_a_small_set_is_doubted() -> None:
     train, held_out = doubts_of_data(Data(train=images(VARIED[:45]), validation=images(VARIED[45:50])))
-    assert train.startswith("45 images to train on are few")
-    assert held_out.startswith("only 5 images are held out, and scores of fewer than 30 say little")
+    assert train.startswith("45 training images are few")
+    assert held_out.startswith("only 5 images are held out, and scores on fewer than 30 are unreliable")
 
 
 @pytest.mark.parametrize(
     ("captions", "said"),
     [
         (["A photo."] * 200 + VARIED[:100], '67 % of the images have the caption "a photo"'),
-        ([f"a photo of my garden in the summer of 20{n % 60}" for n in range(300)], "the captions are much alike"),
+        ([f"a photo of my garden in the summer of 20{n % 60}" for n in range(300)], "the captions are very similar"),
     ],
 )
 def test_captions_that_are_alike_are_doubted(captions: list[str], said: str) -> None:

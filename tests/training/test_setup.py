@@ -58,7 +58,7 @@ def test_images_outside_the_data_are_asked_for(tmp_path: Path) -> None:
     (tmp_path / "texts").mkdir()
     rows = (folder / "metadata.jsonl").read_text().replace('{"file_name": "', '{"file_name": "../images/')
     (tmp_path / "texts" / "metadata.jsonl").write_text(rows)
-    with pytest.raises(DataError, match=r"metadata.jsonl:1 names ../images/0.jpg, which lies outside .*--outside"):
+    with pytest.raises(DataError, match=r"metadata.jsonl:1 names ../images/0.jpg, which is outside .*--outside"):
         read(tmp_path / "texts")
     found = read(tmp_path / "texts", outside=True)
     assert len(names(found.train) | names(found.validation)) == 40
@@ -113,8 +113,8 @@ def test_held_out_images_may_be_of_any_dataset(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("splits", "said"),
     [
-        ({"dev": range(5), "test": range(5, 9)}, r"holds only dev and test; name a folder or file to train on"),
-        ({"train": range(1)}, r"too few images to train on and hold some out; add images"),
+        ({"dev": range(5), "test": range(5, 9)}, r"holds only dev and test; give data with a training split"),
+        ({"train": range(1)}, r"too few images for training and validation; add images"),
     ],
 )
 def test_data_that_cannot_train_are_refused(tmp_path: Path, splits: dict[str, range], said: str) -> None:
@@ -294,5 +294,5 @@ def test_timm_without_a_network_is_one_sentence(
         return made
 
     monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(ConfigError, match=r"^timm cannot fetch .*\(no route to the hub\); .*vision_weights=FILE$"):
+    with pytest.raises(ConfigError, match=r"^timm cannot download .*\(no route to the hub\); .*vision_weights=FILE$"):
         new_captioner(recipe(vision_weights="timm"), data)

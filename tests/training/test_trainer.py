@@ -241,7 +241,7 @@ def test_a_run_or_captioner_that_is_there_is_not_overwritten(
 def test_what_would_fail_later_fails_first(recipe: MakeRecipe, data: Data, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no task 'cross_entopy' for a stage; did you mean cross_entropy\?"):
         train(recipe({}, {"task": "cross_entopy"}), data, tmp_path)
-    with pytest.raises(DataError, match=r"language_model learns from text: .*--text"):
+    with pytest.raises(DataError, match=r"language_model learns from text; .*--text"):
         train(recipe({}, {"task": "language_model"}), replace(data, text=()), tmp_path)
     with pytest.raises(ConfigError, match=r"precision fp16 needs a GPU"):
         train(recipe(precision="fp16"), data, tmp_path)

@@ -1,4 +1,4 @@
-"""Readers of captioning datasets, one module per form, and the detection of the form by looking.
+"""Readers of captioning datasets, one module per format, and the detection of the format.
 
 May import errors, config and its siblings in data. Start reading at ``read_splits``, then ``rows.py``.
 """
@@ -28,44 +28,43 @@ __all__ = ["load_split", "read_splits"]
 
 
 def read_splits(data: str | Path, *, outside: bool = False, sidecars: Reading = "lines") -> Dataset:
-    """Read a dataset from a folder or one file, whatever its form, with the splits that it names.
+    """Read a dataset of any format from a folder or file, with its splits.
 
-    In a folder the first of these that is there is read:
+    In a folder, read the first of these that exists:
 
     1. caption files named after splits (``train.jsonl``, ``captions_val2014.json``, ``test.csv``);
-    2. ``metadata.jsonl``, ``.csv`` or ``.parquet``, else the one caption file of any name;
+    2. ``metadata.jsonl``, ``.csv`` or ``.parquet``, else the only caption file of any name;
     3. the same in a folder of annotations (``annotations/``);
-    4. sub-folders named after splits, each read by these rules;
-    5. images with ``.caption`` or ``.txt`` files beside them, in sub-folders too;
-    6. tar files of images and captions (``shards.py``), by splits where they or their folders are named so.
+    4. subfolders named after splits, each by these rules;
+    5. images with ``.caption`` or ``.txt`` files beside them, in subfolders too;
+    6. tar files of images and captions (``shards.py``), with splits if they or their folders are named after splits.
 
-    ``train-{000..012}.tar`` and ``shards/*.tar`` name several shards. Their samples stay in them and are read one by
-    one. A pattern of other files or folders (``parts/*.jsonl``) stands for all of them together.
+    ``train-{000..012}.tar`` and ``shards/*.tar`` name several shards, whose samples are read on demand. A pattern of
+    other files or folders (``parts/*.jsonl``) joins all of them.
 
-    ``sidecars``: whether every line of a caption file is a caption, or the file is one.
+    ``sidecars``: a caption file has a caption per line, or is a single caption.
 
-    A single file named after a split is that split. Where nothing names splits the only key is ``all``, unless every
-    image lies in a folder named after one. Raises ``DataError`` with the remedy; what was merely left out is told in
-    the dataset's ``problems``.
+    A single file named after a split is that split. Without splits the only key is ``all``, unless all images are in
+    folders named after splits. Raises ``DataError`` with the remedy; the dataset's ``problems`` report left-out data.
 
-    A file names images of its own folder, or of the folder ``data`` that it is in. A name that leads out of there, an
-    absolute path or ``../``, is refused with its row, unless ``outside`` allows it: the file may be somebody else's.
+    A file may name images in its own folder, or in the folder ``data`` that contains it. A row with another path,
+    absolute or with ``../``, is refused unless ``outside`` is set: the file may be untrusted.
     """
     path = Path(data)
     reach = Reach(top=path if path.is_dir() else None, outside=outside)
     try:
         matches = _matches(str(data))
-        if found := _shards(path, matches):
-            return _read_shards(found, sidecars)
+        if tars := _shards(path, matches):
+            return _read_shards(tars, sidecars)
         if matches:
             return checked(by_folders(_read_several(matches, outside, sidecars)))
         if path.is_dir():
             try:
                 return checked(by_folders(_read_folder(path, reach, sidecars)))
-            except NotThisForm:  # what lies beside the shards holds no captions
-                if not (found := _shards_in(path)):
+            except NotThisForm:  # files beside the shards without captions
+                if not (tars := _shards_in(path)):
                     raise
-                return _read_shards(found, sidecars)
+                return _read_shards(tars, sidecars)
         if path.is_file():
             return checked(by_folders(labelled(read_file(path, reach), split_of(path))))
     except OSError as error:
@@ -75,37 +74,36 @@ def read_splits(data: str | Path, *, outside: bool = False, sidecars: Reading = 
 
 
 def load_split(data: str | Path | Dataset, split: str, *, outside: bool = False) -> Sequence[Sample]:
-    """The samples of one split: ``train``, ``dev``, ``test``, or ``all`` of them.
+    """Return the samples of one split: ``train``, ``dev``, ``test``, or ``all`` of them.
 
-    Where no split is named, train and dev are made by ``hold_out``. Raises ``DataError`` that lists the splits there
-    are. The problems of reading are lost; to show them, pass what ``read_splits`` returned.
-    ``outside`` is its.
+    Without splits, ``hold_out`` makes train and dev. Raises ``DataError`` for an unknown split. To get the problems of
+    reading, pass the result of ``read_splits``. ``outside``: see ``read_splits``.
     """
     return (data if isinstance(data, Dataset) else read_splits(data, outside=outside)).split(split)
 
 
 def _matches(data: str) -> list[Path]:
-    """The files and folders that a pattern stands for. Raises ``DataError`` where it stands for none."""
+    """Return the files and folders that match a pattern, an empty list for a plain path. Raises ``DataError``."""
     if not has_magic(data) or os.path.lexists(data):
         return []
-    found: list[Path] = []
+    paths: list[Path] = []
     for match in matching(data):
         if isinstance(match, Unreadable):
             raise DataError(match.reason)
-        found.append(Path(match))
-    if not found:
-        raise DataError(f"no file and no folder matches {shown(data)}; check the pattern")
-    return found
+        paths.append(Path(match))
+    if not paths:
+        raise DataError(f"no file or folder matches {shown(data)}; check the pattern")
+    return paths
 
 
 def _read_several(paths: Sequence[Path], outside: bool, reading: Reading) -> Dataset:
-    """What a pattern stands for, put together; files and folders named after splits are these splits."""
+    """Read and join the matches of a pattern; files and folders named after splits become these splits."""
     if all(is_image_name(path.name) for path in paths):
         raise DataError(f"{shown(paths[0])} is an image without captions; name its folder, or the file of captions")
     images = [path for path in paths if not path.is_dir() and path.suffix.lower() not in READERS]
     rest = [path for path in paths if path not in set(images)]
     if not rest:
-        raise DataError(f"{shown(paths[0])} is of no known form; name files of {', '.join(READERS)}, or folders")
+        raise DataError(f"{shown(paths[0])} has an unknown format; name files of {', '.join(READERS)}, or folders")
     return joined(
         [
             labelled(_read_folder(path, Reach(top=path, outside=outside), reading), SPLIT_NAMES.get(path.name.lower()))
@@ -117,7 +115,7 @@ def _read_several(paths: Sequence[Path], outside: bool, reading: Reading) -> Dat
 
 
 def _shards(path: Path, matches: Sequence[Path]) -> list[Path]:
-    """The tar files that ``path`` names or matches, if these are tar files and no captions lie beside them."""
+    """Return the tar files that ``path`` names, matches or contains, unless there are caption files beside them."""
     if matches:
         return list(matches) if all(map(_is_tar, matches)) else []
     paths = shards.expand(str(path))
@@ -133,9 +131,9 @@ def _shards(path: Path, matches: Sequence[Path]) -> list[Path]:
 
 
 def _shards_in(folder: Path) -> list[Path]:
-    """The tar files in a folder, else those in its sub-folders that are named after splits."""
+    """Return the tar files in a folder, else those in its subfolders named after splits."""
     below = [Path(entry.path) for entry in list_folder(str(folder))[1] if entry.name.lower() in SPLIT_NAMES]
-    return shards.in_folder(folder) or [shard for found in below for shard in shards.in_folder(found)]
+    return shards.in_folder(folder) or [shard for subfolder in below for shard in shards.in_folder(subfolder)]
 
 
 def _is_tar(path: Path) -> bool:
@@ -143,13 +141,13 @@ def _is_tar(path: Path) -> bool:
 
 
 def _read_shards(paths: Sequence[Path], reading: Reading) -> Dataset:
-    """Shards that are named after splits, or lie in folders that are, by them; the others hold ``all``."""
+    """Read shards, with the splits that they or their folders are named after; the others form ``all``."""
     groups: dict[str, list[Path]] = {}
     for path in paths:
         groups.setdefault(split_of(path) or SPLIT_NAMES.get(path.parent.name.lower(), ALL), []).append(path)
     if len(groups) > 1 and ALL in groups:
         raise DataError(
-            f"{shown(groups[ALL][0])} is named after no split, though others are; rename it, or name only some"
+            f"{shown(groups[ALL][0])} is not named after a split, but other shards are; rename it or leave it out"
         )
     parts = [shards.read(group, split, reading) for split, group in groups.items()]
     return Dataset(
@@ -187,8 +185,8 @@ def _read_folder(folder: Path, reach: Reach, reading: Reading) -> Dataset:
     except NotThisForm as error:
         if damaged:
             raise damaged[0] from None
-        if refused:  # the reason that naming the file gives
-            more = f" ({counted(len(refused) - 1, 'other file', 'were')} passed over too)" if len(refused) > 1 else ""
+        if refused:  # the reason that the user would get by naming the file
+            more = f" ({counted(len(refused) - 1, 'other file', 'were')} skipped too)" if len(refused) > 1 else ""
             raise NotThisForm(f"{next(iter(refused.values()))}{more}; and {error}") from None
         raise NotThisForm(
             f"{error}; looked for train.jsonl and other files named after splits, metadata.jsonl, .csv and .parquet, "
@@ -197,23 +195,22 @@ def _read_folder(folder: Path, reach: Reach, reading: Reading) -> Dataset:
 
 
 def _caption_files(names: Sequence[str], folders: Sequence[str], folder: Path) -> list[Path]:
-    """Files that may hold the captions of the folder.
+    """Return the files that may hold the captions of the folder.
 
-    One that shares its name with an image belongs to that image, and one that shares it with a shard tells how that was
-    made; ``review.jsonl`` holds captions that were set aside.
+    Skip files that belong to an image or shard of the same name, and ``review.jsonl``, which holds doubtful captions.
     """
     beside, listed = Beside(names), [*names, *folders]
-    wanted = [name for name in names if Path(name).suffix.lower() in READERS and not name.startswith("review.")]
+    candidates = [name for name in names if Path(name).suffix.lower() in READERS and not name.startswith("review.")]
     return [
         folder / name
-        for name in wanted
+        for name in candidates
         if not is_account(name, listed)
         and not (Path(name).suffix.lower() in (".txt", ".json") and beside.is_owned(name))
     ]
 
 
 def _read_split_files(paths: Sequence[Path], reach: Reach, refused: dict[Path, NotThisForm]) -> Dataset:
-    """Files named after splits; those without captions are passed over. Several of one split and suffix are shards."""
+    """Read files named after splits, skip those without captions, and join files of the same split and suffix."""
     parts: list[Dataset] = []
     first: dict[str | None, Path] = {}
     captions = {split_of(path) for path in paths if _is_coco(path)}
@@ -223,18 +220,18 @@ def _read_split_files(paths: Sequence[Path], reach: Reach, refused: dict[Path, N
         try:
             part = read_file(path, reach)
         except NotThisForm as error:
-            if _is_meant(path):
+            if _looks_like_captions(path):
                 refused[path] = error
             continue
         split = split_of(path)
         if first.setdefault(split, path).suffix != path.suffix:
-            raise DataError(f"both {shown(first[split])} and {shown(path)} hold {split}; name or keep one of them")
+            raise DataError(f"both {shown(first[split])} and {shown(path)} contain {split}; name or keep one of them")
         parts.append(labelled(part, split))
     return joined(parts)
 
 
-def _is_meant(path: Path) -> bool:
-    """Whether a file's name says that it should hold captions: notes.txt and config.json lie about anywhere."""
+def _looks_like_captions(path: Path) -> bool:
+    """Return whether a file should hold captions, by its name; notes.txt and config.json are common in any folder."""
     return path.stem == "metadata" or "caption" in path.stem.lower() or path.suffix.lower() not in (".txt", ".json")
 
 
@@ -245,22 +242,22 @@ def _is_coco(path: Path) -> bool:
 def _read_one_of(
     paths: Sequence[Path], reach: Reach, refused: dict[Path, NotThisForm]
 ) -> tuple[Dataset, list[DataError]]:
-    """The only one of these files that holds captions, and what is wrong with damaged ones."""
-    found: dict[Path, Dataset] = {}
+    """Read the only one of these files that holds captions; also return the errors of damaged ones."""
+    datasets: dict[Path, Dataset] = {}
     damaged: list[DataError] = []
     for path in paths:
         try:
-            found[path] = read_file(path, reach)
+            datasets[path] = read_file(path, reach)
         except NotThisForm as error:
-            if _is_meant(path):
+            if _looks_like_captions(path):
                 refused[path] = error
         except DataError as error:
             damaged.append(error)
-    original = [path for path in found if "lemma" not in path.name]  # Flickr8k has its captions lemmatised beside
-    if len(original or found) > 1:
-        raise DataError(f"several files hold captions: {some(list(map(str, found)))}; name the one to read")
-    for path in original or found:
-        return found[path], damaged
+    original = [path for path in datasets if "lemma" not in path.name]  # Flickr8k also has lemmatised captions
+    if len(original or datasets) > 1:
+        raise DataError(f"several files contain captions: {some(list(map(str, datasets)))}; name the one to read")
+    for path in original or datasets:
+        return datasets[path], damaged
     return Dataset(splits={}), damaged
 
 

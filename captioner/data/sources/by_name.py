@@ -1,4 +1,4 @@
-"""A JSON object that has captions by the images' names: ``{"a.jpg": ["...", "..."]}``, kohya's ``meta_cap.json``."""
+"""JSON objects of captions by image name: ``{"a.jpg": ["...", "..."]}``, kohya's ``meta_cap.json``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from captioner.data.sources.rows import Row
 
 
 def matches(document: Mapping[str, Any], path: Path) -> bool:
-    """Whether this is of the form: captions alone as values, and names of images as keys, with a suffix or without."""
+    """Return whether the values are only captions, and the keys image names, with or without suffix."""
     values = list(document.values())
     if not values or records.pick(document, records.IMAGE_KEYS) is not None or not all(map(_fits, values)):
         return False
@@ -27,7 +27,7 @@ def matches(document: Mapping[str, Any], path: Path) -> bool:
 
 
 def rows(document: Mapping[str, Any], path: Path) -> Iterator[Row]:
-    """A row for every image, in the file's order."""
+    """Yield a row for every image, in the file's order."""
     for name, value in document.items():
         record = value if isinstance(value, Mapping) else {"caption": value}
         where = f"{shown(path)}: {shown(name)}"

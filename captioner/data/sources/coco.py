@@ -12,10 +12,10 @@ from captioner.errors import DataError
 
 
 def rows(document: Mapping[str, Any], path: Path) -> Iterator[Row]:
-    """A row for every image in the file's order, with all its captions.
+    """Yield a row for every image, in the file's order, with all its captions.
 
-    An annotation of an unknown image id becomes a row whose image will be missing. Raises ``NotThisForm`` for COCO
-    files of another task (instances, keypoints), ``DataError`` for entries that lack their fields.
+    An annotation with an unknown image id becomes a row with a missing image. Raises ``NotThisForm`` for COCO files of
+    another task (instances, keypoints), ``DataError`` for entries that lack their fields.
     """
     annotations = _entries(document, "annotations", path)
     if annotations and not any("caption" in annotation for annotation in annotations):

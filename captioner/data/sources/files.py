@@ -1,4 +1,4 @@
-"""One caption file, in whatever form: the suffix narrows it down, a look inside decides."""
+"""Reading one caption file of any format, detected by its suffix and content."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from captioner.errors import DataError
 
 
 def read_file(path: Path, reach: Reach = OWN_FOLDER) -> Dataset:
-    """Read a caption file. Raises ``NotThisForm`` if it holds something else, ``DataError`` if it is damaged."""
+    """Read a caption file. Raises ``NotThisForm`` if it has no captions, ``DataError`` if it is damaged."""
     reader = READERS.get(path.suffix.lower())
     if reader is None:
-        raise NotThisForm(f"{shown(path)} is of no known form; give one of {', '.join(READERS)}, or a folder")
+        raise NotThisForm(f"{shown(path)} has an unknown format; name one of {', '.join(READERS)}, or a folder")
     return reader(path, reach)
 
 
 def _read_json(path: Path, reach: Reach) -> Dataset:
     text = read_text(path)
     if not text.strip():
-        raise DataError(f"{shown(path)} is empty: it holds no captions; check the file")
+        raise DataError(f"{shown(path)} is empty: it contains no captions; check the file")
     try:
         document = records.parse(text, shown(path))
     except DataError:
         if not text.lstrip().startswith("{") or "}\n" not in text.strip():
             raise
-        return records.read(path, reach)  # JSON lines under another name; its errors name the line
+        return records.read(path, reach)  # JSON lines with the suffix .json; its errors name the line
     if isinstance(document, list):
         places = ((f"{shown(path)}: [{index}]", record) for index, record in enumerate(document))
         return gather(records.rows(places, path), path, reach=reach)
@@ -43,10 +43,10 @@ def _read_json(path: Path, reach: Reach) -> Dataset:
 
 
 def _read_text_table(path: Path, reach: Reach) -> Dataset:
-    """``.txt``, ``.tsv``, ``.csv``: with a header or in the form of ``Flickr8k.token.txt``, as its first line says."""
+    """Read ``.txt``, ``.tsv`` or ``.csv``: a table, or the format of ``Flickr8k.token.txt``, by its first line."""
     first = next((line for line in read_text(path).split("\n") if line.strip()), None)
     if first is None:
-        raise DataError(f"{shown(path)} is empty: it holds no captions; check the file")
+        raise DataError(f"{shown(path)} is empty: it contains no captions; check the file")
     return (tokens if tokens.matches(first) and not tables.matches(first) else tables).read(path, reach)
 
 

@@ -13,13 +13,13 @@ from captioner.errors import DataError
 
 
 def matches(document: Mapping[str, Any]) -> bool:
-    """Whether this JSON document is of the form; an empty list of images is of none."""
+    """Return whether a JSON document is a split file with at least one image."""
     images = document.get("images")
     return isinstance(images, list) and any(isinstance(image, Mapping) and "sentences" in image for image in images)
 
 
 def rows(document: Mapping[str, Any], path: Path) -> Iterator[Row]:
-    """A row for every image, with its split; ``restval`` counts as train, as usual."""
+    """Yield a row for every image, with its split; ``restval`` counts as train, as usual."""
     for number, image in enumerate(document["images"]):
         where = f"{shown(path)}: images[{number}]"
         name = image.get("filename") if isinstance(image, Mapping) else None

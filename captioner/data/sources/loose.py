@@ -1,4 +1,4 @@
-"""Image files by names that are not quite theirs: in another case, or without the suffix."""
+"""Finding image files by names in another case or without the suffix."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from captioner.data.paths import is_image_name
 
 
 class LooseNames:
-    """Looks names up in folders that ``files`` lists; of several files that fit none is taken."""
+    """A lookup of names in folders that ``files`` lists; an ambiguous name matches no file."""
 
     def __init__(self, files: Callable[[str], Iterable[str]]) -> None:
         self._files = files
@@ -18,23 +18,23 @@ class LooseNames:
         self._folders: dict[str, dict[str, set[str]]] = {}
 
     def find(self, base: str, name: str) -> Path | None:
-        """The one file below ``base`` that fits the name, whose folders may be in another case too."""
+        """Return the only file below ``base`` that matches the name, with folders in any case."""
         *folders, last = [part for part in name.split("/") if part not in ("", ".")] or [""]
         if os.path.isabs(name) or ".." in (*folders, last) or not last:
             return None
-        place = base
+        path = base
         for folder in folders:
-            exact = os.path.join(place, folder)
-            fit = {folder} if os.path.isdir(exact) else self._folders_in(place).get(folder.casefold(), set())
-            if len(fit) != 1:
+            exact = os.path.join(path, folder)
+            matches = {folder} if os.path.isdir(exact) else self._folders_in(path).get(folder.casefold(), set())
+            if len(matches) != 1:
                 return None
-            place = os.path.join(place, *fit)
-        files = self._files_in(place)
-        fit = files.get(last.casefold()) or files.get(last.casefold() + "\0", set())
-        return Path(place, *fit) if len(fit) == 1 else None
+            path = os.path.join(path, *matches)
+        files = self._files_in(path)
+        matches = files.get(last.casefold()) or files.get(last.casefold() + "\0", set())
+        return Path(path, *matches) if len(matches) == 1 else None
 
     def _files_in(self, folder: str) -> dict[str, set[str]]:
-        """File names by what they are in lower case; images also without their suffix, with a mark behind."""
+        """Return file names by casefolded name; images also by their stem, marked with a null character."""
         if folder not in self._folded:
             names = self._folded[folder] = {}
             for name in self._files(folder):

@@ -1,4 +1,4 @@
-"""``metadata.parquet``: the same columns as a CSV, with texts or lists of texts as captions. Needs pyarrow."""
+"""Parquet tables with the same columns as a CSV, and texts or lists of texts as captions. Needs pyarrow."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _records(path: Path) -> Iterator[tuple[str, Any]]:
     except ImportError:
         raise MissingExtraError("pyarrow", "parquet", f"reading {shown(path)}") from None
     try:
-        # Opened here: given a path, pyarrow would take key=value folders above the file for columns.
+        # Not by path: pyarrow would interpret parent folders named key=value as columns.
         with path.open("rb") as file, parquet.ParquetFile(file) as table:
             schema = table.schema_arrow
             image = records.pick(schema.names, records.IMAGE_KEYS)
@@ -38,15 +38,15 @@ def _records(path: Path) -> Iterator[tuple[str, Any]]:
             kind = schema.field(image).type
             if pyarrow.types.is_struct(kind) or pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind):
                 raise DataError(
-                    f"{shown(path)} holds the images themselves in its column {image!r}, which cannot be read here; "
-                    f"save them as files and name them in a column file_name"
+                    f"{shown(path)} contains image data in its column {image!r}, which is not supported; save the "
+                    f"images as files and name them in a column file_name"
                 )
-            wanted = [name for name in schema.names if name in known]
+            columns = [name for name in schema.names if name in known]
             number = 0
-            for batch in table.iter_batches(columns=wanted):
+            for batch in table.iter_batches(columns=columns):
                 for record in batch.to_pylist():
                     number += 1
                     yield f"{shown(path)}: row {number}", record
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise DataError(f"{shown(path)} is not a readable parquet file ({reason}); write it anew") from None
+        raise DataError(f"{shown(path)} is not a valid parquet file ({reason}); write it again") from None

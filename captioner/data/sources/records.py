@@ -1,6 +1,6 @@
 """JSON records, one per line or in a list: ``{"file_name": "images/1.jpg", "captions": ["...", "..."]}``.
 
-The form of Hugging Face's imagefolder and of most captioning repositories.
+The format of Hugging Face's imagefolder and of most captioning repositories.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from captioner.errors import DataError
 IMAGE_KEYS = ("file_name", "filename", "image_name", "image_path", "image_file", "filepath", "image", "path", "file")
 CAPTION_KEYS = ("captions", "caption", "text", "sentences", "comment", "sentence", "description", "prompt")
 TURN_KEYS = ("conversations", "messages")
-"""Where LLaVA and its like keep a conversation; the first answer in it is the caption."""
+"""Fields of a conversation in LLaVA and similar datasets; its first answer is the caption."""
 
 
 def read(path: Path, reach: Reach = OWN_FOLDER) -> Dataset:
@@ -36,8 +36,8 @@ def read(path: Path, reach: Reach = OWN_FOLDER) -> Dataset:
 
 
 def lines(path: Path) -> Iterator[tuple[str, Any]]:
-    """Every line's value with its place, ``file:line``; blank lines are skipped."""
-    # Not str.splitlines, which also cuts at characters that JSON strings may hold (U+2028).
+    """Yield the value of every line with its position ``file:line``, without blank lines."""
+    # str.splitlines would also split at characters that JSON strings may contain (U+2028).
     for number, line in enumerate(read_text(path).split("\n"), 1):
         if line.strip():
             yield f"{shown(path)}:{number}", parse(line, f"{shown(path)}:{number}")
@@ -52,7 +52,7 @@ def parse(text: str, where: str) -> Any:
 
 
 def rows(records: Iterable[tuple[str, Any]], path: Path) -> Iterator[Row]:
-    """Rows of records that come with their places. Raises ``NotThisForm`` if not one of them has a caption."""
+    """Yield the rows of records with their positions. Raises ``NotThisForm`` if none has a caption."""
     first: Mapping[str, Any] | None = None
     captioned = False
     for where, record in records:
@@ -61,7 +61,7 @@ def rows(records: Iterable[tuple[str, Any]], path: Path) -> Iterator[Row]:
         first = record if first is None else first
         image = pick(record, IMAGE_KEYS)
         if image is None and captioned and pick(record, TURN_KEYS):
-            continue  # sets of conversations hold some that are about no image
+            continue  # conversation datasets contain some without an image
         if image is None:
             raise NotThisForm(f"{where} names no image in a field {', '.join(IMAGE_KEYS)}; it has {_keys(record)}")
         name = plain_id(record[image])
@@ -75,7 +75,7 @@ def rows(records: Iterable[tuple[str, Any]], path: Path) -> Iterator[Row]:
 
 
 def captions_in(record: Any, where: str) -> tuple[str, ...] | None:
-    """The captions of one record; None where it has no field for them. Raises ``DataError`` for what is no text."""
+    """Return the captions of a record; None without a field for them. Raises ``DataError`` for anything but text."""
     if not isinstance(record, Mapping):
         return None
     if (key := pick(record, CAPTION_KEYS)) is not None:
@@ -86,7 +86,7 @@ def captions_in(record: Any, where: str) -> tuple[str, ...] | None:
 
 
 def _answer(turns: list[Any]) -> Any:
-    """The first thing that is said by someone else than the person who asks."""
+    """Return the first answer of the assistant."""
     for turn in turns:
         if isinstance(turn, Mapping) and str(turn.get("from", turn.get("role"))).lower() in ("gpt", "assistant"):
             return turn.get("value", turn.get("content"))
@@ -94,9 +94,9 @@ def _answer(turns: list[Any]) -> Any:
 
 
 def pick(record: Iterable[str], keys: tuple[str, ...]) -> str | None:
-    """The first of ``keys`` that the record has."""
-    there = set(record)
-    return next((key for key in keys if key in there), None)
+    """Return the first of ``keys`` that the record has."""
+    existing = set(record)
+    return next((key for key in keys if key in existing), None)
 
 
 def _texts(value: Any, where: str) -> tuple[str, ...]:

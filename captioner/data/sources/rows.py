@@ -1,4 +1,4 @@
-"""What every reader shares: rows, the search for image files, and the rule for what is missing."""
+"""Code that all readers share: rows, the search for image files, and the treatment of missing values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from captioner.data.splits import ALL, SPLIT_NAMES, Dataset
 from captioner.data.told import Problem, agreeing, counted, some
 from captioner.errors import DataError
 
-# Where annotation files and image folders of the known datasets stand to each other.
+# Folders of annotations and images in the known datasets.
 ANNOTATION_FOLDERS = ("annotations", "captions", "Flickr8k_text")
 IMAGE_FOLDERS = (
     "images",
@@ -36,28 +36,25 @@ _WHOLE = re.compile(r"(\d+)\.0+", re.ASCII)
 
 
 class NotThisForm(DataError):
-    """A file that holds something else than captions; fatal only if the user named it."""
+    """A file without captions; fatal only if the user named it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One entry of an annotation file: an image's name, its captions (perhaps none), split and id if it has them.
+    """One entry of an annotation file."""
 
-    ``where`` is its place in the file, for messages.
-    """
-
-    image: str
-    captions: tuple[str, ...]
+    image: str  # name of the image
+    captions: tuple[str, ...]  # may be empty
     split: str = ALL
     id: str = ""
-    where: str = ""
+    where: str = ""  # position in the file, for messages
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reach:
-    """Where the images that a file names may lie: in its own folder, in ``top`` too, or with ``outside`` anywhere.
+    """The folders whose images a file may name: its own, ``top``, or with ``outside`` any.
 
-    A file may come from somebody else, and name any file of this machine or of its network.
+    An untrusted file could name any file of this machine or its network.
     """
 
     top: Path | None = None
@@ -68,10 +65,10 @@ OWN_FOLDER = Reach()
 
 
 class ImageFinder:
-    """Finds image files by name below ``root`` and the usual image folders beside it.
+    """A search for image files by name below ``root`` and in the usual image folders beside it.
 
-    Every folder is listed once; asking the system for each of a hundred thousand files is slow on network disks.
-    Folders out of ``reach`` are not listed at all.
+    Every folder is listed once: a system call per file is slow on network file systems for a hundred thousand files.
+    Folders out of ``reach`` are never listed.
     """
 
     def __init__(self, root: Path, reach: Reach = OWN_FOLDER) -> None:
@@ -86,10 +83,10 @@ class ImageFinder:
         self._tops = [os.path.abspath(top) for top in (*tops, *filter(None, [reach.top]))]
 
     def find(self, name: str, where: str = "") -> Path | None:
-        """The first file of that name, which may hold folders, or None.
+        """Return the first file with this name, which may include folders, or None.
 
-        Where there is none, the case of the name does not count, and then a suffix may be missing. Raises ``DataError``
-        for a name that leads out of the folders where images may lie; ``where`` is its place.
+        Without an exact match, ignore case, then also a missing suffix. Raises ``DataError`` for a name outside the
+        allowed folders, with its position ``where``.
         """
         leaves = False
         for spelled in (name, name.replace("\\", "/")) if "\\" in name else (name,):
@@ -103,12 +100,12 @@ class ImageFinder:
                     return Path(folder, last)
         if leaves:
             raise DataError(
-                f"{where or 'a row'} names {shown(name)}, which lies outside {shown(self._tops[-1])}; put the image in "
-                "there, or give --outside (outside=True in Python) if this file may name any image of this machine"
+                f"{where or 'a row'} names {shown(name)}, which is outside {shown(self._tops[-1])}; move the image "
+                "there, or use --outside (outside=True in Python) if this file may name any image of this machine"
             )
         for base in self.bases:
-            if (found := self._loose.find(base, name.replace("\\", "/"))) is not None:
-                return found
+            if (path := self._loose.find(base, name.replace("\\", "/"))) is not None:
+                return path
         return None
 
     def _reaches(self, spelled: str, whole: str) -> bool:
@@ -130,45 +127,45 @@ class ImageFinder:
 
 
 def is_missing(value: object) -> bool:
-    """Whether a cell holds no value: nothing, or the word by which pandas and others write that."""
+    """Return whether a cell is a missing value: None, NaN, or a string that pandas and others write for it."""
     if isinstance(value, str):
         return value.strip().casefold() in _MISSING
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def plain_id(value: object) -> str | None:
-    """A name or number as text, ``1.0`` as ``1``: pandas makes such of whole numbers. None for anything else."""
+    """Return a name or number as text, ``1.0`` as ``1`` (pandas converts integers to floats); None for other types."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, str):
-        return found[1] if (found := _WHOLE.fullmatch(value.strip())) else value
+        return match[1] if (match := _WHOLE.fullmatch(value.strip())) else value
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def clean(caption: str) -> str:
-    """One line without outer spaces; half surrogate pairs, which JSON can hold and UTF-8 cannot, are replaced."""
+    """Return a caption on one line, stripped, with lone surrogates (possible in JSON, not in UTF-8) replaced."""
     return " ".join(caption.split()).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def named_split(value: object, where: str) -> str:
-    """The split that a row names; nothing means none. Raises ``DataError`` for a word that is no split."""
+    """Return the split of a row, ``all`` for a missing value. Raises ``DataError`` for an unknown split."""
     if value is None or value == "":
         return ALL
     split = SPLIT_NAMES.get(value.strip().lower()) if isinstance(value, str) else None
     if split is None:
         known = ", ".join(SPLIT_NAMES)
-        raise DataError(f"{where} has the split {value!r}, which is none of {known}; correct it")
+        raise DataError(f"{where} has the unknown split {value!r}; use one of {known}")
     return split
 
 
 def gather(
     rows: Iterable[Row], source: Path, finder: ImageFinder | None = None, *, reach: Reach = OWN_FOLDER
 ) -> Dataset:
-    """Find the images of ``rows`` and put all captions of one image together, in the order of first mention.
+    """Find the images of ``rows`` and group the captions of each image, in the order of first mention.
 
-    What is damaged in places is left out and told in ``problems``: empty captions, images without a caption, images
-    that are missing. If that takes more than half of the images, something else is wrong, usually the folder, and
-    ``DataError`` is raised. So it is for a source without rows, and for a row whose image is out of ``reach``.
+    Empty captions, missing images and images without a caption are left out and reported in ``problems``. Raises
+    ``DataError`` if that affects more than half of the images (usually the folder is wrong), for a source without rows,
+    and for a row whose image is out of ``reach``.
     """
     finder = finder or ImageFinder(source.parent, reach)
     names: dict[tuple[str, str], str] = {}
@@ -186,7 +183,7 @@ def gather(
         empty += len(row.captions) - len(texts)
         captions.setdefault(key, []).extend(texts)
     if not names:
-        raise DataError(f"{shown(source)} is empty: it holds no captions; check the file")
+        raise DataError(f"{shown(source)} is empty: it contains no captions; check the file")
 
     missing = [key for key, name in names.items() if paths[name] is None]
     bare = [key for key in names if not captions[key]]
@@ -195,12 +192,13 @@ def gather(
     for keys, verb, what in ((missing, "are", "missing"), (bare, "have", "no caption")):
         if keys:
             verb, were = agreeing(len(keys), verb), agreeing(len(keys), "were")
-            found = [names[key] for key in keys]
-            of = f"{len(keys)} of {counted(len(names), 'image')}"
-            problems.append(Problem(f"{shown(source)}: {of} {verb} {what} and {were} left out: {some(found)}", found))
+            affected = [names[key] for key in keys]
+            share = f"{len(keys)} of {counted(len(names), 'image')}"
+            sentence = f"{shown(source)}: {share} {verb} {what} and {were} left out: {some(affected)}"
+            problems.append(Problem(sentence, affected))
     if 2 * len(left_out) > len(names):
         remedy = f"looked for images in {some(finder.bases, 6)}" if missing else "add captions"
-        raise DataError(f"{'; '.join(problems)}; too many to go on: {remedy}")
+        raise DataError(f"{'; '.join(problems)}; too many to continue: {remedy}")
     splits: dict[str, list[Sample]] = {}
     for key, name in names.items():
         if key not in left_out:

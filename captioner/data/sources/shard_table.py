@@ -1,9 +1,9 @@
-"""The table of a set of shards: one pass over every tar, and a row for each image that has a caption.
+"""The table of a set of shards, built in one pass over every tar: a row for each image with a caption.
 
-A sample is what shares a name up to the first dot of its last part: ``000/17.jpg`` with ``000/17.txt`` or ``.caption``
-or ``.json`` (the fields that ``records.py`` knows), and also ``s0.input.jpg`` with ``s0.outputs.txt``. Its files
-usually follow each other. Where they do not, as in a tar of all images before all texts, what is left without its other
-half waits in a table on disk until the tar has been read.
+Files whose names agree up to the first dot of the last part form a sample: ``000/17.jpg`` and ``000/17.txt``,
+``.caption`` or ``.json`` (with the fields of ``records.py``), and also ``s0.input.jpg`` and ``s0.outputs.txt``. They
+are usually adjacent. If not, as in a tar with all images before all texts, unmatched files wait in a table on disk
+until the end of the tar.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from captioner.data.tars import Bounded, Damaged, members
 from captioner.data.told import agreeing, counted, some
 from captioner.errors import DataError
 
-_TEXTS = ("caption", "txt", "json")  # where there are several the first one counts
+_TEXTS = ("caption", "txt", "json")  # in order of preference
 _TABLES = (
     "CREATE TABLE sample (place INTEGER PRIMARY KEY, name BLOB, shard INTEGER, offset INTEGER, size INTEGER, "
     "captions TEXT)",
@@ -36,28 +36,28 @@ _TABLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class _Member:
-    """An image of a tar, or a text with its content."""
+    """An image or caption file of a tar."""
 
-    stem: str
-    kind: str
+    stem: str  # name up to the first dot of the last part
+    kind: str  # the rest of the name
     offset: int = 0
     size: int = 0
-    text: bytes | None = None
+    text: bytes | None = None  # content of a caption file
 
 
 @dataclass(kw_only=True)
 class _Account:
-    """What became of the images and of their texts."""
+    """Statistics of images and caption files."""
 
     samples: int = 0
-    bare: list[str] = field(default_factory=list)
-    broken: dict[str, str] = field(default_factory=dict)
-    texts: int = 0
-    several: int = 0
+    bare: list[str] = field(default_factory=list)  # images without a caption
+    broken: dict[str, str] = field(default_factory=dict)  # reasons by unreadable caption file
+    texts: int = 0  # caption files
+    several: int = 0  # caption files of several lines
 
 
 def fill(connection: sqlite3.Connection, paths: Sequence[Path], reading: Reading) -> None:
-    """Write the rows of all shards. Raises ``DataError`` where more images lack a caption than have one."""
+    """Write the rows of all shards. Raises ``DataError`` if more images lack a caption than have one."""
     for table in _TABLES:
         connection.execute(table)
     account, digest = _Account(), hashlib.sha256()
@@ -69,26 +69,26 @@ def fill(connection: sqlite3.Connection, paths: Sequence[Path], reading: Reading
             account.samples += 1
     more = f" and {counted(len(paths) - 1, 'more shard')}" if len(paths) > 1 else ""
     facts = [("count", str(account.samples)), ("fingerprint", digest.hexdigest())]
-    facts += _told(account, f"{shown(paths[0])}{more}", reading)
+    facts += _messages(account, f"{shown(paths[0])}{more}", reading)
     connection.executemany("INSERT INTO fact VALUES (?, ?)", facts)
 
 
-def _told(account: _Account, where: str, reading: Reading) -> list[tuple[str, str]]:
+def _messages(account: _Account, where: str, reading: Reading) -> list[tuple[str, str]]:
     problems: list[tuple[str, list[str]]] = []
     if account.broken:
         first = next(iter(account.broken.values()))
-        what = f"{counted(len(account.broken), 'caption file')} cannot be read, the first for this reason: {first}"
+        what = f"{counted(len(account.broken), 'caption file')} cannot be read, the first because: {first}"
         problems.append((f"{where}: {what}", list(account.broken)))
     bare = account.bare
     if bare:
-        has, were = agreeing(len(bare), "have"), agreeing(len(bare), "were")
-        of = f"{len(bare)} of {counted(len(bare) + account.samples, 'image')}"
-        problems.append((f"{where}: {of} {has} no caption and {were} left out: {some(bare)}", bare))
+        have, were = agreeing(len(bare), "have"), agreeing(len(bare), "were")
+        share = f"{len(bare)} of {counted(len(bare) + account.samples, 'image')}"
+        problems.append((f"{where}: {share} {have} no caption and {were} left out: {some(bare)}", bare))
     if len(bare) > account.samples:
-        told = "; ".join(sentence for sentence, _ in problems)
-        raise DataError(f"{told}; too many to go on: put a .txt, .caption or .json of the same name beside each")
+        messages = "; ".join(sentence for sentence, _ in problems)
+        raise DataError(f"{messages}; too many to continue: add a .txt, .caption or .json of the same name for each")
     if not account.samples:
-        raise NotThisForm(f"{where} holds no images with captions; put 1.jpg and 1.txt beside each other in a tar")
+        raise NotThisForm(f"{where} contains no images with captions; put 1.jpg and 1.txt side by side into a tar")
     note = note_of(account.several, account.texts, reading)
     return [("problems", json.dumps(problems)), ("notes", json.dumps([f"{where}: {note}"] if note else []))]
 
@@ -96,7 +96,7 @@ def _told(account: _Account, where: str, reading: Reading) -> list[tuple[str, st
 def _samples(
     connection: sqlite3.Connection, path: Path, reading: Reading, account: _Account
 ) -> Iterator[tuple[str, int, int, list[str]]]:
-    """(Name, offset, size, captions) of every image that has captions; first those whose text stands beside them."""
+    """Yield (name, offset, size, captions) of every image with captions; first those adjacent to their text."""
     for stem, images, texts in _groups(path):
         captions, rank = _captions(stem, texts, path, reading, account)
         image = min(images, key=lambda member: "." in member.kind, default=None)
@@ -108,22 +108,22 @@ def _samples(
         elif captions:
             row_of_text = (_encoded(stem), rank, json.dumps(captions))
             connection.execute("INSERT INTO temp.text VALUES (?, ?, ?)", row_of_text)
-    apart = "SELECT captions FROM temp.text WHERE text.stem = image.stem ORDER BY rank, text.rowid LIMIT 1"
-    for name, offset, size, found in connection.execute(
-        f"SELECT name, offset, size, ({apart}) FROM temp.image ORDER BY image.rowid"
+    matching_text = "SELECT captions FROM temp.text WHERE text.stem = image.stem ORDER BY rank, text.rowid LIMIT 1"
+    for name, offset, size, matched in connection.execute(
+        f"SELECT name, offset, size, ({matching_text}) FROM temp.image ORDER BY image.rowid"
     ):
-        if found is None:
+        if matched is None:
             account.bare.append(name.decode("utf-8", "surrogateescape"))
         else:
-            yield name.decode("utf-8", "surrogateescape"), offset, size, json.loads(found)
+            yield name.decode("utf-8", "surrogateescape"), offset, size, json.loads(matched)
     connection.execute("DELETE FROM temp.image")
     connection.execute("DELETE FROM temp.text")
 
 
 def _groups(path: Path) -> Iterator[tuple[str, list[_Member], list[_Member]]]:
-    """The images and the texts of every stretch of members that share a stem, in the order of the tar.
+    """Yield the images and the texts of every run of adjacent members with the same stem, in the order of the tar.
 
-    Of each kind the first one: a stretch could be of any length.
+    Only the first of each kind is kept, since a run may have any length.
     """
     before = ""
     images: dict[int, _Member] = {}
@@ -142,7 +142,7 @@ def _groups(path: Path) -> Iterator[tuple[str, list[_Member], list[_Member]]]:
 
 
 def _members(path: Path) -> Iterator[_Member]:
-    """The members that matter."""
+    """Yield the images and caption files of a tar."""
     try:
         with path.open("rb") as shard:
             stream = Bounded(shard)
@@ -154,14 +154,15 @@ def _members(path: Path) -> Iterator[_Member]:
                 name = folder + slash + stem
                 if _last(kind) in _TEXTS:
                     stream.seek(member.offset)
-                    # One that is too long to be a caption is none, and is told as what it is then: empty.
+                    # A text that is too long for a caption counts as empty.
                     text = b"" if member.size > MAX_SIDECAR else stream.read(member.size)
                     yield _Member(stem=name, kind=kind.lower(), text=text)
                 elif is_image_name(f"x.{kind}"):
                     yield _Member(stem=name, kind=kind, offset=member.offset, size=member.size)
     except (Damaged, EOFError) as error:
         raise DataError(
-            f"{shown(path)} is no whole, uncompressed tar ({error}); unpack a .tar.gz with gunzip, or fetch it again"
+            f"{shown(path)} is not a complete, uncompressed tar ({error}); unpack a .tar.gz with gunzip, or download "
+            "it again"
         ) from None
     except OSError as error:
         raise DataError(f"{shown(path)} cannot be read: {(error.strerror or str(error)).lower()}") from None
@@ -170,24 +171,24 @@ def _members(path: Path) -> Iterator[_Member]:
 def _captions(
     stem: str, texts: Sequence[_Member], path: Path, reading: Reading, account: _Account
 ) -> tuple[list[str], int]:
-    """The captions in the first of a sample's texts that holds some, and its rank; what is broken is noted."""
+    """Return the captions of a sample's first text that has some, and its rank; record unreadable texts."""
     for member in sorted(texts, key=_rank):
         where = f"{path}: {stem}.{member.kind}"
         try:
             text = decoded(member.text or b"")
             if _last(member.kind) == "json":
-                found = list(records.captions_in(records.parse(text, shown(where)), shown(where)) or ())
+                lines = list(records.captions_in(records.parse(text, shown(where)), shown(where)) or ())
             else:
-                found = captions_of(text, reading)
-                account.texts += bool(found)
+                lines = captions_of(text, reading)
+                account.texts += bool(lines)
                 account.several += len(captions_of(text, "lines")) > 1
         except UnicodeDecodeError:
-            account.broken[where] = f"{shown(where)} is not UTF-8 text; correct it"
+            account.broken[where] = f"{shown(where)} is not UTF-8 text; save it as UTF-8"
             continue
         except DataError as error:
             account.broken[where] = str(error)
             continue
-        if captions := [line for line in map(clean, found) if line]:
+        if captions := [line for line in map(clean, lines) if line]:
             return captions, _rank(member)
     return [], 0
 

@@ -1,10 +1,10 @@
-"""Tar files of images and captions (the shards of WebDataset), whose samples are never held in memory together.
+"""Tar files of images and captions (WebDataset shards), with random access and without holding the samples in memory.
 
-An uncompressed tar keeps every member as plain bytes at an offset. One pass over the headers writes where each image
-lies and what is said of it into an SQLite table; from then on any sample is one row and one read away, in any order.
-So the plans of training, and with them a resumed run, hold for shards as they do for files.
+In an uncompressed tar every member is a range of bytes. One pass over the headers writes the ranges and captions of all
+images into an SQLite table; any sample then takes one query and one read, in any order. So training, shuffling and
+resuming work for shards as for files.
 
-``shard_table.py`` says what in a tar is a sample.
+``shard_table.py`` defines the samples of a tar.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from captioner.data.told import Problem
 from captioner.disk import put_in_place
 from captioner.errors import DataError
 
-VERSION = 2  # of the table: another one is not read
+VERSION = 2  # of the table; others are not read
 _ACCOUNT = re.compile(r"(?P<shard>.+?)(?:_stats\.json|\.parquet)", re.IGNORECASE)
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
 def expand(pattern: str) -> list[Path]:
-    """``train-{000..012}.tar`` as its thirteen paths, whatever the number of digits; several braces multiply."""
-    found = _BRACES.search(pattern)
-    if found is None:
+    """Return the thirteen paths of ``train-{000..012}.tar``, with any number of digits; several braces multiply."""
+    match = _BRACES.search(pattern)
+    if match is None:
         return [Path(pattern)]
-    first, last = found.groups()
+    first, last = match.groups()
     numbers = (f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1))
-    return [path for n in numbers for path in expand(pattern[: found.start()] + n + pattern[found.end() :])]
+    return [path for n in numbers for path in expand(pattern[: match.start()] + n + pattern[match.end() :])]
 
 
 def is_shard(name: str) -> bool:
@@ -52,26 +52,26 @@ def is_shard(name: str) -> bool:
 
 
 def in_folder(folder: Path) -> list[Path]:
-    """The tar files that lie in a folder, in natural order."""
+    """Return the tar files in a folder, in natural order."""
     return [Path(entry.path) for entry in list_folder(str(folder))[0] if is_shard(entry.name)]
 
 
 def is_account(name: str, beside: Iterable[str]) -> bool:
-    """Whether a file tells how a shard was made, as img2dataset writes it: ``00000.parquet``, ``00000_stats.json``.
+    """Return whether a file is img2dataset's metadata of a shard: ``00000.parquet``, ``00000_stats.json``.
 
-    ``beside`` are the files and folders where it lies; a folder may stand for a shard that is not packed.
+    ``beside``: the files and folders beside it; a folder may be an unpacked shard.
     """
-    found = _ACCOUNT.fullmatch(name)
-    if found is None:
+    match = _ACCOUNT.fullmatch(name)
+    if match is None:
         return False
-    shard = found["shard"]
+    shard = match["shard"]
     return f"{shard}.tar" in beside or (shard.isdigit() and shard in beside)
 
 
 def read(paths: Sequence[Path], split: str, reading: Reading = "lines") -> Dataset:
-    """The samples of these shards under one split. Raises ``DataError`` with the remedy.
+    """Read the samples of these shards as one split. Raises ``DataError`` with the remedy.
 
-    The table is made once and kept among the user's caches; a shard that has changed makes another one.
+    The table is built once and cached for the user; a changed shard leads to a new one.
     """
     table = _cache() / f"shards-{_identity(paths, reading)}.sqlite"
     if not table.exists():
@@ -88,14 +88,14 @@ class ShardSamples(Samples):
         self._open: tuple[int, sqlite3.Connection] | None = None
         facts = dict(self._query("SELECT name, value FROM fact"))
         self.size, self.fingerprint = int(facts["count"]), str(facts["fingerprint"])
-        self.problems: tuple[str, ...] = tuple(Problem(told, names) for told, names in json.loads(facts["problems"]))
+        self.problems: tuple[str, ...] = tuple(Problem(text, names) for text, names in json.loads(facts["problems"]))
         self.notes: tuple[str, ...] = tuple(json.loads(facts["notes"]))
 
     def __len__(self) -> int:
         return self.size
 
-    def at(self, place: int) -> Sample:
-        return self._sample(*self._query("SELECT * FROM sample WHERE place = ?", place))
+    def at(self, index: int) -> Sample:
+        return self._sample(*self._query("SELECT * FROM sample WHERE place = ?", index))
 
     def __iter__(self) -> Iterator[Sample]:
         for row in self._query("SELECT * FROM sample ORDER BY place"):
@@ -121,9 +121,9 @@ class ShardSamples(Samples):
 
 
 def _cache() -> Path:
-    """Return the folder of the tables: the user's cache, or a folder of this process where that cannot be written.
+    """Return the folder of the tables: the user's cache, or a folder of this process if the cache is not writable.
 
-    A temporary folder that all users share is no place for it: another user could put a table there.
+    A shared temporary folder would be unsafe: another user could put a table there.
     """
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "captioner"
     try:
@@ -137,7 +137,7 @@ def _cache() -> Path:
 
 @lru_cache(maxsize=1)
 def _own_folder() -> Path:
-    folder = tempfile.mkdtemp(prefix="captioner-")  # readable and writable by this user alone
+    folder = tempfile.mkdtemp(prefix="captioner-")  # accessible to this user only
     atexit.register(_remove, folder, os.getpid())
     return Path(folder)
 
@@ -160,7 +160,7 @@ def _identity(paths: Sequence[Path], reading: Reading) -> str:
 
 
 def _build(paths: Sequence[Path], table: Path, reading: Reading) -> None:
-    """Write the table beside its place and move it there when it is whole: several processes may be at it."""
+    """Write the table to a temporary file, then rename it: several processes may build it at the same time."""
     handle, partial = tempfile.mkstemp(dir=table.parent, suffix=".partial")
     os.close(handle)
     try:
@@ -169,8 +169,8 @@ def _build(paths: Sequence[Path], table: Path, reading: Reading) -> None:
         put_in_place(partial, table)
     except (OSError, sqlite3.Error) as error:
         raise DataError(
-            f"the table of {shown(paths[0])} and its like cannot be written in {table.parent} ({error}); free some "
-            "space or set XDG_CACHE_HOME to another folder"
+            f"the table of the shards {shown(paths[0])} cannot be written to {table.parent} ({error}); free some space "
+            "or set XDG_CACHE_HOME to another folder"
         ) from error
     finally:
         Path(partial).unlink(missing_ok=True)

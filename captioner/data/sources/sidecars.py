@@ -1,7 +1,6 @@
-"""Images with a text file beside each: ``dog.jpg`` and ``dog.caption`` or ``dog.txt``, the form of diffusion trainers.
+"""Images with caption files beside them: ``dog.jpg`` and ``dog.caption`` or ``dog.txt``, as diffusion trainers use.
 
-Which file belongs to which image is said in ``captioner/data/beside.py``. Every line is a caption, or the whole file is
-one.
+``captioner/data/beside.py`` matches files and images. Every line is a caption, or the whole file is one.
 """
 
 from __future__ import annotations
@@ -21,54 +20,54 @@ from captioner.data.told import Problem, counted
 from captioner.errors import DataError
 
 Reading = Literal["lines", "one"]
-"""How a caption file of several lines is read: as several captions, or as one."""
-_LINE_END = re.compile("\r\n|\r|\n")  # not str.splitlines, which also cuts at characters that a caption may hold
+"""The treatment of a caption file of several lines: several captions, or one."""
+_LINE_END = re.compile("\r\n|\r|\n")  # str.splitlines would also split at characters that a caption may contain
 READINGS: tuple[Reading, ...] = ("lines", "one")
 
 
 def read(folder: Path, reading: Reading = "lines") -> Dataset:
-    """Read a folder with its sub-folders; hidden ones are skipped. Names are paths below ``folder``, with slashes.
+    """Read a folder with its subfolders, except hidden ones. Names are paths relative to ``folder``, with slashes.
 
-    Raises ``NotThisForm`` if not one image has a caption file.
+    Raises ``NotThisForm`` if no image has a caption file.
     """
     left = LeftOut()
     images = list(_images(folder, left))
     notes = tuple(f"{shown(folder)}: {sentence}" for sentence in left.sentences(remedy=False))
     if not any(files for _, files in images):
-        kind = f"{counted(len(images), 'image')} but not one caption file beside" if images else "no images"
-        kind += (" it" if len(images) == 1 else " them") if images else "".join(f" ({note})" for note in notes[:1])
-        raise NotThisForm(f"{shown(folder)} holds {kind}")
+        content = f"{counted(len(images), 'image')} but no caption file beside" if images else "no images"
+        content += (" it" if len(images) == 1 else " them") if images else "".join(f" ({note})" for note in notes[:1])
+        raise NotThisForm(f"{shown(folder)} contains {content}")
     unread: dict[str, str] = {}
     lengths: dict[str, int] = {}
     data = gather(_rows(folder, images, reading, unread, lengths), folder, ImageFinder(folder))
-    told: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
     if unread:
         first = next(iter(unread.values()))
-        sentence = f"{counted(len(unread), 'caption file')} cannot be read, the first for this reason: {first}"
-        told = (Problem(sentence, unread),)
+        sentence = f"{counted(len(unread), 'caption file')} cannot be read, the first because: {first}"
+        problems = (Problem(sentence, unread),)
     if note := note_of(sum(length > 1 for length in lengths.values()), len(lengths), reading):
         notes += (f"{shown(folder)}: {note}",)
-    return Dataset(splits=data.splits, problems=told + data.problems, notes=data.notes + notes)
+    return Dataset(splits=data.splits, problems=problems + data.problems, notes=data.notes + notes)
 
 
 def note_of(several: int, count: int, reading: Reading) -> str:
-    """The sentence that says what files of several lines were taken for; empty where there are none."""
+    """Return a note about the treatment of files of several lines; empty without such files."""
     if not several:
         return ""
-    what = "each line is a caption; --sidecars one takes a file for one caption"
+    what = "each line is a caption; --sidecars one reads each file as one caption"
     if reading == "one":
-        what = "each file is one caption; --sidecars lines takes every line for one"
+        what = "each file is one caption; --sidecars lines reads each line as one caption"
     return f"{several} of {counted(count, 'caption file')} {'has' if several == 1 else 'have'} several lines: {what}"
 
 
 def captions_of(text: str, reading: Reading) -> list[str]:
-    """The captions in the text of a file."""
+    """Return the captions in the text of a file."""
     lines = [line for line in _LINE_END.split(text) if line.strip()]
     return lines if reading == "lines" or not lines else [" ".join(lines)]
 
 
 def _images(top: Path, left: LeftOut) -> Iterator[tuple[str, list[str]]]:
-    """Every image below ``top`` with the files that may hold its captions, all relative to it."""
+    """Yield every image below ``top`` with the files that may hold its captions, as relative paths."""
     seen: set[str] = set()
     waiting = [""]
     while waiting:
@@ -85,8 +84,8 @@ def _images(top: Path, left: LeftOut) -> Iterator[tuple[str, list[str]]]:
         beside = Beside(entry.name for entry in files)
         for entry in files:
             if is_image_name(entry.name):
-                found = (name for suffix in CAPTION_SUFFIXES for name in beside.files(entry.name, suffix))
-                yield prefix + entry.name, [prefix + name for name in found]
+                names = (name for suffix in CAPTION_SUFFIXES for name in beside.files(entry.name, suffix))
+                yield prefix + entry.name, [prefix + name for name in names]
             else:
                 left.see(entry.name)
         waiting.extend(prefix + entry.name for entry in reversed(folders))
@@ -95,7 +94,7 @@ def _images(top: Path, left: LeftOut) -> Iterator[tuple[str, list[str]]]:
 def _rows(
     folder: Path, images: list[tuple[str, list[str]]], reading: Reading, unread: dict[str, str], lengths: dict[str, int]
 ) -> Iterator[Row]:
-    """Rows; ``unread`` gets the reason by file, ``lengths`` the lines of each file that holds a caption."""
+    """Yield rows; fill ``unread`` with reasons by file, and ``lengths`` with the lines of each file with a caption."""
     for image, files in images:
         captions: list[str] = []
         for file in files:

@@ -1,6 +1,6 @@
-"""CSV and TSV with a header: a column for the image's name and one or more for captions.
+"""CSV and TSV tables with a header: a column for the image's name and one or more for captions.
 
-Read as they lie about: Flickr8k's ``image,caption``, Flickr30k's ``image_name| comment_number| comment``, tables with
+Supports common variants: Flickr8k's ``image,caption``, Flickr30k's ``image_name| comment_number| comment``, tables with
 ``caption_1`` to ``caption_5``.
 """
 
@@ -24,16 +24,16 @@ _NUMBERED = re.compile(rf"(?:{'|'.join(CAPTION_KEYS)})[ _-]?\d+")
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """Where a table keeps what; ``width`` is the number of its columns."""
+    """The columns of a table, by index."""
 
-    width: int
+    width: int  # number of columns
     image: int
     captions: tuple[int, ...]
     split: int | None
 
 
 def find_columns(header: Iterable[str]) -> Columns | None:
-    """The columns by their names, or None if the image's or the caption's is missing."""
+    """Return the columns by their names, or None without a column for images or captions."""
     names = [name.strip().lower() for name in header]
     image, caption = pick(names, IMAGE_KEYS), pick(names, CAPTION_KEYS)
     captions = tuple(index for index, name in enumerate(names) if _NUMBERED.fullmatch(name))
@@ -46,7 +46,7 @@ def find_columns(header: Iterable[str]) -> Columns | None:
 
 
 def matches(line: str) -> bool:
-    """Whether a file's first line is a header with the needed columns."""
+    """Return whether a file's first line is a header with the required columns."""
     return _dialect(line) is not None
 
 
@@ -64,9 +64,9 @@ def _dialect(header: str) -> tuple[str, Columns] | None:
 
 
 def _cells(lines: Sequence[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Rows of cells, each with the index of its first line.
+    """Yield rows of cells, each with the index of its first line.
 
-    Tabs and bars are no quoted form in the tables that lie about: there, a caption may begin with a quotation mark.
+    Tables with tabs or bars commonly use no quoting: a caption in them may begin with a quotation mark.
     """
     if delimiter in ",;":
         spaced = delimiter + " " in lines[0]
@@ -81,7 +81,7 @@ def _cells(lines: Sequence[str], delimiter: str) -> Iterator[tuple[int, list[str
 
 
 def _unquoted(cell: str) -> str:
-    """A cell as pandas quotes it, bare; a quotation mark that merely begins a caption stays."""
+    """Return a cell without pandas' quotation marks; keep a quotation mark that only begins a caption."""
     cell = cell.strip()
     inner = cell[1:-1].replace('""', "")
     whole = len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in inner
@@ -101,10 +101,10 @@ def _rows(path: Path) -> Iterator[Row]:
         )
     delimiter, columns = dialect
     number = 0
-    ours = is_ours(lines[header].split(","))
+    is_guarded = is_ours(lines[header].split(","))
     try:
         for number, cells in _cells(lines[header:], delimiter):
-            if ours:
+            if is_guarded:
                 cells[:] = map(unguarded, cells)
             if number and any(cell.strip() for cell in cells):
                 yield _row(cells, columns, delimiter, f"{shown(path)}:{number + header + 1}")
@@ -116,7 +116,7 @@ def _row(cells: list[str], columns: Columns, delimiter: str, where: str) -> Row:
     spare = len(cells) - columns.width
     if spare > 0 and any(cell.strip() for cell in cells[columns.width :]):
         if columns.captions != (columns.width - 1,):
-            raise DataError(f"{where} has {len(cells)} cells for {columns.width} columns; put quotes round the caption")
+            raise DataError(f"{where} has {len(cells)} cells for {columns.width} columns; put the caption in quotes")
         cells = [*cells[: columns.width - 1], delimiter.join(cells[columns.width - 1 :])]  # a caption with commas
     cells += [""] * -spare
     image = cells[columns.image].strip()
@@ -125,8 +125,8 @@ def _row(cells: list[str], columns: Columns, delimiter: str, where: str) -> Row:
     captions = tuple("" if is_missing(cells[index]) else cells[index] for index in columns.captions)
     for line in (line for caption in captions for line in caption.split("\n")[1:]):
         if any(is_image_name(cell.strip()) for cell in line.split(delimiter)):
-            raise DataError(f"{where} opens a quotation that swallows the next rows; close it or double the mark")
+            raise DataError(f"{where} opens a quotation that includes the next rows; close it or double the mark")
     split = named_split(cells[columns.split], where) if columns.split is not None else ALL
-    if len(captions) > 1:  # of caption_1 to caption_5 the last may well be blank
+    if len(captions) > 1:  # some of caption_1 to caption_5 may be blank
         captions = tuple(filter(str.strip, captions)) or captions[:1]
     return Row(image=image, captions=captions, split=split, where=where)

@@ -1,4 +1,4 @@
-"""Several parts of a dataset put together: their splits by name, by folder, and joined."""
+"""Joining parts of a dataset, and deriving splits from the names of files and folders."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from captioner.data.told import Problem, agreeing, counted, some
 
 
 def split_of(path: Path) -> str | None:
-    """The split that a file is named after: one of its words, as in ``captions_val2014.json``; None for none or two."""
+    """Return the split in a file's name, as in ``captions_val2014.json``; None without one or with several."""
     words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", path.stem)
     splits = {SPLIT_NAMES[word.lower()] for word in words if word.lower() in SPLIT_NAMES}
     return splits.pop() if len(splits) == 1 else None
 
 
 def labelled(data: Dataset, split: str | None) -> Dataset:
-    """Give the split's name to samples that have none of their own."""
+    """Assign a split to a dataset without splits."""
     if split is None or set(data.splits) != {ALL}:
         return data
     return replace(data, splits={split: data.splits[ALL]})
 
 
 def joined(parts: Sequence[Dataset]) -> Dataset:
-    """All samples by split; an image that comes again in its split keeps all its captions."""
+    """Join samples by split; merge the captions of images that occur several times in a split."""
     splits: dict[str, dict[Path, Sample]] = {}
     for name, group in (item for part in parts for item in part.splits.items()):
         samples = splits.setdefault(name, {})
@@ -43,7 +43,7 @@ def joined(parts: Sequence[Dataset]) -> Dataset:
 
 
 def by_folders(data: Dataset) -> Dataset:
-    """Splits from the images' folders (``train/1.jpg``), if all of them lie in folders named after splits."""
+    """Derive splits from the images' folders (``train/1.jpg``), if all of these are named after splits."""
     samples = data.splits.get(ALL, ())
     words = [sample.name.partition("/")[0].lower() if "/" in sample.name else "" for sample in samples]
     if set(data.splits) != {ALL} or not set(words) <= set(SPLIT_NAMES):
@@ -55,7 +55,7 @@ def by_folders(data: Dataset) -> Dataset:
 
 
 def checked(data: Dataset) -> Dataset:
-    """Put the splits in order, and tell of images in none of them or in several, whose captions leak into scores."""
+    """Sort the splits, and report images without a split and images in several splits (leaks)."""
     problems = list(data.problems)
     splits = {name: data.splits[name] for name in (*SPLITS, ALL) if name in data.splits}
     if len(splits) > 1 and ALL in splits:
@@ -63,10 +63,8 @@ def checked(data: Dataset) -> Dataset:
         were = agreeing(len(out), "were")
         problems.append(Problem(f"{counted(len(out), 'image', 'are')} in no split and {were} left out", out))
     counts = Counter(path for samples in splits.values() for path in {sample.path for sample in samples})
-    twice = [str(path) for path, count in counts.items() if count > 1]
-    if twice:
-        what = (
-            f"{counted(len(twice), 'image', 'are')} in more than one split, which makes scores too good: {some(twice)}"
-        )
-        problems.append(Problem(what, twice))
+    leaks = [str(path) for path, count in counts.items() if count > 1]
+    if leaks:
+        what = f"leakage: {counted(len(leaks), 'image', 'are')} in more than one split, which inflates scores"
+        problems.append(Problem(f"{what}: {some(leaks)}", leaks))
     return replace(data, splits=splits, problems=tuple(problems))

@@ -1,4 +1,4 @@
-"""Flickr8k.token.txt and its like: ``name.jpg#0<TAB>caption`` or ``name.jpg<TAB>caption``, one caption a line."""
+"""The format of Flickr8k.token.txt: ``name.jpg#0<TAB>caption`` or ``name.jpg<TAB>caption``, one caption per line."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _NUMBERED = re.compile(r"([^\t]+)#\d+\t(.*)")
 
 
 def matches(line: str) -> bool:
-    """Whether a file's first line is of the form."""
+    """Return whether a file's first line has this format."""
     name, tab, caption = line.partition("\t")
     return bool(_NUMBERED.match(line)) or (bool(tab) and is_image_name(name) and "\t" not in caption)
 
 
 def read(path: Path, reach: Reach = OWN_FOLDER) -> Dataset:
-    """Read the file; with Flickr8k's lists beside it (``Flickr_8k.trainImages.txt`` ...) into their splits."""
+    """Read the file, with the splits of Flickr8k's lists beside it (``Flickr_8k.trainImages.txt`` ...)."""
     return gather(_rows(path, _split_lists(path.parent)), path, reach=reach)
 
 
@@ -31,7 +31,7 @@ def _rows(path: Path, lists: dict[str, str]) -> Iterator[Row]:
             continue
         if not matches(line):
             kind = NotThisForm if number == 1 else DataError
-            raise kind(f"{shown(path)}:{number} is not of the form name.jpg#0<TAB>caption; correct or remove the line")
+            raise kind(f"{shown(path)}:{number} is not name.jpg#0<TAB>caption; correct or remove the line")
         numbered = _NUMBERED.match(line)
         name, caption = (numbered[1], numbered[2]) if numbered else (line.split("\t")[0], line.split("\t")[1])
         split = lists.get(name.strip(), ALL)

@@ -1,4 +1,5 @@
-"""The report: an evaluation as one HTML file that needs no network, for people to look through.
+"""The report of an evaluation: one HTML file that needs no network.
 
-May import evaluation, data, metrics and what lies below. Start reading at ``page.py``; ``page.html`` is its frame.
+May import evaluation, data, metrics and everything below them. Start reading at ``page.py``; ``page.html`` is its
+template.
 """

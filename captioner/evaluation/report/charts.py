@@ -1,4 +1,4 @@
-"""Charts as inline SVG: no library, no script, and the numbers in words for those who do not see them."""
+"""Charts as inline SVG without library or script, with the numbers as alternative text."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 420, 200
-LEFT, RIGHT, TOP, BOTTOM = 44, 10, 10, 40  # room for the axes' numbers
+LEFT, RIGHT, TOP, BOTTOM = 44, 10, 10, 40  # margins for the axes' numbers
 
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """A name and points (x, y), drawn in the colour ``tone`` of the style sheet: a or b."""
+    """A named series of points (x, y) in the colour ``tone`` of the style sheet: a or b."""
 
     name: str
     points: tuple[tuple[float, float], ...]
@@ -23,55 +23,55 @@ class Series:
 def histogram(
     values: Sequence[float], others: Sequence[float], names: tuple[str, str], *, width: float
 ) -> list[Series]:
-    """Shares in percent of two sets of values in bins of this ``width``, both over the same bins."""
+    """Return the percentages of two sets of values in the same bins of this ``width``."""
     top = max([*values, *others], default=0.0)
     bins = min(40, max(1, math.floor(top / width) + 1))
-    found = []
+    series = []
     for name, tone, chosen in zip(names, "ab", (values, others), strict=True):
         counts = [0] * bins
         for value in chosen:
             counts[min(bins - 1, max(0, int(value / width)))] += 1
         shares = [(place * width, 100 * count / max(1, len(chosen))) for place, count in enumerate(counts)]
-        found.append(Series(name=name, points=tuple(shares), tone=tone))
-    return found
+        series.append(Series(name=name, points=tuple(shares), tone=tone))
+    return series
 
 
 def bars(series: Sequence[Series], *, title: str, x: str, y: str, width: float) -> str:
-    """Bars of the first series with the second one as a stepped line upon them."""
-    places = [point[0] for one in series for point in one.points]
+    """Return the first series as bars, with the second as a stepped line over them."""
+    places = [point[0] for entry in series for point in entry.points]
     frame = _Frame(min(places, default=0), max(places, default=0) + width, 0, _most(series))
     body = []
-    for a, b in (point for one in series[:1] for point in one.points):
+    for a, b in (point for entry in series[:1] for point in entry.points):
         left, right = frame.x(a), frame.x(a + width)
         body.append(
             f'<rect class="a" x="{left:.1f}" y="{frame.y(b):.1f}" width="{max(1, right - left - 1):.1f}" '
             f'height="{frame.y(0) - frame.y(b):.1f}"/>'
         )
-    for one in series[1:]:
-        steps = " ".join(f"{frame.x(a + d):.1f},{frame.y(b):.1f}" for a, b in one.points for d in (0, width))
+    for entry in series[1:]:
+        steps = " ".join(f"{frame.x(a + d):.1f},{frame.y(b):.1f}" for a, b in entry.points for d in (0, width))
         body.append(f'<polyline class="b" points="{steps}"/>')
     return _figure(frame, body, series, title=title, x=x, y=y)
 
 
 def lines(series: Sequence[Series], *, title: str, x: str, y: str) -> str:
-    """Curves over a common axis."""
-    points = [point for one in series for point in one.points]
+    """Return curves over a common axis."""
+    points = [point for entry in series for point in entry.points]
     xs, ys = [a for a, _ in points], [b for _, b in points]
     low, high = (min(ys), max(ys)) if ys else (0, 1)
     frame = _Frame(min(xs, default=0), max(xs, default=1), low, high if high > low else low + 1)
     body = []
-    for one in series:
-        path = " ".join(f"{frame.x(a):.1f},{frame.y(b):.1f}" for a, b in one.points)
-        body.append(f'<polyline class="{one.tone}" points="{path}"/>')
-        if len(one.points) == 1:
-            a, b = one.points[0]
-            body.append(f'<circle class="{one.tone}" cx="{frame.x(a):.1f}" cy="{frame.y(b):.1f}" r="3"/>')
+    for entry in series:
+        path = " ".join(f"{frame.x(a):.1f},{frame.y(b):.1f}" for a, b in entry.points)
+        body.append(f'<polyline class="{entry.tone}" points="{path}"/>')
+        if len(entry.points) == 1:
+            a, b = entry.points[0]
+            body.append(f'<circle class="{entry.tone}" cx="{frame.x(a):.1f}" cy="{frame.y(b):.1f}" r="3"/>')
     return _figure(frame, body, series, title=title, x=x, y=y)
 
 
 @dataclass(frozen=True)
 class _Frame:
-    """From values to places in the picture."""
+    """The map from values to places in the picture."""
 
     left: float
     right: float
@@ -86,7 +86,7 @@ class _Frame:
 
 
 def _most(series: Sequence[Series]) -> float:
-    return max((b for one in series for _, b in one.points), default=1.0) or 1.0
+    return max((b for entry in series for _, b in entry.points), default=1.0) or 1.0
 
 
 def _figure(frame: _Frame, body: Sequence[str], series: Sequence[Series], *, title: str, x: str, y: str) -> str:
@@ -99,23 +99,23 @@ def _figure(frame: _Frame, body: Sequence[str], series: Sequence[Series], *, tit
         anchor = ("start", "middle", "end")[int(2 * share)]
         marks.append(f'<text x="{frame.x(place):.1f}" y="{HEIGHT - 24}" text-anchor="{anchor}">{short(place)}</text>')
     axis = f'<text class="axis" x="{(LEFT + WIDTH) / 2}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x)}</text>'
-    legend = "".join(f'<span class="key {one.tone}">{escape(one.name)}</span> ' for one in series)
-    told = "; ".join(f"{one.name}: {_in_words(one)}" for one in series)
+    legend = "".join(f'<span class="key {entry.tone}">{escape(entry.name)}</span> ' for entry in series)
+    summary = "; ".join(f"{entry.name}: {_in_words(entry)}" for entry in series)
     return (
         f'<figure class="chart"><figcaption><strong>{escape(title)}</strong> <span class="unit">{escape(y)}</span><br>'
         f'{legend}</figcaption><svg role="img" viewBox="0 0 {WIDTH} {HEIGHT}" '
-        f'aria-label="{escape(title)}. {escape(told)}">'
+        f'aria-label="{escape(title)}. {escape(summary)}">'
         f"{''.join(marks)}{axis}{''.join(body)}</svg></figure>"
     )
 
 
-def _in_words(one: Series) -> str:
-    if not one.points:
+def _in_words(series: Series) -> str:
+    if not series.points:
         return "nothing"
-    peak, last = max(one.points, key=lambda point: point[1]), one.points[-1]
+    peak, last = max(series.points, key=lambda point: point[1]), series.points[-1]
     return f"highest {short(peak[1])} at {short(peak[0])}, last {short(last[1])} at {short(last[0])}"
 
 
 def short(value: float) -> str:
-    """A number for an axis."""
+    """Return a number for an axis."""
     return f"{value:.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"

@@ -1,4 +1,4 @@
-"""The curves of the run that a model comes from, out of its ``log.jsonl``."""
+"""The curves of a model's training run, from its ``log.jsonl``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ POINTS = 400  # of a curve; a long run logs thousands
 
 
 def log_of(model: str | Path | None) -> Path | None:
-    """The log of the run that a model's directory belongs to: in it, or beside it (``runs/NAME/best``)."""
+    """Return the log of the run of a model's directory: inside it, or beside it (``runs/NAME/best``)."""
     if model is None:
         return None
     folder = Path(model)
@@ -26,8 +26,8 @@ def log_of(model: str | Path | None) -> Path | None:
 
 
 def curves(log: Path) -> str:
-    """A chart for each figure that the run logged more than once; lines that are not JSON are passed over."""
-    found: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    """Return a chart for each figure that the run logged more than once; skip lines that are not JSON."""
+    points: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             record = json.loads(line)
@@ -36,14 +36,14 @@ def curves(log: Path) -> str:
             continue
         for name, value in record.items():
             if (kind, name) in SHOWN and isinstance(value, (int, float)) and math.isfinite(value):
-                found.setdefault((kind, name), []).append((step, float(value)))
+                points.setdefault((kind, name), []).append((step, float(value)))
     return "\n".join(
-        lines([Series(name=f"{kind} {name}", points=tuple(_fewer(found[kind, name])))], title=title, x="step", y="")
+        lines([Series(name=f"{kind} {name}", points=tuple(_thinned(points[kind, name])))], title=title, x="step", y="")
         for (kind, name), title in SHOWN.items()
-        if len(found.get((kind, name), [])) > 1
+        if len(points.get((kind, name), [])) > 1
     )
 
 
-def _fewer(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     every = max(1, len(points) // POINTS)
     return [*points[::every], *(points[-1:] if (len(points) - 1) % every else [])]

@@ -1,4 +1,4 @@
-"""The frame of a page, ``page.html``, with its style and script inside; and its part that holds the images."""
+"""The template of a page, ``page.html``, with its style and script inside, and its section of images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from captioner.version import __version__
 
 
 def frame(title: str, links: Mapping[str, str], body: str) -> str:
-    """The whole document. ``links`` name the parts that ``body`` holds, by their ids."""
+    """Return the whole document. ``links``: titles of the sections in ``body``, by id."""
     here = files("captioner.evaluation.report")
     return Template((here / "page.html").read_text(encoding="utf-8")).substitute(
         title=escape(title),
@@ -24,15 +24,15 @@ def frame(title: str, links: Mapping[str, str], body: str) -> str:
 
 
 def section(name: str, title: str, body: str) -> str:
-    """A part of the page by its id."""
+    """Return a section of the page with the id ``name``."""
     heading = f'<h2 id="{name}-h">{escape(title)}</h2>'
     return f'<section id="{name}" aria-labelledby="{name}-h">\n{heading}\n{body}\n</section>'
 
 
 def images(cards: str, status: str, *, orders: Mapping[str, str], flags: Mapping[str, str]) -> str:
-    """The part with the images and what sorts and filters them; the first of ``orders`` holds at first.
+    """Return the section of images with controls for sorting and filtering; the first of ``orders`` is the default.
 
-    ``status`` says how many there are. What orders and flags mean is in ``page.js``.
+    ``status``: a text with the number of images. ``page.js`` defines orders and flags.
     """
     body = (
         '<form id="controls" role="search" aria-label="Sort and filter the images">\n'

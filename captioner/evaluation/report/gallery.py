@@ -1,4 +1,4 @@
-"""The images of a report, small and inside the page, with what people and the captions say of each."""
+"""The images of a report as thumbnails inside the page, with their captions and references."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from html import escape
 
 from captioner.data.images import ImageSource, open_image
+from captioner.data.told import counted
 from captioner.errors import ImageError
 from captioner.evaluation.evaluate import Evaluation
 from captioner.metrics.diversity import repeats
@@ -19,35 +20,35 @@ SIDE = 176  # pixels of a thumbnail's longer side
 Picture = tuple[str, int, int]  # a data URI, width and height in pixels
 
 
-def chosen(found: Evaluation, most: int = MOST) -> list[int]:
-    """Which images are shown: all, or the worst, the best, the most doubtful and the longest, a quarter each."""
-    images = len(found.captions)
+def chosen(evaluation: Evaluation, most: int = MOST) -> list[int]:
+    """Return the indices of the shown images: all, or the worst, best, most doubtful and longest, a quarter each."""
+    images = len(evaluation.captions)
     if images <= most:
         return list(range(images))
-    scores = found.model.per_image
-    sure = found.of_model.confidences if found.of_model else scores
-    lengths = found.judgement.of_captions.metrics["length"].per_image.tolist()  # in words, as the page sorts them
+    scores = evaluation.model.per_image
+    confidences = evaluation.of_model.confidences if evaluation.of_model else scores
+    lengths = evaluation.judgement.of_captions.metrics["length"].per_image.tolist()  # in words, as the page sorts them
     orders: list[Sequence[int]] = [
         sorted(range(images), key=lambda n: scores[n]),
         sorted(range(images), key=lambda n: -scores[n]),
-        sorted(range(images), key=lambda n: sure[n]),
+        sorted(range(images), key=lambda n: confidences[n]),
         sorted(range(images), key=lambda n: -lengths[n]),
     ]
     return sorted({n for order in orders for n in order[: most // 4]})
 
 
-def cards(found: Evaluation, places: Sequence[int], words: Sequence[Sequence[str]]) -> str:
-    """A list item for each image; what sorts and filters it stands in its data attributes."""
-    samples = found.judgement.samples
+def cards(evaluation: Evaluation, places: Sequence[int], words: Sequence[Sequence[str]]) -> str:
+    """Return a list item for each image; its data attributes hold the keys for sorting and filtering."""
+    samples = evaluation.judgement.samples
     with ThreadPoolExecutor(max_workers=4) as pool:
         pictures = list(pool.map(lambda n: thumbnail(samples[n].image), places))
     return "\n".join(
-        _card(found, place, words[place], picture) for place, picture in zip(places, pictures, strict=True)
+        _card(evaluation, place, words[place], picture) for place, picture in zip(places, pictures, strict=True)
     )
 
 
 def thumbnail(read: Callable[[], ImageSource]) -> Picture | None:
-    """A small JPEG of what ``read`` gives, with its width and height; None for an image that cannot be read."""
+    """Return a small JPEG of the image from ``read``, with its width and height; None for an unreadable image."""
     try:
         image = open_image(read(), min_side=SIDE)
     except ImageError:
@@ -58,25 +59,25 @@ def thumbnail(read: Callable[[], ImageSource]) -> Picture | None:
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}", *image.size
 
 
-def _card(found: Evaluation, place: int, words: Sequence[str], picture: Picture | None) -> str:
-    sample, caption = found.judgement.samples[place], found.captions[place]
-    score = found.model.per_image[place]
-    sure = found.of_model.confidences[place] if found.of_model else None
-    told = f"CIDEr-D {score:.0f}" + ("" if sure is None else f", confidence {100 * sure:.0f} %")
+def _card(evaluation: Evaluation, place: int, words: Sequence[str], picture: Picture | None) -> str:
+    sample, caption = evaluation.judgement.samples[place], evaluation.captions[place]
+    score = evaluation.model.per_image[place]
+    confidence = evaluation.of_model.confidences[place] if evaluation.of_model else None
+    line = f"CIDEr-D {score:.0f}" + ("" if confidence is None else f", confidence {100 * confidence:.0f} %")
     people = "".join(f"<li>{escape(reference)}</li>" for reference in sample.captions)
     return card(
         caption,
         words,
         shown(picture, f"Photo, as a person describes it: {sample.captions[0]}"),
         name=sample.name,
-        told=told,
-        figures={"score": score, **({} if sure is None else {"sure": sure})},
-        more=f"<details><summary>{len(sample.captions)} people say</summary><ul>{people}</ul></details>",
+        told=line,
+        figures={"score": score, **({} if confidence is None else {"sure": confidence})},
+        more=f"<details><summary>{counted(len(sample.captions), 'reference')}</summary><ul>{people}</ul></details>",
     )
 
 
 def shown(picture: Picture | None, description: str, *, gone: str = "This photo cannot be read.") -> str:
-    """A thumbnail with its ``description`` for those who do not see it, or the words in its place."""
+    """Return a thumbnail with its ``description`` as alternative text, or the text ``gone`` without a picture."""
     if picture is None:
         return f'<p class="gone">{escape(gone)}</p>'
     source, width, height = picture
@@ -94,11 +95,11 @@ def card(
     figures: Mapping[str, float],
     more: str = "",
 ) -> str:
-    """A list item for an image; ``figures``, its words and flags are what it is sorted and filtered by.
+    """Return the list item of an image; the page sorts and filters by ``figures``, words and flags.
 
-    ``picture`` and ``more`` are HTML, all else is text.
+    ``picture`` and ``more`` are HTML, all other arguments are text.
     """
-    flags = " ".join(flag for flag, true in (("repeats", repeats(words)), ("empty", not words)) if true)
+    flags = " ".join(flag for flag, applies in (("repeats", repeats(words)), ("empty", not words)) if applies)
     data = f'data-length="{len(words)}" data-flags="{flags}"'
     data += "".join(f' data-{figure}="{value:.4f}"' for figure, value in figures.items())
     return (

@@ -1,4 +1,4 @@
-"""What a run asks of a writer of single files, and where such a file stands."""
+"""The interface of writers of single files, and the paths of these files."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from captioner.folder.plan import Place
 
 
 class FileWriter(Protocol):
-    """Writes a file of its own for every photo. ``name`` is the output's."""
+    """A writer of one file per photo. ``name`` is the name of the output."""
 
     @property
     def name(self) -> str: ...
 
     def slot(self, photo: Photo) -> Slot:
-        """Which file it will be and what caption is there. Raises ``OutputError`` where there can be none."""
+        """Return the file for a photo and its existing caption. Raises ``OutputError`` if there can be no file."""
 
     def places(self, key: str) -> tuple[str, ...]:
-        """All files that ``slot`` may give to the photo of this key."""
+        """Return all files that ``slot`` may return for the photo with this key."""
 
     def write(self, entry: Entry, token: str) -> None:
-        """Write it, whole or not at all; a second time to the same end. Raises ``OutputError``."""
+        """Write the file, atomically and idempotently. Raises ``OutputError``."""
 
 
 class Neighbours:
-    """Where a photo's own files stand: ``dog.txt`` beside ``dog.jpg``, or as deep below ``--out``.
+    """The paths of a photo's own files: ``dog.txt`` beside ``dog.jpg``, or in the same subfolder of ``--out``.
 
-    Where photos of one folder share a name but for the suffix, ``dog.jpg`` and ``dog.png``, theirs are ``dog.jpg.txt``
-    and ``dog.png.txt``: no caption writes over another. A file that is there already, and that ``Beside`` gives to this
-    photo alone, keeps its name. Folders are listed once, as long as they are among the last.
+    If photos of one folder differ only in their suffix, such as ``dog.jpg`` and ``dog.png``, their files are
+    ``dog.jpg.txt`` and ``dog.png.txt``, so that no caption overwrites another. An existing file that ``Beside`` assigns
+    to one photo alone keeps its name. Listings of the last few folders are cached.
     """
 
     def __init__(self, place: Place) -> None:
@@ -43,28 +43,29 @@ class Neighbours:
         self._listed: dict[str, Beside] = {}
 
     def file(self, photo: Photo, suffix: str) -> str:
-        """The path of the photo's file with this suffix. Raises ``OutputError`` where there is no place for it."""
+        """Return the path of the photo's file with this suffix. Raises ``OutputError`` if there is none."""
         if photo.path is None:
             if self._place.beside:
-                what = f"cannot write a file beside {shown(photo.id)}: it lies in no folder"
-                raise OutputError(f"{what}; give --out DIR, or write jsonl")
+                raise OutputError(
+                    f"cannot write a file beside {shown(photo.id)}: it is not in a folder; use --out DIR or write jsonl"
+                )
             return os.path.join(self._place.out, _inside(photo.key) + suffix)
         folder, name = os.path.split(os.path.abspath(photo.path))
         texts = self._folder(photo, folder)
         return os.path.join(texts, self._of(folder, texts).own(name, suffix))
 
     def found(self, photo: Photo, suffix: str) -> list[str]:
-        """The files with this suffix that may hold the photo's caption, the surest first."""
+        """Return the files with this suffix that may hold the photo's caption, the most specific first."""
         own = self.file(photo, suffix)
         if photo.path is None:
             return [own]
         folder, name = os.path.split(os.path.abspath(photo.path))
         texts = self._folder(photo, folder)
-        there = [os.path.join(texts, other) for other in self._of(folder, texts).files(name, suffix)]
-        return there if own in there else [own, *there]  # it may have come since the folder was listed
+        existing = [os.path.join(texts, other) for other in self._of(folder, texts).files(name, suffix)]
+        return existing if own in existing else [own, *existing]  # it may be newer than the listing
 
     def forget(self) -> None:
-        """Look at the folders anew, since photos may have come."""
+        """Clear the cached listings, since photos may have been added."""
         self._listed.clear()
 
     def _folder(self, photo: Photo, folder: str) -> str:
@@ -81,18 +82,18 @@ class Neighbours:
 def _names(folder: str) -> list[str]:
     try:
         return os.listdir(folder)
-    except OSError:  # --out is made when something is written
+    except OSError:  # --out is created at the first write
         return []
 
 
 def places(place: Place, key: str, suffix: str) -> tuple[str, str]:
-    """The two paths that ``Neighbours.file`` may give to the photo's file, by its key alone."""
+    """Return the two paths that ``Neighbours.file`` may return, from the photo's key alone."""
     whole = place.whole(key) if place.beside else os.path.join(place.out, _inside(key))
     return os.path.splitext(whole)[0] + suffix, whole + suffix
 
 
 def _inside(key: str) -> str:
-    """A key as a path below a folder: without a drive, a leading slash, or a way up; a URL by its host and path."""
+    """Return a key as a relative path, without drive, leading slash and ``..``; for a URL its host and path."""
     if is_url(key):
         key = quote(key.partition("://")[2], safe="/")
     parts = os.path.splitdrive(key)[1].replace("\\", "/").split("/")

@@ -1,4 +1,4 @@
-"""The forms of tables: how rows are spelt, and read back with the photo that each names."""
+"""The formats of tables: serialising rows, and parsing them with the photo that each names."""
 
 from __future__ import annotations
 
@@ -18,72 +18,67 @@ from captioner.errors import OutputError
 from captioner.folder.entry import Said
 
 _LONGEST = 4 << 20  # characters of a line
-_WHOLE = 1 << 30  # bytes of a COCO file that is not written line by line
+_WHOLE = 1 << 30  # bytes of a COCO file without line breaks between records
 _COCO = re.compile(r"(?:.*_)?(\d{12})")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A row that is in a table already: its bytes, the photo it names (None: not to be told), its caption."""
+    """A row of an existing table."""
 
     raw: bytes
-    name: str | None
-    text: str = ""
+    name: str | None  # its photo; None if unknown
+    text: str = ""  # its caption
 
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """``file`` is the table's name, with a place for the part of a sharded run; ``live``: rows can be added at its end.
+    """The format of a table."""
 
-    ``spell`` gives the rows of a photo: of its name, its captions in the template, the first of them combined with what
-    was there, and their figures. ``read`` gives those of a file.
-    """
-
-    file: str
-    live: bool
-    spell: Callable[[str, list[str], tuple[Said, ...]], list[bytes]]
-    read: Callable[[str], Iterator[Row]]
+    file: str  # name of the table, with a placeholder for the shard
+    live: bool  # rows can be appended
+    spell: Callable[[str, list[str], tuple[Said, ...]], list[bytes]]  # name, texts to write, captions -> rows
+    read: Callable[[str], Iterator[Row]]  # path -> rows
     head: bytes = b""
     between: bytes = b""
     foot: bytes = b""
 
 
 def json_line(record: object) -> bytes:
-    """In UTF-8; names that are not UTF-8 by the surrogate escapes that JSON can carry."""
+    """Return a record as JSON in UTF-8; names that are not UTF-8 become surrogate escapes, which JSON allows."""
     try:
         return json.dumps(record, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         return json.dumps(record).encode()
 
 
-def _figures(said: Said) -> dict[str, float]:
-    return {"score": round(said.score, 4), "confidence": round(said.confidence, 4)}
+def _figures(caption: Said) -> dict[str, float]:
+    return {"score": round(caption.score, 4), "confidence": round(caption.confidence, 4)}
 
 
-def _spell_jsonl(name: str, texts: list[str], said: tuple[Said, ...]) -> list[bytes]:
-    first, *others = ({"caption": text, **_figures(one)} for text, one in zip(texts, said, strict=True))
+def _spell_jsonl(name: str, texts: list[str], captions: tuple[Said, ...]) -> list[bytes]:
+    first, *others = ({"caption": text, **_figures(caption)} for text, caption in zip(texts, captions, strict=True))
     return [json_line({"path": name, **first, **({"alternatives": others} if others else {})}) + b"\n"]
 
 
-def _spell_metadata(name: str, texts: list[str], said: tuple[Said, ...]) -> list[bytes]:
+def _spell_metadata(name: str, texts: list[str], captions: tuple[Said, ...]) -> list[bytes]:
     if os.path.isabs(name) or is_url(name):
-        raise OutputError(
-            f"cannot name {shown(name)} in metadata.jsonl: it lies outside its folder; write jsonl instead"
-        )
+        raise OutputError(f"cannot name {shown(name)} in metadata.jsonl: it is outside its folder; write jsonl instead")
     return [json_line({"file_name": name, "text": texts if len(texts) > 1 else texts[0]}) + b"\n"]
 
 
-def _spell_coco(name: str, texts: list[str], said: tuple[Said, ...]) -> list[bytes]:
-    """COCO's own numbers where the file has one (``COCO_val2014_000000391895.jpg``), else the name."""
+def _spell_coco(name: str, texts: list[str], captions: tuple[Said, ...]) -> list[bytes]:
+    """Serialise rows with COCO's image id if the name has one (``COCO_val2014_000000391895.jpg``), else the name."""
     number = _COCO.fullmatch(os.path.splitext(name.rpartition("/")[2])[0])
     image = int(number[1]) if number else name
     return [json_line({"image_id": image, "caption": text, "file_name": name}) for text in texts]
 
 
-def _spell_csv(name: str, texts: list[str], said: tuple[Said, ...]) -> list[bytes]:
+def _spell_csv(name: str, texts: list[str], captions: tuple[Said, ...]) -> list[bytes]:
     if not _is_utf8(name):
         raise OutputError(f"cannot name {shown(name)} in a CSV file: its name is not UTF-8; write jsonl, or rename it")
-    rows = ([guarded(name), guarded(text), *_figures(one).values()] for text, one in zip(texts, said, strict=True))
+    pairs = zip(texts, captions, strict=True)
+    rows = ([guarded(name), guarded(text), *_figures(caption).values()] for text, caption in pairs)
     return [_csv_line(row) for row in rows]
 
 
@@ -94,7 +89,7 @@ def _csv_line(cells: Iterable[object]) -> bytes:
 
 
 def _read_json_lines(path: str, image: str, caption: str) -> Iterator[Row]:
-    """Lines that are no records are kept; a last one that is cut off, by whatever wrote it, is not."""
+    """Yield the rows of a JSON lines file; keep lines that are not records, but not a truncated last line."""
     with open(path, "rb") as file:
         for line in _lines(file, path):
             record = _parsed(line)
@@ -104,10 +99,10 @@ def _read_json_lines(path: str, image: str, caption: str) -> Iterator[Row]:
 
 
 def _read_coco(path: str) -> Iterator[Row]:
-    """A file of one record a line, as written here, line by line; another one as a whole."""
+    """Yield the rows of a COCO file, line by line if it has one record per line, else from the whole file."""
     with open(path, "rb") as file:
-        ours = file.readline(_LONGEST).strip() == b"["
-        for line in _lines(file, path) if ours else ():
+        by_line = file.readline(_LONGEST).strip() == b"["
+        for line in _lines(file, path) if by_line else ():
             text = line.strip().rstrip(b",")
             if text == b"]":
                 return
@@ -115,25 +110,25 @@ def _read_coco(path: str) -> Iterator[Row]:
             if not isinstance(record, dict):
                 break
             yield _json_row(text, record, "file_name", "caption")
-        if ours:
-            raise _strange(path, "is damaged")
+        if by_line:
+            raise _invalid(path, "is damaged")
         file.seek(0)
         records = _parsed(file.read(_WHOLE))
         if file.read(1):
-            raise _strange(path, f"is one line of more than {_WHOLE >> 20} MB")
+            raise _invalid(path, f"is one line of more than {_WHOLE >> 20} MB")
     if not isinstance(records, list):
-        raise _strange(path, "is no list of COCO results")
+        raise _invalid(path, "is not a list of COCO results")
     for record in records:
         yield _json_row(json_line(record), record, "file_name", "caption")
 
 
 def _read_csv(path: str) -> Iterator[Row]:
-    """A last row that is cut off is left out; so is none that merely lacks its line end."""
+    """Yield the rows of a CSV file; drop a truncated last row, but not one that only lacks its line break."""
     with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
         rows = _csv_rows(file, path)
         head = next(rows, None)
         if head is not None and not is_ours(head):
-            raise _strange(path, f"has other columns than {', '.join(COLUMNS)}")
+            raise _invalid(path, f"has other columns than {', '.join(COLUMNS)}")
         last: list[str] | None = None
         for cells in rows:
             if last is not None:
@@ -147,14 +142,14 @@ def _csv_rows(file: TextIO, path: str) -> Iterator[list[str]]:
     try:
         yield from csv.reader(_lines(file, path))
     except csv.Error as error:
-        raise _strange(path, f"is no readable CSV ({error})") from None
+        raise _invalid(path, f"is not valid CSV ({error})") from None
 
 
 def _lines(file: IO[AnyStr], path: str) -> Iterator[AnyStr]:
-    """The lines of a table, none of which may fill the memory."""
+    """Yield the lines of a table; raise ``OutputError`` for one that is too long for memory."""
     while line := file.readline(_LONGEST):
         if len(line) == _LONGEST:
-            raise _strange(path, f"has a line of more than {_LONGEST >> 20} MB")
+            raise _invalid(path, f"has a line of more than {_LONGEST >> 20} MB")
         yield line
 
 
@@ -167,7 +162,7 @@ def _json_row(raw: bytes, record: Any, image: str, caption: str) -> Row:
     if not isinstance(record, dict) or not isinstance(record.get(image), str):
         return Row(raw=raw, name=None)
     text = record.get(caption)
-    texts = [one for one in (text if isinstance(text, list) else [text]) if isinstance(one, str)]
+    texts = [item for item in (text if isinstance(text, list) else [text]) if isinstance(item, str)]
     return Row(raw=raw, name=record[image] if _is_name(record[image]) else None, text="\n".join(texts))
 
 
@@ -179,7 +174,7 @@ def _parsed(text: bytes) -> Any:
 
 
 def _is_name(text: str) -> bool:
-    """Whether it can be the name of a file; JSON can hold half surrogates and null characters too."""
+    """Return whether ``text`` can be a file name; JSON may contain lone surrogates and null characters."""
     try:
         return b"\0" not in os.fsencode(text)
     except UnicodeEncodeError:
@@ -195,7 +190,7 @@ def _is_utf8(text: str) -> bool:
 
 
 def ends_a_line(path: str) -> bool:
-    """Whether rows can be added to a file as it is; so they can where there is none."""
+    """Return whether rows can be appended to the file; True for a missing file."""
     if not os.path.exists(path) or not os.path.getsize(path):
         return True
     with open(path, "rb") as file:
@@ -203,7 +198,7 @@ def ends_a_line(path: str) -> bool:
         return file.read(1) == b"\n"
 
 
-def _strange(path: str, what: str) -> OutputError:
+def _invalid(path: str, what: str) -> OutputError:
     return OutputError(f"{shown(path)} {what}; move it away, or write elsewhere with --out DIR")
 
 

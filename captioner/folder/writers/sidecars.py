@@ -1,4 +1,4 @@
-"""A text file beside each photo, ``dog.txt`` or ``dog.caption``: UTF-8, one caption a line."""
+"""Caption files beside photos, ``dog.txt`` or ``dog.caption``: UTF-8, one caption per line."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ from captioner.folder.writers.base import Neighbours, places
 
 
 class Sidecars:
+    """The writer of caption files, ``.txt`` or ``.caption``."""
+
     def __init__(self, name: Output, plan: Plan, neighbours: Neighbours) -> None:
         self.name: str = name
         self._plan, self._neighbours, self._confines = plan, neighbours, Confines(plan)
 
     def slot(self, photo: Photo) -> Slot:
-        """Its file and the text that is there, in that file or in one that other photos share with it."""
+        """Return the photo's caption file and the existing text, in this file or in one shared with other photos."""
         suffix, strict = f".{self.name}", self._plan.existing in ("append", "prepend")
         file = self._neighbours.file(photo, suffix)
-        texts = (_text(found, strict=strict) for found in self._neighbours.found(photo, suffix))
+        texts = (_text(path, strict=strict) for path in self._neighbours.found(photo, suffix))
         slot = Slot(file, next((text for text in texts if text.strip()), ""))
         if self._plan.existing != "skip" or not slot.old.strip():
             self._confines.real(file)
@@ -34,7 +36,7 @@ class Sidecars:
 
     def write(self, entry: Entry, token: str) -> None:
         slot = entry.slots[self.name]
-        new = "\n".join(self._plan.compose(said.text, entry.id) for said in entry.said)
+        new = "\n".join(self._plan.compose(caption.text, entry.id) for caption in entry.said)
         text = self._plan.combine(slot.old, new) + "\n"
         try:
             file = self._confines.real(slot.file)
@@ -46,9 +48,9 @@ class Sidecars:
 
 
 def _text(path: str, *, strict: bool) -> str:
-    """What a text file holds, as UTF-8 or as its byte order mark says; nothing where there is no file.
+    """Return the content of a text file, decoded as UTF-8 or by its byte order mark; "" for a missing file.
 
-    With ``strict`` a file of another encoding raises ``OutputError``: its text would be lost.
+    With ``strict``, raise ``OutputError`` for another encoding: its text would be lost.
     """
     try:
         data = read_small(path)
@@ -57,11 +59,11 @@ def _text(path: str, *, strict: bool) -> str:
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise OutputError(
-            f"cannot read {shown(path)}: {why}; correct that, or write elsewhere with --out DIR"
+            f"cannot read {shown(path)}: {why}; fix the cause, or write elsewhere with --out DIR"
         ) from None
     try:
         return decoded(data)
     except UnicodeDecodeError:
         if strict:
-            raise OutputError(f"cannot add to {shown(path)}: it is not UTF-8 text; save the file as UTF-8") from None
+            raise OutputError(f"cannot append to {shown(path)}: it is not UTF-8 text; save it as UTF-8") from None
         return data.decode("utf-8", "replace")

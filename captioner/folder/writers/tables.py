@@ -1,9 +1,8 @@
-"""One file for all photos: rows added as they come, or put together at the end; never a half row that stays.
+"""Tables with a row per photo, appended during the run or assembled at its end, without partial rows.
 
-The journal holds the size that a table had when its rows were last known to be on the disk. What is beyond it after a
-crash is cut off and written again. Where rows that were there before have to give way, the table is put together anew
-at the end, out of those rows that stay and the journal's captions, and replaced as a whole: doing that twice changes
-nothing.
+The journal holds the size of a table when its rows were last flushed to the disk. After a crash, the run truncates the
+table to this size and writes the rest again. If existing rows must be replaced, it assembles the table at the end, from
+the remaining rows and the captions in the journal, and replaces the file atomically; this is idempotent.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from captioner.folder.writers.forms import FORMS, ends_a_line
 
 
 class Table:
-    """The table of one output. ``resumed``: the journal knows what it holds; otherwise it is read once."""
+    """The table of one output. It is read once, or not at all if ``resumed``: then the journal has its content."""
 
     def __init__(self, name: str, plan: Plan, journal: Journal, *, resumed: bool) -> None:
         self.name = name
@@ -41,27 +40,27 @@ class Table:
 
     @property
     def settings(self) -> dict[str, int]:
-        """What the journal keeps of it."""
+        """The state of the table for the journal."""
         return {f"size:{self.name}": self._size, f"rebuild:{self.name}": self._rebuild}
 
     def slot(self, photo: Photo) -> Slot:
-        """The caption that its row had before this run. Raises ``OutputError`` for a photo that cannot be named."""
+        """Return the caption of the photo's existing row. Raises ``OutputError`` if the table cannot name the photo."""
         self._form.spell(self._name(photo.key), [""], (Said("", 0.0, 0.0),))
         return Slot(old=self._known(photo.key) or "")
 
     def append(self, entries: Sequence[Entry]) -> None:
-        """Add the rows of these photos, on the disk when it returns. Raises ``OutputError``; then none was added."""
+        """Append the rows of these photos and flush them to the disk. Raises ``OutputError``, and then adds none."""
         rows = b"".join(row for entry in entries for row in self._rows(entry))
         if not self._form.live:
             return
         if any(self._known(entry.key) is not None for entry in entries):
-            self._rebuild = 1  # older rows give way
+            self._rebuild = 1  # existing rows must be replaced
         try:
             if self._torn:
-                self._mend()
+                self._repair()
             if self._file is None:
                 new = not os.path.exists(self.path)
-                self._file = open(self.path, "ab")  # noqa: SIM115  (open from row to row)
+                self._file = open(self.path, "ab")  # noqa: SIM115  (stays open between rows)
                 if new:
                     sync_folder(os.path.dirname(self.path))
             self._file.write(rows if self._size else self._form.head + rows)
@@ -69,16 +68,16 @@ class Table:
             os.fsync(self._file.fileno())
             self._size = self._file.tell()
         except OSError as error:
-            self._cut()
+            self._undo_append()
             raise refused(self.path, error) from error
 
     def finish(self) -> None:
-        """Put the table together, where rows at its end do not do. Raises ``OutputError``."""
+        """Assemble the table, if appended rows do not suffice. Raises ``OutputError``."""
         self.close()
         if self._form.live and not self._rebuild:
             return
         if next(self._journal.entries(self.name), None) is None:
-            return  # nothing new: what is there stays as it is
+            return  # nothing new: the file stays as it is
         try:
             replace_file(self.path, self._whole(), self._journal.token)
             self._size = os.path.getsize(self.path)
@@ -91,7 +90,7 @@ class Table:
             self._file = None
 
     def _adopt(self) -> None:
-        """Learn what the table holds."""
+        """Read the table into the journal."""
         if not os.path.exists(self.path):
             return
         self._journal.learn(self.name, ((row.name, row.text) for row in self._form.read(self.path) if row.name))
@@ -99,29 +98,29 @@ class Table:
         self._torn = self._form.live and (not ends_a_line(self.path) or self._shared())
 
     def _shared(self) -> bool:
-        """Whether the file has a second name (a hard link), under which rows added to it would show up too."""
+        """Return whether the file has several hard links: appended rows would show up in the others too."""
         return os.path.exists(self.path) and os.stat(self.path).st_nlink > 1
 
-    def _mend(self) -> None:
-        """Give the table a whole last line, and a file of its own."""
+    def _repair(self) -> None:
+        """Replace the table by a copy with a complete last line and a single hard link."""
         replace_file(self.path, chain([self._form.head], self._old()), self._journal.token)
         self._size, self._torn = os.path.getsize(self.path), False
 
     def _recover(self) -> None:
-        """Cut off what the journal does not know to be there; remember to make good what is missing."""
+        """Truncate the table to the size in the journal; mark a shorter one to be assembled again."""
         size, self._rebuild = map(self._journal.number, self.settings)
-        there = os.path.getsize(self.path) if os.path.exists(self.path) else 0
-        self._size = there
-        if there < size or self._shared():
+        actual = os.path.getsize(self.path) if os.path.exists(self.path) else 0
+        self._size = actual
+        if actual < size or self._shared():
             self._rebuild = 1
-        elif self._form.live and not self._rebuild and there > size:
+        elif self._form.live and not self._rebuild and actual > size:
             os.truncate(self.path, size)
             self._size = size
-        # One that is to be put together may have been, just before the end: its rows are known by their names.
+        # A table marked to be assembled may have been just before the interrupt; its rows are matched by name.
         self._torn = self._form.live and (not ends_a_line(self.path) or self._shared())
 
-    def _cut(self) -> None:
-        """Take back a row of which only a part was written."""
+    def _undo_append(self) -> None:
+        """Remove a partly written row."""
         try:
             if self._file is not None:
                 self._file.close()
@@ -135,12 +134,12 @@ class Table:
             self._rebuild = 1
 
     def _rows(self, entry: Entry) -> list[bytes]:
-        texts = [self._plan.compose(said.text, entry.id) for said in entry.said]
+        texts = [self._plan.compose(caption.text, entry.id) for caption in entry.said]
         texts[0] = self._plan.combine(entry.slots[self.name].old, texts[0])
         return self._form.spell(self._name(entry.key), texts, entry.said)
 
     def _old(self) -> Iterator[bytes]:
-        """The rows that are there and that this run does not write anew."""
+        """Yield the existing rows that this run does not replace."""
         if os.path.exists(self.path):
             for row in self._form.read(self.path):
                 if row.name is None or self.name not in self._journal.slots(self._key(row.name)):
@@ -154,7 +153,7 @@ class Table:
         return place.name(place.whole(key))
 
     def _key(self, name: str) -> str:
-        """The journal's key of the photo that a row names."""
+        """Return the journal's key of the photo that a row names."""
         place = self._plan.place
         return place.key(name if is_url(name) else os.path.join(place.out, name))
 
@@ -166,7 +165,7 @@ class Table:
 
 
 def _path(name: str, plan: Plan) -> str:
-    """Where the table lies, behind a link that it may be. Raises ``OutputError`` for one that may not be written."""
+    """Return the path of the table, with symlinks resolved. Raises ``OutputError`` if it may not be written."""
     path = os.path.join(plan.place.out, FORMS[name].file.format(plan.part))
     real = Confines(plan).real(path)
     refuse_irregular(real)

@@ -1,9 +1,8 @@
-"""The caption inside the photo: XMP ``dc:description``, and IPTC's caption where the format has IPTC.
+"""Captions inside photos: XMP ``dc:description``, and IPTC's caption if the format has IPTC.
 
-A new file with the metadata changed takes the photo's place, so that a kill leaves the old one or the new one. exiv2
-copies the pixels' bytes as they are; that it did is looked at before anybody's photo is replaced. What cannot be
-written into (HEIC, AVIF, GIF, BMP), is read-only, or is not to be touched (``--out``) gets a file ``dog.xmp``, as
-Adobe's programs read it.
+A copy with changed metadata replaces the photo atomically. exiv2 copies the bytes of the pixels unchanged; this is
+verified before the photo is replaced. A photo whose format is unsupported (HEIC, AVIF, GIF, BMP), that is read-only or
+must stay unchanged (``--out``) gets a sidecar ``dog.xmp``, which Adobe's programs read.
 """
 
 from __future__ import annotations
@@ -27,22 +26,24 @@ from captioner.folder.plan import Plan
 from captioner.folder.writers.base import Neighbours, places
 
 DESCRIPTION, CAPTION, CHARSET = "Xmp.dc.description", "Iptc.Application2.Caption", "Iptc.Envelope.CharacterSet"
-UTF8 = "\x1b%G"  # the escape sequence by which IPTC knows it
+UTF8 = "\x1b%G"  # IPTC's escape sequence for UTF-8
 LONGEST = 2000  # bytes of an IPTC caption
-# Formats into which exiv2 writes without a change to the pixels. It also writes into some kinds of RAW; their makers'
-# own fields are no place for experiments.
+# Formats that exiv2 writes without changing the pixels. It also writes some RAW formats; these are excluded, since
+# their proprietary fields could be damaged.
 _EMBEDDED = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".tif", ".tiff", ".jp2"))
 
 
 @dataclass(frozen=True)
 class _Opened:
-    """exiv2's image, and the bytes that it goes on reading without keeping them alive."""
+    """An image of exiv2, and its bytes, which exiv2 reads without holding a reference."""
 
     image: Any
     data: bytes = b""
 
 
 class Xmp:
+    """The writer of captions inside photos, or in ``.xmp`` sidecars."""
+
     name = "xmp"
 
     def __init__(self, plan: Plan, neighbours: Neighbours) -> None:
@@ -50,16 +51,16 @@ class Xmp:
         self._confines = Confines(plan)
 
     def slot(self, photo: Photo) -> Slot:
-        """The photo itself, or its file ``.xmp``; and the description in it."""
+        """Return the photo itself, or its ``.xmp`` sidecar, with the existing description."""
         if photo.path is not None and self._may_change(photo.path):
-            found = self._open(os.fspath(photo.path))
-            readable = self._exiv2.MetadataId.Xmp, self._exiv2.AccessMode.ReadWrite
-            if found is not None and found.image.checkMode(readable[0]) == readable[1]:
-                return Slot(os.path.abspath(photo.path), _description(found.image))
-        there = [self._open(file) for file in self._neighbours.found(photo, ".xmp") if os.path.exists(file)]
-        told = (_description(found.image) for found in there if found is not None)
+            opened = self._open(os.fspath(photo.path))
+            kind, mode = self._exiv2.MetadataId.Xmp, self._exiv2.AccessMode.ReadWrite
+            if opened is not None and opened.image.checkMode(kind) == mode:
+                return Slot(os.path.abspath(photo.path), _description(opened.image))
+        sidecars = [self._open(file) for file in self._neighbours.found(photo, ".xmp") if os.path.exists(file)]
+        descriptions = (_description(sidecar.image) for sidecar in sidecars if sidecar is not None)
         file = self._neighbours.file(photo, ".xmp")
-        slot = Slot(file, next(filter(None, told), ""))
+        slot = Slot(file, next(filter(None, descriptions), ""))
         if self._plan.existing != "skip" or not slot.old.strip():
             self._confines.real(file)
         return slot
@@ -74,14 +75,14 @@ class Xmp:
         text = text.encode("utf-8", "replace").decode()
         file = self._confines.real(slot.file)
         exists = os.path.exists(file)
-        found = self._open(file) if exists else _Opened(self._exiv2.ImageFactory.create(self._exiv2.ImageType.xmp))
-        if found is None:
-            raise OutputError(f"cannot write into {shown(slot.file)}: its metadata is damaged; remove or convert it")
+        opened = self._open(file) if exists else _Opened(self._exiv2.ImageFactory.create(self._exiv2.ImageType.xmp))
+        if opened is None:
+            raise OutputError(f"cannot write to {shown(slot.file)}: its metadata is damaged; remove or convert it")
         try:
-            data = self._changed(found.image, text)
-            if not slot.file.lower().endswith(".xmp") and not same_pixels(found.data, data):
+            data = self._changed(opened.image, text)
+            if not slot.file.lower().endswith(".xmp") and not same_pixels(opened.data, data):
                 raise OutputError(
-                    f"cannot write into {shown(slot.file)}: its pixels would change; write txt or jsonl instead"
+                    f"cannot write to {shown(slot.file)}: its pixels would change; write txt or jsonl instead"
                 )
             if not exists:
                 os.makedirs(os.path.dirname(file), exist_ok=True)
@@ -89,15 +90,15 @@ class Xmp:
         except OSError as error:
             raise refused(slot.file, error) from error
         except self._exiv2.Exiv2Error as error:
-            raise OutputError(f"cannot write into {shown(slot.file)}: {error}; write txt or jsonl instead") from None
+            raise OutputError(f"cannot write to {shown(slot.file)}: {error}; write txt or jsonl instead") from None
 
     def _changed(self, image: Any, text: str) -> bytes:
-        """The whole file with the description put in; other languages' and all other fields are kept."""
+        """Return the file with the new description; all other fields and languages are kept."""
         exiv2 = self._exiv2
         xmp, iptc = image.xmpData(), image.iptcData()
         texts = dict(xmp[DESCRIPTION].value()) if DESCRIPTION in xmp else {}
         xmp[DESCRIPTION] = exiv2.LangAltValue({**texts, "x-default": text})
-        readable = iptc.empty() or iptc.detectCharset() in ("ASCII", "UTF-8")  # others would change their meaning
+        readable = iptc.empty() or iptc.detectCharset() in ("ASCII", "UTF-8")  # UTF8 would garble other encodings
         if image.checkMode(exiv2.MetadataId.Iptc) == exiv2.AccessMode.ReadWrite and readable:
             iptc[CHARSET] = UTF8
             iptc[CAPTION] = text.encode()[:LONGEST].decode("utf-8", "ignore")
@@ -107,7 +108,7 @@ class Xmp:
         return data
 
     def _open(self, path: str) -> _Opened | None:
-        """The file in memory, its metadata read; None for one that exiv2 does not know."""
+        """Return the file in memory with its metadata; None if exiv2 cannot read it."""
         try:
             data = read_small(path, MAX_BYTES)
             image = self._exiv2.ImageFactory.open(data)
@@ -117,9 +118,9 @@ class Xmp:
         return _Opened(image, data)
 
     def _may_change(self, path: os.PathLike[str]) -> bool:
-        """Whether a photo may be written into: its kind, its mode (also for root, who could) and its folder's.
+        """Return whether a photo may be changed, by its format and the permissions of file and folder (for root too).
 
-        One that is a link out of the folder may not: it is the photo of another one.
+        A symlink out of the folder may not: the photo belongs to another folder.
         """
         suffix = os.path.splitext(path)[1].lower()
         if not self._plan.place.beside or suffix not in _EMBEDDED:
@@ -142,7 +143,7 @@ def _description(image: Any) -> str:
 
 
 def same_pixels(old: bytes, new: bytes) -> bool:
-    """Whether two files hold the same picture: of JPEGs the compressed data, of others what Pillow makes of them."""
+    """Return whether two files hold the same image, by the compressed data of JPEGs or the decoded pixels of others."""
     scans = _scans(old), _scans(new)
     if scans[0] is not None or scans[1] is not None:
         return scans[0] == scans[1]
@@ -154,12 +155,12 @@ def same_pixels(old: bytes, new: bytes) -> bool:
 
 
 def _scans(data: bytes) -> bytes | None:
-    """All of a JPEG from its first scan on; None for what is no JPEG."""
-    place = 2
-    while data[:2] == b"\xff\xd8" and data[place : place + 1] == b"\xff":
-        if data[place + 1] == 0xDA:
-            return data[place:]
-        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    """Return a JPEG from its first scan on; None for another format."""
+    position = 2
+    while data[:2] == b"\xff\xd8" and data[position : position + 1] == b"\xff":
+        if data[position + 1] == 0xDA:
+            return data[position:]
+        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
     return None
 
 

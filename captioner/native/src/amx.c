@@ -1,17 +1,17 @@
-/* Products of int8 weights with AMX, for many rows: the panels of VNNI are its tiles. The sums are exact, as there. */
+/* Products of int8 weights with AMX, for many rows: its tiles are VNNI's panels, and its sums are exact too. */
 #include "dequantize.h"
 
 #define AMX __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma,amx-tile,amx-int8")))
 
 enum { TALL = 16 }; /* rows of a tile */
 
-struct tiles { /* what LDTILECFG reads */
+struct tiles { /* operand of LDTILECFG */
     uint8_t palette, start, reserved[14];
     uint16_t bytes[16];
     uint8_t rows[16];
 };
 
-/* Tiles 0 to 2 are sums, 3 to 5 levels of up to 48 rows, 6 weights. */
+/* Tiles 0 to 2 hold sums, 3 to 5 levels of up to 48 rows, 6 weights. */
 AMX static void configure(int64_t rows) {
     struct tiles tiles = {.palette = 1};
     for (int i = 0; i < 3; i++) {
@@ -22,11 +22,11 @@ AMX static void configure(int64_t rows) {
     }
     tiles.rows[6] = TALL;
     tiles.bytes[6] = 64;
-    __asm__ volatile("" : : "r"(&tiles) : "memory"); /* gcc takes it that LDTILECFG reads the first eight bytes alone */
+    __asm__ volatile("" : : "r"(&tiles) : "memory"); /* gcc assumes that LDTILECFG reads only the first eight bytes */
     _tile_loadconfig(&tiles);
 }
 
-/* Sums of one panel of a group, for ``count`` <= TOGETHER rows; ``ahead``: what is fetched, as much as is read. */
+/* Sums of one panel of a group, for ``count`` <= TOGETHER rows; prefetches from ``ahead`` as much as it reads. */
 AMX static void sum_panel(const uint8_t *x, const int8_t *weight, const char *ahead, int64_t depth, int64_t count,
                           int32_t *sums) {
     _tile_zero(0);

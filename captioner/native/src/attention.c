@@ -1,11 +1,10 @@
-/* Attention of one head: a query reads the slots it sees, and only those.
+/* Attention of one head: a query reads only the slots that it sees.
  *
- * A row's sums run over its own slots in their order, wherever in the cache they lie and whoever lies between: it has the
- * same bits in any company.
+ * A row sums over its own slots in order, wherever they are in the cache, so its bits do not depend on the other rows.
  */
 #include "lanes.h"
 
-/* Per lane of 128 bits: sums of a, b, c and d, side by side. */
+/* Per 128-bit lane: the sums of a, b, c and d, side by side. */
 INLINE __m512 four_sums(__m512 a, __m512 b, __m512 c, __m512 d) {
     __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
     __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
@@ -14,12 +13,12 @@ INLINE __m512 four_sums(__m512 a, __m512 b, __m512 c, __m512 d) {
     return _mm512_add_ps(_mm512_castpd_ps(low), _mm512_castpd_ps(high));
 }
 
-/* Of two of these, or of two of what this gives: sums over lanes of 128 bits. */
+/* Sums over 128-bit lanes of two results of four_sums or over_lanes. */
 INLINE __m512 over_lanes(__m512 a, __m512 b) {
     return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xDD));
 }
 
-/* Keys and values as they lie: floats, or halves of them. */
+/* Keys or values as stored: fp32 or fp16. */
 struct slots {
     const void *first;
     int64_t width;
@@ -47,7 +46,7 @@ INLINE __m512 four_keys(const float *q, struct slots keys, const int32_t *seen) 
                      partial(q, keys, seen[3]));
 }
 
-/* q times the keys ``seen``, padded to whole panels, divided by the root of the width. */
+/* Products of q and the keys ``seen``, padded to whole panels, divided by the square root of the width. */
 INLINE void multiply_keys(const float *q, struct slots keys, const int32_t *seen, int64_t count, float *logits) {
     __m512 scale = _mm512_set1_ps(1.0f / sqrtf((float)keys.width));
     for (int64_t s = 0; s < count; s += PANEL) {
@@ -57,7 +56,7 @@ INLINE void multiply_keys(const float *q, struct slots keys, const int32_t *seen
     }
 }
 
-/* The values ``seen``, weighted: up to 64 columns of them at once, odd and even slots apart for more sums at a time. */
+/* The weighted sum of the values ``seen``: up to 64 columns at once, with separate sums for even and odd slots. */
 INLINE void weigh_values(const float *weights, struct slots values, const int32_t *seen, int64_t count, float *out) {
     for (int64_t c = 0; c < values.width; c += 4 * PANEL) {
         __m512 a0 = _mm512_setzero_ps(), a1 = a0, a2 = a0, a3 = a0, b0 = a0, b1 = a0, b2 = a0, b3 = a0;
@@ -67,7 +66,7 @@ INLINE void weigh_values(const float *weights, struct slots values, const int32_
             a1 = _mm512_fmadd_ps(even, of_slot(values, seen[s], c + PANEL), a1);
             a2 = _mm512_fmadd_ps(even, of_slot(values, seen[s], c + 2 * PANEL), a2);
             a3 = _mm512_fmadd_ps(even, of_slot(values, seen[s], c + 3 * PANEL), a3);
-            __m512 odd = _mm512_set1_ps(weights[s + 1]); /* behind the last one there is a weight of zero */
+            __m512 odd = _mm512_set1_ps(weights[s + 1]); /* the weight after the last one is zero */
             b0 = _mm512_fmadd_ps(odd, of_slot(values, seen[s + 1], c), b0);
             b1 = _mm512_fmadd_ps(odd, of_slot(values, seen[s + 1], c + PANEL), b1);
             b2 = _mm512_fmadd_ps(odd, of_slot(values, seen[s + 1], c + 2 * PANEL), b2);
@@ -79,7 +78,7 @@ INLINE void weigh_values(const float *weights, struct slots values, const int32_
     }
 }
 
-/* ``weights`` = share * softmax(logits + bias), added where ``add``; zeros up to a whole panel. ``bias`` may be NULL. */
+/* ``weights`` = (or += if ``add``) share * softmax(logits + bias); zeros up to a whole panel. ``bias`` may be NULL. */
 AVX512 static void softmax(const float *logits, const float *bias, int64_t count, float share, int add, float *weights) {
     __m512 most = _mm512_set1_ps(-INFINITY), sum = _mm512_setzero_ps();
     for (int64_t s = 0; s < count; s += PANEL) {
@@ -113,7 +112,7 @@ AVX512 static void softmax(const float *logits, const float *bias, int64_t count
 static float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
 static float softplus(float x) { return x > 20.0f ? x : log1pf(expf(x)); }
 
-/* The Gaussian around the point of a query: -d^2 / 2 sigma^2 for each patch, 0 for what stands before them. */
+/* The Gaussian around the point of a query: -d^2 / 2 sigma^2 for each patch, 0 for the tokens before them. */
 AVX512 static void focus(const struct reading *reading, int64_t query, float *bias) {
     const struct grid *grid = reading->grid;
     const float *point = reading->point + 2 * query * reading->gate_stride;
@@ -166,7 +165,7 @@ INLINE void attend_as(const struct reading *reading, float *scratch, int64_t wid
     }
 }
 
-/* The usual width is known to the compiler, which unrolls for it. */
+/* Constant arguments for the usual width let the compiler unroll. */
 AVX512 void attend(const struct reading *reading, float *scratch) {
     if (reading->head_width == 64 && reading->halves)
         attend_as(reading, scratch, 64, 1);

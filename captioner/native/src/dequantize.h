@@ -1,10 +1,10 @@
-/* From sums of levels to what they stand for. */
+/* Conversion of sums of int8 levels to floats. */
 #ifndef CAPTIONER_DEQUANTIZE_H
 #define CAPTIONER_DEQUANTIZE_H
 
 #include "lanes.h"
 
-/* sum_k (a_k step + least) w_k scale, and the bias: a group of columns of a row. */
+/* One group of columns of a row: sum_k (a_k step + least) w_k scale + bias. */
 INLINE void put_levels(const struct product *product, const struct rows *rows, const struct sink *sink, int64_t row,
                        int64_t column, const int32_t *sums) {
     const __m512 step = _mm512_set1_ps(rows->step[row]), least = _mm512_set1_ps(rows->least[row]);

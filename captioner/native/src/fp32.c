@@ -1,15 +1,14 @@
 /* Products of fp32 weights.
  *
- * Every output is one sum in the order of the inputs, whatever rows share the pass over the weights: a row has the same
- * bits in any company.
+ * Every output is one sum in the order of the inputs, so a row's bits do not depend on the other rows in the pass.
  */
 #include "lanes.h"
 
 #include <string.h>
 
-enum { SPAN = 128 }; /* inputs whose weights stay in the first cache while all rows read them */
+enum { SPAN = 128 }; /* inputs whose weights stay in the L1 cache while all rows read them */
 
-/* Three registers: sums of a row, or weights. */
+/* Three registers of sums of a row, or of weights. */
 struct trio {
     __m512 a, b, c;
 };
@@ -48,7 +47,7 @@ AVX512 static void put_sums(const struct product *product, const struct sink *si
     }
 }
 
-/* Up to TOGETHER rows from ``row`` on. */
+/* Multiply up to TOGETHER rows, starting at ``row``. */
 AVX512 static void multiply_some(const struct product *product, const struct rows *rows, const struct sink *sink,
                                  struct share part, const char *next, int64_t row, int64_t count) {
     float sums[TOGETHER * GROUP] __attribute__((aligned(64)));

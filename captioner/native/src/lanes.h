@@ -1,10 +1,10 @@
-/* Functions of 16 floats at once. */
+/* Functions on 16 floats. */
 #ifndef CAPTIONER_LANES_H
 #define CAPTIONER_LANES_H
 
 #include "native.h"
 
-/* e^x, to 1e-7 of it: 2^n times the polynomial of Cephes. Not a number stays none. */
+/* e^x with a relative error of 1e-7: 2^n times the polynomial of Cephes. NaN stays NaN. */
 INLINE __m512 exp16(__m512 x) {
     x = _mm512_min_ps(_mm512_set1_ps(89.0f), _mm512_max_ps(_mm512_set1_ps(-104.0f), x));
     __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), 0);
@@ -20,14 +20,14 @@ INLINE __m512 exp16(__m512 x) {
     return _mm512_scalef_ps(p, n);
 }
 
-/* GELU by tanh, which is x * sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3). */
+/* The tanh form of GELU: x * sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3). */
 INLINE __m512 gelu16(__m512 x) {
     __m512 inner = _mm512_fmadd_ps(_mm512_mul_ps(x, x), _mm512_set1_ps(0.044715f), _mm512_set1_ps(1.0f));
     __m512 u = _mm512_mul_ps(_mm512_mul_ps(x, inner), _mm512_set1_ps(-2.0f * 0.7978845608f));
     return _mm512_div_ps(x, _mm512_add_ps(_mm512_set1_ps(1.0f), exp16(u)));
 }
 
-/* Columns of a panel, ``lanes`` of them, to where they belong. */
+/* Write the columns ``lanes`` of a panel to the sink. */
 INLINE void put(const struct sink *sink, int64_t row, int64_t column, __m512 values, __mmask16 lanes) {
     float *out = sink->out + row * sink->stride + column;
     if (sink->how == GELU)

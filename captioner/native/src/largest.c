@@ -1,12 +1,12 @@
-/* The few largest of many numbers: logits of a vocabulary, of which a search looks at ten. */
+/* Top k of many numbers: a search needs about ten logits of a vocabulary. */
 #include "native.h"
 
 #include <omp.h>
 
-enum { MOST = 64 }; /* how many may be asked for */
+enum { MOST = 64 }; /* largest k */
 
 struct best {
-    int64_t count, worst; /* where the least of them stands, the later one of two that are equal */
+    int64_t count, worst; /* index of the smallest value, the later one of equal values */
     float values[MOST];
     int64_t places[MOST];
 };
@@ -20,7 +20,7 @@ static void find_worst(struct best *best) {
     }
 }
 
-/* Those of ``x``, in no order; what is not a number counts as the least there is. */
+/* Find the top ``count`` of ``x``, unordered; NaN counts as the smallest value. */
 AVX512 static void find(const float *x, int64_t width, int64_t count, struct best *best) {
     best->count = count;
     for (int64_t i = 0; i < count; i++) {
@@ -35,7 +35,7 @@ AVX512 static void find(const float *x, int64_t width, int64_t count, struct bes
         for (; lanes; lanes &= lanes - 1) {
             int64_t place = i + __builtin_ctz(lanes);
             if (!(x[place] > best->values[best->worst]))
-                continue; /* one before it raised the bar */
+                continue; /* an earlier lane has raised the threshold */
             best->values[best->worst] = x[place];
             best->places[best->worst] = place;
             find_worst(best);
@@ -43,7 +43,7 @@ AVX512 static void find(const float *x, int64_t width, int64_t count, struct bes
     }
 }
 
-/* Largest first, of equals the first one. */
+/* Sort, largest first; equal values in order of position. */
 static void sort(struct best *best) {
     for (int64_t i = 1; i < best->count; i++) {
         float value = best->values[i];
@@ -60,7 +60,7 @@ static void sort(struct best *best) {
     }
 }
 
-/* The ``count`` <= MOST, width largest of each row of ``x`` [rows][width], largest first. */
+/* The top ``count`` <= min(MOST, width) of each row of ``x`` [rows][width], largest first. */
 void captioner_largest(const float *x, int64_t rows, int64_t width, int64_t count, float *values, int64_t *places,
                        int threads) {
 #pragma omp parallel for num_threads(threads)
@@ -86,7 +86,7 @@ AVX512 static float dot(const float *a, const float *b, int64_t width) {
     return _mm512_reduce_add_ps(_mm512_add_ps(even, odd));
 }
 
-/* The ``count`` largest of each row of ``logits`` [rows][words] again, from ``x`` [rows][width] and the ``table``
+/* Recompute the top ``count`` of each row of ``logits`` [rows][words] from ``x`` [rows][width] and the ``table``
  * [words][width]. */
 void captioner_sharpen(float *logits, int64_t rows, int64_t words, int64_t count, const float *x, const float *table,
                        int64_t width, int threads) {

@@ -1,12 +1,12 @@
-/* What Python asks before it uses this library. */
+/* Functions that Python calls before it uses this library. */
 #include "plan.h"
 
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 }; /* of arch_prctl; a process has to ask before it uses AMX */
+enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 }; /* of arch_prctl; a process must request permission to use AMX */
 
-/* 0: this CPU cannot run it; 1: it can; 2: with tiles of AMX. */
+/* 0: this CPU cannot run the library; 1: it can; 2: it can and has AMX. */
 int captioner_level(void) {
     __builtin_cpu_init();
     if (!(__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
@@ -16,7 +16,7 @@ int captioner_level(void) {
     return tiles && syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0 ? 2 : 1;
 }
 
-/* The sizes of the structs that both sides know: a library built from other sources is not used. */
+/* Sizes of the shared structs, which detect a library that was built from other sources. */
 int64_t captioner_size(int which) {
     const int64_t sizes[] = {sizeof(struct product), sizeof(struct layer), sizeof(struct step)};
     return sizes[which];

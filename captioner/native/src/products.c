@@ -1,10 +1,10 @@
-/* A thread's part of a product, and a product by itself. */
+/* A thread's part of a product, and a whole product. */
 #include "native.h"
 
 #include <omp.h>
 #include <stdlib.h>
 
-enum { FEW = 8 }; /* rows up to which VNNI waits for the weights as AMX would */
+enum { FEW = 8 }; /* up to this many rows VNNI is as fast as AMX, limited by reading the weights */
 
 void *room_for(int64_t count, int64_t size) { return aligned_alloc(64, (size_t)((count * size + 64) / 64 * 64)); }
 
@@ -56,7 +56,7 @@ void multiply(const struct product *product, const struct rows *rows, const stru
         multiply_vnni(product, rows, sink, part, next);
 }
 
-/* ``x`` [count][in] times a product, into ``out`` [count][out]. Returns 0, or 1 where there was no memory. */
+/* Multiply ``x`` [count][in] into ``out`` [count][out]. Returns 0, or 1 if memory allocation failed. */
 int captioner_multiply(const struct product *product, const float *x, int64_t count, float *out, int threads) {
     struct rows rows = {.count = count, .width = product->in, .values = (float *)x};
     struct sink sink = {.out = out, .stride = product->out};
@@ -69,7 +69,7 @@ int captioner_multiply(const struct product *product, const float *x, int64_t co
             multiply(product, &rows, &sink, team, NULL);
         }
     }
-    rows.values = NULL; /* the caller's */
+    rows.values = NULL; /* owned by the caller */
     rows_free(&rows);
     return failed;
 }

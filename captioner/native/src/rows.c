@@ -1,7 +1,7 @@
-/* What is done to one row alone: LayerNorm, and float to levels. */
+/* Operations on one row: LayerNorm and quantization. */
 #include "lanes.h"
 
-/* A row of values as uint8, from its least to its greatest value, as torch.ops.quantized.embedding_bag_byte_prepack. */
+/* Quantize a row to uint8 between its minimum and maximum, like torch.ops.quantized.embedding_bag_byte_prepack. */
 AVX512 void quantize(const struct rows *rows, int64_t row) {
     const float *x = rows->values + row * rows->width;
     uint8_t *levels = rows->levels + row * padded(rows->width);
@@ -15,7 +15,7 @@ AVX512 void quantize(const struct rows *rows, int64_t row) {
     }
     float least = _mm512_reduce_min_ps(low), range = _mm512_reduce_max_ps(high) - least;
     rows->step[row] = range / 255.0f;
-    /* Least and greatest pass over what is not a number; a sum does not. */
+    /* Minimum and maximum ignore NaN; a sum propagates it. */
     rows->least[row] = least + 0.0f * _mm512_reduce_add_ps(sum);
     __m512 origin = _mm512_set1_ps(least), inverse = _mm512_set1_ps(255.0f / (range + 1e-8f));
     for (int64_t k = 0; k < padded(rows->width); k += PANEL) {

@@ -1,14 +1,14 @@
-/* One decoding step of all blocks: what captioner/models/decoder.py does with a cache, in one call.
+/* One decoding step of all blocks: captioner/models/decoder.py with a KV cache, in one call.
  *
- * All threads go through the same phases, and a barrier ends each: they share rows, the panels of a product, or the
- * heads of the images.
+ * All threads run the same phases, each ended by a barrier, and divide the rows, the groups of a product, or the heads
+ * of the images among them.
  */
 #include "native.h"
 
 #include <omp.h>
 #include <stdlib.h>
 
-/* The slots that queries see: as struct reading has them. */
+/* The slots that queries see, as in struct reading. */
 struct sight {
     int32_t *seen;
     int64_t *counts;
@@ -16,13 +16,13 @@ struct sight {
     int64_t stride;
 };
 
-/* What lies between the phases. */
+/* Data passed between the phases. */
 struct state {
     const struct step *step;
     struct rows normed, read, hidden;
     float *qkv, *q, *gate, *point, *spread, *scratch;
-    int64_t scratch_width;     /* floats of each thread */
-    struct sight words, image; /* of all queries of the step; of any */
+    int64_t scratch_width;     /* floats per thread */
+    struct sight words, image; /* words: per query; image: the same for all queries */
 };
 
 static int has_levels(const struct step *step) { return step->layers[0].qkv->levels != NULL; }
@@ -94,7 +94,7 @@ static void add_to_x(const struct state *state, const struct product *product, c
 #pragma omp barrier
 }
 
-/* A product of the normed rows; ``product`` may be one that this layer does not have. */
+/* A product of the normed rows; does nothing if ``product`` is NULL. */
 static void store(const struct state *state, const struct product *product, float *out, struct team team,
                   const struct product *after) {
     if (!product)
@@ -118,9 +118,9 @@ static void look_around(const struct state *state, struct team team) {
     }
     if (team.thread == 0)
         image->counts[0] = look(NULL, NULL, step->patches, image->seen, image->window);
-} /* the barrier after the first norms ends this, too */
+} /* the barrier after the first norms also ends this phase */
 
-/* Keys and values of an image's new words, for one head, behind those of the past. */
+/* Append the keys and values of an image's new tokens, for one head. */
 static void append(const struct step *step, const struct cache *cache, const float *qkv, int64_t image, int64_t head) {
     const int64_t width = step->width / step->heads;
     int64_t slot = (image * step->heads + head) * step->capacity + step->past;
@@ -156,7 +156,7 @@ static void read_words(const struct state *state, const struct layer *layer, int
             .counts = state->words.counts + row,
             .window = state->words.window + row * state->words.stride,
             .seen_stride = state->words.stride,
-            .kind = windowed ? (int)layer->self_kind : READ_GLOBAL, /* the past may be no longer than the window */
+            .kind = windowed ? (int)layer->self_kind : READ_GLOBAL, /* the past may fit in the window */
             .gate = windowed && layer->self_gate ? state->gate + row * step->heads + head : NULL,
             .gate_stride = step->heads,
         };
@@ -226,7 +226,7 @@ static void run_layer(const struct state *state, int64_t i, struct team team) {
     add_to_x(state, layer->fc2, &state->hidden, 1.0f, team, after);
 }
 
-/* Returns 0, or 1 where there was no memory. */
+/* Returns 0, or 1 if memory allocation failed. */
 int captioner_step(const struct step *step, int threads) {
     struct state state;
     int found = state_alloc(&state, step, threads);

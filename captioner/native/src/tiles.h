@@ -1,11 +1,11 @@
-/* Up to eight rows by a group of outputs, for fp32.c and vnni.c: each includes this once, and says before what it is of.
+/* Up to eight rows by a group of outputs; fp32.c and vnni.c each include this once, after their definitions of:
  *
- * INPUT: of a row; AT_ONCE of them meet 4 * GROUP bytes of weights. SUM: of an output. ``struct trio`` is three registers,
- * and ``load``, ``save``, ``weights``, ``spread`` and ``add`` are what is done with them.
+ * INPUT: the type of a row's elements; AT_ONCE of them meet 4 * GROUP bytes of weights. SUM: the type of an output.
+ * ``struct trio``: three registers, with operations ``load``, ``save``, ``weights``, ``spread`` and ``add``.
  */
 
-/* ``R`` rows, ``x`` and those ``width`` behind each other, onto their sums: in registers that have names, since gcc keeps
- * an array in memory too. */
+/* Add ``R`` rows, starting at ``x`` and ``width`` apart, to their sums. The registers have names because gcc also keeps
+ * an array in memory. */
 INLINE void tile(const int R, struct run run, const INPUT *x, int64_t width, SUM *sums) {
     const char *weight = run.weight;
     const char *ahead = run.ahead;
@@ -41,7 +41,7 @@ INLINE void tile(const int R, struct run run, const INPUT *x, int64_t width, SUM
     if (R > 7) save(sums + 7 * GROUP, s7);
 }
 
-/* The constants make each case a loop without branches. */
+/* Constant arguments make each case a loop without branches. */
 AVX512 static void tiles(int64_t rows, struct run run, const INPUT *x, int64_t width, SUM *sums) {
     switch (rows) {
     case 1: tile(1, run, x, width, sums); break;

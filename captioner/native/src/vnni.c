@@ -1,9 +1,9 @@
-/* Products of int8 weights with AVX-512 VNNI. The sums are whole numbers, so they are exact in any order. */
+/* Products of int8 weights with AVX-512 VNNI. The sums are integers, so they are exact in any order. */
 #include "dequantize.h"
 
 #include <string.h>
 
-/* Three registers: sums of a row, or weights. */
+/* Three registers of sums of a row, or of weights. */
 struct trio {
     __m512i a, b, c;
 };
@@ -22,7 +22,7 @@ INLINE void save(int32_t *sums, struct trio sum) {
     _mm512_store_si512(sums + 2 * PANEL, sum.c);
 }
 
-/* Four levels of a row, in every lane. */
+/* Four levels of a row, broadcast to every lane. */
 INLINE __m512i spread(const uint8_t *levels) { return _mm512_set1_epi32(*(const int32_t *)levels); }
 
 INLINE struct trio weights(const void *at) {
@@ -35,7 +35,7 @@ INLINE struct trio weights(const void *at) {
 #define AT_ONCE 4
 #include "tiles.h"
 
-/* Up to TOGETHER rows from ``row`` on. */
+/* Multiply up to TOGETHER rows, starting at ``row``. */
 AVX512 static void multiply_some(const struct product *product, const struct rows *rows, const struct sink *sink,
                                  struct share part, const char *next, int64_t row, int64_t count) {
     int32_t sums[TOGETHER * GROUP] __attribute__((aligned(64)));

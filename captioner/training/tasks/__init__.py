@@ -1,6 +1,6 @@
-"""Tasks: what a stage of training optimises. The loop knows none of them by name.
+"""The tasks: the objectives of training stages. The loop knows none of them by name.
 
-May import what the training room may. Start reading at ``base.py``.
+May import everything that ``captioner.training`` may. Start reading at ``base.py``.
 """
 
 from captioner.training.tasks.adversarial import Adversarial

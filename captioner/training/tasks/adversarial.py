@@ -1,4 +1,4 @@
-"""Adversarial training: captions that a discriminator takes for human ones of this very image."""
+"""Adversarial training: the captioner learns captions that a discriminator takes for human captions of the image."""
 
 from __future__ import annotations
 
@@ -22,23 +22,19 @@ from captioner.training.tasks.base import Data, Phase
 from captioner.training.tasks.collapse import Collapse
 from captioner.training.tasks.policy import CiderReward, Drawn, Judged, PolicyGradient, PolicyOptions, seed_of
 
-KINDS = {"human": 0.5, "drawn": 0.25, "other": 0.25}  # weights in the discriminator's loss: as much true as false
-LEAST_LOG = -7.0  # of a probability as reward: below a thousandth nothing is worse than hopeless
+KINDS = {"human": 0.5, "drawn": 0.25, "other": 0.25}  # weights in the discriminator's loss: half true, half false
+LEAST_LOG = -7.0  # lower bound of a log-probability as reward: all probabilities below 0.001 are equally bad
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(PolicyOptions):
-    """``cider`` and ``adversary``: what CIDEr-D / 100 and the log-probability of being human count in the reward.
+    """The options of the task adversarial."""
 
-    The latter's weight grows from nothing over the first ``head_start`` steps, in which the discriminator learns.
-    ``discriminator_lr``: its rate. ``window``: steps over which a collapse has to last to end the stage.
-    """
-
-    cider: float = 1.0
-    adversary: float = 0.2
-    head_start: int = 100
-    discriminator_lr: float = 1e-4
-    window: int = 50
+    cider: float = 1.0  # weight of CIDEr-D / 100 in the reward
+    adversary: float = 0.2  # weight of the discriminator's log-probability that the caption is human
+    head_start: int = 100  # first steps, in which ``adversary`` grows from 0 while the discriminator learns
+    discriminator_lr: float = 1e-4  # peak learning rate
+    window: int = 50  # steps of a collapse that end the stage
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -54,10 +50,9 @@ class Options(PolicyOptions):
 class Adversarial(PolicyGradient):
     """Policy gradient on a discriminator's verdict (Dai et al. 2017, arXiv 1703.06029), CIDEr-D and human captions.
 
-    Their reward at each word comes from rollouts; here a caption has one reward, and the image's other draws are its
-    baseline. The discriminator tells human captions of an image from drawn ones and from human captions of other
-    images, in a phase of its own. It reads what the captioner's backbone says, so it sees what the captioner
-    sees.
+    Dai et al. compute a reward at each word from rollouts; here a caption has one reward, and the image's other draws
+    are its baseline. In a phase of its own, the discriminator learns to distinguish human captions of an image from
+    drawn ones and from human captions of other images. It reads the features of the captioner's backbone.
     """
 
     Options = Options
@@ -74,7 +69,7 @@ class Adversarial(PolicyGradient):
     def check(cls, data: Data) -> None:
         super().check(data)
         if len(data.train) < 2:
-            raise DataError("adversarial tells captions of one image from those of others; give at least two images")
+            raise DataError("adversarial compares captions of different images; give at least two images")
 
     def begin(self, model: Captioner, average: Captioner) -> None:
         self.steps = 0
@@ -95,19 +90,19 @@ class Adversarial(PolicyGradient):
         )
 
     def rewards(self, drawn: Drawn, features: Features, batch: Batch) -> Judged:
-        """CIDEr-D and the discriminator's verdict as it stands; what it will learn from travels along."""
+        """Return CIDEr-D plus the discriminator's current verdict; ``extra`` holds the discriminator's inputs."""
         device, options = features.values.device, self.options
-        shown = self._shown(drawn, batch)
-        shown = {name: value.to(device) for name, value in shown.items()}
-        extra = {"values": features.values, "place": torch.tensor([*features.grid, features.prefix]), **shown}
+        inputs = self._discriminator_captions(drawn, batch)
+        inputs = {name: value.to(device) for name, value in inputs.items()}
+        extra = {"values": features.values, "place": torch.tensor([*features.grid, features.prefix]), **inputs}
         training = self.discriminator.training
-        drawn_only = shown["kinds"][0] == list(KINDS).index("drawn")
+        drawn_only = inputs["kinds"][0] == list(KINDS).index("drawn")
         log_odds = self.discriminator.eval()(
             features.values,
             features.grid,
             features.prefix,
-            shown["captions"][:, drawn_only],
-            shown["ends"][:, drawn_only],
+            inputs["captions"][:, drawn_only],
+            inputs["ends"][:, drawn_only],
         )
         self.discriminator.train(training)
         believed = F.logsigmoid(log_odds).cpu()  # (B, K)
@@ -122,12 +117,12 @@ class Adversarial(PolicyGradient):
         }
         return Judged(rewards=rewards, figures=figures, extra=extra)
 
-    def _shown(self, drawn: Drawn, batch: Batch) -> dict[str, Tensor]:
-        """The captions (B, K, T) that the discriminator is to tell apart, where they end, and their kinds.
+    def _discriminator_captions(self, drawn: Drawn, batch: Batch) -> dict[str, Tensor]:
+        """Return the discriminator's captions (B, K, T), their ends, and their kinds.
 
-        The kind of a caption is its place in ``KINDS``, or -1 for one that only fills up.
+        The kind of a caption is its place in ``KINDS``, or -1 for padding.
         """
-        others = [self._of_other_images(name, batch.tokens.shape[1], drawn.seed) for name in batch.names]
+        others = [self._captions_of_other_images(name, batch.tokens.shape[1], drawn.seed) for name in batch.names]
         groups = [
             whole_captions(tokens.cpu(), targets.cpu(), weights.cpu(), self.context)
             for tokens, targets, weights in (
@@ -140,25 +135,25 @@ class Adversarial(PolicyGradient):
         pad = self.tokenizer.config.pad_id
         captions = [F.pad(captions, (0, length - captions.shape[-1]), value=pad) for captions, _ in groups]
         kinds = [torch.where(ends > 0, kind, -1) for kind, (_, ends) in enumerate(groups)]
-        kinds[1].fill_(1)  # a draw counts, even one that was cut before its first word
+        kinds[1].fill_(1)  # every draw counts, even an empty one
         return {
             "captions": torch.cat(captions, dim=1),
             "ends": torch.cat([ends for _, ends in groups], dim=1),
             "kinds": torch.cat(kinds, dim=1),
         }
 
-    def _of_other_images(self, name: str, count: int, seed: int) -> Sequence[Sequence[int]]:
-        """Tokens of human captions of any images but this one."""
+    def _captions_of_other_images(self, name: str, count: int, seed: int) -> Sequence[Sequence[int]]:
+        """Return the tokens of human captions of random other images."""
         draw = random.Random(seed_of(seed, name))
-        found: list[Sequence[int]] = []
-        while len(found) < count:
+        captions: list[Sequence[int]] = []
+        while len(captions) < count:
             sample = draw.choice(self.data.train)
             if sample.name != name:
-                found.append(self.tokenizer.encode(draw.choice(sample.captions))[: self.context - 1])
-        return found
+                captions.append(self.tokenizer.encode(draw.choice(sample.captions))[: self.context - 1])
+        return captions
 
     def discriminate(self, wrapped: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Binary cross-entropy of the discriminator, and its accuracy on each kind in percent; sums over images."""
+        """Return sums over images of the discriminator's binary cross-entropy, and of its accuracy in percent."""
         extra = batch.extra
         h, w, prefix = extra["place"].tolist()
         log_odds = wrapped(extra["values"], (h, w), prefix, extra["captions"], extra["ends"]).float()  # (B, K)

@@ -1,4 +1,4 @@
-"""What the loop asks of a task."""
+"""The interface between the training loop and a task."""
 
 from __future__ import annotations
 
@@ -23,98 +23,96 @@ from captioner.training.recipe import Recipe, Stage
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """Everything a run learns from and is judged on while it learns. ``text`` has no images.
+    """The training and validation data of a run.
 
-    ``train`` may be longer than memory (``captioner.data.samples.Samples``): go through it, do not copy it.
+    ``train`` may be larger than memory (``captioner.data.samples.Samples``): iterate over it, do not copy it.
     """
 
     train: Sequence[Sample]
     validation: tuple[Sample, ...]
-    text: tuple[str, ...] = ()
+    text: tuple[str, ...] = ()  # lines without images
     validation_text: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoOptions:
-    """What most tasks take from ``Stage.options``."""
+    """The empty ``Stage.options`` of most tasks."""
 
 
-MODEL = "model"  # the captioner among the modules of a stage
+MODEL = "model"  # the captioner's name among the modules of a stage
 
 
 def predicted_words(batch: Batch) -> Tensor:
-    """What the losses of most phases are sums over."""
+    """Return the number of predicted words, the divisor of most losses."""
     return batch.weights.sum()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """A part of every step that has an optimizer of its own.
+    """A part of every step with its own optimizer."""
 
-    It ``trains`` the captioner (``MODEL``) or some of the task's ``own`` modules, by name, and no others. ``loss`` gets
-    the first of them as the loop has wrapped it, and the prepared batch; its sums are over what ``counts`` counts.
-    ``lr`` stands in for the stage's rate. The phase's figures carry its ``name`` in the log.
-    """
-
-    loss: Callable[[nn.Module, Batch], dict[str, Tensor]]
-    trains: tuple[str, ...] = (MODEL,)
-    counts: Callable[[Batch], Tensor] = predicted_words
-    lr: float | None = None
-    name: str = ""
+    loss: Callable[[nn.Module, Batch], dict[str, Tensor]]  # called with the first wrapped module and the prepared batch
+    trains: tuple[str, ...] = (MODEL,)  # names of the trained modules: MODEL or the task's own
+    counts: Callable[[Batch], Tensor] = predicted_words  # the divisor of the sums in ``loss``
+    lr: float | None = None  # peak learning rate; None for the stage's
+    name: str = ""  # a prefix of the phase's figures in the log
 
     def label(self, figure: str) -> str:
-        """A figure of this phase as the log names it."""
+        """Return the name of a figure of this phase in the log."""
         return f"{self.name}_{figure}" if self.name else figure
 
 
 class Task(ABC):
     """One objective of the loop.
 
-    ``Options`` is the dataclass of a task's own settings, those in ``Stage.options``. Validation scores of two tasks
-    compare where their ``yardstick`` is the same.
-
     ``prepare`` works without gradient on the inner model (sampling, scoring); ``loss`` calls ``wrapped`` once, since a
     loss computed around the wrapper of a distributed run would train without synchronising.
 
-    Most tasks need no more. One that trains modules beside the captioner (a discriminator, a head) makes them in
-    ``begin`` and puts them into ``own``; the loop moves, wraps, trains, saves and restores them. During a stage ``own``
-    holds the wrapped ones. They are not averaged, and a checkpoint does not hold them.
+    A task that trains modules beside the captioner (a discriminator, a head) makes them in ``begin`` and puts them into
+    ``own``; the loop moves, wraps, trains, saves and restores them. During a stage ``own`` holds the wrapped ones. They
+    have no EMA, and a checkpoint does not hold them. A minimal task::
+
+        class MyTask(CrossEntropy):
+            def loss(self, wrapped, batch):
+                logits = wrapped(batch.tokens, batch.image)
+                loss, nll = weighted_cross_entropy(logits, batch.targets, batch.weights)
+                return {"loss": loss, "nll": nll}
     """
 
     def __init__(self, recipe: Recipe, stage: Stage, data: Data, tokenizer: CaptionTokenizer) -> None:
-        """All tasks of a run are made before it begins: what cannot work is to be refused here."""
+        """Raise the errors of a stage that cannot work: a run makes all its tasks before it begins."""
         self.recipe, self.stage, self.data, self.tokenizer = recipe, stage, data, tokenizer
         self.own: dict[str, nn.Module] = {}
 
     wants_images = True
-    yardstick = "captions"
-    Options: type[Any] = NoOptions
+    yardstick = "captions"  # validation scores are comparable between tasks with the same yardstick
+    Options: type[Any] = NoOptions  # the dataclass of ``Stage.options``
 
     @classmethod
     def options_of(cls, stage: Stage) -> Any:
-        """The task's own settings. Raises ``ConfigError`` for one that it does not know."""
+        """Return the task's own settings. Raises ``ConfigError`` for an unknown one."""
         return from_dict(cls.Options, stage.options, where="options.")
 
-    @classmethod  # noqa: B027 - most tasks want no more than images
+    @classmethod  # noqa: B027 - most tasks need only images
     def check(cls, data: Data) -> None:
         """Raise ``DataError`` if this task cannot learn from ``data``."""
 
     @classmethod
     def taught(cls, config: CaptionerConfig) -> CaptionerConfig:
-        """What a checkpoint of this ``config`` says of itself when this task has trained it."""
+        """Return the config of a checkpoint after this task has trained it."""
         return config
 
     @classmethod
     def equip(cls, recipe: Recipe, stage: Stage, data: Data, checkpoint: Checkpoint) -> bool:
-        """Before a run: give the captioner what this task trains and it lacks, if there is such a thing."""
+        """Add the modules that this task trains to a captioner without them, and return whether any were added."""
         return False
 
     @abstractmethod
     def items(self, store: FeatureStore | None) -> Items:
-        """What an epoch goes through."""
+        """Return the items of an epoch."""
 
     def lengths(self) -> Sequence[int] | None:
-        """Tokens per item, where steps of one length are wanted."""
+        """Return the length of each item, for steps of items of similar length; None for no sorting."""
         return None
 
     def trained(self, name: str) -> bool:
@@ -122,42 +120,42 @@ class Task(ABC):
         return not name.startswith(("heads.", "labeller.classify."))
 
     def begin(self, model: Captioner, average: Captioner) -> None:  # noqa: B027 - most tasks own nothing
-        """Before a stage: make ``own`` modules. ``average`` follows the weights of ``model`` as ``stage.ema`` says."""
+        """Make the ``own`` modules of a stage. ``average``: the EMA of the weights of ``model``."""
 
     def phases(self) -> tuple[Phase, ...]:
-        """What a step does, in order: by default it trains the captioner and all ``own`` modules by ``loss``."""
+        """Return the phases of a step, in order; by default one trains the captioner and all ``own`` modules."""
         return (Phase(loss=self.loss, trains=(MODEL, *self.own)),)
 
     def prepare(self, model: Captioner, batch: Batch) -> Batch:
-        """The batch with all that is made without gradient."""
+        """Return the batch with all tensors that are computed without gradient."""
         return batch
 
     @abstractmethod
     def loss(self, wrapped: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Named sums over the batch's predicted words; ``loss`` is what is minimised, the others are logged."""
+        """Return named sums over the batch's predicted words; the loop minimises ``loss`` and logs the others."""
 
     def watch(self, figures: Mapping[str, float]) -> str:
-        """After each step, with its figures over all processes: a sentence where the stage has to end now, and why."""
+        """Return the reason why the stage must end after a step with these figures over all processes, or nothing."""
         return ""
 
     def state(self) -> dict[str, Any]:
-        """What ``watch`` and ``prepare`` have to know again when a stopped run goes on; ``own`` modules apart."""
+        """Return the state of ``watch`` and ``prepare`` that a resumed run needs, without the ``own`` modules."""
         return {}
 
-    def load_state(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - most tasks remember nothing
-        """The inverse of ``state``."""
+    def load_state(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - most tasks have no state
+        """Restore a ``state``."""
 
     @abstractmethod
     def validate(self, model: Captioner, store: FeatureStore | None, device: torch.device) -> dict[str, float]:
-        """Figures on held-out data; ``score`` among them decides which weights are best (higher is better).
+        """Return figures on held-out data; the weights with the highest ``score`` are the best.
 
-        All processes call it, and those of the first one count; ``ranks.my_part`` and ``gathered`` share the work.
+        All processes call it, and the first one's figures count; ``ranks.my_part`` and ``gathered`` share the work.
         """
 
     def captions(
         self, samples: Sequence[Sample], store: FeatureStore | None, *, views: Views, vary: Vary | None = None
     ) -> CaptionItems:
-        """The image items of these samples under the recipe."""
+        """Return the image items of these samples under the recipe."""
         return CaptionItems(
             samples,
             self.tokenizer,
@@ -170,7 +168,7 @@ class Task(ABC):
         )
 
     def collate(self, store: FeatureStore | None = None) -> Collate:
-        """How items of this task become a batch."""
+        """Return the function that turns items of this task into a batch."""
         ids = self.tokenizer.config
         kept = store.of_no_image if store is not None else None
         return Collate(ids.bos_id, ids.eos_id, ids.pad_id, kept)
@@ -179,9 +177,9 @@ class Task(ABC):
 def weighted_cross_entropy(
     logits: Tensor, targets: Tensor, weights: Tensor, *, label_smoothing: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """Sums over predicted words of weight x loss: with label smoothing (Szegedy et al. 2016, eq. 3), and without.
+    """Return two sums of weight x loss: with label smoothing (Szegedy et al. 2016, eq. 3), and without.
 
-    ``logits`` (..., V); ``targets``, ``weights`` (...). Places of weight 0 cost nothing.
+    ``logits`` (..., V); ``targets``, ``weights`` (...). Places of weight 0 are not computed.
     """
     places = weights.flatten().nonzero().flatten()
     log_probs = logits.flatten(0, -2)[places].float().log_softmax(-1)  # (P, V)
@@ -195,13 +193,13 @@ def weighted_cross_entropy(
 
 
 def features_of(model: Captioner, batch: Batch) -> Features:
-    """Return the backbone's features of the batch's images, kept or computed."""
+    """Return the backbone's features of the batch's images, from the cache if it holds them."""
     image = cast(Tensor | Features, batch.image)
     return model.vision.finished(image) if isinstance(image, Features) else model.vision.features(image)
 
 
 def named_by_captions(batch: Batch, count: int, find: Callable[[str], Collection[int]]) -> Tensor:
-    """Return (B, G), 1 where any caption of the image names one of G things, whose places ``find`` gives."""
+    """Return (B, G), 1 where any caption of the image names one of G things; ``find`` returns their indices."""
     named = torch.zeros(len(batch.captions), count)
     for row, captions in zip(named, batch.captions, strict=True):
         for caption in captions:
@@ -210,6 +208,6 @@ def named_by_captions(batch: Batch, count: int, find: Callable[[str], Collection
 
 
 def plain_nll(logits: Tensor, batch: Batch) -> tuple[float, float]:
-    """(sum of -log p, number of predicted tokens) of a batch under its ``logits`` (..., V)."""
+    """Return (sum of -log p, number of predicted tokens) of a batch under its ``logits`` (..., V)."""
     _, nll = weighted_cross_entropy(logits, batch.targets, batch.weights)
     return float(nll), float(batch.weights.sum())

@@ -1,4 +1,4 @@
-"""Teacher-forced captioning: every word given the image and the words before it."""
+"""Teacher-forced captioning: the model predicts every word from the image and the words before it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class CrossEntropy(Task):
 
     def __init__(self, recipe: Recipe, stage: Stage, data: Data, tokenizer: CaptionTokenizer) -> None:
         super().__init__(recipe, stage, data, tokenizer)
-        # Rules that validation could not search by are refused before the run begins.
+        # Raise for rules that the search cannot satisfy, before the run begins.
         room(recipe.decoder_config(1).context, recipe.generation, compile_rules(recipe.generation, tokenizer))
 
     def items(self, store: FeatureStore | None) -> CaptionItems:
@@ -43,7 +43,7 @@ class CrossEntropy(Task):
         return self.captions(self.data.train, store, views=views, vary=self.vary)
 
     def lengths(self) -> Sequence[int]:
-        """By the longest caption: a step is as long as its longest one, and images of short ones need not wait."""
+        """Return the length of each image's longest caption, so that short captions get less padding."""
         return array("I", (max(map(len, sample.captions)) for sample in self.data.train))
 
     def loss(self, wrapped: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -56,26 +56,26 @@ class CrossEntropy(Task):
         return {"loss": loss, "nll": nll}
 
     def judge(self, decoder: Decoder, memory: ImageMemory, batch: Batch) -> dict[str, tuple[float, float]]:
-        """(Sum of -log p, number of predicted tokens) of a batch of held-out captions, by what is predicted."""
+        """Return (sum of -log p, number of predicted tokens) of a batch of held-out captions, by name."""
         return {"token": plain_nll(decoder(batch.tokens.flatten(0, 1), memory), batch)}
 
     def look(self, model: Captioner, encoded: EncodedImage, memory: ImageMemory, batch: Batch) -> None:
-        """What else a task wants to know of a batch of held-out images while they are there."""
+        """Collect further figures of a batch of held-out images during validation."""
 
     @torch.inference_mode()
     def validate(self, model: Captioner, store: FeatureStore | None, device: torch.device) -> dict[str, float]:
-        """Captions are written as the checkpoint will write them: by the rules, refinement and reranking of the recipe.
+        """Score captions of the held-out images, decoded with the rules, refinement and reranking of the recipe.
 
-        An image of which no caption keeps the rules counts as one with an empty caption.
+        An image without a caption that keeps the rules gets an empty caption.
         """
-        tokenizer = CaptionTokenizer(self.tokenizer.model, model.config.text)  # with what a stage has taught it
+        tokenizer = CaptionTokenizer(self.tokenizer.model, model.config.text)  # with the special tokens of this stage
         checkpoint = Checkpoint(model, tokenizer, self.recipe.generation)
         samples = self.data.validation
         items = self.captions(samples, store, views="plain")
         mine = my_part(range(len(items)))
         keys = [[(i, 0) for i in mine[at : at + 32]] for at in range(0, len(mine), 32)]
         judged: dict[str, tuple[float, float]] = {}
-        said: list[list[str]] = []
+        written: list[list[str]] = []
         split = splitter(self.tokenizer.config.words)
         language = self.recipe.generation.language
         for batch in batches(items, keys, self.collate(store), workers=self.recipe.workers if store is None else 0):
@@ -87,22 +87,22 @@ class CrossEntropy(Task):
                 total, count = judged.get(name, (0.0, 0.0))
                 judged[name] = total + nll, count + tokens
             self.look(model, encoded, memory, batch)
-            seeing = image.values if isinstance(image, Features) else image
-            found = caption_memory(checkpoint, memory, seeing, self.recipe.generation)
-            said += [split(tokenizer.decode(best[0].tokens)) if best else [] for best in found]
-        said = in_turn(gathered(said))
+            values = image.values if isinstance(image, Features) else image
+            hypotheses = caption_memory(checkpoint, memory, values, self.recipe.generation)
+            written += [split(tokenizer.decode(best[0].tokens)) if best else [] for best in hypotheses]
+        written = in_turn(gathered(written))
         judged = total_of(gathered(judged))
         references = [
             [split(caption) for caption in self.tokenizer.captions_in(language, sample.captions)] for sample in samples
         ]
-        cider, scores = cider_d(said, references), bleu(said, references)
+        cider, scores = cider_d(written, references), bleu(written, references)
         mean = {name: total / max(count, 1) for name, (total, count) in judged.items()}
         return {
-            # CIDEr-D of very few images is 0 whatever is said of them; then the likelihood decides.
+            # CIDEr-D of very few images is 0 for any captions; then the likelihood decides.
             "score": cider.mean - 1e-3 * mean["token"],
             "cider_d": cider.mean,
             "bleu4": scores.bleu4,
-            "distinct": 100 * len({tuple(s) for s in said}) / len(said),
+            "distinct": 100 * len({tuple(caption) for caption in written}) / len(written),
             **{f"{name}_nll": value for name, value in mean.items()},
             **{f"{name}_perplexity": math.exp(value) for name, value in mean.items()},
         }

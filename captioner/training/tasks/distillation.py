@@ -1,4 +1,4 @@
-"""Distillation: human captions, and at each of their words all that a teacher thinks could have stood there."""
+"""Distillation: human captions, and a teacher's word distribution at each of their words."""
 
 from __future__ import annotations
 
@@ -25,16 +25,14 @@ AVERAGE = "average"
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """``teacher``: ``average`` (the loop's own weight average, whose decay is the stage's ``ema``), or a checkpoint by
-    directory, hub id or as ``shipped``. ``share`` of the loss that is the teacher's, the rest is that of the human
-    captions. ``temperature`` of both distributions. ``top``: how many of the teacher's likeliest words are kept apart
-    at each place, the others being one; 0 keeps all.
-    """
+    """The options of the task distillation."""
 
     teacher: str = AVERAGE
-    share: float = 0.5
-    temperature: float = 2.0
-    top: int = 64
+    """``average`` (the EMA of the weights, whose decay is the stage's ``ema``), or a checkpoint: a directory, a hub id
+    or ``shipped``."""
+    share: float = 0.5  # of the teacher in the loss; the rest is the loss of the human captions
+    temperature: float = 2.0  # of both distributions
+    top: int = 64  # the teacher's likeliest words at each place, all others counting as one; 0 for all words
 
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:
@@ -46,12 +44,13 @@ class Options:
 
 
 class Distillation(CrossEntropy):
-    """Cross-entropy mixed with the Kullback-Leibler divergence from a teacher (Hinton et al. 2015, arXiv 1503.02531,
-    section 2), by default the mean teacher (Tarvainen and Valpola 2017, arXiv 1703.01780; for captions Barraco et al.
-    2022, arXiv 2202.10492).
+    """Cross-entropy mixed with the Kullback-Leibler divergence from a teacher.
 
-    The teacher reads the same view of a photo as the student, without dropout: of another crop it would describe
-    another picture (Beyer et al. 2022, arXiv 2106.05237), and a second view would have to be loaded.
+    The loss is that of Hinton et al. 2015 (arXiv 1503.02531, section 2); the default teacher is the mean teacher
+    (Tarvainen and Valpola 2017, arXiv 1703.01780; for captions Barraco et al. 2022, arXiv 2202.10492).
+
+    The teacher reads the same view of a photo as the student, without dropout: another crop would show it another
+    picture (Beyer et al. 2022, arXiv 2106.05237), and the run would have to load a second view.
     """
 
     Options = Options
@@ -68,11 +67,11 @@ class Distillation(CrossEntropy):
         options: Options = super().options_of(stage)
         if options.teacher == AVERAGE and not stage.ema:
             raise ConfigError(
-                "distillation from the weight average needs one: set ema = 0.998, or name a checkpoint as "
+                "distillation from the EMA of the weights needs an EMA; set ema = 0.998, or name a checkpoint as "
                 "options.teacher"
             )
         if options.teacher != AVERAGE and stage.cache_features:
-            raise ConfigError("a teacher looks at the photos with its own backbone: set cache_features = false")
+            raise ConfigError("a teacher encodes the photos with its own backbone; set cache_features = false")
         return options
 
     def begin(self, model: Captioner, average: Captioner) -> None:
@@ -82,7 +81,7 @@ class Distillation(CrossEntropy):
         self.teacher.to(next(model.parameters()).device).eval()
 
     def prepare(self, model: Captioner, batch: Batch) -> Batch:
-        """What the teacher thinks at every place where a word is predicted: ids and log-probabilities (P, top)."""
+        """Add the teacher's ids and log-probabilities (P, top) at every predicted word."""
         assert self.teacher is not None
         if self.teacher.training:
             self.teacher.eval()
@@ -115,12 +114,12 @@ class Distillation(CrossEntropy):
     def load_state(self, state: Mapping[str, Any]) -> None:
         if state["teacher"] != self._fingerprint():
             raise TrainingError(
-                f"the teacher {self.options.teacher} is another one than when the run began; bring back the weights it "
-                "had, or start again with another --out"
+                f"the teacher {self.options.teacher} has changed since the run began; restore its weights, or start "
+                "again with another --out"
             )
 
     def _fingerprint(self) -> str:
-        """Of a checkpoint as teacher; the average is part of the run."""
+        """Return the fingerprint of a checkpoint as teacher; the EMA is part of the run."""
         digest = hashlib.sha256()
         if self.options.teacher != AVERAGE and self.teacher is not None:
             for value in self.teacher.state_dict().values():
@@ -129,14 +128,14 @@ class Distillation(CrossEntropy):
 
 
 def at_places(logits: Tensor, weights: Tensor) -> Tensor:
-    """Of ``logits`` (B, K, T, V) those where a word is predicted, (P, V), fp32."""
+    """Return the ``logits`` (B, K, T, V) of predicted words, (P, V), fp32."""
     return logits.flatten(0, -2)[weights.flatten().nonzero().flatten()].float()
 
 
 def divergence(teacher: Tensor, student: Tensor, *, whole: bool) -> Tensor:
-    """KL(teacher || student) (P,) of log-probabilities (P, k) of the same words.
+    """Return KL(teacher || student) (P,) of log-probabilities (P, k) of the same words.
 
-    Unless these are the ``whole`` vocabulary, all other words count as one, with what is left of either.
+    Unless these are the ``whole`` vocabulary, all other words count as one, with the remaining probability of each.
     """
     kl = (teacher.exp() * (teacher - student)).sum(-1)
     if whole:
@@ -146,27 +145,27 @@ def divergence(teacher: Tensor, student: Tensor, *, whole: bool) -> Tensor:
 
 
 def _rest(log_probs: Tensor) -> Tensor:
-    """log(1 - sum of the probabilities), (P,)."""
+    """Return log(1 - sum of the probabilities), (P,)."""
     return torch.log1p(-log_probs.exp().sum(-1).clamp(max=1 - 1e-6))
 
 
 def _teacher(source: str, recipe: Recipe, tokenizer: CaptionTokenizer) -> Captioner:
-    """The model of a checkpoint whose word distributions and view of a photo are those of the run."""
-    found = load(None if source == SHIPPED_NAME else source)
-    ids = [(one.to_json(), replace(one.config, gap_id=None)) for one in (found.tokenizer, tokenizer)]
-    if ids[0] != ids[1]:
+    """Return the model of a checkpoint with the tokenizer and preprocessing of the run. Raises ``ConfigError``."""
+    checkpoint = load(None if source == SHIPPED_NAME else source)
+    theirs, ours = ((t.to_json(), replace(t.config, gap_id=None)) for t in (checkpoint.tokenizer, tokenizer))
+    if theirs != ours:
         raise ConfigError(
             f"the teacher {source} has another tokenizer, so its word distributions are of other words; choose a "
-            "checkpoint with the same one, such as the one this run goes on from"
+            "checkpoint with the same tokenizer, such as the one that this run starts from"
         )
-    if found.config.preprocess != recipe.preprocess:
+    if checkpoint.config.preprocess != recipe.preprocess:
         raise ConfigError(
-            f"the teacher {source} was trained on photos prepared in another way ({found.config.preprocess.size} "
-            f"pixels, this run {recipe.preprocess.size}); choose a checkpoint with the same [preprocess]"
+            f"the teacher {source} has another [preprocess] ({checkpoint.config.preprocess.size} pixels, this run "
+            f"{recipe.preprocess.size}); choose a checkpoint with the same one"
         )
-    if found.config.decoder.context < recipe.decoder_config(1).context:
+    if checkpoint.config.decoder.context < recipe.decoder_config(1).context:
         raise ConfigError(
-            f"the teacher {source} reads captions of {found.config.decoder.context} tokens at most, this run's are "
+            f"the teacher {source} reads at most {checkpoint.config.decoder.context} tokens, this run's captions have "
             f"up to {recipe.decoder_config(1).context}; choose another teacher, or lower decoder.context"
         )
-    return found.model.requires_grad_(False)
+    return checkpoint.model.requires_grad_(False)

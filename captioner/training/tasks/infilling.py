@@ -1,8 +1,8 @@
-"""Captioning with both sides known: words left out of a caption are written after all the others.
+"""Infilling: the model writes the middle of a caption from its left and right sides.
 
 A causal decoder learns it from the order of the tokens alone: BOS left GAP right GAP middle EOS (Donahue et al. 2020,
-arXiv 2005.05339, section 3.1; Bavarian et al. 2022, arXiv 2207.14255, section 3). The fill token stands for the gap, so
-that a checkpoint learns it without a new entry of its vocabulary.
+arXiv 2005.05339, section 3.1; Bavarian et al. 2022, arXiv 2207.14255, section 3). The padding token marks the gap, so a
+checkpoint learns it without a new entry of its vocabulary.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from captioner.training.recipe import Recipe, Stage
 from captioner.training.tasks.base import Data, plain_nll
 from captioner.training.tasks.cross_entropy import CrossEntropy
 
-SHARE = 0.5  # of the captions that get a gap; the others keep captioning from being forgotten
+SHARE = 0.5  # of the captions that get a gap; the others keep the model from forgetting captioning
 
 
 def gap_id(text: TextConfig) -> int:
-    """The token that stands for a gap: fill stands behind captions only, where nothing is predicted."""
+    """Return the token of a gap: by default padding, which otherwise occurs only after captions, without a loss."""
     return text.pad_id if text.gap_id is None else text.gap_id
 
 
 @dataclass(frozen=True)
 class Gaps:
-    """Puts a random 1 to ``WIDEST`` words of a caption behind the rest of it, for a ``share`` of the captions.
+    """A function that moves 1 to ``WIDEST`` random words of a caption to its end.
 
-    A caption that has no room for two gaps within ``room`` tokens stays as it is.
+    It does not change a caption that two gap tokens would make too long.
     """
 
     tokenizer: CaptionTokenizer
-    room: int
-    share: float = SHARE
+    room: int  # tokens of the longest caption
+    share: float = SHARE  # of captions that get a gap
 
     def __call__(self, ids: tuple[int, ...], draw: random.Random) -> tuple[int, ...]:
         spans = word_spans(ids, self.tokenizer)
@@ -55,21 +55,21 @@ class Gaps:
 
 
 def gaps_and_middles(tokens: Tensor, weights: Tensor, gap: int) -> tuple[Tensor, Tensor]:
-    """Which captions have a gap, (B, K, 1), and where their middles and ends are predicted, (B, K, T).
+    """Return masks of the captions with a gap, (B, K, 1), and of the places that predict middles and ends, (B, K, T).
 
-    ``tokens`` (B, K, T) with the start; ``weights`` (B, K, T) are 0 on the fill behind a caption.
+    ``tokens`` (B, K, T) with the start; ``weights`` (B, K, T) are 0 on padding.
     """
     gaps = (tokens == gap) & (weights > 0)
-    gaps[..., 0] = False  # the start, whose id may be that of the gap
+    gaps[..., 0] = False  # the start, which may have the id of the gap
     seen = gaps.cumsum(-1)  # (B, K, T)
     return seen[..., -1:] == 2, (seen == 2) & (weights > 0)
 
 
 class Infilling(CrossEntropy):
-    """Cross-entropy of captions, and of the middles of those with a gap.
+    """Cross-entropy of captions, and of the middles of captions with a gap.
 
-    A checkpoint that is trained by it says so by ``gap_id`` of its config. The score is that of the captions less the
-    perplexity of the middles, so weights that cannot fill gaps are never the best.
+    The config of the trained checkpoint has a ``gap_id``. The score is that of the captions less the perplexity of the
+    middles, so weights that cannot fill gaps are never the best.
     """
 
     yardstick = "captions and gaps"
@@ -83,19 +83,19 @@ class Infilling(CrossEntropy):
         return replace(config, text=replace(config.text, gap_id=gap_id(config.text)))
 
     def prepare(self, model: Captioner, batch: Batch) -> Batch:
-        """Of a caption with a gap only the middle and the end are predicted: its sides are known to who fills it."""
+        """Remove the loss of both sides of a gap: only the middle and the end are predicted."""
         gap, middle = gaps_and_middles(batch.tokens, batch.weights, gap_id(self.tokenizer.config))
         return replace(batch, weights=batch.weights * (~gap | middle))
 
     def judge(self, decoder: Decoder, memory: ImageMemory, batch: Batch) -> dict[str, tuple[float, float]]:
-        """Also of the middles, where each caption gets a gap, the same in every validation."""
+        """Return also the figures of the middles, with a gap in each caption, the same in every validation."""
         vary = replace(self.gaps, share=1.0)
         captions = [
             [
                 vary(tuple(targets[: max(0, length - 1)]), random.Random(f"{name} {k}"))
-                for k, (targets, length) in enumerate(zip(of_image, lengths, strict=True))
+                for k, (targets, length) in enumerate(zip(group, lengths, strict=True))
             ]
-            for name, of_image, lengths in zip(
+            for name, group, lengths in zip(
                 batch.names, batch.targets.tolist(), (batch.weights > 0).sum(-1).tolist(), strict=True
             )
         ]

@@ -1,4 +1,4 @@
-"""Captioning and labelling learnt together: the model names what an image shows, and reads those names as it writes."""
+"""Captioning with labels: the model predicts labels of an image, and the decoder reads them."""
 
 from __future__ import annotations
 
@@ -32,17 +32,14 @@ LISTS = Path(__file__).parents[1] / "labels"
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """``words``: a shipped list of labels, or a file of one label a line. ``count``: label tokens per image.
+    """The options of the task labels. A captioner with a labeller keeps its words."""
 
-    ``classifier``: weights of an ImageNet classifier on the same backbone, from which the labels start; the file has
-    ``classifier.weight`` and ``classifier.bias``. ``weight`` of the labels' loss, in nats per image, beside the
-    captions'. A captioner that has a labeller keeps its words.
-    """
-
-    words: str = "everyday"
-    count: int = 8
+    words: str = "everyday"  # a shipped list of labels, or a file of one label a line
+    count: int = 8  # label tokens per image
     classifier: str = ""
-    weight: float = 1.0
+    """A file with ``classifier.weight`` and ``classifier.bias`` of an ImageNet classifier on the same backbone, which
+    initialise the labels."""
+    weight: float = 1.0  # of the labels' loss, in nats per image; the captions' has 1
 
     def __post_init__(self) -> None:
         if self.count < 1 or not 0 < self.weight < float("inf"):
@@ -50,7 +47,7 @@ class Options:
 
 
 class Labels(CrossEntropy):
-    """Cross-entropy of captions, and binary cross-entropy of the labels that an image's captions name."""
+    """Cross-entropy of captions, and binary cross-entropy of the labels in an image's captions."""
 
     Options = Options
 
@@ -62,9 +59,9 @@ class Labels(CrossEntropy):
 
     @classmethod
     def equip(cls, recipe: Recipe, stage: Stage, data: Data, checkpoint: Checkpoint) -> bool:
-        """Put a labeller on a captioner that has none."""
+        """Add a labeller to a captioner without one."""
         if recipe.adapter is not None:
-            raise UsageError("labels trains a labeller and an adapter trains itself alone; leave the adapter out")
+            raise UsageError("labels trains a labeller, which an adapter run cannot train; leave the adapter out")
         if checkpoint.model.labeller is not None:
             return False
         options = cls.options_of(stage)
@@ -94,15 +91,15 @@ class Labels(CrossEntropy):
         return named_by_captions(batch, len(self.finder.labels), self.finder.find)
 
     def loss(self, wrapped: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        found: Labelled = wrapped(batch.tokens, batch.image, "labels")
+        output: Labelled = wrapped(batch.tokens, batch.image, "labels")
         smoothed, nll = weighted_cross_entropy(
-            found.logits, batch.targets, batch.weights, label_smoothing=self.stage.label_smoothing
+            output.logits, batch.targets, batch.weights, label_smoothing=self.stage.label_smoothing
         )
-        labels = F.binary_cross_entropy_with_logits(found.labels, batch.extra["labels"], reduction="sum")
+        labels = F.binary_cross_entropy_with_logits(output.labels, batch.extra["labels"], reduction="sum")
         return {"loss": smoothed + self.options.weight * labels, "nll": nll, "labels": labels.detach()}
 
     def look(self, model: Captioner, encoded: EncodedImage, memory: ImageMemory, batch: Batch) -> None:
-        """Count the named labels of held-out images, the label tokens, and those that are right."""
+        """Count the named labels of held-out images, the label tokens, and the right ones among them."""
         assert encoded.labels is not None
         assert model.labeller is not None
         named = self._named(batch)
@@ -133,7 +130,7 @@ def read_words(name: str) -> tuple[str, ...]:
 
 
 def imagenet_groups(words: Sequence[str]) -> dict[int, list[int]]:
-    """Return, for each of ``words`` that ImageNet knows, its classes (0 to 999, in the order of their WordNet ids)."""
+    """Return the ImageNet classes (0 to 999, in the order of their WordNet ids) of each known one of ``words``."""
     place = {word: n for n, word in enumerate(words)}
     groups: dict[int, list[int]] = {}
     for line in (LISTS / "imagenet.txt").read_text(encoding="utf-8").splitlines():

@@ -1,4 +1,4 @@
-"""The decoder alone on text: self-supervised pre-training before any image is seen."""
+"""Self-supervised pre-training of the decoder on text without images."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class LanguageModel(Task):
     @classmethod
     def check(cls, data: Data) -> None:
         if not data.text or not data.validation_text:
-            raise DataError("the stage language_model learns from text: give files of one caption a line with --text")
+            raise DataError("the stage language_model learns from text; give files of one caption a line with --text")
 
     def items(self, store: FeatureStore | None) -> TextItems:
         return self._items(self.data.text)
@@ -53,6 +53,6 @@ class LanguageModel(Task):
             batch = batch.to(device)
             nll, tokens = plain_nll(model(batch.tokens), batch)
             total, count = total + nll, count + tokens
-        judged = (self.tokenizer.decode(ids) for ids in items.encoded)  # what the context has left of each line
+        judged = (self.tokenizer.decode(ids) for ids in items.encoded)  # the lines, cut to the context
         words = sum(len(line.split()) + 1 for line in judged)
         return {"score": -total / count, "token_nll": total / count, "word_perplexity": math.exp(total / words)}

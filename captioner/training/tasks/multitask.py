@@ -1,4 +1,4 @@
-"""Captioning, searching and matching learnt together, from one pass over encodings that all of them share."""
+"""Multitask training: captioning, contrastive retrieval and matching in one pass over shared encodings."""
 
 from __future__ import annotations
 
@@ -43,41 +43,37 @@ who which what there here of in on at by for with from to into onto over under u
 through across along around against about after before during is are was were be been being has have having had do does
 doing can will his her its their he she it they them him himself herself itself themselves one 's n't
 """
-RAREST = 3  # images that a tag's word has to stand in
+RAREST = 3  # a tag's word occurs in the captions of at least this many images
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """``width``, ``pooling``, ``matching`` and ``tags`` (how many) are of heads that the captioner has yet to get;
-    those that it has stay as they are.
+    """The options of the task multitask. The first four describe new heads; a captioner with heads keeps them."""
 
-    ``weights``: of the losses caption, contrastive, matching and tags, 1 where not named; learned where left out.
-    ``negatives``: false captions per image, and false images for as many captions of it.
-    """
-
-    width: int = 256
+    width: int = 256  # of the embeddings
     pooling: Literal["attention", "mean"] = "attention"
-    matching: bool = True
-    tags: int = 0
-    negatives: int = 2
+    matching: bool = True  # with a matching head
+    tags: int = 0  # number of tags
+    negatives: int = 2  # false captions per image, and false images for as many of its captions
     weights: Mapping[str, Any] = field(default_factory=dict)
+    """Weights of the losses caption, contrastive, matching and tags, 1 by default; without any, they are learned."""
 
     def __post_init__(self) -> None:
         if self.negatives < 1 or self.width < 1 or self.tags < 0:
             raise ConfigError("options.negatives and options.width must be at least 1, options.tags at least 0")
         for name, weight in self.weights.items():
             if name not in LOSSES:
-                raise ConfigError(f"options.weights.{name} is no loss; there are {', '.join(LOSSES)}")
+                raise ConfigError(f"options.weights.{name} is not a loss; choose from {', '.join(LOSSES)}")
             if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < float("inf"):
                 raise ConfigError(f"options.weights.{name} must be a number of at least 0, not {weight!r}")
 
 
 class Multitask(CrossEntropy):
-    """Cross-entropy of captions, contrast of images and captions (Radford et al. 2021; Yu et al. 2022), matching with
-    hard negatives (Li et al. 2021, 2022), and where wanted the words of an image one by one.
+    """Cross-entropy of captions, a contrastive loss, matching with hard negatives, and tags.
 
-    Negatives of the contrast come from all processes, hard ones for matching from the process's own images. The score
-    is that of the captions plus the mean of both recalls at 1 among the held-out images.
+    The contrastive loss is that of Radford et al. 2021 and Yu et al. 2022, with negatives from all processes; matching
+    is that of Li et al. 2021 and 2022, with hard negatives from the process's own images. The score is that of the
+    captions plus the mean of both recalls at 1 among the held-out images.
     """
 
     yardstick = "captions and pairs"
@@ -91,15 +87,15 @@ class Multitask(CrossEntropy):
     @classmethod
     def check(cls, data: Data) -> None:
         if len(data.train) < 2:
-            raise DataError("multitask tells images apart, and there is but one to train on; add images")
+            raise DataError("multitask compares images, and there is only one to train on; add images")
 
     @classmethod
     def equip(cls, recipe: Recipe, stage: Stage, data: Data, checkpoint: Checkpoint) -> bool:
-        """Heads, where the captioner has none."""
+        """Add heads to a captioner without them."""
         if recipe.adapter is not None:
             raise UsageError(
-                "multitask trains heads and an adapter trains itself alone; leave the adapter out, or train it by "
-                "another task"
+                "multitask trains heads, which an adapter run cannot train; leave the adapter out, or choose another "
+                "task"
             )
         if checkpoint.model.heads is not None:
             return False
@@ -117,7 +113,7 @@ class Multitask(CrossEntropy):
         return not (self.options.weights and name == "heads._log_variances")
 
     def prepare(self, model: Captioner, batch: Batch) -> Batch:
-        """With what the tags of each image should be."""
+        """Add the tags (B, G) that the captions of each image name, 0 or 1."""
         tags = model.config.heads.tags if model.config.heads is not None else ()
         if not tags:
             return batch
@@ -129,37 +125,36 @@ class Multitask(CrossEntropy):
         return replace(batch, extra={**batch.extra, "labels": labels.to(batch.tokens.device)})
 
     def loss(self, wrapped: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Sums as if every word of the batch had the loss of its batch, so that the loop's mean is theirs."""
+        """Return each loss times the number of words, so that the loop's mean over words is the loss itself."""
         lengths = (batch.weights > 0).sum(-1)  # (B, K)
-        found: Together = wrapped(batch.tokens, batch.image, Ask(lengths=lengths, negatives=self.options.negatives))
+        output: Together = wrapped(batch.tokens, batch.image, Ask(lengths=lengths, negatives=self.options.negatives))
         smoothed, nll = weighted_cross_entropy(
-            found.logits, batch.targets, batch.weights, label_smoothing=self.stage.label_smoothing
+            output.logits, batch.targets, batch.weights, label_smoothing=self.stage.label_smoothing
         )
         count = batch.weights.sum()
         real, owner = lengths.flatten() > 0, owners(batch.tokens)
         keys = caption_keys(batch.tokens, lengths).flatten()[real]
         pairs = of_all_processes(
-            Pairs(found.images, found.texts.flatten(0, 1)[real], keys, owner[real], count, len(lengths))
+            Pairs(output.images, output.texts.flatten(0, 1)[real], keys, owner[real], count, len(lengths))
         )
-        losses = {"caption": smoothed, "contrastive": pairs.contrast(found.steepness) * pairs.words}
+        losses = {"caption": smoothed, "contrastive": pairs.contrast(output.steepness) * pairs.words}
         figures = {"nll": nll}
-        if found.true is not None and found.false is not None and found.valid is not None:
-            true, false = found.true[lengths > 0], found.false[found.valid]
+        if output.true is not None and output.false is not None and output.valid is not None:
+            true, false = output.true[lengths > 0], output.false[output.valid]
             losses["matching"] = matching_loss(true, false) * count
             figures["matching_accuracy"] = matching_accuracy(true, false) * count
-        if found.tags is not None:
+        if output.tags is not None:
             labels = batch.extra["labels"]
-            each = F.binary_cross_entropy_with_logits(found.tags.float(), labels, reduction="none").mean(1)  # (B,)
+            each = F.binary_cross_entropy_with_logits(output.tags.float(), labels, reduction="none").mean(1)  # (B,)
             losses["tags"] = each.sum() / pairs.each * pairs.words
-        learned = None if self.options.weights else found.log_variances
+        learned = None if self.options.weights else output.log_variances
         total = combined({name: value / count for name, value in losses.items()}, learned, self.options.weights) * count
         if learned is not None:
             figures |= {f"weight_{n}": (-learned[LOSSES.index(n)]).exp().detach() * count for n in losses}
         return {"loss": total, **{name: value.detach() for name, value in losses.items()}, **figures}
 
     def look(self, model: Captioner, encoded: EncodedImage, memory: ImageMemory, batch: Batch) -> None:
-        """Held-out images and captions by their directions; whether a true caption, and the one most like it of those
-        that are false of an image, are told apart."""
+        """Collect the embeddings of held-out images and captions, and the log-odds of true and hard false pairs."""
         assert model.heads is not None
         lengths = (batch.weights > 0).sum(-1)
         text = model.config.text
@@ -175,16 +170,16 @@ class Multitask(CrossEntropy):
             chosen = tokens.flatten(0, 1)[likest], ends.flatten()[likest]
             false = model.heads.matches(end_states(model.decoder, *chosen, memory))[value.isfinite()]
         parts = (images, texts[real], owner[real], true, false)
-        self.seen.append(_Seen(*(part.cpu() for part in parts)))  # processes tell each other from there
+        self.seen.append(_Seen(*(part.cpu() for part in parts)))  # on the CPU, where processes exchange them
 
     @torch.inference_mode()
     def validate(self, model: Captioner, store: FeatureStore | None, device: torch.device) -> dict[str, float]:
         self.seen = []
         figures = super().validate(model, store, device)
-        seen, self.seen = [part for of_process in gathered(self.seen) for part in of_process], []
-        found = _joined(seen)
-        images, texts = found.images.numpy(), found.texts.numpy()  # in fp32, where torch may not be
-        recall = retrieval(images @ texts.T, found.owner.numpy())
+        seen, self.seen = [part for parts in gathered(self.seen) for part in parts], []
+        pairs = _joined(seen)
+        images, texts = pairs.images.numpy(), pairs.texts.numpy()  # numpy multiplies in fp32, autocast would not
+        recall = retrieval(images @ texts.T, pairs.owner.numpy())
         return {
             **figures,
             "score": figures["score"] + (recall.captions[0] + recall.images[0]) / 2,
@@ -192,19 +187,19 @@ class Multitask(CrossEntropy):
             "caption_recall5": recall.captions[1],
             "image_recall1": recall.images[0],
             "image_recall5": recall.images[1],
-            **({"matching_accuracy": float(matching_accuracy(found.true, found.false))} if len(found.true) else {}),
+            **({"matching_accuracy": float(matching_accuracy(pairs.true, pairs.false))} if len(pairs.true) else {}),
         }
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """Held-out images and captions as the heads see them: directions, whose each is, log-odds of true and false."""
+    """The heads' output for held-out images and captions."""
 
-    images: Tensor
-    texts: Tensor
-    owner: Tensor
-    true: Tensor
-    false: Tensor
+    images: Tensor  # embeddings
+    texts: Tensor  # embeddings
+    owner: Tensor  # the image of each caption
+    true: Tensor  # log-odds of true pairs
+    false: Tensor  # log-odds of false pairs
 
 
 def _joined(seen: Sequence[_Seen]) -> _Seen:
@@ -221,7 +216,7 @@ def _joined(seen: Sequence[_Seen]) -> _Seen:
 
 
 def frequent_words(samples: Sequence[Sample], count: int, split: Split) -> tuple[str, ...]:
-    """The ``count`` words that captions of most images say, function words aside; at least ``RAREST`` images each."""
+    """Return the ``count`` words in the captions of most images, without function words; at least ``RAREST`` each."""
     images = Counter(word for sample in samples for word in {w for c in sample.captions for w in split(c)})
     function = set(_FUNCTION_WORDS.split())
     kept = [(n, word) for word, n in images.items() if n >= RAREST and word not in function]

@@ -1,4 +1,4 @@
-"""Policy gradient on captions that the model draws itself: what its objectives have in common.
+"""The common base of policy gradient objectives on captions that the model draws itself.
 
 REINFORCE (Williams 1992) with the mean reward of an image's other draws as baseline (Luo 2020, arXiv 2003.09971) is one
 weighted caption loss: each drawn caption's cross-entropy times its advantage.
@@ -31,21 +31,20 @@ from captioner.training.recipe import Recipe, Stage
 from captioner.training.tasks.base import Data, features_of, weighted_cross_entropy
 from captioner.training.tasks.cross_entropy import CrossEntropy
 
-END = "<eos>"  # a word of the reward: without it a caption gains by breaking off
+END = "<eos>"  # a word of the reward: without it a caption gains by stopping early
 
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyOptions:
-    """``samples`` captions are drawn of each image. ``human``: weight of the cross-entropy of the human captions beside
-    them, which keeps the language from narrowing to what pays."""
+    """The options of policy gradient tasks."""
 
-    samples: int = 5
-    human: float = 0.2
+    samples: int = 5  # captions drawn of each image
+    human: float = 0.2  # weight of the human captions' cross-entropy, which keeps the language varied
 
     def __post_init__(self) -> None:
         if self.samples < 2:
             raise ConfigError(
-                f"options.samples must be at least 2, each being judged by the others, not {self.samples}"
+                f"options.samples must be at least 2, since the others are the baseline of each, not {self.samples}"
             )
         if self.human < 0:
             raise ConfigError(f"options.human must be 0 or more, not {self.human}")
@@ -53,29 +52,26 @@ class PolicyOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Drawn:
-    """K captions that the model drew of each of B images, with ``tokens``, ``targets`` and ``weights`` (B, K, T).
-
-    ``seed`` is that of the step; draws and all that is chosen for an image depend on it and the image's name alone.
-    """
+    """K captions that the model drew of each of B images."""
 
     captions: list[list[Hypothesis]]
-    tokens: Tensor
+    tokens: Tensor  # (B, K, T), as in a Batch
     targets: Tensor
     weights: Tensor
-    seed: int
+    seed: int  # of the step; all random choices for an image depend only on it and the image's name
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """``rewards`` (B, K) of the drawn captions; ``figures`` to log, each a mean; ``extra`` for the loss."""
+    """The rewards of drawn captions."""
 
-    rewards: Tensor
-    figures: Mapping[str, Tensor] = field(default_factory=dict)
-    extra: Mapping[str, Tensor] = field(default_factory=dict)
+    rewards: Tensor  # (B, K)
+    figures: Mapping[str, Tensor] = field(default_factory=dict)  # to log, each a mean
+    extra: Mapping[str, Tensor] = field(default_factory=dict)  # further inputs of the loss
 
 
 class PolicyGradient(CrossEntropy):
-    """Captions that score better than the image's others become likelier, worse ones less likely."""
+    """A policy gradient: captions that score better than the image's other draws become likelier, worse ones less."""
 
     Options = PolicyOptions
 
@@ -87,14 +83,14 @@ class PolicyGradient(CrossEntropy):
     def check(cls, data: Data) -> None:
         names = [sample.name for sample in data.train]
         if len(set(names)) < len(names):
-            raise DataError("rewards know an image by its name, and training images share some; rename them")
+            raise DataError("rewards need a unique name of each image, and some training images share one; rename them")
 
     @abstractmethod
     def rewards(self, drawn: Drawn, features: Features, batch: Batch) -> Judged:
-        """Judge the captions drawn of the images of ``batch``, whose backbone says ``features``; without gradient."""
+        """Return rewards of the captions drawn of the images of ``batch``, from the backbone's ``features``."""
 
     def prepare(self, model: Captioner, batch: Batch) -> Batch:
-        """Drawn captions with their advantages, and behind them the human ones with their weight."""
+        """Return a batch of drawn captions with their advantages, then the human captions with their weight."""
         training = model.training
         features = features_of(model.eval(), batch)
         drawn = self._draw(model, features, batch.names)
@@ -115,7 +111,7 @@ class PolicyGradient(CrossEntropy):
                 for ours, theirs, fill in pairs
             )
             advantages = torch.cat([advantages, human], dim=1)
-        different = len({caption.tokens for of_image in drawn.captions for caption in of_image})
+        different = len({caption.tokens for group in drawn.captions for caption in group})
         figures = {
             **judged.figures,
             "drawn_tokens": words_drawn / judged.rewards.numel(),
@@ -123,7 +119,7 @@ class PolicyGradient(CrossEntropy):
         }
         return replace(
             batch,
-            image=features if self.stage.vision == "frozen" else batch.image,  # no need to compute them again
+            image=features if self.stage.vision == "frozen" else batch.image,  # frozen features are computed once
             tokens=tokens,
             targets=targets,
             weights=weights,
@@ -133,7 +129,7 @@ class PolicyGradient(CrossEntropy):
         ).to(batch.tokens.device)
 
     def _draw(self, model: Captioner, features: Features, names: Sequence[str]) -> Drawn:
-        seed = int(torch.randint(2**62, ()))  # of the generator that a saved state restores
+        seed = int(torch.randint(2**62, ()))  # from the generator that a saved state restores
         config = GenerationConfig(
             sampling=SamplingConfig(),
             candidates=self.policy.samples,
@@ -145,11 +141,11 @@ class PolicyGradient(CrossEntropy):
         captions = search(model.decoder, memory, self.tokenizer.config, config, seeds=seeds)
         start = self.tokenizer.config.speaking(config.language).bos_id
         tokens, targets, weights = self.collate().filled(
-            [[h.tokens for h in of_image] for of_image in captions], [[start] * len(of_image) for of_image in captions]
+            [[h.tokens for h in group] for group in captions], [[start] * len(group) for group in captions]
         )
-        for b, of_image in enumerate(captions):
-            for k, caption in enumerate(of_image):
-                weights[b, k, caption.length :] = 0  # a caption that was cut has not chosen its end
+        for b, group in enumerate(captions):
+            for k, caption in enumerate(group):
+                weights[b, k, caption.length :] = 0  # a cut caption has not drawn its end
         return Drawn(captions=captions, tokens=tokens, targets=targets, weights=weights, seed=seed)
 
     def loss(self, wrapped: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -161,7 +157,7 @@ class PolicyGradient(CrossEntropy):
 
 
 class CiderReward:
-    """CIDEr-D / 100 of drawn captions against the human ones of their image, by the words of the training split."""
+    """CIDEr-D / 100 of drawn captions against human ones, with document frequencies of the training split."""
 
     def __init__(self, samples: Sequence[Sample], tokenizer: CaptionTokenizer, language: str = "") -> None:
         self.words = splitter(tokenizer.config.words)
@@ -174,22 +170,22 @@ class CiderReward:
         self.references = {name: self.scorer.vectors(group) for name, group in references.items()}
 
     def __call__(self, captions: Sequence[Sequence[Hypothesis]], names: Sequence[str]) -> Tensor:
-        """(B, K), from 0 to 10."""
+        """Return the rewards (B, K), from 0 to 10."""
         return torch.tensor(
-            [[self._one(caption, name) for caption in of_image] for name, of_image in zip(names, captions, strict=True)]
+            [[self._score(caption, name) for caption in group] for name, group in zip(names, captions, strict=True)]
         )
 
-    def _one(self, caption: Hypothesis, name: str) -> float:
-        said = self.words(self.tokenizer.decode(caption.tokens))
-        return self.scorer.score_vectors([*said, END] if caption.ended else said, self.references[name]) / 100
+    def _score(self, caption: Hypothesis, name: str) -> float:
+        words = self.words(self.tokenizer.decode(caption.tokens))
+        return self.scorer.score_vectors([*words, END] if caption.ended else words, self.references[name]) / 100
 
 
 def leave_one_out(rewards: Tensor) -> Tensor:
-    """Each reward less the mean of the others of its image. ``rewards`` (B, K), K at least 2, -> (B, K)."""
+    """Return each reward minus the mean of the others of its image: (B, K), K at least 2, -> (B, K)."""
     others = rewards.shape[1] - 1
     return rewards - (rewards.sum(dim=1, keepdim=True) - rewards) / others
 
 
 def seed_of(step: int, name: str) -> int:
-    """A seed for what is drawn of an image in a step, whatever other images are in the batch or on the process."""
+    """Return the seed of an image's draws in a step, independent of the other images of the batch and process."""
     return int.from_bytes(hashlib.sha256(f"{step} {name}".encode(errors="surrogateescape")).digest()[:8], "big") >> 2

@@ -1,4 +1,4 @@
-"""Self-critical training: captions that the model draws itself, weighted by how much better than usual they score."""
+"""Self-critical training: policy gradient on CIDEr-D of captions that the model draws itself."""
 
 from __future__ import annotations
 
@@ -22,15 +22,11 @@ from captioner.training.tasks.policy import CiderReward, Drawn, Judged, PolicyGr
 
 @dataclass(frozen=True, kw_only=True)
 class Options(PolicyOptions):
-    """Weights of further rewards beside CIDEr-D / 100.
+    """The options of the task self_critical: weights of further rewards beside CIDEr-D / 100."""
 
-    ``bleu``: of a caption's own BLEU-4 / 100. ``mentions``: of the F1 / 100 of the ``labels`` that it names (a shipped
-    list or a file, as for the task labels), which pays for words that CIDEr-D alone lets go.
-    """
-
-    bleu: float = 0.0
-    mentions: float = 0.0
-    labels: str = "everyday"
+    bleu: float = 0.0  # of the caption's BLEU-4 / 100
+    mentions: float = 0.0  # of the F1 / 100 of the labels that it names, which rewards words that CIDEr-D neglects
+    labels: str = "everyday"  # a shipped list or a file, as for the task labels
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -40,8 +36,10 @@ class Options(PolicyOptions):
 
 
 class SelfCritical(PolicyGradient):
-    """Policy gradient on CIDEr-D (Rennie et al. 2017, arXiv 1612.00563, eq. 8), or on it and BLEU (Liu et al. 2017,
-    arXiv 1612.00370). Document frequencies are those of the training split.
+    """Policy gradient on CIDEr-D (Rennie et al. 2017, arXiv 1612.00563, eq. 8), with BLEU and mentions on request.
+
+    CIDEr-D with BLEU is the reward of Liu et al. 2017 (arXiv 1612.00370). Document frequencies are those of the
+    training split.
     """
 
     Options = Options
@@ -66,10 +64,10 @@ class SelfCritical(PolicyGradient):
             if weight:
                 each = torch.tensor(
                     [
-                        [score(self.tokenizer.decode(h.tokens), image) / 100 for h in of_image]
-                        for image, of_image in zip(batch.names, drawn.captions, strict=True)
+                        [score(self.tokenizer.decode(h.tokens), image) / 100 for h in group]
+                        for image, group in zip(batch.names, drawn.captions, strict=True)
                     ]
-                )  # (B, K), from 0 to 1. That a caption has ended CIDEr-D sees to.
+                )  # (B, K), from 0 to 1; only CIDEr-D rewards the end token
                 rewards, figures = rewards + weight * each, {**figures, name: 100 * each.mean()}
         return Judged(rewards=rewards, figures=figures)
 

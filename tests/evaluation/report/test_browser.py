@@ -1,4 +1,4 @@
-"""The page in a real browser: it sorts, filters and goes on by keyboard, and fits a phone."""
+"""The page in a real browser: it sorts, filters, works by keyboard, and fits a phone."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ document.getElementById("page").src = "report.html";
 
 
 def opened(folder: Path, text: str, width: int) -> dict[str, Any]:
-    """What the page says of itself after a person's clicks, in a window of this width."""
+    """Return the state of the page after a person's clicks, in a window of this width."""
     (folder / "report.html").write_text(text.replace("</body>", PROBE + "</body>"), encoding="utf-8")
     (folder / "frame.html").write_text(FRAME % width, encoding="utf-8")
     command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]

@@ -1,4 +1,4 @@
-"""The page as text: whole, without a network, and with a name for everything."""
+"""The page as text: complete, without network access, and with accessible names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from captioner.evaluation.report.page import page
 
 
 class Outline(HTMLParser):
-    """Counts tags and keeps what a screen reader would ask for."""
+    """A parser that counts tags and keeps the attributes that a screen reader uses."""
 
     VOID = frozenset(("meta", "img", "input", "br", "link"))
 

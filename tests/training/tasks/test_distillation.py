@@ -135,14 +135,14 @@ def test_a_stopped_stage_goes_on_bit_for_bit(
     cut = goes_on(lambda out, resume: train(plan, data, out, start=load(learnt), resume=resume), 2)
     if of == "checkpoint":
         save(pupil(learnt), tmp_path / "teacher")
-        with pytest.raises(TrainingError, match=r"the teacher .* is another one than when the run began"):
+        with pytest.raises(TrainingError, match=r"the teacher .* has changed since the run began"):
             train(plan, data, cut, start=load(learnt), resume=True)
 
 
 @pytest.mark.parametrize(
     ("stage", "message"),
     [
-        ({"ema": 0.0}, "distillation from the weight average needs one: set ema"),
+        ({"ema": 0.0}, "distillation from the EMA of the weights needs an EMA; set ema"),
         ({"options": {"share": 2.0}}, "options.share must lie between 0 and 1"),
         ({"options": {"temperature": 0}}, "options.temperature must be above 0"),
         ({"options": {"top": -1}}, "options.top must be 0 or more"),
@@ -164,8 +164,8 @@ def test_a_teacher_of_other_words_or_pictures_is_refused(
         Distillation(plan, plan.stages[0], data, checkpoint.tokenizer)
     save(checkpoint, tmp_path / "pictures")
     plan = recipe({"task": "distillation", "options": {"teacher": str(tmp_path / "pictures")}}, preprocess={"size": 96})
-    with pytest.raises(ConfigError, match=r"photos prepared in another way \(64 pixels, this run 96\)"):
+    with pytest.raises(ConfigError, match=r"has another \[preprocess\] \(64 pixels, this run 96\)"):
         Distillation(plan, plan.stages[0], data, checkpoint.tokenizer)
     plan = recipe({"task": "distillation", "options": {"teacher": str(tmp_path / "pictures")}}, decoder={"context": 48})
-    with pytest.raises(ConfigError, match="reads captions of 32 tokens at most"):
+    with pytest.raises(ConfigError, match="reads at most 32 tokens"):
         Distillation(plan, plan.stages[0], data, checkpoint.tokenizer)

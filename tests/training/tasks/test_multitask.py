@@ -216,7 +216,7 @@ def test_a_run_cut_off_ends_as_the_unbroken_one(
     ("options", "message"),
     [
         ({"negatives": 0}, "options.negatives and options.width must be at least 1"),
-        ({"weights": {"captions": 1}}, "options.weights.captions is no loss; there are caption, contrastive"),
+        ({"weights": {"captions": 1}}, "options.weights.captions is not a loss; choose from caption, contrastive"),
         ({"weights": {"caption": -1}}, "options.weights.caption must be a number of at least 0, not -1"),
         ({"weights": {"caption": "much"}}, "options.weights.caption must be a number"),
         ({"pooling": "max"}, "options.pooling must be one of attention, mean"),
@@ -234,7 +234,7 @@ def test_one_image_or_an_adapter_alone_cannot_be(recipe: Make, data: Data, learn
     with pytest.raises(DataError, match="add images"):
         train(plan_of(recipe), replace(data, train=data.train[:1]), tmp_path / "run")
     with_adapter = replace(plan_of(recipe), adapter=AdapterConfig(method="prefix"))
-    with pytest.raises(UsageError, match=r"^multitask trains heads and an adapter trains itself alone; leave"):
+    with pytest.raises(UsageError, match=r"^multitask trains heads, which an adapter run cannot train; leave"):
         train(with_adapter, data, tmp_path / "run", start=load(learnt))
 
 
