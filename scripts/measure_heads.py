@@ -87,9 +87,9 @@ def main() -> None:
         scores = bleu(captions, references).bleu4, cider_d(captions, references).mean
         print(f"| {name} | {scores[0]:.2f} | {scores[1]:.2f} | {distinct:.1f} % |")
     if heads is not None:
-        texts = embed_texts(checkpoint, [c for s in samples for c in s.captions]).numpy()
+        embedded = embed_texts(checkpoint, [c for s in samples for c in s.captions]).numpy()
         owner = np.repeat(np.arange(len(samples)), [len(s.captions) for s in samples])
-        recall = retrieval(np.concatenate(embeddings) @ texts.T, owner)
+        recall = retrieval(np.concatenate(embeddings) @ embedded.T, owner)
         print("\n| retrieval | R@1 | R@5 | R@10 |\n|---|---|---|---|")
         for name, row in (("a caption for a photo", recall.captions), ("the photo of a caption", recall.images)):
             print(f"| {name} | " + " | ".join(f"{value:.1f}" for value in row) + " |")

@@ -10,14 +10,26 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-CODE = sorted(
-    path for folder in ("captioner", "scripts", "tests", "datasets") for path in (ROOT / folder).rglob("*.py")
-)
+CODE = sorted(path for folder in ("captioner", "scripts", "datasets") for path in (ROOT / folder).rglob("*.py"))
 PROSE = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "datasets").rglob("*.md")])
 
-OPENINGS = set(
-    ["As", "For", "How", "If", "In", "Of", "That", "Those", "To", "What", "When", "Where", "Whether", "Which", "Who"]
-)
+OPENINGS = {
+    "As",
+    "For",
+    "How",
+    "If",
+    "In",
+    "Of",
+    "That",
+    "Those",
+    "To",
+    "What",
+    "When",
+    "Where",
+    "Whether",
+    "Which",
+    "Who",
+}
 RIDDLES = re.compile(
     r"""\b(?:
       go(?:es|ing|ne)?\ on\ (?:with|where|after)  # resume
@@ -53,7 +65,7 @@ def test_docstrings_begin_with_a_verb_or_a_noun(path: Path) -> None:
     assert not {line: word for line, word in first.items() if word in OPENINGS}
 
 
-@pytest.mark.parametrize("path", [path for path in CODE if "tests" not in path.parts], ids=name)
+@pytest.mark.parametrize("path", CODE, ids=name)
 def test_docstrings_use_the_words_of_the_field(path: Path) -> None:
     found = [(line, match[0]) for line, text in docstrings(path) for match in RIDDLES.finditer(text)]
     assert not found

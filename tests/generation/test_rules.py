@@ -59,7 +59,7 @@ def test_and_two_where_the_beginning_is_spelt_otherwise() -> None:
 
 
 def test_what_goes_on_with_a_word(trained: CaptionTokenizer) -> None:
-    """"dog" does not occur in doghouse, dog's and dog-friendly."""
+    """ "dog" does not occur in doghouse, dog's and dog-friendly."""
     [phrase] = compile_rules(GenerationConfig(beams=2, rules=WordRules(require=("dog",))), trained).require
     assert len(phrase.boundary) == trained.vocab_size
     ends = {piece: phrase.boundary[token] for token, piece in enumerate(trained.pieces) if piece}

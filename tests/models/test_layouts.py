@@ -51,7 +51,7 @@ def test_families_with_layouts_of_their_own(name: str, size: int, said: str) -> 
 def test_a_grid_that_does_not_fit_the_reduction_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """As before the family was known: its class token was one patch more, on a grid of 1 x 197."""
     monkeypatch.setattr("captioner.models.vision.prefix_of", lambda backbone: 0)
-    assert outcome("volo_d1_224", 224).startswith("refused: gives 197 patches of 384 channels")
+    assert outcome("volo_d1_224", 224).startswith("refused: returns 197 patches of 384 channels")
 
 
 def test_an_image_that_a_backbone_cannot_read_is_one_sentence() -> None:

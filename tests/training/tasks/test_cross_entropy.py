@@ -112,7 +112,7 @@ def test_an_image_without_a_caption_ends_no_run(
 @pytest.mark.parametrize(
     ("generation", "said"),
     [
-        (GenerationConfig(max_tokens=900, rules=WordRules(prefix="word " * 40)), "the prefix fills the decoder"),
+        (GenerationConfig(max_tokens=900, rules=WordRules(prefix="word " * 40)), "the prefix fills the decoder's"),
         (GenerationConfig(max_tokens=4, rules=WordRules(prefix="word " * 9)), "more than max_tokens 4; raise it"),
         (GenerationConfig(beams=2, candidates=2, rerank="matching"), "has no matching head"),
     ],
