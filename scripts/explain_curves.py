@@ -38,8 +38,8 @@ from captioner.data.transforms import fit, preprocess
 from captioner.explain.explain import explain
 from captioner.models.decoder import ImageMemory
 
-SHARES = (0.2, 0.4, 0.6, 0.8)  # of the photo, deleted or inserted; 0 and 1 need no map
-BLUR = 1 / 18  # of the photo's side: half a patch of the shipped model
+SHARES = (0.2, 0.4, 0.6, 0.8)  # shares of the photo, deleted or inserted; 0 and 1 need no map
+BLUR = 1 / 18  # share of the photo's side: half a patch of the shipped model
 FUNCTION_WORDS = """
 a an the in on of with and is are to at by for from his her their its it that this as up out off over into through near
 while next

@@ -50,8 +50,8 @@ class Row:
     recipe: str  # a file beside the experiment, or a recipe's name
     settings: Sequence[str] = ()
     after: str | None = None  # the row whose best weights to fine-tune; None for random weights
-    data: Sequence[str] = ("flickr8k",)  # in --shared
-    text: Sequence[str] = ()  # in --shared
+    data: Sequence[str] = ("flickr8k",)  # folders in --shared
+    text: Sequence[str] = ()  # folders in --shared
 
     @property
     def trains(self) -> Recipe:

@@ -101,7 +101,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory, learnt: Path, data: Data, r
     from captioner.checkpoint import load
     from captioner.training.run import train
 
-    stage = {"task": "multitask", "epochs": 30, "batch_size": 8, "lr": 4e-3, "weight_decay": 0.0, "validate_every": 10}
+    stage = {"task": "multitask", "epochs": 40, "batch_size": 8, "lr": 4e-3, "weight_decay": 0.0, "validate_every": 10}
     plan = recipe({**stage, "vision": "all", "vision_lr": 2e-3}, captions_per_image=2)
     out = tmp_path_factory.mktemp("taught") / "run"
     train(plan, replace(data, validation=data.train), out, start=load(learnt))

@@ -1,4 +1,4 @@
-"""An adapter's directory names its base, and goes with no other."""
+"""An adapter's directory names its base, and fits no other."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from captioner.models.captioner import Captioner
 
 
 def adapted(base: Checkpoint, method: str = "lora") -> Checkpoint:
-    """With an adapter that is not at its start any more."""
+    """Return a checkpoint with an adapter after random changes."""
     made = replace(base, base=base_of(base), card="")
     adapters.insert(made.model, AdapterConfig(method=method, rank=2, length=3))  # type: ignore[arg-type]
     with torch.no_grad():
@@ -35,7 +35,7 @@ def adapted(base: Checkpoint, method: str = "lora") -> Checkpoint:
 
 
 def halved(checkpoint: Checkpoint) -> Captioner:
-    """Its model with the adapter rounded to fp16, as a file of that dtype keeps it; the base stays as it is."""
+    """Return the model with the adapter rounded to fp16, like in a file of that dtype, and the base unchanged."""
     model = copy.deepcopy(checkpoint.model)
     with torch.no_grad():
         for value in adapters.weights_of(model).values():
@@ -164,7 +164,7 @@ def test_without_peft_one_sentence(saved: Path, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("method", ["lora", "prefix"])
 def test_heads_of_the_base_stay_with_an_adapter(taught: Path, tmp_path: Path, method: str) -> None:
-    """They are no part of the adapter's file; merged they are part of the whole."""
+    """The adapter's file does not hold them; a merge does."""
     wanted = load(taught).model.heads
     assert wanted is not None
     saved = save(adapted(load(taught), method), tmp_path / "adapter")

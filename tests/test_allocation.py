@@ -1,4 +1,4 @@
-"""Freed memory stays with the process that asked for it, until it is told to let it go."""
+"""Freed memory stays with the process until it is released."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The floors of the house hold: who may import whom, what loads at start, what the wheel contains."""
+"""The layers of the architecture: allowed imports, the modules loaded at start, and the contents of the wheel."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ HEAVY += ("pandas", "polars", "ray")
 
 
 def module_name(path: Path) -> str:
-    """``captioner/data/images.py`` is ``captioner.data.images``; a package has the name of its folder."""
+    """Return ``captioner.data.images`` for ``captioner/data/images.py``; a package has the name of its folder."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 2 else parts)
 
 
 def modules() -> dict[str, Path]:
-    """Every module by its name; the package's own ``__init__`` keeps that name, so that it has a room."""
+    """Return every module by its name; the package's own ``__init__`` keeps that name, so that it has a room."""
     return {module_name(path): path for path in sorted(HOUSE.rglob("*.py"))}
 
 
@@ -67,7 +67,7 @@ MODULES = modules()
 
 
 def nodes(tree: ast.AST, *, at_import: bool) -> Iterator[ast.AST]:
-    """All nodes; with ``at_import`` only those that run when the module is imported."""
+    """Yield all nodes; with ``at_import`` only those that run when the module is imported."""
     for child in ast.iter_child_nodes(tree):
         if at_import and isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
             continue
@@ -79,7 +79,7 @@ def nodes(tree: ast.AST, *, at_import: bool) -> Iterator[ast.AST]:
 
 
 def imports(source: str, *, package: str, at_import: bool = False) -> set[str]:
-    """Dotted names that ``source``, a module of ``package``, imports; ``from a import b`` gives ``a.b``.
+    """Yield the dotted names that ``source``, a module of ``package``, imports; ``from a import b`` gives ``a.b``.
 
     Relative imports are resolved, and ``import_module("a.b")`` with a literal counts as an import.
     """
@@ -115,14 +115,14 @@ def inside(name: str, packages: Iterable[str]) -> bool:
 
 
 def room(name: str) -> str:
-    """The room that an imported name of this package lives in; public names live on the roof, in ``__init__``."""
+    """Return the room of an imported name of this package; public names belong to ``__init__``."""
     child = [*name.split("."), ""][1]
     exists = child and ((HOUSE / child).is_dir() or (HOUSE / f"{child}.py").exists())
     return child if exists or child in FLOORS else "__init__"
 
 
 def broken_rules(own_room: str, imported: Iterable[str]) -> list[str]:
-    """The imports that a module of ``own_room`` may not have."""
+    """Return the imports that a module of ``own_room`` must not have."""
     rooms = {name: room(name) for name in imported if inside(name, ["captioner"])}
     return [
         f"{own_room} (floor {FLOORS[own_room]}) imports {name} (floor {FLOORS[target]})"
@@ -152,7 +152,7 @@ def test_nothing_imports_datasets(name: str) -> None:
 
 
 def test_datasets_is_no_package() -> None:
-    """An ``__init__.py`` would shadow the Hugging Face package ``datasets`` for whatever starts in the repository."""
+    """An ``__init__.py`` would shadow the Hugging Face package ``datasets`` for programs run in the repository."""
     assert not list((ROOT / "datasets").rglob("__init__.py"))
 
 

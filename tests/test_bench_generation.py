@@ -1,4 +1,4 @@
-"""The benchmark runs, and says so where the two sides do not write the same tokens."""
+"""The benchmark runs, and fails if the two sides write different tokens."""
 
 from __future__ import annotations
 

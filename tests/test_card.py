@@ -1,4 +1,4 @@
-"""The model card as the hub reads it."""
+"""The model card for the hub."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A checkpoint directory is the whole captioner; it comes back as it was, or with one sentence about why not."""
+"""A checkpoint directory holds the whole captioner; it loads unchanged, or with one sentence about the error."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def sentence(action: Callable[[], Any], match: str) -> str:
 
 
 def test_without_heads_nothing_is_said_of_them(saved: Path) -> None:
-    """So an older version of this package can load it, and what that wrote loads here."""
+    """An older version of this package can load the checkpoint, and this one an older checkpoint."""
     assert "heads" not in json.loads((saved / "config.json").read_text())
     assert load(saved).config.heads is None
 

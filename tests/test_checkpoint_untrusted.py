@@ -1,4 +1,4 @@
-"""A checkpoint comes from anyone: no setting opens another file, reaches the net, runs code or takes the memory."""
+"""Untrusted checkpoints: no setting opens another file, uses the network, runs code or exhausts the memory."""
 
 from __future__ import annotations
 
@@ -51,7 +51,10 @@ FORBIDDEN = {
 
 
 class Watch:
-    """A list of all that this process opens, reaches and starts while ``on``; an audit hook cannot be taken away."""
+    """A list of all files, addresses and processes that this process opens while ``on``.
+
+    Audit hooks cannot be removed.
+    """
 
     def __init__(self) -> None:
         self.on = False
@@ -69,7 +72,7 @@ def watching() -> Watch:
 
 
 class Code:
-    """Writes a file where it is unpickled."""
+    """An object that writes a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -80,7 +83,7 @@ class Code:
 
 @pytest.fixture
 def planted(tmp_path: Path) -> list[str]:
-    """Names of a file with code in it and of places on the net, as somebody would write them into a setting."""
+    """Return names of a file with code and of network addresses, like an attacker would write them into a setting."""
     folder = tmp_path / "planted"
     folder.mkdir()
     file = folder / "weights.pth"
@@ -91,7 +94,7 @@ def planted(tmp_path: Path) -> list[str]:
 
 @pytest.fixture
 def watch(watching: Watch, planted: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
-    """``watch(action)``: run it, and see that nothing of what is planted is opened, fetched or run."""
+    """Return ``watch(action)``: run it, and check that nothing planted is opened, downloaded or run."""
 
     def note(path: Any, *args: Any, **options: Any) -> Any:
         watching.seen.append(("open", str(path)))
@@ -124,7 +127,7 @@ def watch(watching: Watch, planted: list[str], monkeypatch: pytest.MonkeyPatch) 
 
 
 def leaves(values: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
-    """Every value in tables and lists, with the keys that lead to it."""
+    """Yield every value in tables and lists, with the keys that lead to it."""
     inner = values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else None
     if inner is None:
         yield place, values
@@ -144,7 +147,7 @@ def changed(values: Any, place: Place, value: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint with every table that may be there. Not to be changed."""
+    """Save a checkpoint with every possible table. Do not modify it."""
     tokenizer = train_tokenizer(["a dog on a beach", "two dogs"], 262)
     config = CaptionerConfig(
         vision=VisionConfig(backbone="test_efficientnet", backbone_args={"output_stride": 16}),
@@ -230,7 +233,7 @@ def test_no_argument_of_a_backbone_names_a_file(
 def test_no_setting_of_an_adapter_names_a_file(
     saved: Path, planted: list[str], watch: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """As it comes from the hub, where its base must be named as a captioner of the hub."""
+    """The adapter comes from the hub, so its base must be named as a captioner of the hub."""
     values = {
         **json.loads((saved / "config.json").read_text(encoding="utf-8")),
         "adapter": {"method": "lora", "rank": 2, "alpha": 2, "targets": ["q_proj"], "length": 1},
@@ -248,7 +251,7 @@ def test_no_setting_of_an_adapter_names_a_file(
 def test_no_setting_of_a_recipe_runs_code_or_is_fetched_by_address(
     planted: list[str], watch: Callable[..., None], recipe: Callable[..., Recipe], data: Data, tmp_path: Path
 ) -> None:
-    """A recipe may name files of weights: they are read as plain tensors, from this machine."""
+    """A recipe may name local files of weights, which are read as plain tensors."""
     addresses = [value for value in planted if "://" in value]
     for name in ("vision_weights", "decoder_weights"):
         for value in addresses:

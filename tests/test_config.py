@@ -1,4 +1,4 @@
-"""Settings are taken strictly: what is unknown, missing or of another type is named."""
+"""Strict settings: unknown and missing ones, and those of a wrong type, are named."""
 
 from __future__ import annotations
 
@@ -262,7 +262,7 @@ BEAMS = GenerationConfig(beams=5, length_penalty=1.0, rules=WordRules(no_repeat_
         (SAMPLING, {"require": "dog"}, {"sampling": None, "beams": 5}),
         (SAMPLING, {"groups": 2, "diversity": 1}, {"sampling": None, "beams": 2, "groups": 2}),
         (GenerationConfig(beams=4, groups=2, diversity=1.0), {"top_k": 5}, {"beams": 1, "groups": 1, "diversity": 0.0}),
-        # What a checkpoint asks for is switched off.
+        # The checkpoint's own settings are switched off.
         (BEAMS, {"no_repeat_ngram": 0}, {"rules": WordRules()}),
         (GenerationConfig(refine=2, min_tokens=5), {"refine": 0, "min_tokens": 0}, {"refine": 0, "min_tokens": 0}),
         (

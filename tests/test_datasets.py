@@ -1,4 +1,4 @@
-"""The data recipes: the toy set says what it shows, the photos are real and licensed, Flickr8k is laid out right."""
+"""The data recipes: the toy captions match the pictures, the photos are licensed, Flickr8k is laid out right."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_toy_splits_share_no_scene(toy_folder: Path) -> None:
 
 
 def test_toy_captions_can_be_read_off_the_pictures(toy_folder: Path) -> None:
-    """A reader that knows no scene, only pixels, arrives at each caption."""
+    """A reader of the pixels alone arrives at each caption."""
     rows = read_rows(toy_folder, "train", "dev", "test")
     for row in rows:
         with Image.open(toy_folder / row["file_name"]) as image:
@@ -107,7 +107,7 @@ def caption_from_pixels(image: Image.Image) -> str:
 
 
 def objects(mask: Image.Image) -> tuple[list[tuple[int, int, int, int]], str]:
-    """Boxes around the objects, left or top one first, and how they stand: an empty column or row tells them apart."""
+    """Return boxes around the objects, left or top one first, and their relation, by an empty column or row."""
     left, top, right, bottom = mask.getbbox() or (0, 0, 0, 0)
     columns = [mask.crop((x, 0, x + 1, mask.height)).getbbox() is None for x in range(left, right)]
     rows = [mask.crop((0, y, mask.width, y + 1)).getbbox() is None for y in range(top, bottom)]
@@ -126,7 +126,7 @@ def objects(mask: Image.Image) -> tuple[list[tuple[int, int, int, int]], str]:
 
 
 def describe(picture: Image.Image, mask: Image.Image) -> str:
-    """Size by the longer side, shape by the part of its box that it fills, colour by the pixel in its middle."""
+    """Return size by the longer side, shape by the filled part of its box, colour by the pixel in its middle."""
     filled = sum(mask.histogram()[128:]) / (mask.width * mask.height)
     shape = min(
         {"star": 0.40, "triangle": 0.53, "circle": 0.79, "square": 1.0}.items(), key=lambda s: abs(s[1] - filled)
@@ -163,7 +163,7 @@ def test_photos_are_the_ones_listed() -> None:
 
 @pytest.fixture
 def flickr8k(tmp_path: Path) -> Path:
-    """A Flickr8k of four photos: one a split, and one that no list names and whose captions have no photo."""
+    """Write a Flickr8k of four photos: one per split, and one outside all lists, with a caption without a photo."""
     (tmp_path / "Flicker8k_Dataset").mkdir()
     text = tmp_path / "Flickr8k_text"
     text.mkdir()

@@ -1,4 +1,4 @@
-"""What is renamed into its place is on the disk first, and its name after it."""
+"""A renamed file is on the disk before its rename, and its name after it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="nam
 
 @pytest.fixture
 def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is forced and renamed, in order, by the last part of its name."""
+    """Record the names, by their last part, of flushed and renamed files in order."""
     found: list[str] = []
     fsync, replace = os.fsync, os.replace
 
@@ -69,7 +69,7 @@ def test_a_file_system_that_cannot_force_a_folder(tmp_path: Path, monkeypatch: p
 
 
 def test_nobody_else_renames_into_place() -> None:
-    """Another module that renames has to do it through the helper."""
+    """Other modules have to rename through the helper."""
     house = Path(disk.__file__).parent
     allowed = {house / "disk.py": 1, house / "checkpoint.py": 2}  # an old checkpoint is moved aside, and back
     found = {}

@@ -1,4 +1,4 @@
-"""The docs: the commands of the pages about use parse, and the Python of docs/library.md runs."""
+"""The documentation: the commands of the pages about use parse, and the Python of docs/library.md runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The experiments of scripts/experiments say what can be run: every row's recipe, settings and start are there."""
+"""The experiments of scripts/experiments can run: every row's recipe, settings and start exist."""
 
 from __future__ import annotations
 

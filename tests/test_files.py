@@ -1,4 +1,4 @@
-"""Files of a checkpoint are regular, bounded and shallow; anything else is one sentence, and nothing waits for ever."""
+"""Files of a checkpoint are regular, bounded and shallow; anything else is one sentence, and nothing blocks."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_what_is_no_regular_file_is_not_read(
 
 
 def test_a_link_to_a_file_is_read(tmp_path: Path) -> None:
-    """The hub's cache is made of them."""
+    """The hub's cache consists of symlinks."""
     (tmp_path / "blob").write_text('{"a": 1}')
     (tmp_path / "config.json").symlink_to(tmp_path / "blob")
     assert read_json(tmp_path / "config.json") == {"a": 1}

@@ -1,4 +1,4 @@
-"""To the hub and back, through huggingface_hub and a hub on this machine."""
+"""The round trip to a local hub and back, through huggingface_hub."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Captions do not depend on what else the process does: torch's defaults, and forks."""
+"""Captions do not depend on other settings of the process: torch's defaults, and forks."""
 
 from __future__ import annotations
 
@@ -81,14 +81,14 @@ def photos(data: Data) -> list[str]:
     ["torch.set_default_dtype(torch.bfloat16)", "torch.set_default_device('meta')"],
 )
 def test_torchs_defaults_change_no_caption(change: str, learnt: Path, photos: list[str]) -> None:
-    """The compiled step once wrote fp32 where there was room for bf16, and to addresses of nothing."""
+    """A regression test: the compiled step wrote fp32 into bf16 buffers, and to null addresses."""
     run(DEFAULTS, str(learnt), change, *photos)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes are not forked")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_forked_child_captions(precision: str, learnt: Path, photos: list[str]) -> None:
-    """It once waited for ever for threads that had stayed with its parent."""
+    """A regression test: the child waited for threads of its parent for ever."""
     run(FORKED, str(learnt), *photos, precision)
 
 

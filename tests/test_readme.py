@@ -51,7 +51,7 @@ def test_python_blocks_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 def test_the_captions_shown_are_the_captions_made(
     monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    """The table of sample photos, and the output below the first command, are what the command prints, unedited."""
+    """The table of sample photos, and the output below the first command, equal the command's output."""
     monkeypatch.chdir(ROOT)
     assert captioner(["caption", "datasets/photos"]) == 0
     printed = capfdbinary.readouterr().out.decode().splitlines()

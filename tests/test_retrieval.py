@@ -1,4 +1,4 @@
-"""Photos and texts in one space, from Python."""
+"""Embeddings of photos and texts, from Python."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Captioning through Ray Data, on a cluster of this machine with two workers of half a core each."""
+"""Captioning through Ray Data, on a local cluster with two workers of half a core each."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
 
 
 def workers() -> list[int]:
-    """The processes that hold a model."""
+    """Return the processes that hold a model."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():

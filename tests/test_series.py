@@ -46,7 +46,7 @@ def test_pandas(pipe: captioner.CaptionPipeline, paths: list[str], texts: list[s
 
 
 def test_pandas_has_more_kinds_of_nothing(pipe: captioner.CaptionPipeline, paths: list[str], texts: list[str]) -> None:
-    """pd.NA is neither true nor false, so that no comparison tells it."""
+    """pd.NA is neither true nor false, so comparisons do not find it."""
     for dtype in ("string", "object"):
         series = pandas.Series([pandas.NA, *paths, None], dtype=dtype)
         found = captioner.caption_series(series, pipe=pipe)

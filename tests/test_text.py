@@ -1,4 +1,4 @@
-"""Captions to ids and back, in any language, and what is never part of a caption."""
+"""Captions to ids and back, in any language, without special tokens in captions."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_decoding_stops_at_the_end(tokenizer: CaptionTokenizer) -> None:
 
 
 def test_one_token_may_start_end_and_fill(tokenizer: CaptionTokenizer) -> None:
-    """GPT-2's way: the first one starts, the next one ends."""
+    """GPT-2 has one special token: the first one starts, the next one ends."""
     one = CaptionTokenizer(tokenizer.model, TextConfig(bos_id=0, eos_id=0, pad_id=0, lowercase=False))
     ids = one.encode("a dog")
     assert one.decode([0, *ids, 0, *ids]) == "a dog"
@@ -127,7 +127,7 @@ def test_pieces_joined_are_the_text(tokenizer: CaptionTokenizer) -> None:
 
 
 def test_tokens_that_are_no_text_are_empty_pieces(tokenizer: CaptionTokenizer) -> None:
-    """Start, end, fill, and whatever else the tokenizer calls special: ``decode`` leaves them all out."""
+    """Start, end, padding and other special tokens: ``decode`` omits them all."""
     from tokenizers import AddedToken
 
     own = CaptionTokenizer.from_json(tokenizer.to_json(), tokenizer.config)
@@ -141,7 +141,7 @@ def test_tokens_that_are_no_text_are_empty_pieces(tokenizer: CaptionTokenizer) -
 
 
 def test_any_tokens_in_a_row_are_their_pieces(tokenizer: CaptionTokenizer) -> None:
-    """Also those that no text is made of, with parts of characters."""
+    """This includes sequences that no text gives, with parts of characters."""
     generator = random.Random(0)
     for _ in range(300):
         ids = [generator.randrange(3, tokenizer.vocab_size) for _ in range(8)]

@@ -1,4 +1,4 @@
-"""The types that a user's own mypy --strict sees."""
+"""The types that a user's own mypy --strict checks."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ WRONG = {
 
 @pytest.mark.slow
 def test_a_users_strict_mypy(tmp_path: Path) -> None:
-    """Right use has no error, and each wrong one has: the names are not all Any."""
+    """Correct use has no error, and each wrong one has: the names are not all Any."""
     (tmp_path / "right.py").write_text(PROGRAM)
     wrong = PROGRAM
     for good, bad in WRONG.items():

@@ -29,7 +29,7 @@ class Decoded:
 
     places: tuple[int, ...]  # indices of these images among the samples
     captions: tuple[str, ...]
-    confidences: tuple[float, ...]  # of the captions
+    confidences: tuple[float, ...]  # confidences of the captions
     log_probs: tuple[float, ...]  # per image, of all its human captions with their ends
     cut: tuple[Mapping[int, str], ...]
     """Per image, the human captions that exceed the model's context, by index: their whole words within it. Only these

@@ -41,13 +41,13 @@ class OfModel:
     cut_references: (
         int  # human captions longer than the context: only their whole words within it count, without an end
     )
-    context: int  # of the model, in tokens
+    context: int  # the model's context, in tokens
     confidence_rank: float  # Spearman's correlation of the captions' confidences with their CIDEr-D, -1 to 1
     calibration_error: float  # between word probabilities and the share of words in a reference, 0 to 100
     confidences: tuple[float, ...] = field(repr=False)
     word_chances: tuple[tuple[float, bool], ...] = field(repr=False)
     seconds: float
-    fingerprint: str  # of the weights; empty for a model in memory
+    fingerprint: str  # fingerprint of the weights; empty for a model in memory
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,7 +69,7 @@ class Judgement:
     samples: tuple[Sample, ...] = field(repr=False)
     captions: tuple[str, ...] = field(repr=False)
     words: Words
-    fingerprint: str  # of the images' names and captions
+    fingerprint: str  # fingerprint of the images' names and captions
     model: Scores
     floor: Scores
     """One caption for every image: of the twenty most frequent captions, the one with the best BLEU-4."""

@@ -48,8 +48,8 @@ class Steadiness:
     changed: float  # share of captions that change
     content: float  # share of captions whose set of content words changes
     lost: float  # share of content words that the new captions lack
-    cider_d: float  # of the changed photos
-    difference: float  # of CIDEr-D from the original photos
+    cider_d: float  # CIDEr-D of the changed photos
+    difference: float  # difference of CIDEr-D from the original photos
     interval: Interval  # 95 % bootstrap interval of the difference
 
 
@@ -58,7 +58,7 @@ class Probe:
     """The result of ``captioner evaluate --probe``."""
 
     images: int
-    cider_d: float  # of the original photos
+    cider_d: float  # CIDEr-D of the original photos
     steadiness: tuple[Steadiness, ...]
     people: tuple[Presumption, ...]
     problems: tuple[str, ...]  # errors of unreadable images, which are skipped

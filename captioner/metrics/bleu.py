@@ -32,7 +32,7 @@ class BleuScore:
     brevity_penalty: float  # from 0 to 1
     length_ratio: float  # candidate_words / reference_words
     candidate_words: int
-    reference_words: int  # of the references closest in length
+    reference_words: int  # words of the references closest in length
 
 
 def bleu(candidates: Sequence[Caption], references: Sequence[Sequence[Caption]]) -> BleuScore:
@@ -112,20 +112,20 @@ def bleu_counts(row: Row) -> Floats:
     """
     references, images = row.references, len(row.candidates)
     table = references.table
-    pair, ours, theirs = matched(row)
+    pair, candidate_entry, reference_entry = matched(row)
     image = references.image[pair]
     # The largest count of an n-gram in one reference clips its matches (Papineni et al. 2002, section 2.1).
-    shared, which = np.unique(image * len(table.gram) + ours, return_inverse=True)
+    shared, index = np.unique(image * len(table.gram) + candidate_entry, return_inverse=True)
     most = np.zeros(len(shared), dtype=np.int64)
-    np.maximum.at(most, which, table.count[theirs])
-    image, ours = np.divmod(shared, max(1, len(table.gram)))
-    clipped = np.minimum(most, table.count[ours])
-    order = table.order[table.gram[ours]]
+    np.maximum.at(most, index, table.count[reference_entry])
+    image, candidate_entry = np.divmod(shared, max(1, len(table.gram)))
+    clipped = np.minimum(most, table.count[candidate_entry])
+    order = table.order[table.gram[candidate_entry]]
     matches = np.bincount(image * ORDERS + order, weights=clipped, minlength=images * ORDERS)
     words = table.lengths[row.candidates]
     totals = np.maximum(0, words[:, None] - np.arange(ORDERS))
     lengths = table.lengths[references.reference]
-    # Of two equally close lengths, the shorter one counts.
+    # The shorter of two equally close lengths counts.
     far = np.abs(lengths - words[references.image]) * (2 * lengths.max(initial=0) + 2) + lengths
     begins = np.searchsorted(references.image, np.arange(images))
     closest = np.minimum.reduceat(far, begins) % (2 * lengths.max(initial=0) + 2)

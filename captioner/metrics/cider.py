@@ -53,8 +53,8 @@ class CaptionVector:
     """The tf-idf vector of a caption."""
 
     weights: Mapping[Ngram, float]
-    norms: tuple[float, ...]  # of each order
-    length: int  # in bigrams, as CIDEr-D counts it
+    norms: tuple[float, ...]  # norm of each order
+    length: int  # length in bigrams, as CIDEr-D counts it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,9 +131,9 @@ def cider_d_of(row: Row) -> Floats:
     squares = np.bincount(table.caption * ORDERS + order, weights=weight**2, minlength=len(table.lengths) * ORDERS)
     norms = np.sqrt(squares).reshape(-1, ORDERS)
 
-    pair, ours, theirs = matched(row)
-    products: Floats = np.minimum(weight[ours], weight[theirs]) * weight[theirs]
-    dots = np.bincount(pair * ORDERS + order[ours], weights=products, minlength=len(image) * ORDERS)
+    pair, candidate_entry, reference_entry = matched(row)
+    products: Floats = np.minimum(weight[candidate_entry], weight[reference_entry]) * weight[reference_entry]
+    dots = np.bincount(pair * ORDERS + order[candidate_entry], weights=products, minlength=len(image) * ORDERS)
     candidate = row.candidates[image]
     cosines = divided(dots.reshape(-1, ORDERS), norms[candidate] * norms[reference]).sum(axis=1)
     gaps = np.maximum(0, table.lengths[candidate] - 1) - np.maximum(0, table.lengths[reference] - 1)

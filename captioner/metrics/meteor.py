@@ -21,7 +21,7 @@ from captioner.metrics.checks import Caption, check_corpus
 from captioner.metrics.ngrams import Floats, Ints
 from captioner.metrics.statistic import divided
 
-ALPHA, BETA, GAMMA, DELTA = 0.85, 0.2, 0.6, 0.75  # for English, table 1 of the paper
+ALPHA, BETA, GAMMA, DELTA = 0.85, 0.2, 0.6, 0.75  # English, table 1 of the paper
 MODULES = np.array([1.0, 0.6, 0.8, 0.6])  # exact, stem, synonym, paraphrase
 CHUNKS, SAID, READ = 20, 21, 22  # columns: chunks, matched words of the candidate and of the reference
 

@@ -120,14 +120,14 @@ def matched(row: Row) -> tuple[Ints, Ints, Ints]:
     The result is (index of the pair in ``References``, candidate's entry, reference's entry), one triple per n-gram.
     """
     table = row.references.table
-    keys, pair, theirs = row.references.shelf
-    image, ours = table.entries(row.candidates)
-    targets = image * len(table.order) + table.gram[ours]
+    keys, pair, reference_entry = row.references.shelf
+    image, candidate_entry = table.entries(row.candidates)
+    targets = image * len(table.order) + table.gram[candidate_entry]
     low, high = np.searchsorted(keys, targets, "left"), np.searchsorted(keys, targets, "right")
     sizes = high - low
     ends = np.cumsum(sizes)
     hits = np.repeat(low, sizes) + np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - sizes, sizes)
-    return pair[hits], np.repeat(ours, sizes), theirs[hits]
+    return pair[hits], np.repeat(candidate_entry, sizes), reference_entry[hits]
 
 
 def _extended(grams: Ints, words: Ints, places: Ints, n: int, vocabulary: int) -> Ints:

@@ -12,8 +12,8 @@ import numpy.typing as npt
 class Retrieval:
     """Recall at 1, 5 and 10, from 0 to 100."""
 
-    captions: tuple[float, float, float]  # of any own caption, for an image
-    images: tuple[float, float, float]  # of the image, for a caption
+    captions: tuple[float, float, float]  # recall of any own caption, for an image
+    images: tuple[float, float, float]  # recall of the image, for a caption
 
 
 def retrieval(similarity: npt.NDArray[np.floating], owner: npt.NDArray[np.integer]) -> Retrieval:

@@ -43,7 +43,7 @@ class Batch:
     targets: Tensor  # (B, K, T), the tokens shifted by one; end with EOS
     weights: Tensor  # (B, K, T), 0 at places without a prediction
     image: Tensor | Features | None  # pixels (B, 3, size, size), stored features, or None for text alone
-    names: tuple[str, ...]  # of the images
+    names: tuple[str, ...]  # image names
     advantages: Tensor | None = None  # (B, K), factors of each caption's loss; None for 1
     figures: Mapping[str, Tensor] = field(default_factory=dict)  # figures of the task to log, sums over the images
     extra: Mapping[str, Tensor] = field(default_factory=dict)  # further tensors that the task's loss needs

@@ -111,7 +111,7 @@ class TokenizerRecipe:
     vocab_size: int = 6000  # at most
     lowercase: bool = True
     words: Words = "ptb"  # how metrics split words; not ptb for scripts without spaces, and BPE then splits characters
-    languages: tuple[str, ...] = ()  # of the captions, the default first; each has its own start token
+    languages: tuple[str, ...] = ()  # languages of the captions, the default first; each has its own start token
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,7 +32,7 @@ class Comparison:
     samples: tuple[Sample, ...]
     before: Evaluation
     after: Evaluation
-    gain: Difference  # of CIDEr-D, with its interval over images, which a single image does not have
+    gain: Difference  # gain in CIDEr-D, with its interval over images (none for a single image)
 
 
 def compare(

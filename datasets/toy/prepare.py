@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw
 
 SIDE = 96  # pixels
 OVERSAMPLE = 4  # pictures are drawn this much larger, then downsampled for smooth edges
-MAX_IMAGES = 20_000  # of about 32,500 scenes: drawing different ones stays fast
+MAX_IMAGES = 20_000  # out of about 32,500 scenes: drawing different ones stays fast
 
 SHAPES = ("circle", "square", "triangle", "star")
 SIZES = {"small": (9, 11), "large": (18, 20)}  # half of the object's side in pixels, with a clear gap between the two

@@ -137,7 +137,7 @@ def test_paths_on_stdin(run: Run, photos: Path, said: list[str]) -> None:
 def test_a_closed_stdin_is_one_sentence(
     learnt: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", None)  # as Python has it after `captioner caption - <&-`
+    monkeypatch.setattr(sys, "stdin", None)  # Python's state after `captioner caption - <&-`
     assert main(["caption", "-", "--model", str(learnt), "--device", "cpu"]) == 1
     assert capsys.readouterr().err.startswith("captioner: stdin is closed; pass the paths as arguments")
 

@@ -146,7 +146,7 @@ def test_what_a_tar_holds_is_never_lost_in_silence(tmp_path: Path) -> None:
 
 def test_damaged_zips(tmp_path: Path) -> None:
     whole = bytearray(zipped(tmp_path / "a.zip", {"a.png": picture(), "b.png": picture()}, 0).read_bytes())
-    whole[60] ^= 255  # in the bytes of the first
+    whole[60] ^= 255  # a byte of the first member
     (tmp_path / "a.zip").write_bytes(whole)
     assert told(tmp_path, "a.zip") == [
         "a.zip!/a.png -> cannot read a.zip!/a.png: the archive is damaged or truncated (Bad CRC-32)",
@@ -177,7 +177,7 @@ def test_bombs_take_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(tars, "FREE", 1 << 20)
     zipped(tmp_path / "a.zip", {"a.png": bytes(4 << 20), "b.png": picture()})
     whole = bytearray((tmp_path / "a.zip").read_bytes())
-    struct.pack_into("<I", whole, whole.index(b"PK\1\2") + 24, 1000)  # says that it is small
+    struct.pack_into("<I", whole, whole.index(b"PK\1\2") + 24, 1000)  # it declares a small size
     (tmp_path / "lie.zip").write_bytes(whole)
     tar(tmp_path / "b.tar.gz", {"a.txt": bytes(4 << 20), "b.png": picture()}, "w:gz")
     tar(tmp_path / "c.tar.gz", {"a.png": picture(), "b.png": bytes(4 << 20)}, "w:gz")

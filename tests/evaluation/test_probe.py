@@ -83,10 +83,10 @@ def test_kinds_of_words() -> None:
 
 def test_presumption_counted_by_hand() -> None:
     captions = [
-        [("a", 1.0), ("man", 0.8), ("runs", 0.1)],  # two of four say so
-        [("a", 1.0), ("boy", 0.6)],  # one of four says so
-        [("men", 0.4), ("and", 1.0), ("man", 0.2)],  # a woman, by them that say
-        [("his", 0.5), ("dog", 1.0)],  # nobody says
+        [("a", 1.0), ("man", 0.8), ("runs", 0.1)],  # two of four references
+        [("a", 1.0), ("boy", 0.6)],  # one of four references
+        [("men", 0.4), ("and", 1.0), ("man", 0.2)],  # the references name a woman
+        [("his", 0.5), ("dog", 1.0)],  # no reference names it
         [("a", 1.0), ("woman", 0.9)],  # not about this kind
     ]
     references = [

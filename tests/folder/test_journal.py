@@ -59,7 +59,7 @@ def test_a_file_elsewhere_is_refused(
     names = {"home": victim.parent, "photos": photos}
     planted(photos, entry(key.format(**names), file.format(**names)), template=template)
     if key.startswith("{") and file and template == "{caption}":
-        go("txt")  # a photo of a list may lie elsewhere; this command does not name it
+        go("txt")  # a listed photo may be elsewhere; this command does not name it
         assert "but this command does not name it; name it too, or remove" in go.problems[0]  # type: ignore[attr-defined]
         assert (photos / "1.txt").read_text() == "photo 1.png\n"
         return

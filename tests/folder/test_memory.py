@@ -52,7 +52,7 @@ def peak(top: Path, count: int, *, again: bool = False) -> float:
 def test_a_long_run_is_as_small_as_a_short_one(tmp_path: Path) -> None:
     """SQLite's own cache of 2 MB does not count here."""
     del [sys.intern(f"{n}.part") for n in range(60_000)][:]  # pathlib interns names: the interpreter's table grows once
-    peak(tmp_path / "warm", 500)  # what is loaded on first use
+    peak(tmp_path / "warm", 500)  # load lazy modules
     peak(tmp_path / "warm", 500, again=True)
     short, long = peak(tmp_path / "short", 500), peak(tmp_path / "long", 4_000)
     assert long < short + 0.3, "a caption and its path alone take 300 bytes: 3,500 more would be 1 MB"

@@ -40,7 +40,7 @@ def test_a_file_is_left_alone_while_it_is_written(tmp_path: Path, clock: list[fl
     rounds = watch(tmp_path).rounds()
     assert list(next(rounds)) == [], "an empty folder is waited at"
     (tmp_path / "1.jpg").write_bytes(b"half")
-    os.utime(tmp_path / "1.jpg", (0, 0))  # as programs do that copy with the times
+    os.utime(tmp_path / "1.jpg", (0, 0))  # like programs that copy with timestamps
     assert list(next(rounds)) == []
     clock[0] = 31
     assert keys(list(next(rounds))) == ["1.jpg"]

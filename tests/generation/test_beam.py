@@ -35,7 +35,7 @@ SETTINGS: list[dict[str, Any]] = [
         "rules": WordRules(prefix="d", forbid=("b c",), bias={"e": 1.0}, repetition_penalty=1.2, no_repeat_ngram=2),
         "min_tokens": 3,
     },
-    {"rules": WordRules(forbid=("a", "b", "c", "d"), no_repeat_ngram=1)},  # soon nothing is left to say
+    {"rules": WordRules(forbid=("a", "b", "c", "d"), no_repeat_ngram=1)},  # soon no continuation is left
 ]
 
 

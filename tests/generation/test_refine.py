@@ -162,7 +162,9 @@ def test_an_infill_is_the_best_middle_that_the_decoder_writes(make: Make) -> Non
                     with torch.inference_mode():
                         log_probs = decoder(sequences[:, :-1], one).log_softmax(-1)
                     each = log_probs.gather(-1, sequences[:, 1:, None]).squeeze(-1)
-                    sums = each[:, len(left) + len(right) + 2 :].sum(-1).tolist()  # of the middle and its end
+                    sums = (
+                        each[:, len(left) + len(right) + 2 :].sum(-1).tolist()
+                    )  # log-probability of the middle and its end
                     best |= {left + m + right: value for m, value in zip(middles, sums, strict=True)}
                 rewritten.add(max(best, key=best.__getitem__))
             assert rewritten <= set(found[image])

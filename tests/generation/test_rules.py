@@ -99,7 +99,7 @@ def test_what_no_caption_can_keep_is_refused(rules: dict[str, object], most: int
 @pytest.mark.parametrize(
     ("rules", "most"),
     [
-        ({"prefix": "a b", "require": ("a", "a b", "b")}, 3),  # the prefix has said it all
+        ({"prefix": "a b", "require": ("a", "a b", "b")}, 3),  # the prefix contains all of it
         ({"require": ("a b", "b c", "c")}, 3),  # they share their words
         ({"require": ("a|b", "a|c")}, 1),
         ({"require": ("a a b",)}, 3),

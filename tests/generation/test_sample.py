@@ -39,7 +39,7 @@ SAMPLINGS = [
 def rows(seed: int, *, size: int = 9) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     found = torch.randn(7, size, generator=generator).mul(2).log_softmax(-1)
-    found[0, ::2] = -torch.inf  # what rules leave
+    found[0, ::2] = -torch.inf  # forbidden by rules
     return found
 
 
@@ -218,7 +218,7 @@ def test_a_draw_that_the_rules_leave_nothing_to_say_is_no_caption(make: Make) ->
     rules = compile_rules(config, toy_words(5))
 
     def often_nothing(log_probs: Tensor, said: Tensor) -> Tensor:
-        stuck = (said[:, :1] == 3).any(dim=1, keepdim=True)  # what begins with this word gets no further
+        stuck = (said[:, :1] == 3).any(dim=1, keepdim=True)  # captions that begin with this word have no continuation
         return log_probs.masked_fill(stuck, -torch.inf)
 
     for sampling in (SamplingConfig(), SamplingConfig(top_k=2, top_p=0.9, min_p=0.01, typical_p=0.9)):
@@ -235,7 +235,9 @@ def test_the_seed_of_an_image_is_made_of_its_pixels() -> None:
     seed = content_seed(pixels, 7)
     assert 0 <= seed < 2**63
     assert content_seed(pixels.clone(), 7) == seed
-    assert content_seed(pixels.permute(1, 2, 0).contiguous().permute(2, 0, 1), 7) == seed  # wherever it lies in memory
+    assert (
+        content_seed(pixels.permute(1, 2, 0).contiguous().permute(2, 0, 1), 7) == seed
+    )  # independent of the memory layout
     changed = pixels.clone()
     changed[0, 0, 0] += 1e-3
     others = {content_seed(changed, 7), content_seed(pixels, 8), content_seed(pixels, -1), content_seed(pixels, 10**40)}

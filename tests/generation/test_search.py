@@ -154,7 +154,7 @@ def test_captions_end_where_they_must(beams: int, make: Make) -> None:
 def test_a_caption_may_end_at_once(beams: int, make: Make) -> None:
     decoder, memory = make(0)
     found = search(decoder, memory, TEXT, GenerationConfig(beams=beams, max_tokens=6))
-    ending = replace(TEXT, eos_id=found[0][0].tokens[0])  # what it says first now means the end
+    ending = replace(TEXT, eos_id=found[0][0].tokens[0])  # its first token is now the end
     at_once = search(decoder, memory.select(torch.tensor([0])), ending, GenerationConfig(beams=beams, max_tokens=6))
     assert () in {h.tokens for h in at_once[0]}
     if beams == 1:

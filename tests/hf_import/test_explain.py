@@ -21,7 +21,9 @@ def test_attention_is_the_originals(vit_gpt2: Callable[..., tuple[Any, Path]], t
     from transformers import VisionEncoderDecoderModel, ViTImageProcessor
 
     model = VisionEncoderDecoderModel.from_pretrained(directory, attn_implementation="eager").eval()
-    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8))  # as it is read
+    photo = Image.fromarray(
+        np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    )  # the size that the processor expects
     found = CaptionPipeline(convert(directory)).explain(photo, "two dogs on a beach")
     pixels = ViTImageProcessor.from_pretrained(directory)(images=photo, return_tensors="pt").pixel_values
     with torch.inference_mode():

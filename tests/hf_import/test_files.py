@@ -99,7 +99,7 @@ def test_a_hub_that_fails_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(CheckpointError, match=r"org/name is not a directory and .*\(offline\)"):
         locate("org/name")
     for name in ("./missing", "/missing/it", "a/b/c"):
-        with pytest.raises(CheckpointError, match="is no directory"):
+        with pytest.raises(CheckpointError, match="is not a directory"):
             locate(name)
 
 

@@ -21,7 +21,7 @@ from ..generation.toy_words import toy_words
 
 Make = Callable[..., tuple[Any, Path]]
 V, MOST = 12, 10
-START = 0  # counts as said for transformers and not for us, so neither may say it
+START = 0  # transformers penalises it and captioner does not, so both forbid it
 SETTINGS: list[tuple[dict[str, Any], dict[str, Any], int]] = [  # rules here, options there, fewest tokens here
     ({"repetition_penalty": 1.6}, {"repetition_penalty": 1.6}, 1),
     ({"no_repeat_ngram": 2}, {"no_repeat_ngram_size": 2}, 1),

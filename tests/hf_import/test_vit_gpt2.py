@@ -47,7 +47,7 @@ def test_logits_are_the_originals(changes: dict[str, Any], projected: bool, vit_
     checkpoint = convert(directory)
     with torch.inference_mode():
         wanted = model(pixel_values=pixels, decoder_input_ids=tokens).logits
-    assert wanted.std() > 0.5  # far from flat, or agreement would say little
+    assert wanted.std() > 0.5  # far from flat, or agreement would prove little
     torch.testing.assert_close(logits_of(checkpoint, pixels, tokens), wanted, atol=1e-4, rtol=0)
     config = checkpoint.config.vision
     assert (config.project, config.norm, config.positions) == (projected, False, False)

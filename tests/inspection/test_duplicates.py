@@ -92,7 +92,7 @@ def test_the_hash_is_of_brightness_rising_to_the_right() -> None:
 def test_looking_is_in_order_and_names_what_is_wrong(tmp_path: Path) -> None:
     scene(1).save(tmp_path / "a.png")
     exif = Image.Exif()
-    exif[0x0112] = 6  # lies on its side
+    exif[0x0112] = 6  # rotated by 90 degrees
     scene(2).save(tmp_path / "b.jpg", exif=exif)
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "text.jpg").write_text("no image")

@@ -111,7 +111,7 @@ def test_what_is_said_of_it(found: Inspection) -> None:
 def test_one_file_in_two_splits_is_a_leak(write: Callable[[Lines], Path]) -> None:
     found = examine([read_splits(write({"train": [("1.png", ["a"]), ("2.png", ["b"])], "dev": [("1.png", ["c"])]}))])
     assert names(found.leaks) == [["1.png", "1.png"]]
-    assert len(found.problems) == 2  # the reader says so too
+    assert len(found.problems) == 2  # the reader reports it too
 
 
 def test_a_set_without_splits_is_warned_of_its_doubles(write: Callable[[Lines], Path], tmp_path: Path) -> None:

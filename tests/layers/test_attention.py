@@ -177,7 +177,7 @@ def test_captions_of_an_image_fold_onto_one_memory(kind: str) -> None:
 def test_prefix_tokens_are_visible_to_every_read(kind: str) -> None:
     layer = CrossAttention(WIDTH, HEADS, kind)
     if kind != "G":
-        torch.nn.init.constant_(layer.focus.spread.bias, -30.0)  # as narrow as it gets
+        torch.nn.init.constant_(layer.focus.spread.bias, -30.0)  # the narrowest
     tokens = torch.randn(1, 2 + 4, WIDTH)
     x = torch.randn(1, 3, WIDTH)
     before = layer(x, layer.remember(tokens), centres(2, 2), 2)

@@ -14,7 +14,7 @@ from captioner.layers.linears import SHORTLIST, PackedHead, PackedLinear, Precis
 from captioner.native.library import library
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
-ERROR = {"fp32": 1e-6, "bf16": 6e-3, "int8": 1.5e-2}  # of the standard deviation of what comes out
+ERROR = {"fp32": 1e-6, "bf16": 6e-3, "int8": 1.5e-2}  # share of the output's standard deviation
 
 
 @pytest.fixture(params=["native", "packed", "plain"])

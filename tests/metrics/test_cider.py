@@ -40,7 +40,7 @@ def test_frequencies_of_another_corpus_weigh_the_words() -> None:
     assert train.idf(("dog",)) == pytest.approx(math.log(4 / 2))
     assert train.idf(("unseen",)) == pytest.approx(math.log(4))
     scorer = CiderD(train)
-    assert scorer.score([["a"]], [[["a"]]]).mean == 0  # a word of every image says nothing
+    assert scorer.score([["a"]], [[["a"]]]).mean == 0  # a word in every image has idf 0
     assert scorer.score([["dog"]], [[["dog"]]]).mean == pytest.approx(250)
 
 

@@ -93,7 +93,7 @@ def test_meteor_equals_the_tool_for_every_image_and_the_corpus(key, tools, golde
     groups = tools.raw_groups() if key == "raw_text" else request.getfixturevalue("human_groups")
     tokenized = [[words(text) for text in group] for group in groups]
     candidates, references = [group[0] for group in tokenized], [group[1:] for group in tokenized]
-    candidates[1], candidates[2] = [], references[2][0]  # nothing said; word for word
+    candidates[1], candidates[2] = [], references[2][0]  # an empty caption; an equal one
     assert what_meteor_needs() == ""
     meteor = Meteor()
     counts = meteor.counts(candidates, references)

@@ -1,4 +1,4 @@
-"""Decoders with large random weights, so that every weight shows in the logits."""
+"""Decoders with large random weights, so that every weight affects the logits."""
 
 from __future__ import annotations
 

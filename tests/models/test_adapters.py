@@ -1,4 +1,4 @@
-"""Adapters change nothing until they are trained, and merged they are the same model."""
+"""Adapters change nothing before training, and a merge gives the same model."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def logits(model: nn.Module) -> Tensor:
 
 
 def shaken(model: Captioner) -> Captioner:
-    """With an adapter that has moved away from its start."""
+    """Return a checkpoint with an adapter after random changes."""
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:
@@ -91,7 +91,7 @@ def test_only_the_adapter_is_trained(model: Captioner, method: str) -> None:
 
 
 def test_lora_is_its_formula(model: Captioner) -> None:
-    """W x + alpha / r B A x, on every default target, cross-attention and feed-forward among them."""
+    """W x + alpha / r B A x, on every default target, including cross-attention and feed-forward layers."""
     adapters.insert(model, config("lora", alpha=6))
     shaken(model)
     found = adapters.weights_of(model)
@@ -142,7 +142,7 @@ def test_merged_it_says_the_same_without_peft(model: Captioner, method: str) -> 
     assert model.adapter is None
     assert all(p.requires_grad for p in model.parameters())
     assert adapters.peft_file(model) is None
-    rebuilt = Captioner(model.config).eval()  # what a plain checkpoint does
+    rebuilt = Captioner(model.config).eval()  # like loading a plain checkpoint
     rebuilt.load_state_dict(model.state_dict())
     assert torch.equal(logits(rebuilt), logits(model))
 
@@ -212,7 +212,7 @@ def test_one_prefix_is_enough(model: Captioner) -> None:
 @pytest.mark.parametrize("beams", [1, 3])
 @torch.inference_mode()
 def test_searches_see_the_adapter(model: Captioner, method: str, beams: int) -> None:
-    """The log-probability that a search reports is that of a pass over the whole caption."""
+    """The log-probability of a search equals that of a pass over the whole caption."""
     adapters.insert(model, config(method))
     shaken(model)
     pixels = torch.randn(2, 3, 32, 32)

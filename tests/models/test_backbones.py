@@ -1,4 +1,4 @@
-"""Settings of a backbone that may come from anywhere: sizes and switches reach timm, nothing else does."""
+"""Untrusted settings of a backbone: sizes and switches reach timm, nothing else does."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_the_recipes_that_ship_may_say_what_they_say() -> None:
 
 
 def test_what_timm_itself_would_open_or_call_is_no_argument() -> None:
-    """The first line names what this was written for; the second holds for what timm adds."""
+    """The first assertion names the known cases; the second covers timm's later additions."""
     assert "checkpoint_path" in refused(checkpoint_path="x")
     assert not set(inspect.signature(timm.create_model).parameters) & set(ARGUMENTS)
 

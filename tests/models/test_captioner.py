@@ -1,4 +1,4 @@
-"""The whole model: one encoding for all captions of an image, or kept features, or no image at all."""
+"""The whole model: one encoding for all captions of an image, cached features, or no image at all."""
 
 from __future__ import annotations
 

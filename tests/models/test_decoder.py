@@ -1,4 +1,4 @@
-"""The decoder: no word sees the future, cached steps are the whole pass, and an image is remembered once."""
+"""The decoder: no word sees the future, cached steps equal the whole pass, and an image is encoded once."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_cached_steps_are_the_whole_pass_behind_a_prefix(
 @pytest.mark.parametrize("self_pattern", ["G", "L", "M"])
 @torch.inference_mode()
 def test_a_prefix_is_read_like_words_that_have_no_place(self_pattern: str, make_decoder: Make) -> None:
-    """Keys and values of real words, put into the cache by hand and taken out of the count, give the same logits."""
+    """Keys and values of real words, moved in the cache before position 0, give the same logits."""
     plain = make_decoder(self_pattern=self_pattern)
     said, tokens = torch.randint(0, 11, (1, 3)), torch.randint(0, 11, (2, 7))
     cache = plain.new_cache(2, 20)
@@ -198,7 +198,7 @@ def test_a_fresh_decoder_expects_every_word_alike() -> None:
 
 
 def test_a_decoder_begins_where_it_is_told() -> None:
-    """The constants of its gates and its focus, and no other weight."""
+    """The setting changes the constants of the gates and the focus, and no other weight."""
     config = DecoderConfig(vocab_size=20, width=32, layers=2, heads=4, self_pattern="GM", cross_pattern="LM")
     torch.manual_seed(0)
     plain = Decoder(config).state_dict()

@@ -1,4 +1,4 @@
-"""A verdict on each caption of each image."""
+"""The discriminator's verdict on each caption of each image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A config and the header of its weights agree in every size, or one sentence says which differs."""
+"""A config and the header of its weights agree in every size, or one sentence names the difference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A backbone cut in two gives what it gives whole."""
+"""A backbone in two halves gives the output of the whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Heads: directions of images and texts, hard negatives, and one pass that answers everything."""
+"""Heads: embeddings of images and texts, hard negatives, and one pass for all objectives."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def drawn(similarity: Tensor, own: Tensor, real: Tensor, count: int, times: int)
 
 def test_hard_negatives_are_never_own_and_every_other_one_can_be() -> None:
     real = torch.tensor([[True, True], [True, True], [True, False]])
-    keys = torch.tensor([1, 2, 3, 1, 4, 0])  # the second image says a caption of the first
+    keys = torch.tensor([1, 2, 3, 1, 4, 0])  # the second image has a caption of the first
     own = own_captions(keys, torch.tensor([0, 0, 1, 1, 2, 2]), real.flatten(), 3)
     similarity = torch.randn(3, 6, generator=torch.Generator().manual_seed(3))
     found = drawn(similarity, own, real, 2, 300)
@@ -207,7 +207,7 @@ def images_of(model: Captioner, pixels: Tensor) -> Tensor:
 
 
 def test_a_cast_model_keeps_its_heads(make_decoder: Callable[..., Decoder]) -> None:
-    """What a GPU gets in bf16, tried on the CPU."""
+    """The CPU simulates a GPU in bf16."""
     from captioner.models.precision import _cast
 
     model, texts = make(HeadsConfig(width=6)), collected([[5], [6, 7]], TEXT, 8)

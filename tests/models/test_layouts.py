@@ -22,7 +22,7 @@ ROW = re.compile(r"^\| (\w+) \| `(\w+)` \| (\d+) \| (.*) \|$", re.MULTILINE)
 
 
 def outcome(name: str, size: int) -> str:
-    """Return the table's entry of a backbone at an input size: its grid and tokens, or why it is refused."""
+    """Return the table's entry of a backbone at an input size: its grid and tokens, or the error."""
     try:
         with torch.device("meta"):
             vision = VisionEncoder(VisionConfig(backbone=name), PreprocessConfig(size=size), 8).eval()
@@ -49,7 +49,7 @@ def test_families_with_layouts_of_their_own(name: str, size: int, said: str) -> 
 
 
 def test_a_grid_that_does_not_fit_the_reduction_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As before the family was known: its class token was one patch more, on a grid of 1 x 197."""
+    """Before the family was supported, its class token counted as a patch: a grid of 1 x 197."""
     monkeypatch.setattr("captioner.models.vision.prefix_of", lambda backbone: 0)
     assert outcome("volo_d1_224", 224).startswith("refused: returns 197 patches of 384 channels")
 
@@ -74,7 +74,7 @@ def test_every_family_of_timm_gives_what_the_table_says() -> None:
 
 
 def table() -> str:
-    """Markdown: of each family the smallest model at the size that it was trained on."""
+    """Return the Markdown table: of each family the smallest model at its training size."""
     lines = ["| family | smallest model | pixels | patches |", "|---|---|---|---|"]
     for family in sorted(timm.list_modules()):
         names = [name for name in timm.list_models(module=family) if not name.startswith("test_")]

@@ -1,4 +1,4 @@
-"""The compiled step is the blocks' own arithmetic, whatever their kinds and widths, for any captions under way."""
+"""The compiled step equals the blocks in torch, for all kinds, widths and sets of captions."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ KINDS = {
 
 
 def make(config: DecoderConfig, precision: Precision = "fp32", *, images: int = 3) -> tuple[Decoder, ImageMemory]:
-    """A prepared decoder of decided opinions, and its memory of random images."""
+    """Return a prepared decoder with confident predictions, and its memory of random images."""
     decoder = Decoder(config).eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(len(config.self_pattern) + config.width)
     for name, parameter in decoder.named_parameters():
@@ -52,14 +52,14 @@ def make(config: DecoderConfig, precision: Precision = "fp32", *, images: int = 
 
 
 def in_torch(decoder: Decoder) -> Decoder:
-    """The same weights, and products, through the operators of torch."""
+    """Return the same decoder with torch's operators."""
     plain = copy.copy(decoder)
     plain.steps = None
     return plain
 
 
 def search(decoder: Decoder, memory: ImageMemory, *, begun: int = 1) -> list[Tensor]:
-    """What it gives along a search with all that a cache can do: forks, words read together, images that leave."""
+    """Return the outputs of a search that uses the whole cache: forks, several words at once, images that leave."""
     chance = torch.Generator().manual_seed(1)
     cache = decoder.new_cache(memory.images, 40)
     found = [decoder(words(memory.images, begun, chance), memory, cache)]
@@ -138,7 +138,7 @@ def test_without_an_image_it_is_a_language_model() -> None:
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @torch.inference_mode()
 def test_a_row_has_the_same_bits_in_any_company(precision: Precision, threads: int) -> None:
-    """Of images, captions, and threads: one row, a few, and as many as tiles are used for."""
+    """The numbers of images, captions and threads vary: one row, a few, and the count that needs tiles."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -146,7 +146,7 @@ def test_a_row_has_the_same_bits_in_any_company(precision: Precision, threads: i
         tokens = torch.randint(60, (12, 3, 6), generator=torch.Generator().manual_seed(3))
 
         def last(memory: ImageMemory, tokens: Tensor) -> Tensor:
-            """States of the last words of (B, K, T) captions, written one word at a time."""
+            """Return states of the last words of (B, K, T) captions, written one word at a time."""
             cache = decoder.new_cache(memory.images, 40)
             x = decoder.states(tokens[:, :1, 0], memory, cache)
             for place in range(1, tokens.shape[2]):
@@ -201,7 +201,7 @@ def test_what_does_not_fit_never_reaches_the_library() -> None:
         decoder(first, memory.select(torch.tensor([0, 1, 3])), decoder.new_cache(3, 8))
     with pytest.raises(UsageError, match="the memory has 2 images, not 3"):
         decoder(first, memory.select(torch.tensor([0, 1])), decoder.new_cache(3, 8))
-    decoder.half()  # of a captioner in use
+    decoder.half()  # a change after its first use
     with pytest.raises(UsageError, match=r"not float16 of shape .* load the captioner again"):
         decoder(first, memory, decoder.new_cache(3, 8))
 

@@ -1,4 +1,4 @@
-"""A model prepared for captioning computes in its precision, and a caption still depends on its image alone."""
+"""A model prepared for captioning computes in its precision, and a caption still depends only on its image."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def features(checkpoint: Checkpoint, pixels: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_decoder_is_packed_but_for_what_decides(precision: Precision, checkpoint: Checkpoint) -> None:
     decoder = for_inference(checkpoint.model, precision).decoder
-    assert decoder.draft is None  # that is for large ones
+    assert decoder.draft is None  # only large decoders get a draft
     assert isinstance(decoder.lm_head, PackedHead if precision == "int8" else PackedLinear)
     assert decoder.lm_head.precision == ("int8" if precision == "int8" else "fp32")
     blocks = {
@@ -74,10 +74,10 @@ def test_the_draft_is_the_decoder_in_int8_and_shares_the_rest(
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("beams", [1, 5])
 def test_neither_batch_size_nor_order_changes_a_caption_of_200_photos(precision: Precision, beams: int) -> None:
-    """Nor does padding: images of a batch end at different lengths, and the last batch is filled less.
+    """Padding has no effect either: captions of a batch end at different lengths, and the last batch is smaller.
 
-    Sums of another order differ in their last bit, so two captions of one score may change places; in bf16 and int8 a
-    number near a half may round the other way. Captions of a clear score must not change at all.
+    Sums in another order differ in their last bit, so two captions with equal scores may change places; in bf16 and
+    int8 a number near a half may round the other way. Captions with a clear score must not change at all.
     """
     data = Path(os.environ.get("CAPTIONER_DATA", Path(__file__).parents[2].parent / "shared")) / "flickr8k"
     if not data.exists():

@@ -1,4 +1,4 @@
-"""Any timm backbone as patch tokens: layouts, grids, the tokens before them, and what training may move."""
+"""Any timm backbone as patch tokens: layouts, grids, prefix tokens, and the trained layers."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_a_frozen_backbone_is_the_loaded_one_while_the_rest_trains() -> None:
 
 
 def test_the_shipped_backbone() -> None:
-    """Its weights have been trained with these names and shapes."""
+    """The shipped weights have these names and shapes."""
     vision = encoder("tf_efficientnet_lite2", size=288)
     names = set(vision.state_dict())
     assert (vision.channels, vision.positions.shape) == (1280, (1, WIDTH, 9, 9))

@@ -1,4 +1,4 @@
-"""No tensor reaches the compiled library that is not what it takes it for."""
+"""No tensor of the wrong type or layout reaches the compiled library."""
 
 from __future__ import annotations
 

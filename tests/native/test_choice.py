@@ -1,4 +1,4 @@
-"""The largest numbers are those of ``topk``, of equals the first ones."""
+"""The largest numbers equal those of ``topk``; ties go to the first ones."""
 
 from __future__ import annotations
 

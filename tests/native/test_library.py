@@ -1,4 +1,4 @@
-"""Where the library cannot be used nothing else changes, and its structs are those of its sources."""
+"""Captioning without the library gives the same results, and its structs match its sources."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_library_with_threads_of_its_own_is_not_used(monkeypatch: pytest.Monke
 
 @built
 def test_its_threads_are_those_of_torch() -> None:
-    """Beside each other in a fresh process there is one OpenMP."""
+    """A fresh process with both has one OpenMP."""
     program = (
         "import re; from captioner.native.library import library; assert library() is not None;"
         "print(*{line.split()[-1] for line in open('/proc/self/maps') if re.search('lib(g|i)?omp', line)}, sep='\\n')"

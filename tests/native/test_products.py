@@ -1,4 +1,4 @@
-"""The library's products are torch's, and a row of them is the same in any company."""
+"""The library's products equal torch's, and a row does not depend on the others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from captioner.native.library import has_tiles, library
 from captioner.native.products import NativeProduct
 
 pytestmark = pytest.mark.skipif(library() is None, reason="the library is not built, or this CPU cannot run it")
-SHAPES = [(64, 48), (768, 50), (100, 33), (4, 1), (36, 16), (320, 97)]  # in, out
+SHAPES = [(64, 48), (768, 50), (100, 33), (4, 1), (36, 16), (320, 97)]  # widths (in, out)
 
 
 def product(layer: nn.Linear, precision: str) -> NativeProduct:
@@ -25,7 +25,7 @@ def product(layer: nn.Linear, precision: str) -> NativeProduct:
 
 
 def wanted(layer: nn.Linear, precision: str, x: Tensor) -> Tensor:
-    """In fp64, of the rounded weights and activations where they are rounded."""
+    """Return the product in fp64, from the rounded weights and activations."""
     weight, x = layer.weight.double(), x
     if precision == "int8":
         levels, scale = quantized(layer.weight)

@@ -1,4 +1,4 @@
-"""A captioner of two languages with labels: every door gives both."""
+"""A captioner of two languages with labels: every interface gives both."""
 
 from __future__ import annotations
 

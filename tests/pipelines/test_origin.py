@@ -1,4 +1,4 @@
-"""A pipeline goes to other processes as the name of its checkpoint and its settings, and can be copied."""
+"""A pipeline is pickled as its checkpoint's name and settings, and can be copied."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_it_can_be_copied(precision: str, learnt: Path, photos: list[str]) -> No
 
 
 def test_a_process_pool_captions(learnt: Path, photos: list[str]) -> None:
-    """By 'spawn', as joblib's workers and Spark's executors start: with nothing of this process."""
+    """The processes are spawned, like those of joblib and Spark, and share no state."""
     pipe = load(learnt, device="cpu", precision="int8")
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         assert pool.submit(pipe.caption, photos).result(timeout=120) == pipe.caption(photos)

@@ -28,7 +28,7 @@ def pipe(checkpoint: Checkpoint) -> CaptionPipeline:
 
 @pytest.fixture
 def photos(data: Data) -> list[Path]:
-    """The eight that the captioner knows by heart, and four that it has never seen."""
+    """Return the eight overfitted photos and four unseen ones."""
     return [sample.path for sample in (*data.train, *data.validation)]
 
 

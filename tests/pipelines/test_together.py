@@ -1,4 +1,4 @@
-"""One pipeline in many hands: threads, coroutines, data loaders, and vectors beside captions."""
+"""Concurrent use of one pipeline: threads, coroutines, data loaders, and embeddings beside captions."""
 
 from __future__ import annotations
 

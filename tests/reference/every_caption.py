@@ -1,4 +1,4 @@
-"""Every caption that rules allow, with what a search ranks it by: all of them written down, word by word, no cache."""
+"""Every caption that the rules allow, with the score of a search, enumerated word by word without a cache."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from .slow_rules import Rule
 
 @dataclass(frozen=True)
 class Written:
-    """``tokens`` with the end where there is one; ``log_prob`` by the model, ``ranked`` by the model and the rules."""
+    """A caption.
+
+    ``tokens``: with the end, if it has one. ``log_prob``: by the model. ``ranked``: by the model and the rules.
+    """
 
     tokens: tuple[int, ...]
     log_prob: float
@@ -27,13 +30,13 @@ class Written:
 
 @torch.inference_mode()
 def rows(decoder: Decoder, memory: ImageMemory, captions: Sequence[tuple[int, ...]], bos: int) -> list[list[float]]:
-    """Log-probabilities of the next token of captions of one length, by a whole forward pass each."""
+    """Return log-probabilities of the next token of captions of one length, by a whole forward pass each."""
     logits = decoder(torch.tensor([[bos, *said] for said in captions]), memory)[:, -1]
     return logits.double().log_softmax(-1).tolist()
 
 
 def begin(decoder: Decoder, memory: ImageMemory, prefix: tuple[int, ...], bos: int) -> Written:
-    """The ``prefix``, which no rule touches."""
+    """Return the ``prefix``, which no rule changes."""
     given = [rows(decoder, memory, [prefix[:place]], bos)[0][token] for place, token in enumerate(prefix)]
     return Written(prefix, sum(given), sum(given))
 
@@ -41,7 +44,7 @@ def begin(decoder: Decoder, memory: ImageMemory, prefix: tuple[int, ...], bos: i
 def continuations(
     decoder: Decoder, memory: ImageMemory, captions: Sequence[Written], *, bos: int, rules: Sequence[Rule] = ()
 ) -> list[list[Written]]:
-    """All of each caption's continuations by one token, impossible ones too."""
+    """Return all continuations of each caption by one token, including impossible ones."""
     found = []
     for caption, row in zip(captions, rows(decoder, memory, [c.tokens for c in captions], bos), strict=True):
         ruled = row
@@ -66,7 +69,7 @@ def all_captions(
     rules: Sequence[Rule] = (),
     prefix: tuple[int, ...] = (),
 ) -> list[Written]:
-    """Every possible caption of at most ``most`` tokens, with its end or cut there, for the one image in ``memory``."""
+    """Return every possible caption of at most ``most`` tokens, ended or cut, for the one image in ``memory``."""
     running = [begin(decoder, memory, prefix, bos)]
     finished: list[Written] = []
     for length in range(len(prefix) + 1, most + 1):

@@ -1,4 +1,4 @@
-"""The best captions by writing down every possible one, each judged by a whole forward pass."""
+"""The best captions by enumeration of all captions, each scored by a whole forward pass."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from captioner.models.decoder import Decoder, ImageMemory
 
 @dataclass(frozen=True)
 class Scored:
-    """A caption without start and end, and its log-probability, the end token's included where it was written."""
+    """A caption without start and end, and its log-probability, including the end token if it has one."""
 
     tokens: tuple[int, ...]
     log_prob: float
@@ -21,7 +21,7 @@ class Scored:
 
 
 def all_captions(decoder: Decoder, memory: ImageMemory, *, bos: int, eos: int, most: int) -> list[Scored]:
-    """Every caption of at most ``most`` tokens for the one image in ``memory``: ended by ``eos``, or cut off there."""
+    """Return every caption of at most ``most`` tokens for the image in ``memory``: ended by ``eos``, or cut."""
     words = [token for token in range(decoder.config.vocab_size) if token != eos]
     ended = [[(*body, eos) for body in itertools.product(words, repeat=length)] for length in range(most)]
     cut_off = list(itertools.product(words, repeat=most))
@@ -32,7 +32,7 @@ def all_captions(decoder: Decoder, memory: ImageMemory, *, bos: int, eos: int, m
 def score(
     decoder: Decoder, memory: ImageMemory, captions: Sequence[tuple[int, ...]], *, bos: int, eos: int
 ) -> list[Scored]:
-    """Captions of one length, given with their end tokens, by a forward pass over all of them."""
+    """Return captions of one length, given with their end tokens, scored by one forward pass."""
     log_probs = decoder(torch.tensor([[bos, *written[:-1]] for written in captions]), memory).double().log_softmax(-1)
     found = []
     for caption, written in enumerate(captions):

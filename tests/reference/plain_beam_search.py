@@ -1,4 +1,4 @@
-"""Beam search for one image as lists of captions, with no cache, no early end and nothing folded."""
+"""Beam search for one image with lists of captions, without a cache, an early end or folding."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ def beam_search(
     groups: int = 1,
     diversity: float = 0.0,
 ) -> list[Caption]:
-    """The best (tokens without the end, score), best first. Each step looks at every continuation: those among the best
-    ``beams`` that end are finished, the best ``beams`` that do not end go on.
+    """Return the best (tokens without the end, score), best first.
 
-    With ``groups`` each has its share of the ``beams``, one after the other; a token costs ``diversity`` for each beam
-    of an earlier group that has just gone on with it (Vijayakumar et al. 2018, alg. 1 with the Hamming diversity).
+    Each step considers every continuation: of the best ``beams``, those that end are finished; the best ``beams`` that
+    do not end continue. With ``groups``, each has its share of the ``beams``, one after the other; a token costs
+    ``diversity`` for each beam of an earlier group with the same token in this step (Vijayakumar et al. 2018, alg. 1
+    with the Hamming diversity).
     """
     width = beams // groups
     running = [[begin(decoder, memory, prefix, bos)] for _ in range(groups)]

@@ -1,4 +1,4 @@
-"""Attention word by word and patch by patch, as one would explain it on paper."""
+"""Attention word by word and patch by patch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from torch import Tensor
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """(B, H, Q, Dh) queries against (B, H, S, Dh) keys; ``mask`` (Q, S), True where visible, or added to the logits."""
+    """Attend from (B, H, Q, Dh) queries to (B, H, S, Dh) keys.
+
+    ``mask`` (Q, S): True where visible, or added to the logits.
+    """
     out = torch.zeros_like(q)
     for image, head, query in torch.cartesian_prod(*map(torch.arange, q.shape[:3])).tolist():
         weights = []
@@ -27,7 +30,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tenso
 
 
 def focus_bias(point: Tensor, spread: Tensor, grid: tuple[int, int], prefix: int) -> Tensor:
-    """-d^2 / 2 sigma^2 from ``point`` (B, H, Q, 2), in (row, column) from 0 to 1, to the centre of every patch."""
+    """Return -d^2 / 2 sigma^2 from ``point`` (B, H, Q, 2) to the centre of every patch.
+
+    Points are (row, column) from 0 to 1.
+    """
     h, w = grid
     point, spread = point.detach(), spread.detach()
     bias = torch.zeros(*point.shape[:3], prefix + h * w)

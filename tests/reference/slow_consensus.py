@@ -1,4 +1,4 @@
-"""Minimum Bayes risk written out: every caption against every one, n-grams counted one by one."""
+"""Minimum Bayes risk by enumeration: every caption against every other one, n-grams counted one by one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def order(captions: Sequence[list[str]], weights: Sequence[float]) -> list[int]:
-    """Places of the captions, the one of the highest expected likeness first."""
+    """Return the indices of the captions by expected similarity, the highest first."""
     expected = [
         sum(weight * likeness(ours, theirs) for theirs, weight in zip(captions, weights, strict=True))
         for ours in captions
@@ -16,7 +16,7 @@ def order(captions: Sequence[list[str]], weights: Sequence[float]) -> list[int]:
 
 
 def likeness(ours: list[str], theirs: list[str]) -> float:
-    """CIDEr-D (Vedantam et al. 2015, section 8) with every idf 1, on 0 to 1000."""
+    """Return CIDEr-D (Vedantam et al. 2015, section 8) with every idf 1, from 0 to 1000."""
     cosines = 0.0
     for n in (1, 2, 3, 4):
         mine = [tuple(ours[i : i + n]) for i in range(len(ours) - n + 1)]

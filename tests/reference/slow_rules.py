@@ -1,4 +1,4 @@
-"""Rules on words for one caption, as one would check them by hand: a list of log-probabilities in, another out."""
+"""Rules on words for one caption: one list of log-probabilities in, another one out."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def no_repeat_ngram(size: int) -> Rule:
 
 
 def phrase_bias(phrases: Mapping[str, float], pieces: Sequence[bytes]) -> Rule:
-    """Looks for each phrase in the text with the new token that was not there without it."""
+    """Add the bias of each phrase that the new token completes in the text."""
 
     plain = {_plain(phrase.encode()).strip(): bias for phrase, bias in phrases.items()}
 
@@ -54,7 +54,7 @@ def _plain(text: bytes) -> str:
 
 
 def _says_now(before: str, after: str, phrase: str) -> bool:
-    """A phrase is said where a word begins before it, and its end is a token's end or a word's."""
+    """Return whether the phrase ends here: it begins at a word, and ends with a token or a word."""
     opening = r"(?<![^\W_])" if phrase[0].isalnum() else ""
     for match in re.finditer(f"(?={opening}{re.escape(phrase)})", after) if phrase in after else ():
         end = match.start() + len(phrase)

@@ -1,4 +1,4 @@
-"""The likelier part of a distribution, token by token."""
+"""Truncated sampling distributions, token by token."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from captioner.config import SamplingConfig
 
 
 def likelier_part(row: Sequence[float], config: SamplingConfig) -> list[float]:
-    """Log-probabilities at the temperature, cut by each rule in turn; -inf for what is left out."""
+    """Return log-probabilities at the temperature, truncated by each rule in turn; -inf for excluded tokens."""
     p = _normal([value / config.temperature for value in row])
     if config.top_k is not None:
         p = _keep(p, sorted(p, reverse=True)[: config.top_k])
@@ -25,7 +25,7 @@ def likelier_part(row: Sequence[float], config: SamplingConfig) -> list[float]:
 
 
 def _share(p: Sequence[float], rank: Sequence[float], share: float) -> list[float]:
-    """The probabilities of the lowest rank, as many as reach ``share`` together."""
+    """Return the probabilities of the lowest ranks that together reach ``share``."""
     kept: list[float] = []
     for _, value in sorted(zip(rank, p, strict=True)):
         if sum(kept) >= share:

@@ -1,4 +1,4 @@
-"""Runs that are cut off and go on."""
+"""Interrupted and resumed runs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 
 
 class Crash(Exception):
-    """The power goes."""
+    """A simulated power failure."""
 
 
 def same(a: object, b: object) -> bool:
-    """Equal to the last bit, through all containers."""
+    """Return whether two values are equal to the last bit, through all containers."""
     import torch
 
     if isinstance(a, torch.Tensor):
@@ -28,10 +28,10 @@ def same(a: object, b: object) -> bool:
 
 @pytest.fixture
 def goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """``goes_on(run, saves)``: ``run(out, resume=...)`` cut off behind a save ends as the one that was not.
+    """Return ``goes_on(run, saves)``: it checks that ``run(out, resume=...)``, interrupted after a save, ends the same.
 
-    A state is saved at the start, after every step and after every validation; ``saves`` counts from 0. Returns the
-    directory of the run that was cut off.
+    A state is saved at the start, after every step and after every validation; ``saves`` counts from 0. It returns the
+    directory of the interrupted run.
     """
     import torch
 

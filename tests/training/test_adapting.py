@@ -1,4 +1,4 @@
-"""An adapter goes through the one loop: it alone moves, learns, is saved, and goes on bit for bit."""
+"""Adapter training: only the adapter is trained and saved, and it resumes bit for bit."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def plan(recipe: MakeRecipe) -> Callable[..., Recipe]:
 
 @pytest.fixture(scope="session")
 def other(data: Data) -> Data:
-    """The pictures under their second captions, which the captioner that knows the first ones by heart never saw."""
+    """Return the pictures with their second captions, which the overfitted captioner has never seen."""
     second = tuple(replace(sample, captions=sample.captions[1:]) for sample in data.train)
     return replace(data, train=second, validation=second)
 
@@ -50,7 +50,7 @@ def other(data: Data) -> Data:
 def runs(
     plan: Callable[..., Recipe], other: Data, learnt: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Path]:
-    """The directory of a finished run of each method. Not to be changed."""
+    """Return the directory of a finished run of each method. Do not modify it."""
     done: dict[str, Path] = {}
 
     def run(method: str) -> Path:
@@ -81,7 +81,7 @@ def test_some_steps_teach_it_other_captions(runs: Callable[[str], Path], method:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_nothing_moves_but_the_adapter(runs: Callable[[str], Path], learnt: Path, method: str) -> None:
-    """Not even through the average of the weights, nor in a backbone that the recipe would have trained."""
+    """The EMA of the weights does not change the rest, nor does a recipe that would train the backbone."""
     base = load(learnt).model.state_dict()
     for kept in ("model", "average", "best"):
         found = torch.load(runs(method) / "state.pt", weights_only=True)[kept]
@@ -146,7 +146,7 @@ def test_a_run_cut_off_anywhere_ends_as_the_unbroken_one(
     method: str,
     cuts: list[int],
 ) -> None:
-    """In the middle of AdaLoRA's budget, after it, and in a second stage that trains words without the image."""
+    """The saves lie inside AdaLoRA's budget, after it, and in a second stage of text without images."""
     common = {"batch_size": 4, "lr": 5e-3, "ema": 0.9, "augment": True}
     two = plan(method, {**common, "epochs": 4}, {**common, "task": "language_model", "epochs": 1, "augment": False})
     for saves in cuts:
@@ -157,7 +157,7 @@ def test_a_run_cut_off_anywhere_ends_as_the_unbroken_one(
 
 
 def test_adalora_keeps_the_rank_it_was_given(runs: Callable[[str], Path]) -> None:
-    """Six directions of each layer to begin with, four on average in the end, unevenly shared."""
+    """Each layer begins with rank six; the final average is four, unevenly shared."""
     state = torch.load(runs("adalora") / "state.pt", weights_only=True)
     for kept in ("model", "average"):
         left = [int(value.count_nonzero()) for name, value in state[kept].items() if ".lora_E." in name]
@@ -176,7 +176,7 @@ def budget(learnt: Path, steps: int) -> tuple[Any, RankBudget]:
 
 
 def test_adalora_gives_up_what_matters_least(learnt: Path) -> None:
-    """The sensitivity of a direction is |weight x gradient|: those that we make small go first, and no other."""
+    """The sensitivity of a rank is |weight x gradient|: the ranks set to small values are dropped first."""
     model, ranks = budget(learnt, 20)
     singular = [p for name, p in model.named_parameters() if ".lora_E." in name]
     counts = []

@@ -1,4 +1,4 @@
-"""What a step sees: labels, draws, and who takes which item."""
+"""The batches of a step: labels, draws, and the assignment of items to processes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def tokenizer() -> CaptionTokenizer:
 
 @pytest.fixture
 def sample(tmp_path: Path) -> Sample:
-    """A photo whose left half is red and whose right half is blue."""
+    """Write a photo whose left half is red and whose right half is blue."""
     photo = Image.new("RGB", (16, 16), "blue")
     photo.paste("red", (0, 0, 8, 16))
     photo.save(tmp_path / "photo.png")
@@ -170,7 +170,7 @@ def test_the_odd_rest_waits_for_another_permutation() -> None:
 def test_epochs_show_every_item_and_none_much_more_often(
     items: int, batch_size: int, processes: int, accumulate: int, shape: str
 ) -> None:
-    """The items with the longest captions are not the ones that an epoch leaves out."""
+    """An epoch does not always skip the items with the longest captions."""
     lengths = {"none": None, "distinct": range(items), "equal": [3] * items, "two": [n % 2 for n in range(items)]}[
         shape
     ]
@@ -216,7 +216,7 @@ def test_a_bad_image_is_one_sentence_whoever_loads_it(
 
 
 class _Deadly(Dataset[Item]):
-    """What a kernel does to a process that wants too much memory."""
+    """A dataset that ends its process, like a kernel that is out of memory."""
 
     def __getitem__(self, key: int) -> Item:
         os._exit(9)

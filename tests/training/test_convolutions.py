@@ -1,4 +1,4 @@
-"""Convolutions trained together with their norms give the output and the gradients that they give apart."""
+"""Convolutions with folded norms give the same output and gradients as the separate layers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from captioner.training.tasks import Data
 def encoder(name: str) -> VisionEncoder:
     torch.manual_seed(0)
     vision = VisionEncoder(VisionConfig(backbone=name), PreprocessConfig(size=96), 32)
-    for module in vision.backbone.modules():  # statistics and scales that differ from those of a fresh norm
+    for module in vision.backbone.modules():  # statistics and scales unlike those of a new norm
         if isinstance(module, torch.nn.BatchNorm2d):
             for value in (module.running_mean, module.bias):
                 torch.nn.init.normal_(value, std=0.1)
@@ -42,7 +42,7 @@ def test_the_same_output_and_gradients(name: str) -> None:
     vision = encoder(name)
     pixels = torch.randn(2, 3, 96, 96).double()
     with folded(vision, 96):
-        assert vision.backbone_folded == (name != "test_convnext")  # which has no batch norms
+        assert vision.backbone_folded == (name != "test_convnext")  # it has no batch norms
         vision.double()  # a rounding error at a kink of relu would be another gradient
         out, found = gradients(vision, pixels)
     plain, wanted = gradients(vision, pixels)

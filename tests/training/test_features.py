@@ -1,4 +1,4 @@
-"""Kept features: what the backbone says, both views, and nobody else's."""
+"""Cached features: the backbone's output, both views, and no mix-up of runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run tells."""
+"""The log of a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_a_record_is_a_line_in_the_file_and_on_stderr(tmp_path: Path, capsys: py
     log = RunLog(tmp_path / "run")
     log.record("train", total_step=7, stage=1, loss=1.23456)
     log.close()
-    again = RunLog(tmp_path / "run")  # a resumed run goes on in the same file
+    again = RunLog(tmp_path / "run")  # a resumed run appends to the same file
     again.record("validation", total_step=8, bleu4=20.0)
     again.close()
     lines = (tmp_path / "run" / "log.jsonl").read_text(encoding="utf-8").splitlines()

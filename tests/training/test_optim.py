@@ -1,4 +1,4 @@
-"""Which parameters are trained, at what rate, and what their average is."""
+"""Trained parameters, the learning rate schedule, and the EMA of the weights."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def trained(model: Captioner) -> set[str]:
 
 
 def gradients(model: Captioner) -> dict[str, torch.Tensor]:
-    """Of one batch under dropout drawn from the same seed each time."""
+    """Return the gradients of one batch, with dropout from the same seed each time."""
     torch.manual_seed(3)
     pixels, tokens = torch.randn(2, 3, 64, 64), torch.randint(17, (2, 3, 6))
     model.zero_grad()
@@ -49,7 +49,7 @@ def gradients(model: Captioner) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("backbone", ["test_efficientnet", "test_vit", "test_convnext"])
 @pytest.mark.parametrize("vision", ["frozen", "all", "last:1", "last:3"])
 def test_exactly_what_is_trained_gets_a_gradient(build: Callable[..., Captioner], backbone: str, vision: str) -> None:
-    """A parameter that waits for a gradient in vain would stall DDP: ConvNeXt keeps a norm for its head."""
+    """A trained parameter without a gradient would stall DDP: ConvNeXt keeps a norm for its head."""
     model = build(backbone)
     choose_trained(model, Stage(vision=vision), everything)
     assert gradients(model).keys() == trained(model)
@@ -70,7 +70,7 @@ def test_last_means_the_last_groups(build: Callable[..., Captioner], backbone: s
 
 
 def test_a_frozen_backbone_says_the_same_after_training(build: Callable[..., Captioner]) -> None:
-    """BatchNorm statistics included: test_efficientnet is full of them."""
+    """This includes BatchNorm's statistics, which test_efficientnet has."""
     model = build()
     pixels = torch.randn(4, 3, 64, 64)
     before = model.vision.eval().features(pixels).values

@@ -1,4 +1,4 @@
-"""Losses over pairs, by hand on a few numbers."""
+"""Losses over pairs, computed by hand."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_with_one_caption_per_image_contrast_is_clips() -> None:
 
 
 def test_several_captions_by_hand() -> None:
-    """Two images with two captions each, and the last caption says what the first says."""
+    """Two images have two captions each, and the last caption has the words of the first."""
     s = [[2.0, 1.0, 0.5, 0.0], [0.3, -1.0, 1.5, 1.0]]
     own = torch.tensor([[1, 1, 0, 1], [1, 0, 1, 1]]).bool()
     e = [[math.exp(value) for value in row] for row in s]

@@ -1,4 +1,4 @@
-"""Recipes: defaults, files and --set, and what is refused before anything is trained."""
+"""Recipes: defaults, files, --set, and errors before the training."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_a_row_that_cannot_be_used_is_refused_whatever_the_set(tmp_path: Path, r
 
 @pytest.mark.parametrize(("name", "rows"), [("finetune", (20, 200, 2000)), ("lora", (20, 200, 2000))])
 def test_the_shipped_recipes_give_every_set_enough_steps(name: str, rows: tuple[int, ...]) -> None:
-    """Fewer images, more rounds: below some hundred steps nothing is learnt, above some thousand it takes an hour."""
+    """Fewer images need more epochs: below some hundred steps nothing is learnt, some thousand take an hour."""
     for images in rows:
         (stage,) = load_recipe(name, images=images).stages
         assert 100 <= stage.epochs * (images // stage.batch_size) <= 1000

@@ -1,4 +1,4 @@
-"""What is told of a fine-tuned model: figures that others reproduce, and doubts where there is reason."""
+"""The report on a fine-tuned model: reproducible figures, and justified warnings."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ VARIED = [" ".join(random.Random(n).sample(WORDS, 7)) for n in range(400)]
 
 @pytest.fixture
 def untaught(checkpoint: Checkpoint) -> Checkpoint:
-    """The captioner with a decoder that says the same whatever it sees."""
+    """Return the captioner with a decoder that gives every image the same caption."""
     for block in checkpoint.model.decoder.blocks:
         block.cross_attn.out_proj.weight.data.zero_()
         block.cross_attn.out_proj.bias.data.zero_()

@@ -1,4 +1,4 @@
-"""A stopped run goes on bit for bit, or says why it cannot."""
+"""An interrupted run resumes bit for bit, or says why it cannot."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MakeRecipe = Callable[..., Recipe]
 
 
 class Crash(Exception):
-    """The power goes."""
+    """A simulated power failure."""
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ def save_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def plan(recipe: MakeRecipe) -> Recipe:
-    """All that a resumed run has to find again: dropout, draws, averages, rates, stages, parts, kept features."""
+    """Return a recipe with all kinds of state to restore: dropout, draws, EMA, rates, stages, parts, features."""
     common = {"ema": 0.9, "batch_size": 4, "label_smoothing": 0.1}
     return recipe(
         {**common, "task": "language_model", "epochs": 1, "batch_size": 12},
@@ -56,7 +56,7 @@ def unbroken(plan: Recipe, data: Data, tmp_path_factory: pytest.TempPathFactory)
 
 
 def same(a: object, b: object) -> bool:
-    """Equal to the last bit, through all containers."""
+    """Return whether two values are equal to the last bit, through all containers."""
     if isinstance(a, torch.Tensor):
         return isinstance(b, torch.Tensor) and a.equal(b)
     if isinstance(a, Mapping):
@@ -98,7 +98,7 @@ def test_a_run_cut_off_anywhere_ends_as_the_unbroken_one(
 
 
 def test_the_plan_of_the_saves_is_as_told(unbroken: Path) -> None:
-    """What the numbers above rest on."""
+    """The numbers of the tests above rely on it."""
     assert torch.load(unbroken / "state.pt", weights_only=True)["position"]["total_step"] == 3 + 4 + 4
 
 
@@ -107,7 +107,7 @@ def test_a_finished_run_resumes_to_its_end(plan: Recipe, data: Data, unbroken: P
 
 
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, times: int = 1) -> None:
-    """Ctrl-C in the middle of this step (counted from 0)."""
+    """Press Ctrl-C in the middle of this step (counted from 0)."""
     rate, turns = steps.set_rate, iter(range(99))
 
     def set_rate(*args: Any) -> float:
@@ -172,7 +172,7 @@ def test_another_recipe_is_refused(plan: Recipe, data: Data, unbroken: Path) -> 
 
 
 def test_other_data_are_refused(plan: Recipe, data: Data, unbroken: Path) -> None:
-    """The tokenizer is learnt from them: the same ids would mean other words."""
+    """The tokenizer is learnt from the data: the same ids would mean other words."""
     for other in (replace(data, train=data.train[1:]), replace(data, text=data.text[1:])):
         with pytest.raises(TrainingError, match=r"was started on other data .*; resume it with its own data"):
             train(plan, other, unbroken, resume=True)

@@ -1,4 +1,4 @@
-"""What a run learns from and is judged on."""
+"""The training and validation data of a run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MakeRecipe = Callable[..., Recipe]
 
 
 def dataset(folder: Path, splits: dict[str, Iterable[int]]) -> Path:
-    """Caption files of these names over images that nobody opens."""
+    """Write caption files of these names with images that no test opens."""
     folder.mkdir(exist_ok=True)
     for split, numbers in splits.items():
         rows = []
@@ -270,7 +270,7 @@ def test_weights_that_do_not_fit(
 def test_timm_fits_the_positions_of_a_vit_to_the_size(
     recipe: MakeRecipe, data: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pretrained weights come for one size; asked for another, timm resamples them, if it is asked."""
+    """Pretrained weights have one input size; timm resamples them for another one on request."""
     create = timm.create_model
 
     def offline(name: str, *, pretrained: bool, **args: Any) -> nn.Module:

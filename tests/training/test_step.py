@@ -1,4 +1,4 @@
-"""A task may own modules and phases: each moves its own weights, is told of, and goes on after a stop."""
+"""Tasks with modules and phases of their own: each trains its own weights, is logged, and resumes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MakeRecipe = Callable[..., Recipe]
 
 
 class Guess(CrossEntropy):
-    """Captions, and beside them a small module that learns how long they are."""
+    """Cross-entropy of captions, and a small module that learns their lengths."""
 
     ends_after = 99
 
@@ -81,7 +81,7 @@ def records(out: Path, kind: str) -> list[dict[str, Any]]:
 def test_each_phase_moves_its_own_weights_and_is_told_of(
     recipe: MakeRecipe, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And what captions learn is what they would have learnt alone."""
+    """Captions learn the same as without the other phase."""
     monkeypatch.setattr(trainer.Trainer.__init__, "__kwdefaults__", {"log_every": 1})
     train(recipe({"task": "guess", "epochs": 4}), data, tmp_path / "guess")
     train(recipe({"epochs": 4}), data, tmp_path / "alone")
@@ -98,7 +98,7 @@ def test_each_phase_moves_its_own_weights_and_is_told_of(
 def test_a_task_ends_its_stage(
     recipe: MakeRecipe, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In the middle of an epoch, after a validation; the next stage goes on as ever."""
+    """The stage ends in the middle of an epoch, after a validation; the next stage runs normally."""
     monkeypatch.setattr(Guess, "ends_after", 3)
     train(recipe({"task": "guess", "epochs": 9}, {"epochs": 1}), data, tmp_path)
     assert [(r["stage"], r["step"]) for r in records(tmp_path, "validation")] == [(0, 2), (0, 3), (1, 5)]
@@ -110,7 +110,7 @@ def test_a_task_ends_its_stage(
 def test_a_stopped_stage_with_modules_of_its_own_goes_on_bit_for_bit(
     recipe: MakeRecipe, data: Data, monkeypatch: pytest.MonkeyPatch, goes_on: Callable[..., Path], saves: int
 ) -> None:
-    """Cut off in the middle, and at the very step after which the task ends the stage."""
+    """The interruptions are in the middle, and at the step after which the task ends the stage."""
     monkeypatch.setattr(Guess, "ends_after", 3)  # saves: start, step, step, validation, step, (then the end)
     plan = recipe({"task": "guess", "epochs": 9})
     cut = goes_on(lambda out, resume: train(plan, data, out, resume=resume), saves)

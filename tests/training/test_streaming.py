@@ -1,4 +1,4 @@
-"""Training from shards: as from files, in memory that does not grow with the data, and on from where it stopped."""
+"""Training from shards: the same result as from files, constant memory, and resuming."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def pack(path: Path, members: dict[str, bytes]) -> None:
 
 @pytest.fixture
 def shards(toy: Path, tmp_path: Path) -> Path:
-    """The toy's pictures in three shards, named as in its files."""
+    """Write the toy's pictures into three shards, with the names of its files."""
     samples = read_splits(toy).split("train")
     for shard in range(3):
         members: dict[str, bytes] = {}
@@ -143,7 +143,7 @@ def many(path: Path, images: int) -> None:
 
 
 def test_memory_stays_flat(tmp_path: Path, recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the tar to the last key of an epoch: a handful of bytes an image, where its captions alone take 600."""
+    """From the tar to the last key of an epoch, an image takes a few bytes; its captions alone have 600."""
     for name, value in (("WHOLE", 256), ("RUN", 16), ("RUNS", 8)):
         monkeypatch.setattr(module, name, value)
     plan = recipe({"batch_size": 32})

@@ -1,4 +1,4 @@
-"""The loop learns, and what it leaves behind is what it says."""
+"""The training loop learns, and writes consistent results."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def records(out: Path, kind: str) -> list[dict[str, Any]]:
 
 
 def losses(recipe: Recipe, data: Data, out: Path) -> list[float]:
-    """The loss of each step of a new captioner."""
+    """Return the loss of each step of a new captioner."""
     Trainer(recipe, data, new_captioner(recipe, data), out, log_every=1).run()
     return [record["loss"] for record in records(out, "train")]
 
@@ -43,7 +43,7 @@ def state(out: Path) -> dict[str, Any]:
 
 
 def scores(monkeypatch: pytest.MonkeyPatch, given: list[float]) -> None:
-    """Let the validations find these scores, in turn."""
+    """Let the validations return these scores, in turn."""
     turns = iter(given)
     figures = {"cider_d": 0.0}
     monkeypatch.setattr(cross_entropy.CrossEntropy, "validate", lambda *_: {"score": next(turns), **figures})
@@ -56,7 +56,7 @@ def test_eight_images_come_back_word_for_word(checkpoint: Checkpoint, data: Data
 
 
 def test_accumulated_gradients_are_those_of_the_big_batch(recipe: MakeRecipe, data: Data, tmp_path: Path) -> None:
-    """Parts with fewer words must not weigh as much: the mean is over the words of the step."""
+    """Parts with fewer words weigh less: the mean is over the words of the step."""
     whole = losses(recipe({"batch_size": 8, "epochs": 3}), data, tmp_path / "whole")
     parts = losses(recipe({"batch_size": 8, "epochs": 3, "accumulate": 4}), data, tmp_path / "parts")
     assert len(whole) == 3
@@ -106,7 +106,7 @@ def test_the_language_model_learns_words_and_leaves_the_image_half_alone(
 
 
 def test_lines_beyond_the_context_count_with_their_words_within_it(recipe: MakeRecipe, data: Data) -> None:
-    """As many words are told of a line as are judged, so that a longer rest of it makes no model look better."""
+    """Only the predicted words count, so a longer line does not lower the perplexity."""
     plan = recipe({"task": "language_model"})
     start = new_captioner(plan, data)
     found = []
@@ -120,7 +120,7 @@ def test_lines_beyond_the_context_count_with_their_words_within_it(recipe: MakeR
 def test_stages_go_on_from_the_best_weights(
     recipe: MakeRecipe, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of stage one the first epoch is best, so that is what stage two begins with."""
+    """The first epoch of stage one is the best, so stage two begins with its weights."""
     begins: list[dict[str, torch.Tensor]] = []
     choose = trainer.choose_trained
 
@@ -180,7 +180,7 @@ def test_fine_tuning_is_never_worse_than_its_start(
 
 
 def test_a_single_held_out_image_still_tells_better_from_worse(recipe: MakeRecipe, data: Data, tmp_path: Path) -> None:
-    """Its CIDEr-D is 0 whatever is said: every word stands in all of the references there are."""
+    """Its CIDEr-D is 0 for any caption: every word occurs in all references."""
     few = replace(data, validation=data.validation[:1])
     train(recipe({"epochs": 3, "batch_size": 8, "lr": 3e-3}), few, tmp_path)
     found = records(tmp_path, "validation")
@@ -254,7 +254,7 @@ def test_what_would_fail_later_fails_first(recipe: MakeRecipe, data: Data, tmp_p
 def test_every_stage_computes_in_the_precision(
     recipe: MakeRecipe, data: Data, tmp_path: Path, precision: str, dtype: torch.dtype
 ) -> None:
-    """Runs of two precisions in one process, too: accelerate remembers the first."""
+    """Two precisions run in one process: accelerate remembers the first."""
     plan = recipe({"epochs": 1}, {"epochs": 1, "checkpointing": True}, precision=precision)
     start = new_captioner(plan, data)
     seen: list[torch.dtype] = []

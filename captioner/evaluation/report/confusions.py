@@ -39,7 +39,7 @@ class InVain:
 
     word: str
     said: int  # captions with the word
-    alone: int  # of these, images without the word in any reference
+    alone: int  # images among these without the word in any reference
 
 
 def missed_words(

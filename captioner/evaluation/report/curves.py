@@ -14,7 +14,7 @@ SHOWN = {  # kind of record, figure, title
     ("validation", "cider_d"): "Held-out CIDEr-D",
     ("validation", "bleu4"): "Held-out BLEU-4",
 }
-POINTS = 400  # of a curve; a long run logs thousands
+POINTS = 400  # points of a curve; a long run logs thousands
 
 
 def log_of(model: str | Path | None) -> Path | None:

@@ -12,12 +12,12 @@ from captioner.version import __version__
 
 def frame(title: str, links: Mapping[str, str], body: str) -> str:
     """Return the whole document. ``links``: titles of the sections in ``body``, by id."""
-    here = files("captioner.evaluation.report")
-    return Template((here / "page.html").read_text(encoding="utf-8")).substitute(
+    package = files("captioner.evaluation.report")
+    return Template((package / "page.html").read_text(encoding="utf-8")).substitute(
         title=escape(title),
         version=escape(__version__),
-        style=(here / "page.css").read_text(encoding="utf-8"),
-        script=(here / "page.js").read_text(encoding="utf-8"),
+        style=(package / "page.css").read_text(encoding="utf-8"),
+        script=(package / "page.js").read_text(encoding="utf-8"),
         links="".join(f'<li><a href="#{name}">{escape(text)}</a></li>' for name, text in links.items()),
         body=body,
     )

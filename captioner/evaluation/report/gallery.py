@@ -27,7 +27,9 @@ def chosen(evaluation: Evaluation, most: int = MOST) -> list[int]:
         return list(range(images))
     scores = evaluation.model.per_image
     confidences = evaluation.of_model.confidences if evaluation.of_model else scores
-    lengths = evaluation.judgement.of_captions.metrics["length"].per_image.tolist()  # in words, as the page sorts them
+    lengths = evaluation.judgement.of_captions.metrics[
+        "length"
+    ].per_image.tolist()  # lengths in words, like in the page's order
     orders: list[Sequence[int]] = [
         sorted(range(images), key=lambda n: scores[n]),
         sorted(range(images), key=lambda n: -scores[n]),

@@ -96,11 +96,11 @@ def _charts(
 
 def _common(captions: Sequence[Sequence[str]], people: Sequence[Sequence[str]], most: int = 10) -> str:
     """Return a table of the most frequent words with their share of captions, beside people's."""
-    ours = Counter(word for caption in captions for word in set(caption) - FUNCTION_WORDS)
-    theirs = Counter(word for caption in people for word in set(caption) - FUNCTION_WORDS)
+    own_counts = Counter(word for caption in captions for word in set(caption) - FUNCTION_WORDS)
+    people_counts = Counter(word for caption in people for word in set(caption) - FUNCTION_WORDS)
     rows = []
-    for word, times in ours.most_common(most):
-        share, other = 100 * times / len(captions), 100 * theirs[word] / max(1, len(people))
+    for word, times in own_counts.most_common(most):
+        share, other = 100 * times / len(captions), 100 * people_counts[word] / max(1, len(people))
         rows.append(
             f'<tr><th scope="row">{escape(word)}</th><td>{share:.1f} %</td><td>{other:.1f} %</td>'
             f'<td aria-hidden="true"><i class="bar a" style="width:{min(100.0, 2 * share):.1f}%"></i>'

@@ -30,8 +30,8 @@ class Options:
     teacher: str = AVERAGE
     """``average`` (the EMA of the weights, whose decay is the stage's ``ema``), or a checkpoint: a directory, a hub id
     or ``shipped``."""
-    share: float = 0.5  # of the teacher in the loss; the rest is the loss of the human captions
-    temperature: float = 2.0  # of both distributions
+    share: float = 0.5  # the teacher's share of the loss; the rest is the loss of the human captions
+    temperature: float = 2.0  # temperature of both distributions
     top: int = 64  # the teacher's likeliest words at each place, all others counting as one; 0 for all words
 
     def __post_init__(self) -> None:
@@ -152,8 +152,10 @@ def _rest(log_probs: Tensor) -> Tensor:
 def _teacher(source: str, recipe: Recipe, tokenizer: CaptionTokenizer) -> Captioner:
     """Return the model of a checkpoint with the tokenizer and preprocessing of the run. Raises ``ConfigError``."""
     checkpoint = load(None if source == SHIPPED_NAME else source)
-    theirs, ours = ((t.to_json(), replace(t.config, gap_id=None)) for t in (checkpoint.tokenizer, tokenizer))
-    if theirs != ours:
+    teacher_tokenizer, own_tokenizer = (
+        (t.to_json(), replace(t.config, gap_id=None)) for t in (checkpoint.tokenizer, tokenizer)
+    )
+    if teacher_tokenizer != own_tokenizer:
         raise ConfigError(
             f"the teacher {source} has another tokenizer, so its word distributions are of other words; choose a "
             "checkpoint with the same tokenizer, such as the one that this run starts from"

@@ -25,7 +25,7 @@ from captioner.training.recipe import Recipe, Stage
 from captioner.training.tasks.base import Data, plain_nll
 from captioner.training.tasks.cross_entropy import CrossEntropy
 
-SHARE = 0.5  # of the captions that get a gap; the others keep the model from forgetting captioning
+SHARE = 0.5  # share of captions with a gap; the others keep the model from forgetting captioning
 
 
 def gap_id(text: TextConfig) -> int:
@@ -42,7 +42,7 @@ class Gaps:
 
     tokenizer: CaptionTokenizer
     room: int  # tokens of the longest caption
-    share: float = SHARE  # of captions that get a gap
+    share: float = SHARE  # share of captions with a gap
 
     def __call__(self, ids: tuple[int, ...], draw: random.Random) -> tuple[int, ...]:
         spans = word_spans(ids, self.tokenizer)

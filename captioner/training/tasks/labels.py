@@ -39,7 +39,7 @@ class Options:
     classifier: str = ""
     """A file with ``classifier.weight`` and ``classifier.bias`` of an ImageNet classifier on the same backbone, which
     initialise the labels."""
-    weight: float = 1.0  # of the labels' loss, in nats per image; the captions' has 1
+    weight: float = 1.0  # weight of the labels' loss, in nats per image; the captions' loss has 1
 
     def __post_init__(self) -> None:
         if self.count < 1 or not 0 < self.weight < float("inf"):

@@ -50,7 +50,7 @@ RAREST = 3  # a tag's word occurs in the captions of at least this many images
 class Options:
     """The options of the task multitask. The first four describe new heads; a captioner with heads keeps them."""
 
-    width: int = 256  # of the embeddings
+    width: int = 256  # width of the embeddings
     pooling: Literal["attention", "mean"] = "attention"
     matching: bool = True  # with a matching head
     tags: int = 0  # number of tags

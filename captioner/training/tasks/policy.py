@@ -58,7 +58,7 @@ class Drawn:
     tokens: Tensor  # (B, K, T), as in a Batch
     targets: Tensor
     weights: Tensor
-    seed: int  # of the step; all random choices for an image depend only on it and the image's name
+    seed: int  # seed of the step; all random choices for an image depend only on it and the image's name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ class Judged:
     """The rewards of drawn captions."""
 
     rewards: Tensor  # (B, K)
-    figures: Mapping[str, Tensor] = field(default_factory=dict)  # to log, each a mean
+    figures: Mapping[str, Tensor] = field(default_factory=dict)  # means to log
     extra: Mapping[str, Tensor] = field(default_factory=dict)  # further inputs of the loss
 
 

@@ -24,8 +24,8 @@ from captioner.training.tasks.policy import CiderReward, Drawn, Judged, PolicyGr
 class Options(PolicyOptions):
     """The options of the task self_critical: weights of further rewards beside CIDEr-D / 100."""
 
-    bleu: float = 0.0  # of the caption's BLEU-4 / 100
-    mentions: float = 0.0  # of the F1 / 100 of the labels that it names, which rewards words that CIDEr-D neglects
+    bleu: float = 0.0  # weight of the caption's BLEU-4 / 100
+    mentions: float = 0.0  # weight of the labels' F1 / 100, which rewards words that CIDEr-D neglects
     labels: str = "everyday"  # a shipped list or a file, as for the task labels
 
     def __post_init__(self) -> None:

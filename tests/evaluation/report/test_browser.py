@@ -104,7 +104,7 @@ def test_a_person_looks_through_it(samples: list[Sample], tmp_path: Path, width:
     assert found["best"] in (said[1], said[3])
     assert found["longest"] == said[2]
     assert found["empty"] == ["nothing"]
-    assert len(found["kids"]) == 25  # in what people say too
+    assert len(found["kids"]) == 25  # the references match too
     assert found["kidsStatus"] == "25 images"
     assert found["nothing"] == "0 images"
     assert found["window"] == width

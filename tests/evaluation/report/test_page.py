@@ -96,7 +96,7 @@ def test_curves_of_the_run(found: Evaluation, tmp_path: Path) -> None:
     assert log_of(tmp_path / "elsewhere" / "best") is None
     assert log_of(None) is None
     drawn = curves(log)
-    assert drawn.count("<svg") == 1  # of the validation there is one point
+    assert drawn.count("<svg") == 1  # the validation has one point
     assert drawn.count(",") < 1000
     assert "Training loss" in page(found, "model", log=log)
     assert '<a href="#curves">' in page(found, "model", log=log)
@@ -107,7 +107,7 @@ def test_curves_of_the_run(found: Evaluation, tmp_path: Path) -> None:
 def test_histograms_are_shares() -> None:
     first, second = histogram([0, 5, 39, 1e9], [20], ("ours", "theirs"), width=20)
     assert [y for _, y in first.points[:2]] == [50, 25]
-    assert first.points[-1] == (20 * 39, 25)  # what lies beyond the last bin is in it
+    assert first.points[-1] == (20 * 39, 25)  # values beyond the last bin count in it
     assert [y for _, y in second.points[:3]] == [0, 100, 0]
     drawn = bars([first, second], title="a < b", x="x", y="%", width=20)
     assert "a &lt; b" in drawn
@@ -128,7 +128,7 @@ def test_words_missed_and_said_in_vain() -> None:
 
 
 def test_a_large_set_shows_its_ends(samples: list[Sample]) -> None:
-    longest = "a b c d e f g h i j"  # in words, as the page sorts them, and not in letters
+    longest = "a b c d e f g h i j"  # longest in words, not in letters
     said = [*(sample.captions[0] for sample in samples), longest, *["a dog", "an extraordinarily longhaired dog"] * 10]
     many = [replace(samples[n % 4], name=str(n)) for n in range(len(said))]
     found = judge_captions(said, many)

@@ -1,4 +1,4 @@
-"""A discriminator learns what people say of an image; the captioner learns to be taken for one of them."""
+"""Adversarial training of the captioner against a discriminator of human captions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Make = Callable[..., Recipe]
 
 
 def make(recipe: Make, data: Data, checkpoint: Checkpoint, **options: Any) -> tuple[Adversarial, Batch]:
-    """The task at its beginning and the prepared batch of three images."""
+    """Return a new task and the prepared batch of three images."""
     plan = recipe({"task": "adversarial", "options": {"samples": 3, "head_start": 0, **options}})
     task = Adversarial(plan, plan.stages[0], data, checkpoint.tokenizer)
     task.begin(checkpoint.model, checkpoint.model)
@@ -61,7 +61,7 @@ def test_what_the_discriminator_sees(recipe: Make, data: Data, checkpoint: Check
 
 
 def test_the_loss_of_the_discriminator_by_hand(recipe: Make, data: Data, checkpoint: Checkpoint) -> None:
-    """An undecided one is right by chance; a weighted mean over the kinds of each image otherwise."""
+    """An undecided discriminator is at chance; otherwise a weighted mean over the kinds of each image."""
     task, batch = make(recipe, data, checkpoint)
     losses = task.discriminate(task.discriminator, batch)
     assert float(losses["loss"].detach()) == pytest.approx(3 * math.log(2))
@@ -120,7 +120,7 @@ def test_steps_make_the_discriminator_right_and_raise_the_reward(
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     found = [record for record in log if record["kind"] == "train" and record["stage"] == 1]
     right = [sum(r[f"discriminator_{kind}"] for kind in ("human", "drawn", "other")) / 3 for r in found]
-    assert max(right) > 70  # who calls everything untrue is right of two kinds out of three
+    assert max(right) > 70  # a verdict of always false is right on two of three kinds
     assert found[-1]["cider_d"] > 1.1 * found[0]["cider_d"]
     assert {"reward", "believed", "distinct", "discriminator_loss", "discriminator_gradient_norm"} <= found[0].keys()
 
@@ -128,7 +128,7 @@ def test_steps_make_the_discriminator_right_and_raise_the_reward(
 def test_a_collapse_ends_the_stage_with_a_sentence(
     recipe: Make, data: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A captioner of random weights says the same of every image if it may say one word only."""
+    """A captioner of random weights and one-word captions writes the same for every image."""
     plan = recipe(
         {"task": "adversarial", "epochs": 40, "options": {"samples": 5, "window": 2}},
         generation={"max_tokens": 1},

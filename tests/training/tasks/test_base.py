@@ -1,4 +1,4 @@
-"""The loss that every task shares."""
+"""The loss that all tasks share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def targets() -> torch.Tensor:
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
 def test_label_smoothing_is_torchs(logits: torch.Tensor, targets: torch.Tensor, smoothing: float) -> None:
-    """torch's sum over the places that count, and its gradient."""
+    """It equals torch's sum over the weighted places, and its gradient."""
     weights = (torch.arange(5) < torch.tensor([[5, 2, 0], [1, 3, 4]])[..., None]).float()  # (B, K, T)
     loss, nll = weighted_cross_entropy(logits, targets, weights, label_smoothing=smoothing)
     masked = targets.masked_fill(weights == 0, -100).flatten()
@@ -36,7 +36,7 @@ def test_label_smoothing_is_torchs(logits: torch.Tensor, targets: torch.Tensor, 
 
 
 def test_weights_scale_each_word(logits: torch.Tensor, targets: torch.Tensor) -> None:
-    """A reward of 2 counts twice, one of -1 pushes the word away."""
+    """A reward of 2 counts double, one of -1 pushes the word away."""
     weights = torch.zeros(2, 3, 5)
     weights[0, 0, 0], weights[1, 2, 4] = 2.0, -1.0
     loss, _ = weighted_cross_entropy(logits, targets, weights)

@@ -1,4 +1,4 @@
-"""What training against a discriminator can come to, told by the figures of its steps."""
+"""Failures of adversarial training, detected from the figures of its steps."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def validated(checkpoint: Checkpoint, data: Data, plan: Recipe, generation: Gene
 def test_captions_are_judged_as_they_will_be_written(
     generation: GenerationConfig, checkpoint: Checkpoint, data: Data, recipe: Make
 ) -> None:
-    shown = replace(data, validation=data.train[:4])  # images that it knows, so that what is said is not left to chance
+    shown = replace(data, validation=data.train[:4])  # overfitted images, so that captions are not random
     found = validated(checkpoint, shown, recipe(), generation)
     written = generate(checkpoint, [sample.path for sample in shown.validation], generation)
     said = [words(checkpoint.tokenizer.decode(best[0].tokens)) for best in written if isinstance(best, list)]
@@ -79,7 +79,7 @@ def test_draws_of_kept_features_differ_from_image_to_image(
         return write(checkpoint, memory, seeing, config)
 
     class Kept(CrossEntropy):
-        """Validation on features, as they come from the disk."""
+        """Validation on features from the disk."""
 
         def collate(self, store: Any = None) -> Any:
             plain = super().collate(store)

@@ -1,4 +1,4 @@
-"""A student learns what its teacher thinks of every word, beside what people wrote."""
+"""A student learns the teacher's distribution of every word, beside the human captions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Make = Callable[..., Recipe]
 
 
 def pupil(learnt: Path) -> Checkpoint:
-    """Random weights that speak the teacher's tokens."""
+    """Return random weights with the teacher's tokens."""
     teacher = load(learnt)
     torch.manual_seed(3)
     return replace(teacher, model=Captioner(teacher.config).eval(), source="")
@@ -90,7 +90,7 @@ def test_losses_are_computed_in_fp32(recipe: Make, data: Data, checkpoint: Check
 
 
 def test_a_student_approaches_its_teacher(recipe: Make, data: Data, learnt: Path, tmp_path: Path) -> None:
-    """On photos that neither has learnt captions of, too: those held out."""
+    """This holds on held-out photos too."""
     plan = recipe(
         {
             "task": "distillation",

@@ -1,4 +1,4 @@
-"""Words left out are learnt from both sides, and captioning is not forgotten over it."""
+"""Infilling is learnt from both sides, and captioning is not forgotten."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_caption_that_cannot_have_a_gap_stays(tokenizer: CaptionTokenizer) -> 
 
 @pytest.mark.parametrize("start", [1, 0])
 def test_what_is_predicted_by_hand(start: int) -> None:
-    """Fill and gap are 0; GPT-2's checkpoints start, end and fill captions with one token."""
+    """Padding and gap are 0; GPT-2's checkpoints have one token for start, end and padding."""
     tokens = torch.tensor([[[start, 5, 0, 6, 0, 7, 8, 0], [start, 5, 6, 0, 0, 0, 0, 0], [start, 0, 0, 5, 0, 0, 0, 0]]])
     weights = torch.tensor([[[1] * 7 + [0], [1, 1, 1, 0, 0, 0, 0, 0], [1, 1, 1, 1, 0, 0, 0, 0]]]).float()
     gap, middle = gaps_and_middles(tokens, weights, 0)
@@ -120,7 +120,7 @@ def test_a_batch_is_that_of_plain_captioning_but_for_the_gaps(recipe: Make, data
 
 
 def test_the_loss_by_hand(recipe: Make, data: Data, checkpoint: Checkpoint) -> None:
-    """Each caption alone, without the others' fill: its middle and end, or all of it."""
+    """The reference computes each caption alone, without padding: its middle and end, or all of it."""
     task = task_of(recipe({"task": "infilling"}), data, checkpoint)
     model = checkpoint.model.eval()
     given = first_batch(task, 4)
@@ -146,7 +146,7 @@ def test_the_loss_by_hand(recipe: Make, data: Data, checkpoint: Checkpoint) -> N
 
 
 def test_the_middles_are_judged_beside_the_captions(recipe: Make, data: Data, checkpoint: Checkpoint) -> None:
-    """Captioning as cross-entropy has it; the middles by a pass over each; nothing by chance."""
+    """Captions are scored like in cross-entropy, middles by a pass over each; nothing is random."""
     plan = recipe({"task": "infilling"})
     task = task_of(plan, data, checkpoint)
     model, device = checkpoint.model.eval(), torch.device("cpu")
@@ -179,7 +179,7 @@ def stage(**settings: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def filler(recipe: Make, data: Data, learnt: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The captioner of eight pictures after it has learnt to fill gaps in."""
+    """Train the captioner of eight pictures on infilling."""
     one = tuple(replace(sample, captions=sample.captions[:1]) for sample in data.train)
     plan = recipe(stage(task="infilling", epochs=200, validate_every=100), captions_per_image=1)
     out = tmp_path_factory.mktemp("filler") / "run"
@@ -200,12 +200,12 @@ def test_steps_improve_infilling_and_keep_captioning(filler: Path) -> None:
 
 
 def test_what_has_learnt_it_repairs_a_caption(filler: Path, learnt: Path, data: Data) -> None:
-    """Both sides known: a wrong word in the middle is written right, what follows it stays."""
+    """From both sides, a wrong word in the middle is corrected, and the words after it stay."""
     assert repaired(load(filler), data) >= 4 > 1 >= repaired(load(learnt), data)
 
 
 def repaired(checkpoint: Checkpoint, data: Data) -> int:
-    """How many of the eight captions come back right with a word in the middle replaced."""
+    """Return how many of the eight captions are restored after a word in the middle is replaced."""
     model, text = checkpoint.model, checkpoint.config.text
     tokenizer = CaptionTokenizer(checkpoint.tokenizer.model, replace(text, gap_id=text.pad_id))
     count = 0
@@ -224,7 +224,7 @@ def repaired(checkpoint: Checkpoint, data: Data) -> int:
 def test_a_start_that_cannot_fill_gaps_does_not_claim_to(
     recipe: Make, data: Data, learnt: Path, tmp_path: Path
 ) -> None:
-    """Nor is it kept as the best, though it captions best."""
+    """It is not kept as the best either, though it captions best."""
     plan = recipe(stage(task="infilling", epochs=1))
 
     class Stop(Exception):
@@ -244,7 +244,7 @@ def test_a_start_that_cannot_fill_gaps_does_not_claim_to(
 def test_a_run_cut_off_ends_as_the_unbroken_one(
     saves: int, recipe: Make, data: Data, tmp_path: Path, goes_on: Callable[..., Path]
 ) -> None:
-    """Captions, then gaps, then captions again: the checkpoint remembers that it has learnt both."""
+    """The stages are captions, gaps and captions again: the checkpoint remembers both."""
     small = {"batch_size": 4, "epochs": 1, "ema": 0.9}
     plan = recipe(small, {**small, "task": "infilling", "epochs": 2}, small, decoder={"dropout": 0.2})
     cut = goes_on(lambda out, resume: train(plan, data, out, resume=resume), saves)

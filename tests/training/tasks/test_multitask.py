@@ -1,4 +1,4 @@
-"""One pass, several objectives: each by hand, each learnt, and captioning among them."""
+"""Multitask training: each loss by hand, each objective learnt, including captioning."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def heads_of(model: Captioner) -> Any:
 
 
 def test_the_losses_of_a_batch_by_hand(recipe: Make, data: Data) -> None:
-    """Captioning is what it is without heads; the others follow from what the heads say; the sum has the weights."""
+    """Captioning is the same as without heads; the other losses follow from the heads' outputs; the sum is weighted."""
     weights = {"caption": 1.0, "contrastive": 0.5, "matching": 0.25, "tags": 2.0}
     plan = plan_of(recipe, weights=weights, tags=6)
     checkpoint = new_captioner(plan, data)
@@ -93,7 +93,7 @@ def heads_config(model: Captioner) -> HeadsConfig:
 def test_what_matching_sees_is_true_or_false_as_it_says(
     recipe: Make, data: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every pair that is called false, over many draws: the image's captions are other words."""
+    """Over many draws, every false pair has other words than the image's captions."""
     plan = plan_of(recipe, negatives=3)
     checkpoint = new_captioner(plan, data)
     task = task_of(plan, data, checkpoint)
@@ -119,7 +119,7 @@ def test_what_matching_sees_is_true_or_false_as_it_says(
 
 
 def test_everything_that_is_to_be_trained_gets_a_gradient(recipe: Make, data: Data) -> None:
-    """And nothing else: a parameter without one would make several processes wait."""
+    """No other parameter takes part: one without a gradient would stall several processes."""
     for options in ({}, {"tags": 4, "pooling": "mean"}, {"matching": False}, {"weights": {"caption": 1.0}}):
         plan = plan_of(recipe, **options)
         checkpoint = new_captioner(plan, data)
@@ -203,7 +203,7 @@ def test_a_new_captioner_learns_all_at_once(recipe: Make, data: Data, tmp_path: 
 def test_a_run_cut_off_ends_as_the_unbroken_one(
     recipe: Make, learnt: Path, data: Data, goes_on: Callable[..., Path], saves: int
 ) -> None:
-    """Draws of hard negatives, learned weights and all: start, 2 steps, validation, 2 steps, validation."""
+    """The state includes hard negatives and learned weights: start, 2 steps, validation, 2 steps, validation."""
     plan = recipe(
         {"task": "multitask", "cache_features": True, "ema": 0.9, "batch_size": 4, "options": {"tags": 3}},
         decoder={"dropout": 0.3},

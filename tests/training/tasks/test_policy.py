@@ -1,4 +1,4 @@
-"""The policy gradient is the gradient of the expected reward, worked out on a policy of two words."""
+"""The policy gradient equals the gradient of the expected reward, for a policy of two words."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LOG_ODDS = (1.5, -0.5)
 
 
 class TwoWords(nn.Module):
-    """Says one of two words of every image."""
+    """A model that gives one of two words to every image."""
 
     def __init__(self, vocabulary: int) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class TwoWords(nn.Module):
 
 
 class Verdict(nn.Module):
-    """A discriminator that goes by the first word alone."""
+    """A discriminator that uses only the first word."""
 
     def forward(self, values: Tensor, grid: object, prefix: int, captions: Tensor, ends: Tensor) -> Tensor:
         return torch.where(captions[..., 1] == WORDS[0], *LOG_ODDS).float()
@@ -88,7 +88,7 @@ def test_the_gradient_is_that_of_the_expected_reward(
     checkpoint: Checkpoint,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Over all outcomes of two draws: d/d theta_a of sum_w p(w) r(w) is p(a) p(b) (r(a) - r(b)), once for each draw."""
+    """Over all outcomes of two draws: d/d theta_a of sum_w p(w) r(w) is p(a) p(b) (r(a) - r(b)), once per draw."""
     task = make(kind, recipe, data, checkpoint, **options)
     policy = TwoWords(checkpoint.config.decoder.vocab_size)
     p = policy.logits.detach().softmax(0)
@@ -129,7 +129,7 @@ def test_the_baseline_is_the_mean_of_the_others() -> None:
 
 
 def test_draws_of_an_image_do_not_depend_on_its_neighbours(recipe: Make, data: Data, checkpoint: Checkpoint) -> None:
-    """So several processes draw what one alone would."""
+    """Several processes therefore draw the same as one alone."""
     plan = recipe({"task": "any", "options": {"samples": 3}})
     task = SelfCritical(plan, plan.stages[0], data, checkpoint.tokenizer)
     model = checkpoint.model.eval()

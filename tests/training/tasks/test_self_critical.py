@@ -1,4 +1,4 @@
-"""Captions that score better than their neighbours become likelier, worse ones less likely."""
+"""Captions that score better than the other draws become likelier, worse ones less likely."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_the_loss_by_hand(recipe: Make, data: Data, checkpoint: Checkpoint) -> N
 
 
 def test_steps_raise_the_reward(recipe: Make, data: Data, tmp_path: Path) -> None:
-    """From a captioner that knows the words but few of the pictures."""
+    """The captioner starts with the words but few of the pictures."""
     from captioner.training.run import train
 
     one = replace(data, validation=data.train)
