@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-CODE = sorted(path for folder in ("captioner", "scripts", "tests", "datasets") for path in (ROOT / folder).rglob("*.py"))
+CODE = sorted(
+    path for folder in ("captioner", "scripts", "tests", "datasets") for path in (ROOT / folder).rglob("*.py")
+)
 PROSE = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "datasets").rglob("*.md")])
 
 OPENINGS = {
