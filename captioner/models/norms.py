@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -13,6 +14,18 @@ from captioner.models.vision import VisionEncoder
 SAME = 1e-3  # tolerance relative to the largest feature: rounding is two orders below it, a wrong fold is above it
 
 
+@dataclass(frozen=True, kw_only=True)
+class UsedLayers:
+    """The layers of a backbone that an image passes through, by name, and the features of that image.
+
+    ``pairs`` are convolutions and the norms that read them; a layer that is used more than once is in no pair.
+    """
+
+    pairs: tuple[tuple[str, str], ...]
+    linears: tuple[str, ...]
+    features: Tensor
+
+
 @torch.no_grad()
 def fold_norms(vision: VisionEncoder, size: int) -> list[str]:
     """Fold each batch norm of the backbone into the convolution before it; return the names of the linear layers used.
@@ -20,36 +33,32 @@ def fold_norms(vision: VisionEncoder, size: int) -> list[str]:
     Nothing is folded if that changes the features of an image.
     """
     backbone = vision.backbone
-    before = _features(vision, size)
-    pairs, linears = watched(vision, size)
-    old = {name: backbone.get_submodule(name) for pair in pairs for name in pair}
-    for conv, norm in pairs:
+    used = used_layers(vision, size)
+    old = {name: backbone.get_submodule(name) for pair in used.pairs for name in pair}
+    for conv, norm in used.pairs:
         fused = fuse_conv_bn_eval(cast(nn.Conv2d, old[conv]), cast(nn.BatchNorm2d, old[norm]))
         backbone.set_submodule(conv, fused)
         # timm's batch norms apply the activation too
         backbone.set_submodule(norm, cast(nn.Module, getattr(old[norm], "act", nn.Identity())))
-    if pairs and not (_features(vision, size) - before).abs().max() <= SAME * before.abs().max():
+    if used.pairs and not same_features(vision, size, used.features):
         for name, module in old.items():
             backbone.set_submodule(name, module)
-    return linears
+    return list(used.linears)
 
 
 @torch.no_grad()
-def watched(vision: VisionEncoder, size: int) -> tuple[list[tuple[str, str]], list[str]]:
-    """Run one image; return the name pairs (convolution, norm after it) and the names of the linear layers used.
-
-    A layer that is used more than once is in no pair.
-    """
+def used_layers(vision: VisionEncoder, size: int) -> UsedLayers:
+    """Return the layers that an image of ``size`` pixels passes through."""
     backbone = vision.backbone
-    made: dict[int, tuple[str, Tensor]] = {}  # outputs of convolutions, kept alive so that their ids stay unique
+    made: dict[int, tuple[str, Tensor]] = {}  # outputs of convolutions, kept so that no other takes their address
     pairs: list[tuple[str, str]] = []
-    linears: list[str] = []
+    linears: set[str] = set()
     hooks = []
 
     def watch(name: str, module: nn.Module) -> None:
         def after(module: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
             if isinstance(module, nn.Linear):
-                linears.append(name)
+                linears.add(name)
             elif isinstance(module, nn.Conv2d):
                 made[id(out)] = name, out
             elif inputs and id(inputs[0]) in made:
@@ -60,12 +69,18 @@ def watched(vision: VisionEncoder, size: int) -> tuple[list[tuple[str, str]], li
     for name, module in backbone.named_modules():
         if isinstance(module, (nn.Linear, nn.Conv2d, nn.BatchNorm2d)):
             watch(name, module)
-    _features(vision, size)
+    features = _features(vision, size)
     for hook in hooks:
         hook.remove()
     names = [name for pair in pairs for name in pair]
-    once = [pair for pair in pairs if names.count(pair[0]) == names.count(pair[1]) == 1]
-    return once, sorted(set(linears))
+    once = tuple(pair for pair in pairs if names.count(pair[0]) == names.count(pair[1]) == 1)
+    return UsedLayers(pairs=once, linears=tuple(sorted(linears)), features=features)
+
+
+@torch.no_grad()
+def same_features(vision: VisionEncoder, size: int, before: Tensor) -> bool:
+    """Return whether the image of ``used_layers`` still has the features ``before``, but for rounding."""
+    return bool((_features(vision, size) - before).abs().max() <= SAME * before.abs().max())
 
 
 def _features(vision: VisionEncoder, size: int) -> Tensor:

@@ -6,7 +6,7 @@ the same output and the same gradients, and saves two passes over the map.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, cast
@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captioner.models.norms import watched
+from captioner.models.norms import same_features, used_layers
 from captioner.models.vision import VisionEncoder
 
 
@@ -23,29 +23,44 @@ from captioner.models.vision import VisionEncoder
 def folded(vision: VisionEncoder, size: int) -> Iterator[None]:
     """Fold the backbone's batch norms into the convolutions before them, inside the context.
 
-    Names and values of parameters do not change. Only on a CPU: a GPU is fast without it.
+    Names and values of parameters do not change. Nothing is folded if that changes the features of an image. Only on a
+    CPU: a GPU is fast without it.
     """
     backbone = vision.backbone
     if vision.backbone_frozen or next(backbone.parameters()).device.type != "cpu":
         yield
         return
-    pairs = [
-        (cast(nn.Conv2d, backbone.get_submodule(conv)), cast(nn.BatchNorm2d, backbone.get_submodule(norm)))
-        for conv, norm in watched(vision, size)[0]
-    ]
-    pairs = [
-        (conv, norm) for conv, norm in pairs if any(p.requires_grad for p in (*conv.parameters(), *norm.parameters()))
-    ]
-    for conv, norm in pairs:
-        conv.forward = partial(_convolved_and_normed, conv, norm)  # type: ignore[method-assign]
-        norm.forward = partial(_activated, norm)  # type: ignore[method-assign]
+    training = vision.training
+    vision.eval()  # no dropout, so that features can be compared
+    with torch.autocast("cpu", enabled=False):
+        used = used_layers(vision, size)
+        pairs = [
+            (cast(nn.Conv2d, backbone.get_submodule(conv)), cast(nn.BatchNorm2d, backbone.get_submodule(norm)))
+            for conv, norm in used.pairs
+        ]
+        pairs = [pair for pair in pairs if any(p.requires_grad for module in pair for p in module.parameters())]
+        _fold(pairs)
+        if pairs and not same_features(vision, size, used.features):
+            _unfold(pairs)
+            pairs = []
+    vision.train(training)
     vision.backbone_folded = bool(pairs)
     try:
         yield
     finally:
         vision.backbone_folded = False
-        for module in (module for pair in pairs for module in pair):
-            del module.forward
+        _unfold(pairs)
+
+
+def _fold(pairs: Sequence[tuple[nn.Conv2d, nn.BatchNorm2d]]) -> None:
+    for conv, norm in pairs:
+        conv.forward = partial(_convolved_and_normed, conv, norm)  # type: ignore[method-assign]
+        norm.forward = partial(_activated, norm)  # type: ignore[method-assign]
+
+
+def _unfold(pairs: Sequence[tuple[nn.Conv2d, nn.BatchNorm2d]]) -> None:
+    for module in (module for pair in pairs for module in pair):
+        del module.forward
 
 
 def _convolved_and_normed(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
@@ -95,12 +110,11 @@ class _Depthwise(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         groups = len(weight)
 
-        def onednn_gradient(x: Tensor, weight: Tensor, gradient: Tensor, for_input: bool) -> Tensor:
-            gradients = torch.ops.aten.convolution_backward(
-                gradient, x, weight, None, ctx.stride, ctx.padding, ctx.dilation, False, [0, 0], groups,
-                [for_input, not for_input, False],
+        def onednn_gradients(wanted: list[bool]) -> tuple[Tensor, Tensor, Tensor]:
+            return torch.ops.aten.convolution_backward(
+                gradient.float(), x.float(), weight.float(), None, ctx.stride, ctx.padding, ctx.dilation, False,
+                [0, 0], groups, wanted,
             )  # fmt: skip
-            return cast(Tensor, gradients[0] if for_input else gradients[1])
 
         x_gradient = weight_gradient = shift_gradient = None
         if ctx.needs_input_grad[0]:
@@ -108,9 +122,9 @@ class _Depthwise(torch.autograd.Function):
                 padding = [k - 1 - p for k, p in zip(weight.shape[2:], ctx.padding, strict=True)]
                 x_gradient = F.conv2d(gradient, weight.flip(2, 3), padding=padding, groups=groups)
             else:
-                x_gradient = onednn_gradient(x.float(), weight.float(), gradient.float(), True).to(x.dtype)
+                x_gradient = onednn_gradients([True, False, False])[0].to(x.dtype)
         if ctx.needs_input_grad[1]:
-            weight_gradient = onednn_gradient(x.float(), weight.float(), gradient.float(), False).to(weight.dtype)
+            weight_gradient = onednn_gradients([False, True, False])[1].to(weight.dtype)
         if ctx.needs_input_grad[2]:
             shift_gradient = gradient.sum((0, 2, 3))
         return x_gradient, weight_gradient, shift_gradient, None, None, None

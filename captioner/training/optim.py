@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from captioner.errors import ConfigError
 from captioner.models.adapters import is_trained
 from captioner.models.captioner import Captioner
-from captioner.models.norms import watched
+from captioner.models.norms import used_layers
 from captioner.models.vision import VisionEncoder
 from captioner.training.ranks import whole
 from captioner.training.recipe import Stage
@@ -66,7 +66,7 @@ def _depthwise_kernels(vision: VisionEncoder, size: int) -> set[str]:
     """Return the names of depthwise kernels, and of the scales of the norms after them."""
     return {
         f"{name}.weight"
-        for pair in watched(vision, size)[0]
+        for pair in used_layers(vision, size).pairs
         for name in pair
         if (conv := cast(nn.Conv2d, vision.backbone.get_submodule(pair[0]))).groups == conv.in_channels > 1
     }

@@ -84,3 +84,22 @@ def test_depthwise_kernels_may_stay(recipe: Callable[..., Recipe], data: Data) -
         assert ("blocks.3.0.conv_dw.weight" in trained) == depthwise
         assert ("blocks.3.0.bn2.weight" in trained) == depthwise  # its scale is the kernel's
         assert {"blocks.3.0.conv_pw.weight", "blocks.3.0.bn2.bias", "blocks.3.0.bn1.weight"} <= trained
+
+
+class Subtracted(torch.nn.Conv2d):
+    """A convolution whose output is not that of its weights alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) - 0.5
+
+
+def test_a_convolution_that_cannot_be_folded_stays() -> None:
+    vision = encoder("test_efficientnet")
+    vision.backbone.get_submodule("blocks.3.0.conv_pw").__class__ = Subtracted
+    pixels = torch.randn(2, 3, 96, 96)
+    plain, _ = gradients(vision, pixels)
+    with folded(vision, 96):
+        assert not vision.backbone_folded
+        assert vision.training
+        out, _ = gradients(vision, pixels)
+    assert torch.equal(out, plain)
