@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from captioner.card import write_card
 from captioner.config import AdapterConfig, CaptionerConfig, GenerationConfig, from_dict, to_dict
-from captioner.disk import put_in_place
+from captioner.disk import replace_folder
 from captioner.errors import CheckpointError, ConfigError, quoted
 from captioner.files import (
     SHIPPED_NAME,
@@ -127,7 +127,7 @@ def save(checkpoint: Checkpoint, directory: str | os.PathLike[str], *, dtype: Li
             (partial / name).write_text(text, encoding="utf-8")
         save_file({name: value.contiguous() for name, value in weights.items()}, partial / weights_name)
         (partial / weights_name).chmod((partial / "config.json").stat().st_mode)  # safetensors sets mode 600
-        _replace(partial, directory)
+        replace_folder(partial, directory)
     except Exception as error:  # safetensors raises its own class for a full disk
         with contextlib.suppress(OSError):
             shutil.rmtree(partial, ignore_errors=True)
@@ -292,18 +292,3 @@ def _replaceable(directory: Path) -> bool:
     if not directory.is_dir() or Path.cwd().is_relative_to(directory.resolve()):  # it would be renamed
         return False
     return (directory / "generation.json").exists() or not any(directory.iterdir())
-
-
-def _replace(partial: Path, directory: Path) -> None:
-    """Replace the old directory with the finished one; restore the old one if a step fails."""
-    old = directory.with_name(directory.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if directory.exists():
-        directory.rename(old)
-    try:
-        put_in_place(partial, directory)
-    except OSError:
-        if old.exists() and not directory.exists():
-            old.rename(directory)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+from pathlib import Path
 
 _UNKNOWN = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # errors of file systems that cannot fsync a directory
 
@@ -21,6 +23,21 @@ def put_in_place(partial: str | os.PathLike[str], path: str | os.PathLike[str], 
         _force(os.fspath(partial))
     os.replace(partial, path)
     sync_folder(os.path.dirname(path))
+
+
+def replace_folder(partial: Path, folder: Path) -> None:
+    """Replace an old folder with the finished one; restore the old one if a step fails. Raises ``OSError``."""
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    try:
+        put_in_place(partial, folder)
+    except OSError:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def sync_folder(folder: str | os.PathLike[str]) -> None:

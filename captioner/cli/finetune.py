@@ -14,7 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from captioner.cli.options import add_training, complain, fitted, leads, require, require_readers, training_data
+from captioner.cli.options import complain, leads, require, require_readers
+from captioner.cli.training import add_training, fitted, training_data
 
 if TYPE_CHECKING:
     from captioner.training.tasks import Data

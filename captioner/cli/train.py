@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from captioner.cli.options import add_training, complain, fitted, leads, require_readers, training_data
+from captioner.cli.options import complain, leads, require_readers
+from captioner.cli.training import add_training, fitted, training_data
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,53 @@
+"""Configuration dataclasses, and their strict conversion from and to plain dicts.
+
+The ``config.json`` of a checkpoint is a ``CaptionerConfig``, its ``generation.json`` a ``GenerationConfig``. Training
+recipes (``captioner.training.recipe``) use the same ``from_dict``.
+"""
+
+from captioner.config.generation import (
+    Calibration,
+    GenerationConfig,
+    SamplingConfig,
+    WordRules,
+    check_seed,
+    is_text,
+    with_options,
+)
+from captioner.config.model import (
+    AdapterConfig,
+    CaptionerConfig,
+    DecoderConfig,
+    HeadsConfig,
+    LabelsConfig,
+    MixedInit,
+    PreprocessConfig,
+    TextConfig,
+    VisionConfig,
+    Words,
+)
+from captioner.config.schema import (
+    from_dict,
+    to_dict,
+)
+
+__all__ = [
+    "AdapterConfig",
+    "Calibration",
+    "CaptionerConfig",
+    "DecoderConfig",
+    "GenerationConfig",
+    "HeadsConfig",
+    "LabelsConfig",
+    "MixedInit",
+    "PreprocessConfig",
+    "SamplingConfig",
+    "TextConfig",
+    "VisionConfig",
+    "WordRules",
+    "Words",
+    "check_seed",
+    "from_dict",
+    "is_text",
+    "to_dict",
+    "with_options",
+]
