@@ -216,14 +216,14 @@ def test_a_full_disk_keeps_the_state_before(
 def test_a_full_disk_keeps_the_checkpoint_before(
     plan: Recipe, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    replace_, turns = checkpoints._replace, iter(range(99))
+    replace_, turns = checkpoints.replace_folder, iter(range(99))
 
     def full(partial: Path, directory: Path) -> None:
         if next(turns) == 2:
             raise OSError(errno.ENOSPC, "No space left on device")
         replace_(partial, directory)
 
-    monkeypatch.setattr(checkpoints, "_replace", full)
+    monkeypatch.setattr(checkpoints, "replace_folder", full)
     with pytest.raises(CheckpointError, match=r"cannot save the checkpoint .*No space left on device; free some space"):
         train(plan, data, tmp_path)
     assert load(tmp_path).training["position"]["total_step"] == 5
