@@ -54,10 +54,16 @@ def test_it_can_be_copied(precision: str, learnt: Path, photos: list[str]) -> No
 
 
 def test_a_process_pool_captions(learnt: Path, photos: list[str]) -> None:
-    """The processes are spawned, like those of joblib and Spark, and share no state."""
+    """The processes are spawned, like those of joblib and Spark, and share no state.
+
+    Scores may differ in the last digits: another process may lay its tensors out at other addresses.
+    """
     pipe = load(learnt, device="cpu", precision="int8")
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        assert pool.submit(pipe.caption, photos).result(timeout=120) == pipe.caption(photos)
+        there = pool.submit(pipe.caption, photos).result(timeout=120)
+    here = pipe.caption(photos)
+    assert [caption.text for caption in there] == [caption.text for caption in here]
+    assert [caption.score for caption in there] == pytest.approx([caption.score for caption in here], abs=1e-5)
 
 
 def test_the_pipeline_of_transformers_goes_along(learnt: Path, photos: list[str]) -> None:
