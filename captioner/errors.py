@@ -62,7 +62,7 @@ class MissingExtraError(CaptionerError):
         super().__init__(f"{purpose} needs {package}: pip install 'captioner[{extra}]'")
 
 
-def raised(result: T | ImageError) -> T:
+def unwrap(result: T | ImageError) -> T:
     """Return the result for an image, or raise it if it is an ``ImageError``."""
     if isinstance(result, ImageError):
         raise result

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from captioner.checkpoint import Checkpoint
 from captioner.data.images import ImageSource
-from captioner.errors import ImageError, UsageError, raised
+from captioner.errors import ImageError, UsageError, unwrap
 from captioner.generation.generate import Beside, encode, in_batches, pixels_of
-from captioner.models.heads import Heads, collected, end_states
+from captioner.models.heads import Heads, end_states, pad_and_close
 
 Vectors = Literal["embeddings", "features"]
 
@@ -91,7 +91,7 @@ def embed_texts(checkpoint: Checkpoint, texts: Sequence[str], *, batch_size: int
             )
     parts = [torch.zeros(0, width, dtype=torch.float32, device="cpu")]
     for start in range(0, len(ids), batch_size):
-        tokens, ends = collected(ids[start : start + batch_size], config.text, config.decoder.context)
+        tokens, ends = pad_and_close(ids[start : start + batch_size], config.text, config.decoder.context)
         device = heads.text_proj.weight.device
         parts.append(heads.of_texts(end_states(checkpoint.model.decoder, tokens.to(device), ends.to(device))).cpu())
     return torch.cat(parts)
@@ -99,7 +99,7 @@ def embed_texts(checkpoint: Checkpoint, texts: Sequence[str], *, batch_size: int
 
 def table_of(vectors: Iterable[Tensor | ImageError], checkpoint: Checkpoint, kind: Vectors) -> NDArray[np.float32]:
     """Return N vectors of a ``kind`` as one array (N, W). Raises the first ``ImageError`` among them."""
-    rows = [raised(vector) for vector in vectors]
+    rows = [unwrap(vector) for vector in vectors]
     features = kind == "features"
     width = checkpoint.config.decoder.width if features else heads_of(checkpoint).image_proj.out_features
     table: NDArray[np.float32] = np.zeros((len(rows), width), np.float32)

@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     require_readers(args.data)
 
     from captioner.checkpoint import load
-    from captioner.training.report import doubts_of_data
+    from captioner.training.report import data_warnings
     from captioner.training.run import check_out, train
 
     out = Path(args.out or f"runs/{Path(args.recipe).stem}")
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         start.generation = replace(start.generation, language=args.language)
     data = training_data(args, recipe)
     recipe = fitted(args, len(data.train))
-    doubts = doubts_of_data(data)
+    doubts = data_warnings(data)
     for doubt in doubts:
         complain(f"warning: {doubt}")
     best = train(recipe, data, out, start=start, resume=args.resume, report=complain)
@@ -77,14 +77,14 @@ def _report(model: str | None, best: Path, data: Data, doubts: list[str]) -> Non
     from captioner.checkpoint import load
     from captioner.errors import CaptionerError
     from captioner.pipelines import choose_device
-    from captioner.training.report import compare, doubts_of_result, text
+    from captioner.training.report import compare, result_warnings, text
 
     try:
         before, after = (load(source, device=choose_device()) for source in (model, best))
         comparison = compare(before, after, data.validation)
         position = after.training.get("position")
         improved = isinstance(position, dict) and bool(position.get("total_step"))
-        doubts = [*doubts, *doubts_of_result(comparison, improved=improved)]
+        doubts = [*doubts, *result_warnings(comparison, improved=improved)]
         report = "\n\n".join([text(comparison), *(f"warning: {doubt}" for doubt in doubts)])
         complain(f"\n{report}\n")
         (best.parent / "report.md").write_text(report + "\n", encoding="utf-8")

@@ -77,7 +77,7 @@ def summary(inspection: Inspection) -> str:
 
 def figures(inspection: Inspection) -> dict[str, Any]:
     """Return the results, ready for JSON. ``named`` lists all names that a problem or note is about, by its text."""
-    from captioner.data.told import names_of
+    from captioner.data.messages import names_of
 
     def named(groups: tuple[Group, ...]) -> list[list[dict[str, str]]]:
         return [[{"split": e.split, "name": e.name, "path": os.fspath(e.path)} for e in group] for group in groups]

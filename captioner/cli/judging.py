@@ -48,9 +48,9 @@ class Images:
 
 def images_of(args: argparse.Namespace) -> Images:
     """Read the data. Raises ``UsageError`` for an empty split, ``DataError`` for one that contains training images."""
+    from captioner.data.messages import counted, some
     from captioner.data.sources import read_splits
     from captioner.data.splits import ALL, SPLIT_NAMES
-    from captioner.data.told import counted, some
     from captioner.errors import DataError, UsageError
     from captioner.evaluation.leaks import leaked
     from captioner.metrics.spice import check_spice
@@ -95,7 +95,7 @@ def images_of(args: argparse.Namespace) -> Images:
 
 def judge_file(path: str, images: Images, args: argparse.Namespace) -> Evaluation:
     """Evaluate the predictions in a file."""
-    from captioner.data.told import agreeing, counted
+    from captioner.data.messages import agreeing, counted
     from captioner.evaluation.evaluate import judge_captions
     from captioner.evaluation.predictions import matched_captions, read_predictions
 

@@ -48,7 +48,7 @@ def training_data(args: argparse.Namespace, recipe: Recipe, *, text: Sequence[st
 
 def fitted(args: argparse.Namespace, images: int) -> Recipe:
     """Return the recipe of the options of ``add_training``, fitted to the number of images; print what that changes."""
-    from captioner.data.told import counted
+    from captioner.data.messages import counted
     from captioner.training.recipe import load_recipe
 
     plain, recipe = (load_recipe(args.recipe, args.settings, images=known) for known in (None, images))

@@ -16,10 +16,10 @@ from typing import IO
 
 from captioner.data.items import MAX_BYTES, Item, Refused, open_file, refusal, span, system_reason
 from captioner.data.leftout import LeftOut
+from captioner.data.messages import agreeing, counted
 from captioner.data.paths import is_image_name
 from captioner.data.sources.shards import expand
 from captioner.data.tars import MAX_STREAMED, Bounded, Damaged, Member, members, unpacked
-from captioner.data.told import agreeing, counted
 from captioner.data.zips import listed, problem_of, unzip
 from captioner.errors import ImageError
 

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from captioner.data.kinds import is_archive_name, is_bin_name, is_hidden, is_image_name, is_unread_name, is_video_name
-from captioner.data.told import counted, some
+from captioner.data.messages import counted, some
 
 MOST = 100_000  # folders to remember: an archive could name any number of them
 

@@ -17,7 +17,7 @@ from captioner.data.kinds import is_hidden
 from captioner.data.kinds import is_image_name as is_image_name
 from captioner.data.kinds import is_video_name as is_video_name
 from captioner.data.leftout import LeftOut
-from captioner.data.told import shown as shown
+from captioner.data.messages import shown as shown
 from captioner.errors import DataError
 
 CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}

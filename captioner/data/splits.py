@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from captioner.data.messages import agreeing
+from captioner.data.messages import some as some
 from captioner.data.paths import read_text, shown
 from captioner.data.samples import Sample, Samples, chosen
-from captioner.data.told import agreeing
-from captioner.data.told import some as some
 from captioner.errors import DataError
 
 ALL = "all"

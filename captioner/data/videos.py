@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from captioner.data.items import Item, Refused, open_file, refusal, system_reason
-from captioner.data.told import agreeing, counted
+from captioner.data.messages import agreeing, counted
 
 if TYPE_CHECKING:
     import numpy as np

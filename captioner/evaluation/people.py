@@ -16,7 +16,7 @@ WORDS = {kind: frozenset(names.split()) for kind, names in _LISTS.items()}
 OPPOSITES = {"male": "female", "female": "male", "child": "adult", "adult": "child", "old": "child"}
 
 
-def said(words: Iterable[str]) -> set[str]:
+def named_kinds(words: Iterable[str]) -> set[str]:
     """Return the kinds in ``WORDS`` that a caption's words name."""
     distinct = set(words)
     return {kind for kind, names in WORDS.items() if distinct & names}
@@ -55,7 +55,7 @@ def presumption(
             continue
         count += 1
         chances += own
-        kinds = [said(reference) for reference in group]
+        kinds = [named_kinds(reference) for reference in group]
         agreeing = sum(kind in named for named in kinds)
         agree += agreeing > 0
         most += 2 * agreeing >= len(kinds)

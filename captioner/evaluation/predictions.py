@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from captioner.data.cells import is_ours, unguarded
+from captioner.data.messages import counted, some
 from captioner.data.paths import read_text, shown
 from captioner.data.samples import Sample
 from captioner.data.sources import records
 from captioner.data.sources.records import CAPTION_KEYS, IMAGE_KEYS
 from captioner.data.sources.rows import is_missing, plain_id
-from captioner.data.told import counted, some
 from captioner.errors import DataError
 
 PREDICTION_KEYS = ("generated_text", "prediction", *CAPTION_KEYS)

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from captioner.config import GenerationConfig, Words, to_dict
-from captioner.data.told import counted
+from captioner.data.messages import counted
 from captioner.evaluation.evaluate import Evaluation
 from captioner.evaluation.judge import Judgement, Scores
 

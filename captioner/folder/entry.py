@@ -30,7 +30,7 @@ class Slot:
 
 
 @dataclass(frozen=True)
-class Said:
+class CaptionRecord:
     """A caption, before the template, with the score and confidence of ``captioner.pipelines.Caption``."""
 
     text: str
@@ -47,5 +47,5 @@ class Entry:
 
     id: str
     key: str
-    said: tuple[Said, ...]  # captions, best first
+    captions: tuple[CaptionRecord, ...]  # best first
     slots: dict[str, Slot] = field(default_factory=dict)  # destination per output

@@ -22,7 +22,7 @@ from typing import Any
 
 from captioner.data.paths import shown
 from captioner.errors import OutputError
-from captioner.folder.entry import Entry, Said, Slot
+from captioner.folder.entry import CaptionRecord, Entry, Slot
 from captioner.folder.own import refuse_foreign
 
 _SCHEMA = """
@@ -271,17 +271,19 @@ def _own_schema() -> set[tuple[object, ...]]:
 
 
 def _row(entry: Entry) -> tuple[object, ...]:
-    captions = json.dumps([[caption.text, caption.score, caption.confidence] for caption in entry.said])
+    captions = json.dumps([[caption.text, caption.score, caption.confidence] for caption in entry.captions])
     slots = json.dumps({name: [slot.file, slot.old] for name, slot in entry.slots.items()})
     key, identity = os.fsencode(entry.key), os.fsencode(entry.id)
-    return key, identity, captions, slots, entry.said[0].confidence, " ".join(entry.slots)
+    return key, identity, captions, slots, entry.captions[0].confidence, " ".join(entry.slots)
 
 
 def _entry(identity: bytes, key: bytes, values: str, slots: str) -> Entry:
-    captions = tuple(Said(str(text), float(score), float(confidence)) for text, score, confidence in json.loads(values))
+    captions = tuple(
+        CaptionRecord(str(text), float(score), float(confidence)) for text, score, confidence in json.loads(values)
+    )
     if not captions:
         raise ValueError
-    return Entry(id=os.fsdecode(identity), key=os.fsdecode(key), said=captions, slots=_slots(slots))
+    return Entry(id=os.fsdecode(identity), key=os.fsdecode(key), captions=captions, slots=_slots(slots))
 
 
 def _slots(text: str) -> dict[str, Slot]:

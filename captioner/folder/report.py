@@ -64,7 +64,7 @@ def _cards(entries: Sequence[Entry], journal: Journal, plan: Plan, walk: Walk) -
     ids = [entry.id for entry in entries if not journal.resumed or plan.place.holds(entry.id)]
     pictures = _pictures(ids, walk)
     for entry in entries:
-        best, *others = entry.said
+        best, *others = entry.captions
         text = plan.compose(best.text, entry.id)
         details = f"confidence {100 * best.confidence:.0f} %, score {best.score:.2f}"
         details += "" if best.confidence >= plan.min_confidence else ", for review"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from captioner.data.images import ImageSource
 from captioner.errors import ImageError, OutputError
-from captioner.folder.entry import Entry, Photo, Said, Slot
+from captioner.folder.entry import CaptionRecord, Entry, Photo, Slot
 from captioner.folder.journal import Journal
 from captioner.folder.lock import Lock
 from captioner.folder.outputs import REVIEW, Decision, Outputs, open_outputs
@@ -145,10 +145,10 @@ class Run:
             yield outcome
 
     def _entry(self, photo: Photo, caption: Caption) -> Entry:
-        captions = tuple(Said(c.text, c.score, c.confidence) for c in (caption, *caption.alternatives))
+        captions = tuple(CaptionRecord(c.text, c.score, c.confidence) for c in (caption, *caption.alternatives))
         doubtful = caption.confidence < self.plan.min_confidence
         slots = {REVIEW: Slot()} if doubtful else self._pending[photo.key].slots
-        return Entry(id=photo.id, key=photo.key, said=captions, slots=slots)
+        return Entry(id=photo.id, key=photo.key, captions=captions, slots=slots)
 
 
 def foresee(plan: Plan, photos: Iterable[Photo]) -> Iterator[tuple[Photo, Decision | OutputError]]:

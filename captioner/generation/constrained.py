@@ -45,7 +45,7 @@ class Checklist:
     states = checklist.start()
     for token in tokens:
         states = checklist.after(states, token)
-    complete = checklist.said(states)
+    complete = checklist.is_complete(states)
     """
 
     def __init__(self, phrases: Sequence[Phrase]) -> None:
@@ -61,7 +61,7 @@ class Checklist:
         """Return the states after one more ``token``."""
         return tuple(self._after(index, state, token) for index, state in enumerate(states))
 
-    def said(self, states: tuple[Progress, ...]) -> bool:
+    def is_complete(self, states: tuple[Progress, ...]) -> bool:
         """Return whether the caption may end here, with all phrases complete."""
         return all(state == (SAID,) or self._complete(i, state) for i, state in enumerate(states))
 
@@ -161,7 +161,7 @@ def constrained_search(
                 ends = candidate.token == text.eos_id
                 if not ends and step < steps:
                     running.append(candidate)
-                elif checklist.said(states[row][candidate.parent] if ends else candidate.states):
+                elif checklist.is_complete(states[row][candidate.parent] if ends else candidate.states):
                     written, own = writing.with_token(row, candidate.parent, candidate.token)
                     caption = finished(written, own, text, ranked=candidate.total, length_penalty=config.length_penalty)
                     insert(hypotheses[image], caption, width)

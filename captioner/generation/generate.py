@@ -14,7 +14,7 @@ from captioner.checkpoint import Checkpoint
 from captioner.config import GenerationConfig
 from captioner.data.images import ImageSource
 from captioner.data.loader import load_pixels
-from captioner.errors import CaptionerError, ImageError, raised
+from captioner.errors import CaptionerError, ImageError, unwrap
 from captioner.generation.hypothesis import Hypothesis
 from captioner.generation.likelihood import score_captions
 from captioner.generation.matching import match_captions, require_matching
@@ -59,10 +59,10 @@ def generate(
     config = config or checkpoint.generation
     check_learnt(checkpoint, config)
     pixels = pixels_of(checkpoint, images, batch_size)
-    return (generated.captions for generated in generate_beside(checkpoint, pixels, config, batch_size=batch_size))
+    return (generated.captions for generated in caption_batches(checkpoint, pixels, config, batch_size=batch_size))
 
 
-def generate_beside(
+def caption_batches(
     checkpoint: Checkpoint,
     pixels: Iterable[Tensor | ImageError],
     config: GenerationConfig,
@@ -160,7 +160,7 @@ def stream_tokens(checkpoint: Checkpoint, image: ImageSource, config: Generation
 
     The caller may stop at any token. Raises ``ImageError`` for an unreadable image.
     """
-    pixels = raised(next(load_pixels([image], checkpoint.config.preprocess, ahead=1)))
+    pixels = unwrap(next(load_pixels([image], checkpoint.config.preprocess, ahead=1)))
     rules = compile_rules(config, checkpoint.tokenizer)
     seed = content_seed(pixels, config.sampling.seed) if config.sampling else 0
     with torch.inference_mode():
@@ -200,7 +200,7 @@ def _memories(checkpoint: Checkpoint, images: Iterable[ImageSource], batch_size:
     """Yield the memory of each batch of images. Raises ``ImageError`` for an unreadable image."""
     for batch in in_batches(pixels_of(checkpoint, images, batch_size), batch_size):
         with torch.inference_mode():
-            memory = _remember(checkpoint, [raised(pixels) for pixels in batch])
+            memory = _remember(checkpoint, [unwrap(pixels) for pixels in batch])
         yield memory
 
 

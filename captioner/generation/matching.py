@@ -11,7 +11,7 @@ from captioner.errors import UsageError
 from captioner.generation.likelihood import LOGITS_AT_ONCE
 from captioner.models.captioner import Captioner
 from captioner.models.decoder import ImageMemory
-from captioner.models.heads import collected, end_states
+from captioner.models.heads import end_states, pad_and_close
 
 
 def require_matching(checkpoint: Checkpoint) -> None:
@@ -40,7 +40,7 @@ def match_captions(
         return [[] for _ in captions]
     device = memory.centres.device
     padded = [ids for group in captions for ids in (*group, *[()] * (most - len(group)))]
-    tokens, ends = (part.to(device) for part in collected(padded, config.text, config.decoder.context))
+    tokens, ends = (part.to(device) for part in pad_and_close(padded, config.text, config.decoder.context))
     width = config.decoder.mlp_width or 4 * config.decoder.width
     at_once = max(1, LOGITS_AT_ONCE // (len(captions) * tokens.shape[1] * width))  # captions per image
     probabilities = []

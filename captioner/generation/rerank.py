@@ -24,7 +24,9 @@ def rerank(candidates: Sequence[Hypothesis], config: GenerationConfig, tokenizer
         return ordered(candidates, [h.score for h in candidates])
     words = splitter(tokenizer.config.words)
     captions = [words(tokenizer.decode(h.tokens)) for h in candidates]
-    return ordered(candidates, consensus(captions, beliefs(candidates, drawn=config.sampling is not None), likeness()))
+    return ordered(
+        candidates, consensus(captions, beliefs(candidates, drawn=config.sampling is not None), caption_similarity())
+    )
 
 
 def ordered(candidates: Sequence[Hypothesis], values: Sequence[float]) -> list[Hypothesis]:
@@ -58,7 +60,7 @@ def consensus(captions: Sequence[Sequence[str]], weights: Sequence[float], utili
     ]
 
 
-def likeness() -> Utility:
+def caption_similarity() -> Utility:
     """Return CIDEr-D with equal word weights as utility: common n-grams, 0 to 1000.
 
     A caption must not depend on the other images, so document frequencies could only come from the training captions.

@@ -15,12 +15,12 @@ import torch
 from captioner.config import GenerationConfig, TextConfig
 from captioner.errors import UsageError
 from captioner.generation.beam import beam_search
-from captioner.generation.branching import Branching
 from captioner.generation.constrained import constrained_search
-from captioner.generation.foresight import Foresight
 from captioner.generation.hypothesis import Hypothesis
 from captioner.generation.rules import NO_RULES, Rules
 from captioner.generation.sample import draw
+from captioner.generation.speculative_beams import SpeculativeBeams
+from captioner.generation.speculative_greedy import SpeculativeGreedy
 from captioner.generation.step import Writing
 from captioner.generation.walk import likeliest, walk, write
 from captioner.models.decoder import Decoder, ImageMemory
@@ -89,7 +89,7 @@ def _begin(
     begin: Callable[..., Writing] = partial(Writing, captions=captions)
     if decoder.draft is not None and memory.images == 1 and config.sampling is None:
         if captions == 1:
-            begin = Foresight
+            begin = SpeculativeGreedy
         elif config.groups == 1 and not rules.require:
-            begin = partial(Branching, captions=captions)
+            begin = partial(SpeculativeBeams, captions=captions)
     return begin(decoder, memory, text, steps=steps, processors=rules.processors, prefix=rules.prefix), steps

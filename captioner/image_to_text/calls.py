@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, overload
 
 from captioner.captions import Caption
-from captioner.errors import ImageError, UsageError, raised
+from captioner.errors import ImageError, UsageError, unwrap
 from captioner.image_to_text.inputs import Given, Indexed, each, image_of, is_one
 from captioner.image_to_text.options import Options, asked, translated
 from captioner.pipelines import CaptionPipeline
@@ -155,5 +155,5 @@ class Captions(Iterator[list[Record]]):
 
 
 def _record(result: Caption | ImageError) -> list[Record]:
-    best = raised(result)
+    best = unwrap(result)
     return [{"generated_text": caption.text} for caption in (best, *best.alternatives)]

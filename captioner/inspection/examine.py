@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from captioner.data.messages import Problem, counted, some
 from captioner.data.samples import Sample
 from captioner.data.splits import ALL, Dataset
-from captioner.data.told import Problem, counted, some
 from captioner.errors import ImageError
 from captioner.inspection.duplicates import exact_groups, near_groups
 from captioner.inspection.pictures import look_at_all

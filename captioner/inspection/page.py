@@ -12,7 +12,7 @@ from html import escape
 from PIL import Image
 
 from captioner.data.images import open_image
-from captioner.data.told import counted, names_of, shown
+from captioner.data.messages import counted, names_of, shown
 from captioner.errors import ImageError
 from captioner.inspection.examine import Entry, Group, Inspection
 

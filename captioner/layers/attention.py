@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captioner.layers.cache import LayerCache, Sight
+from captioner.layers.cache import LayerCache, ReadMasks
 from captioner.layers.prefix import Prefix
 
 
@@ -129,7 +129,7 @@ class SelfAttention(nn.Module):
         weight = self.qkv_proj.weight
         self.prefix = Prefix(self.heads, length, weight.shape[1] // self.heads).to(weight)
 
-    def forward(self, x: Tensor, sight: Sight, cache: LayerCache | None = None) -> Tensor:
+    def forward(self, x: Tensor, masks: ReadMasks, cache: LayerCache | None = None) -> Tensor:
         """Return (N, T, D) for ``x`` (N, T, D), the tokens after those in ``cache``, under the masks ``sight``.
 
         With a cache, the captions of an image fold into one axis of queries, as its slots do; the cache includes the
@@ -141,7 +141,7 @@ class SelfAttention(nn.Module):
             k, v = cache.append(k, v)
         elif self.prefix is not None:
             k, v = self.prefix.before(k, v)
-        read = self.read(folded, (q, k, v), *sight)
+        read = self.read(folded, (q, k, v), *masks)
         return self.out_proj(merge_heads(read)).view(x.shape)  # (N, T, D)
 
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Sight = tuple[Tensor | None, Tensor | None]  # masks of the global and of the local read; None hides nothing
+ReadMasks = tuple[Tensor | None, Tensor | None]  # masks of the global and of the local read; None hides nothing
 
 
 @dataclass
@@ -48,7 +48,7 @@ class DecoderCache:
         """The number of images, B."""
         return self.layers[0].keys.shape[0]
 
-    def sight(self, tokens: int, *, window: int | None = None) -> Sight:
+    def reserve(self, tokens: int, *, window: int | None = None) -> ReadMasks:
         """Return the masks for T more tokens of each caption: all of the past, and its last ``window`` tokens.
 
         Each mask is boolean and broadcasts to (B, H, K * T, slots + K * T), True where visible; None hides nothing.
@@ -73,11 +73,11 @@ class DecoderCache:
         self.words += tokens
         return everything, self._nearby(everything, places, own, window)
 
-    def sight_of(self, visible: Tensor, places: Tensor, *, window: int | None = None) -> Sight:
+    def reserve_tree(self, visible: Tensor, places: Tensor, *, window: int | None = None) -> ReadMasks:
         """Return the masks for a tree of tokens at positions ``places`` (R,) with given visible slots.
 
         ``visible`` (B, R, slots + R): the last R slots are the tokens' own, in order. Call it before the layers append,
-        like ``sight``; ``words`` must already count up to the last token, and the cache's ``visible`` is unchanged.
+        like ``reserve``; ``words`` must already count up to the last token, and the cache's ``visible`` is unchanged.
         """
         past, everything = self.layers[0].length, visible[:, None]  # (B, 1, R, slots + R)
         self.places[past : past + len(places)] = places

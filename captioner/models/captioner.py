@@ -12,8 +12,8 @@ from captioner.errors import UsageError
 from captioner.layers.linears import Precision
 from captioner.models.decoder import Decoder, ImageMemory
 from captioner.models.heads import Heads
+from captioner.models.joint import JointOutputs, JointQuery, read_jointly
 from captioner.models.labels import Labelled, Labeller
-from captioner.models.together import Ask, Together, read_together
 from captioner.models.vision import EncodedImage, Features, VisionEncoder
 from captioner.process import plain_defaults, survive_forks
 
@@ -82,21 +82,21 @@ class Captioner(nn.Module):
         return self.decoder.remember(encoded)
 
     def forward(
-        self, tokens: Tensor, image: Tensor | Features | None = None, ask: Ask | Literal["labels"] | None = None
-    ) -> Tensor | Together | Labelled:
+        self, tokens: Tensor, image: Tensor | Features | None = None, ask: JointQuery | Literal["labels"] | None = None
+    ) -> Tensor | JointOutputs | Labelled:
         """Return teacher-forced logits (B, K, T, V) of tokens (B, K, T); the K captions of an image share one encoding.
 
         ``image``: pixels (B, 3, size, size), cached ``Features``, or None for language modelling without
-        cross-attention. ``ask``: also return the outputs of the heads (an ``Ask``) or of the labeller ("labels"), in
-        the same call because a distributed run synchronises on it.
+        cross-attention. ``ask``: also return the outputs of the heads (a ``JointQuery``) or of the labeller ("labels"),
+        in the same call because a distributed run synchronises on it.
         """
         encoded = None
         if image is not None:
             encoded = self.encode_features(image) if isinstance(image, Features) else self.encode_image(image)
-        if isinstance(ask, Ask):
+        if isinstance(ask, JointQuery):
             assert encoded is not None
             assert self.heads is not None
-            return read_together(self.decoder, self.heads, encoded, tokens, ask, eos_id=self.config.text.eos_id)
+            return read_jointly(self.decoder, self.heads, encoded, tokens, ask, eos_id=self.config.text.eos_id)
         memory = self.decoder.remember(encoded) if encoded is not None else None
         logits: Tensor = self.decoder(tokens.flatten(0, 1), memory)  # (B * K, T, V)
         logits = logits.unflatten(0, tokens.shape[:2])

@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from captioner.config import DecoderConfig
 from captioner.layers.attention import CrossAttention, Focus, ImageRead, MixedRead, SelfAttention, causal_mask
-from captioner.layers.cache import DecoderCache, LayerCache, Sight, empty_cache
+from captioner.layers.cache import DecoderCache, LayerCache, ReadMasks, empty_cache
 from captioner.models.vision import EncodedImage
 
 Pairs: TypeAlias = tuple[tuple[Tensor, Tensor], ...]
@@ -62,7 +62,7 @@ class ImageMemory:
         return replace(self, rows=rows if self.rows is None else self.rows[rows])
 
 
-Steps: TypeAlias = Callable[[Tensor, ImageMemory | None, Sight, DecoderCache], Tensor]
+Steps: TypeAlias = Callable[[Tensor, ImageMemory | None, ReadMasks, DecoderCache], Tensor]
 """All blocks as one function: embedded tokens (N, T, D), appended to the cache -> states (N, T, D)."""
 
 
@@ -89,13 +89,13 @@ class Block(nn.Module):
         x: Tensor,
         layer: int,
         memory: ImageMemory | None,
-        sight: Sight,
+        masks: ReadMasks,
         cache: LayerCache | None,
         *,
         reads: list[ImageRead] | None = None,
     ) -> Tensor:
         """Return the block's output (N, T, D) for ``x`` (N, T, D); no ``memory`` skips the cross-attention."""
-        x = x + self.dropout(self.self_attn(self.self_norm(x), sight, cache))
+        x = x + self.dropout(self.self_attn(self.self_norm(x), masks, cache))
         if memory is not None:
             image = memory.layers[layer]
             read = self.cross_attn(self.cross_norm(x), image, memory.centres, memory.prefix, reads=reads)
@@ -190,15 +190,15 @@ class Decoder(nn.Module):
         start = cache.words if cache is not None else 0
         window = self.config.local_words if self._reads_locally else None
         if cache is not None:
-            sight = cache.sight(count, window=window)
+            masks = cache.reserve(count, window=window)
         else:
             everything = causal_mask(count, window=None, device=tokens.device)
-            sight = everything, causal_mask(count, window=window, device=tokens.device) if window else None
+            masks = everything, causal_mask(count, window=window, device=tokens.device) if window else None
             if before := self.config.prefix:  # every token sees the whole prefix
-                sight = cast(Sight, tuple(m if m is None else F.pad(m, (before, 0), value=True) for m in sight))
+                masks = cast(ReadMasks, tuple(m if m is None else F.pad(m, (before, 0), value=True) for m in masks))
         places = torch.arange(start, start + count, device=tokens.device)
         x = self.dropout(self.token_embedding(tokens) + self.position_embedding(places))  # (N, T, D)
-        x = self._through_blocks(x, memory, sight, cache, reads)
+        x = self._through_blocks(x, memory, masks, cache, reads)
         if last:
             x = x[:, -1:]  # (N, 1, D)
         return self.final_norm(x)  # (N, T, D)
@@ -212,26 +212,26 @@ class Decoder(nn.Module):
         token's caption, the cached ones followed by one slot for each of these tokens, in order.
         """
         window = self.config.local_words if self._reads_locally else None
-        sight = cache.sight_of(visible, places, window=window)
+        masks = cache.reserve_tree(visible, places, window=window)
         x = self.token_embedding(tokens) + self.position_embedding(places)[:, None]  # (R, 1, D)
-        return self.lm_head(self.final_norm(self._through_blocks(x, memory, sight, cache)))
+        return self.lm_head(self.final_norm(self._through_blocks(x, memory, masks, cache)))
 
     def _through_blocks(
         self,
         x: Tensor,
         memory: ImageMemory | None,
-        sight: Sight,
+        masks: ReadMasks,
         cache: DecoderCache | None,
         reads: list[ImageRead] | None = None,
     ) -> Tensor:
         if self.steps is not None and cache is not None and reads is None:
-            return self.steps(x, memory, sight, cache)
+            return self.steps(x, memory, masks, cache)
         for i, block in enumerate(self.blocks):
             layer_cache = cache.layers[i] if cache is not None else None
             if self.checkpointing and self.training:
-                x = checkpoint(block, x, i, memory, sight, layer_cache, use_reentrant=False)
+                x = checkpoint(block, x, i, memory, masks, layer_cache, use_reentrant=False)
             else:
-                x = block(x, i, memory, sight, layer_cache, reads=reads)
+                x = block(x, i, memory, masks, layer_cache, reads=reads)
         return x
 
     def forward(

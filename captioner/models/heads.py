@@ -22,7 +22,7 @@ from captioner.models.vision import EncodedImage
 
 LOSSES = ("caption", "contrastive", "matching", "tags")  # in the order of ``Heads.log_variances``
 SLOWNESS = 0.1  # Adam's step size is the learning rate: a scalar that must move by whole units is stored as a tenth
-STEEPEST = 100.0  # upper limit of the factor on cosines (Radford et al. 2021, section 2.5)
+MAX_LOGIT_SCALE = 100.0  # upper limit of the factor on cosines (Radford et al. 2021, section 2.5)
 
 
 class AttentivePool(nn.Module):
@@ -75,9 +75,9 @@ class Heads(nn.Module):
         self._log_variances = nn.Parameter(torch.zeros(len(LOSSES)))
 
     @property
-    def steepness(self) -> Tensor:
+    def logit_scale(self) -> Tensor:
         """The factor on cosines before a softmax: 1 / learned temperature (Radford et al. 2021)."""
-        return (self._steepness / SLOWNESS).exp().clamp(max=STEEPEST)
+        return (self._steepness / SLOWNESS).exp().clamp(max=MAX_LOGIT_SCALE)
 
     @property
     def log_variances(self) -> Tensor:
@@ -102,7 +102,7 @@ class Heads(nn.Module):
         return self.match(states.float()).float().squeeze(-1)
 
 
-def closed(tokens: Tensor, lengths: Tensor, eos_id: int, context: int) -> tuple[Tensor, Tensor]:
+def append_eos(tokens: Tensor, lengths: Tensor, eos_id: int, context: int) -> tuple[Tensor, Tensor]:
     """Return captions with their end token, (..., T + 1), and its position (...).
 
     ``tokens`` (..., T) include the start token, and so do ``lengths`` (...). If a caption fills the ``context``, its
@@ -114,24 +114,24 @@ def closed(tokens: Tensor, lengths: Tensor, eos_id: int, context: int) -> tuple[
     return F.pad(tokens, (0, 1))[..., :most].masked_fill(at_end, eos_id), ends
 
 
-def collected(captions: Sequence[Sequence[int]], text: TextConfig, context: int) -> tuple[Tensor, Tensor]:
-    """Batch token ids without start and end as ``closed`` returns them: (N, T) and (N,)."""
+def pad_and_close(captions: Sequence[Sequence[int]], text: TextConfig, context: int) -> tuple[Tensor, Tensor]:
+    """Batch token ids without start and end as ``append_eos`` returns them: (N, T) and (N,)."""
     kept = [(text.bos_id, *ids[: context - 1]) for ids in captions]
     lengths = torch.tensor([len(ids) for ids in kept], dtype=torch.long, device="cpu")
     tokens = torch.full((len(kept), max(map(len, kept), default=1)), text.pad_id, device="cpu")
     for row, ids in zip(tokens, kept, strict=True):
         row[: len(ids)] = torch.tensor(ids, device="cpu")
-    return closed(tokens, lengths, text.eos_id, context)
+    return append_eos(tokens, lengths, text.eos_id, context)
 
 
 def end_states(decoder: Decoder, tokens: Tensor, ends: Tensor, memory: ImageMemory | None = None) -> Tensor:
-    """Return the decoder's state (N, D) at the end of each caption; arguments (N, T) and (N,) from ``closed``.
+    """Return the decoder's state (N, D) at the end of each caption; arguments (N, T) and (N,) from ``append_eos``.
 
     Without ``memory`` the decoder reads the text alone.
     """
-    return at(decoder.states(tokens, memory), ends)
+    return gather_at(decoder.states(tokens, memory), ends)
 
 
-def at(states: Tensor, ends: Tensor) -> Tensor:
+def gather_at(states: Tensor, ends: Tensor) -> Tensor:
     """Select the states (..., D) at the positions ``ends`` (...) of ``states`` (..., T, D)."""
     return states.take_along_dim(ends[..., None, None], dim=-2).squeeze(-2)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from captioner.layers.attention import MixedRead
-from captioner.layers.cache import DecoderCache, Sight
+from captioner.layers.cache import DecoderCache, ReadMasks
 from captioner.layers.linears import PackedLinear
 from captioner.models.decoder import Block, Decoder, ImageMemory
 from captioner.native.addresses import address, address_of_lines, require
@@ -41,7 +41,7 @@ class NativeSteps:
             return None
         return NativeSteps(decoder)
 
-    def __call__(self, x: Tensor, memory: ImageMemory | None, sight: Sight, cache: DecoderCache) -> Tensor:
+    def __call__(self, x: Tensor, memory: ImageMemory | None, masks: ReadMasks, cache: DecoderCache) -> Tensor:
         """Run all blocks on ``x`` (N, T, D) and return a new tensor (N, T, D)."""
         compiled = library()
         assert compiled is not None
@@ -70,7 +70,7 @@ class NativeSteps:
             caches=_pairs([(layer.keys, layer.values) for layer in cache.layers], kept, WIDE, images, *shape),
             x=address(out, WIDE, *x.shape[:2], config.width),
         )
-        plan.global_mask, plan.local_mask = (_mask(m, images, queries, past + queries, kept) for m in sight)
+        plan.global_mask, plan.local_mask = (_mask(m, images, queries, past + queries, kept) for m in masks)
         if memory is not None:
             require(memory.images == images, f"the memory has {memory.images} images, not {images}")
             require(len(memory.made) == layers, f"the memory has {len(memory.made)} layers, not {layers}")

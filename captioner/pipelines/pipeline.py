@@ -13,10 +13,10 @@ from captioner.checkpoint import Checkpoint
 from captioner.config import GenerationConfig, with_options
 from captioner.data.images import ImageSource
 from captioner.data.loader import Transform
-from captioner.errors import ImageError, UsageError, raised
+from captioner.errors import ImageError, UsageError, unwrap
 from captioner.explain.explain import explain
 from captioner.explain.explanation import Explanation
-from captioner.generation.generate import Generated, check_learnt, generate_beside, pixels_of, stream_tokens
+from captioner.generation.generate import Generated, caption_batches, check_learnt, pixels_of, stream_tokens
 from captioner.generation.labels import labels_of
 from captioner.generation.words import as_they_come
 from captioner.hub import push_to_hub
@@ -83,7 +83,7 @@ class CaptionPipeline(Judging):
         """
         many = images if isinstance(images, list) else [images]
         stream = self.stream(many, count=count, batch_size=batch_size, vectors=vectors, **options)
-        captions = [raised(result) for result in stream]
+        captions = [unwrap(result) for result in stream]
         return captions if isinstance(images, list) else captions[0]
 
     def stream(
@@ -116,7 +116,7 @@ class CaptionPipeline(Judging):
         vectors: Vectors | None = None,
     ) -> Iterator[Caption | ImageError]:
         beside = vectors_of(self.checkpoint, vectors) if vectors is not None else None
-        results = generate_beside(self.checkpoint, pixels, config, batch_size=batch_size, beside=beside)
+        results = caption_batches(self.checkpoint, pixels, config, batch_size=batch_size, beside=beside)
 
         def one(generated: Generated) -> Caption | ImageError:
             if isinstance(generated.captions, ImageError):
@@ -184,7 +184,7 @@ class CaptionPipeline(Judging):
                     "pipe.transform"
                 )
         stream = self._captions(images, count, len(images) or 1, self._config(count, options))
-        return [raised(result) for result in stream]
+        return [unwrap(result) for result in stream]
 
     def _config(self, count: int, options: GenerationOptions) -> GenerationConfig:
         """Return the settings for ``count`` captions per image."""

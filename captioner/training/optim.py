@@ -15,7 +15,7 @@ from captioner.models.adapters import is_trained
 from captioner.models.captioner import Captioner
 from captioner.models.norms import used_layers
 from captioner.models.vision import VisionEncoder
-from captioner.training.ranks import whole
+from captioner.training.distributed import unshard
 from captioner.training.recipe import Stage
 
 
@@ -127,5 +127,5 @@ def update_average(average: nn.Module, model: nn.Module, decay: float, step: int
     """
     decay = min(decay, (1 + step) / (10 + step))
     kept: list[Tensor] = list(average.parameters())
-    current = [whole(p.detach()) for p in model.parameters()]
+    current = [unshard(p.detach()) for p in model.parameters()]
     torch._foreach_lerp_(kept, current, 1 - decay)

@@ -12,7 +12,7 @@ from accelerate.utils import gather, pad_across_processes
 from torch import Tensor
 
 from captioner.models.heads import LOSSES
-from captioner.models.together import own_captions
+from captioner.models.joint import own_captions
 
 NOTHING = -1e30  # a masked logit; its exponential is 0 and has a gradient, unlike that of -inf
 
@@ -74,14 +74,14 @@ class Pairs:
     each: Tensor | float  # images, a mean over processes
     fill: Tensor | None = None  # (B,), True for padding rows
 
-    def contrast(self, steepness: Tensor) -> Tensor:
+    def contrast(self, logit_scale: Tensor) -> Tensor:
         """Return the contrastive loss of all pairs."""
         real = torch.ones_like(self.owner, dtype=torch.bool)
         own = own_captions(self.keys, self.owner, real, len(self.images))
         if self.fill is not None:
             own = own | self.fill[:, None]
         with torch.autocast(self.images.device.type, enabled=False):  # half precision makes near cosines equal
-            similarity = steepness * self.images @ self.texts.T  # (B, N)
+            similarity = logit_scale * self.images @ self.texts.T  # (B, N)
         return contrastive_loss(similarity, own, self.owner)
 
 

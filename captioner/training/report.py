@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from captioner.checkpoint import Checkpoint
+from captioner.data.messages import counted
 from captioner.data.samples import Sample
-from captioner.data.told import counted
 from captioner.errors import DataError
 from captioner.evaluation.evaluate import Evaluation, evaluate
 from captioner.metrics.bleu import bleu
@@ -54,7 +54,7 @@ def compare(
     return Comparison(samples=tuple(samples), before=first, after=second, gain=gain)
 
 
-def doubts_of_data(data: Data) -> list[str]:
+def data_warnings(data: Data) -> list[str]:
     """Return warnings about a training set before hours go into it; none for a good one."""
     warnings = []
     train, held_out = len(data.train), len(data.validation)
@@ -97,7 +97,7 @@ def _similar_captions(samples: Sequence[Sample], most: int = 500) -> list[str]:
     ]
 
 
-def doubts_of_result(comparison: Comparison, *, improved: bool) -> list[str]:
+def result_warnings(comparison: Comparison, *, improved: bool) -> list[str]:
     """Return warnings about the fine-tuned model that the figures alone do not show."""
     warnings = []
     captions = [tuple(words(caption)) for caption in comparison.after.captions]

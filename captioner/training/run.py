@@ -9,7 +9,7 @@ from pathlib import Path
 
 from captioner.checkpoint import Checkpoint, merged
 from captioner.config import to_dict
-from captioner.data.told import counted
+from captioner.data.messages import counted
 from captioner.errors import ConfigError, TrainingError, UsageError
 from captioner.generation.generate import check_learnt
 from captioner.training.recipe import Recipe

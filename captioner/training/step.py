@@ -21,8 +21,8 @@ from captioner.errors import ConfigError, TrainingError
 from captioner.models.captioner import Captioner
 from captioner.training.adapting import RankBudget
 from captioner.training.batches import Batch
+from captioner.training.distributed import shard, shard_like, sharding, unshard
 from captioner.training.optim import make_optimizer, set_rate
-from captioner.training.ranks import divided_like, sharded, sharding, whole
 from captioner.training.tasks.base import MODEL, Phase, Task
 
 EXPLODED = 1000.0  # loss per word; a uniform guess among 50,000 words has 11
@@ -44,7 +44,7 @@ class Stepper:
                 f"{task.stage.task} uses the model outside its training step, which FSDP does not support; start "
                 "without FSDP"
             )
-        self.model = sharded(model) if self.divided else model
+        self.model = shard(model) if self.divided else model
         self.modules: dict[str, nn.Module] = {MODEL: self.model, **task.own}
         self.phases = task.phases()
         optimizers = [
@@ -72,7 +72,7 @@ class Stepper:
             rate = set_rate(optimizer, stage, at, of)
             figures, count = self._backward(phase, parts, total)
             trained = [p for group in optimizer.param_groups for p in group["params"]]
-            norm = float(whole(self.accelerator.clip_grad_norm_(trained, stage.clip or math.inf)))
+            norm = float(unshard(self.accelerator.clip_grad_norm_(trained, stage.clip or math.inf)))
             # An fp16 scaler meets infinite gradients while it looks for a scale, and skips the step.
             if not math.isfinite(norm) and self.accelerator.scaler is None:
                 raise self._broken(f"the gradient became {norm}", parts, total)
@@ -138,7 +138,7 @@ class Stepper:
     def state(self) -> dict[str, Any]:
         """Return the state that a resumed run needs besides the model, unsharded for any number of processes."""
         return {
-            "optimizers": [whole(optimizer.state_dict()) for optimizer in self.optimizers],
+            "optimizers": [unshard(optimizer.state_dict()) for optimizer in self.optimizers],
             "own": {name: module.state_dict() for name, module in self.modules.items() if name != MODEL},
             "task": self.task.state(),
         }
@@ -148,7 +148,7 @@ class Stepper:
         optimizers = state.get("optimizers") or [state["optimizer"]]  # old states have a single one
         for optimizer, saved in zip(self.optimizers, optimizers, strict=True):
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
-            optimizer.load_state_dict(divided_like(saved, parameters))
+            optimizer.load_state_dict(shard_like(saved, parameters))
         for name, saved in state.get("own", {}).items():
             self.modules[name].load_state_dict(saved)
         self.task.load_state(state.get("task", {}))
@@ -156,7 +156,7 @@ class Stepper:
     def copy_to(self, model: Captioner) -> None:
         """Copy the weights of a sharded model to ``model``; every process must call it."""
         if self.divided:
-            model.load_state_dict(whole(self.model.state_dict()))
+            model.load_state_dict(unshard(self.model.state_dict()))
 
     def release(self) -> None:
         """Unwrap all modules, so that another stage can wrap them."""

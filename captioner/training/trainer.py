@@ -33,11 +33,11 @@ from captioner.models.halves import cut_below
 from captioner.training.adapting import RankBudget
 from captioner.training.batches import Batch, Plan, batches
 from captioner.training.convolutions import folded
+from captioner.training.distributed import explain_dead_process
 from captioner.training.features import FeatureStore, build_store
 from captioner.training.interrupt import Interrupt
 from captioner.training.log import RunLog
 from captioner.training.optim import choose_trained, set_checkpointing, update_average
-from captioner.training.ranks import told_of_the_dead
 from captioner.training.recipe import Recipe, Stage
 from captioner.training.setup import accelerator
 from captioner.training.state import (
@@ -95,7 +95,7 @@ class Trainer:
         if judge_start and not resume:
             self._begin(self.tasks[0])
             self._validate(self.tasks[0], None)
-        with told_of_the_dead():
+        with explain_dead_process():
             for index in range(first, len(self.recipe.stages)):
                 self._stage(index, state if index == first else None)
                 state = None

@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 from captioner.data.images import open_image
+from captioner.data.messages import names_of
 from captioner.data.samples import Joined, Samples
 from captioner.data.sources import read_splits, shards
 from captioner.data.sources.shards import expand
 from captioner.data.splits import ALL, hold_out, hold_out_named
-from captioner.data.told import names_of
 from captioner.errors import DataError, ImageError
 
 

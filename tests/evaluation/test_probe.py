@@ -13,7 +13,7 @@ from captioner.checkpoint import Checkpoint
 from captioner.data.samples import Sample
 from captioner.errors import DataError
 from captioner.evaluation import probe as module
-from captioner.evaluation.people import presumption, said
+from captioner.evaluation.people import named_kinds, presumption
 from captioner.evaluation.probe import VIEWS, content, markdown, probe
 from captioner.metrics.cider import cider_d
 from captioner.metrics.words import words
@@ -76,9 +76,9 @@ def test_bad_images_are_left_out(checkpoint: Checkpoint, known: list[Sample], tm
 
 
 def test_kinds_of_words() -> None:
-    assert said(["a", "boy", "and", "his", "dog"]) == {"male", "child"}
-    assert said(["an", "elderly", "woman"]) == {"female", "adult", "old"}
-    assert said(["two", "people"]) == set()
+    assert named_kinds(["a", "boy", "and", "his", "dog"]) == {"male", "child"}
+    assert named_kinds(["an", "elderly", "woman"]) == {"female", "adult", "old"}
+    assert named_kinds(["two", "people"]) == set()
 
 
 def test_presumption_counted_by_hand() -> None:

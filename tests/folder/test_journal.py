@@ -14,7 +14,7 @@ import pytest
 
 from captioner.errors import OutputError
 from captioner.folder import own
-from captioner.folder.entry import Entry, Said, Slot
+from captioner.folder.entry import CaptionRecord, Entry, Slot
 from captioner.folder.journal import Journal
 from captioner.folder.plan import Plan, place_of
 from captioner.folder.report import page
@@ -22,11 +22,11 @@ from captioner.folder.report import page
 from .conftest import Go
 from .test_run import files, stopped_after
 
-SAID = (Said("ssh-rsa AAAA", 0.0, 1.0),)
+SAID = (CaptionRecord("ssh-rsa AAAA", 0.0, 1.0),)
 
 
 def entry(key: str, file: str, output: str = "txt") -> Entry:
-    return Entry(id=key, key=key, said=SAID, slots={output: Slot(file, "")})
+    return Entry(id=key, key=key, captions=SAID, slots={output: Slot(file, "")})
 
 
 def planted(photos: Path, *entries: Entry, **options: Any) -> Plan:
@@ -179,7 +179,9 @@ def test_what_is_damaged_in_it_is_one_sentence(go: Go, photos: Path, statement: 
 def test_a_report_shows_no_photo_of_elsewhere(photos: Path, victim: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.png"
     other.write_bytes((photos / "1.png").read_bytes())
-    plan = planted(photos, entry(os.fspath(other), ""), Entry(id=os.fspath(photos / "2.png"), key="2.png", said=SAID))
+    plan = planted(
+        photos, entry(os.fspath(other), ""), Entry(id=os.fspath(photos / "2.png"), key="2.png", captions=SAID)
+    )
     journal = Journal(os.fspath(photos / ".captioner.journal"))
     assert page(journal, plan, "t", (), walk=lambda names: ()).count("<img src=") == 1
     journal.close()

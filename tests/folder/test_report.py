@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from captioner.data.find import find_items
-from captioner.folder.entry import Entry, Said
+from captioner.folder.entry import CaptionRecord, Entry
 from captioner.folder.journal import Journal
 from captioner.folder.plan import Plan, place_of
 from captioner.folder.report import page
@@ -18,7 +18,7 @@ from captioner.folder.report import page
 
 def journal(*entries: tuple[str, str, float]) -> Journal:
     found = Journal(None)
-    found.add([Entry(id=name, key=name, said=(Said(text, -0.5, sure),)) for name, text, sure in entries])
+    found.add([Entry(id=name, key=name, captions=(CaptionRecord(text, -0.5, sure),)) for name, text, sure in entries])
     return found
 
 
@@ -55,7 +55,7 @@ def test_photos_captions_and_what_sorts_them(tmp_path: Path) -> None:
 
 def test_of_many_the_doubtful_and_the_surest_are_shown() -> None:
     many = journal(*((f"{n}.jpg", f"caption {n}", (n * 37 % 1000) / 1000) for n in range(1000)))
-    sure = sorted(entry.said[0].confidence for entry in many.sample(100))
+    sure = sorted(entry.captions[0].confidence for entry in many.sample(100))
     assert 75 <= len(sure) <= 100
     assert sure[:50] == [n / 1000 for n in range(50)]
     assert sure[-25:] == [n / 1000 for n in range(975, 1000)]

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageChops
 
 from captioner.errors import MissingExtraError, OutputError
-from captioner.folder.entry import Entry, Photo, Said
+from captioner.folder.entry import CaptionRecord, Entry, Photo
 from captioner.folder.plan import Plan, place_of
 from captioner.folder.writers.base import Neighbours
 from captioner.folder.writers.xmp import CAPTION, CHARSET, DESCRIPTION, UTF8, Xmp
@@ -32,7 +32,10 @@ def photo(path: Path) -> Photo:
 def write(to: Xmp, path: Path, text: str = TEXT) -> str:
     """Caption one photo, and return the name of the file that holds the caption."""
     slot = to.slot(photo(path))
-    to.write(Entry(id=os.fspath(path), key=path.name, said=(Said(text, 0.0, 1.0),), slots={"xmp": slot}), "token")
+    to.write(
+        Entry(id=os.fspath(path), key=path.name, captions=(CaptionRecord(text, 0.0, 1.0),), slots={"xmp": slot}),
+        "token",
+    )
     return Path(slot.file).name
 
 

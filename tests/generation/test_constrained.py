@@ -68,14 +68,14 @@ def test_the_checklist_is_a_look_at_the_whole_caption() -> None:
             before = checklist.bank(states)
             wanted = checklist.wanted(states)
             ends = [t for t in tokens if all(p.boundary[t] for p in phrases)]
-            if not checklist.said(states):
+            if not checklist.is_complete(states):
                 steps = wanted | set(ends if checklist.word_is_open(states) else [])
                 assert not ends or any(checklist.bank(checklist.after(states, t)) > before for t in steps)
             token = chance.choice(tokens)
             states = checklist.after(states, token)
             caption.append(token)
-            assert checklist.said(states) == all(says(caption, p) for p in phrases)
-            answers.append(checklist.said(states))
+            assert checklist.is_complete(states) == all(says(caption, p) for p in phrases)
+            answers.append(checklist.is_complete(states))
     assert 0.1 < sum(answers) / len(answers) < 0.9
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from captioner.config import GenerationConfig, SamplingConfig
 from captioner.generation.hypothesis import Hypothesis
-from captioner.generation.rerank import beliefs, consensus, likeness, ordered, rerank
+from captioner.generation.rerank import beliefs, caption_similarity, consensus, ordered, rerank
 from captioner.text import CaptionTokenizer, train_tokenizer
 
 from ..reference import slow_consensus
@@ -64,10 +64,10 @@ def test_the_consensus_is_its_slow_twin(tokenizer: CaptionTokenizer) -> None:
 
 
 def test_likeness_is_its_slow_twin() -> None:
-    utility = likeness()
+    utility = caption_similarity()
     for ours in (text.split() for text in SAID):
         for theirs in (text.split() for text in SAID):
-            assert utility(ours, theirs) == pytest.approx(slow_consensus.likeness(ours, theirs))
+            assert utility(ours, theirs) == pytest.approx(slow_consensus.caption_similarity(ours, theirs))
     assert utility([], ["a"]) == utility(["a"], []) == 0
 
 

@@ -150,12 +150,12 @@ def test_one_mask_for_both_readings_is_read_once() -> None:
 @pytest.mark.parametrize(("kind", "reach"), [("G", 5), ("L", 2), ("M", 5)])
 def test_how_far_back_a_word_reads(kind: str, reach: int) -> None:
     layer = SelfAttention(WIDTH, HEADS, kind)
-    sight = causal_mask(5, device=CPU), causal_mask(5, window=2, device=CPU)
+    masks = causal_mask(5, device=CPU), causal_mask(5, window=2, device=CPU)
     x = torch.randn(1, 5, WIDTH)
     for changed in range(5):
         other = x.clone()
         other[:, changed] += 1
-        moved = (layer(x, sight) - layer(other, sight)).abs().amax(dim=(0, 2)) > 1e-6
+        moved = (layer(x, masks) - layer(other, masks)).abs().amax(dim=(0, 2)) > 1e-6
         assert moved.tolist() == [changed <= place < changed + reach for place in range(5)]
 
 

@@ -19,11 +19,11 @@ def test_append_returns_past_and_present() -> None:
 
 def step(cache: DecoderCache, tokens: int, window: int | None = None) -> tuple[torch.Tensor | None, ...]:
     """Return the masks of one step, then fill its slots."""
-    sight = cache.sight(tokens, window=window)
+    masks = cache.reserve(tokens, window=window)
     for layer in cache.layers:
         slots = torch.zeros(cache.images, 1, cache.captions * tokens, 1)
         layer.append(slots, slots)
-    return sight
+    return masks
 
 
 @pytest.mark.parametrize("window", [None, 2, 3])
@@ -64,7 +64,7 @@ def test_one_caption_an_image_hides_nothing() -> None:
 
 def test_images_that_end_leave_every_layer() -> None:
     cache = empty_cache(3, 4, (2, 1, 1), torch.zeros(0))
-    cache.sight(1)
+    cache.reserve(1)
     for layer in cache.layers:
         layer.append(torch.arange(3.0)[:, None, None, None], -torch.arange(3.0)[:, None, None, None])
     cache.fork(torch.zeros(3, 2, dtype=torch.long))
@@ -90,7 +90,7 @@ def test_a_tree_of_words_sees_its_branches(window: int | None) -> None:
     for row, slots in enumerate(seen):
         visible[0, row, slots] = True
     cache.words = 5
-    everything, nearby = cache.sight_of(visible, torch.tensor([3, 3, 4]), window=window)
+    everything, nearby = cache.reserve_tree(visible, torch.tensor([3, 3, 4]), window=window)
     for row, slots in enumerate(seen):
         assert everything[0, 0, row].nonzero().flatten().tolist() == slots
         assert nearby[0, 0, row].nonzero().flatten().tolist() == slots[-(window or 9) :]

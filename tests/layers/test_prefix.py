@@ -27,8 +27,8 @@ def test_its_weight_is_a_softmax_with_the_words(kind: str) -> None:
     torch.manual_seed(0)
     layer = SelfAttention(8, 2, kind, prefix=3)
     x, window = torch.randn(1, 5, 8), 2
-    masks = [causal_mask(5, window=w, device=x.device) for w in (None, window)]
-    sight = tuple(torch.cat([torch.ones(5, 3, dtype=torch.bool), mask], dim=1) for mask in masks)
+    causal = [causal_mask(5, window=w, device=x.device) for w in (None, window)]
+    masks = tuple(torch.cat([torch.ones(5, 3, dtype=torch.bool), mask], dim=1) for mask in causal)
     q, k, v = (part.view(5, 2, 4) for part in layer.qkv_proj(x)[0].chunk(3, dim=-1))
     read = torch.zeros(2, 5, 2, 4)
     assert layer.prefix is not None
@@ -42,7 +42,7 @@ def test_its_weight_is_a_softmax_with_the_words(kind: str) -> None:
                 read[place, t, head] = weights @ values / weights.sum()
     gate = torch.sigmoid(layer.read.gate(x))[0, :, :, None] if kind == "M" else float(kind == "G")
     expected = layer.out_proj((gate * read[0] + (1 - gate) * read[1]).flatten(1))
-    torch.testing.assert_close(layer(x, sight)[0], expected, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(layer(x, masks)[0], expected, atol=1e-6, rtol=1e-5)
 
 
 def test_it_is_of_its_layers_kind() -> None:

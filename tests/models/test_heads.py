@@ -11,9 +11,9 @@ from torch import Tensor
 from captioner.config import CaptionerConfig, DecoderConfig, HeadsConfig, PreprocessConfig, TextConfig, VisionConfig
 from captioner.models.captioner import Captioner
 from captioner.models.decoder import Decoder
-from captioner.models.heads import SLOWNESS, closed, collected, end_states
+from captioner.models.heads import SLOWNESS, append_eos, end_states, pad_and_close
+from captioner.models.joint import JointQuery, caption_keys, hard_negatives, own_captions, owners
 from captioner.models.precision import for_inference
-from captioner.models.together import Ask, caption_keys, hard_negatives, own_captions, owners
 
 TEXT = TextConfig(bos_id=0, eos_id=1, pad_id=2)
 
@@ -38,27 +38,27 @@ def model(request: pytest.FixtureRequest) -> Captioner:
 def test_a_caption_is_closed_by_its_end_and_a_full_one_by_its_last_word() -> None:
     tokens = torch.tensor([[[0, 5, 6, 2], [0, 5, 6, 7], [0, 2, 2, 2]]])
     lengths = torch.tensor([[3, 4, 1]])
-    with_ends, ends = closed(tokens, lengths, 1, context=8)
+    with_ends, ends = append_eos(tokens, lengths, 1, context=8)
     assert with_ends[0, 0, :4].tolist() == [0, 5, 6, 1]
     assert with_ends[0, 1].tolist() == [0, 5, 6, 7, 1]
     assert with_ends[0, 2, :2].tolist() == [0, 1]
     assert ends.tolist() == [[3, 4, 1]]
-    with_ends, ends = closed(tokens, lengths, 1, context=4)
+    with_ends, ends = append_eos(tokens, lengths, 1, context=4)
     assert with_ends[0, 1].tolist() == [0, 5, 6, 7]
     assert ends.tolist() == [[3, 3, 1]]
-    listed, places = collected([[5, 6], [5, 6, 7], [], list(range(3, 11))], TEXT, context=4)
+    listed, places = pad_and_close([[5, 6], [5, 6, 7], [], list(range(3, 11))], TEXT, context=4)
     assert [row[: place + 1].tolist() for row, place in zip(listed, places, strict=True)] == [
         [0, 5, 6, 1],
         [0, 5, 6, 7],
         [0, 1],
         [0, 3, 4, 5],
     ]
-    assert collected([], TEXT, context=4)[1].shape == (0,)
+    assert pad_and_close([], TEXT, context=4)[1].shape == (0,)
 
 
 def test_what_stands_behind_a_caption_plays_no_part(model: Captioner) -> None:
-    one, place = collected([[5, 6]], TEXT, 8)
-    among, places = collected([[5, 6], [3, 4, 5, 6]], TEXT, 8)
+    one, place = pad_and_close([[5, 6]], TEXT, 8)
+    among, places = pad_and_close([[5, 6], [3, 4, 5, 6]], TEXT, 8)
     torch.testing.assert_close(
         end_states(model.decoder, one, place)[0], end_states(model.decoder, among, places)[0], atol=1e-5, rtol=1e-5
     )
@@ -68,17 +68,17 @@ def test_directions_have_length_one_and_know_their_input(model: Captioner) -> No
     assert model.heads is not None
     with torch.inference_mode():
         images = model.heads.of_images(model.heads.pooled(model.encode_image(torch.randn(3, 3, 32, 32))))
-        texts = model.heads.of_texts(end_states(model.decoder, *collected([[5], [6, 7]], TEXT, 8)))
+        texts = model.heads.of_texts(end_states(model.decoder, *pad_and_close([[5], [6, 7]], TEXT, 8)))
     assert images.shape == (3, 6)
     assert texts.shape == (2, 6)
     torch.testing.assert_close(images.norm(dim=-1), torch.ones(3))
     torch.testing.assert_close(texts.norm(dim=-1), torch.ones(2))
     assert not torch.allclose(images[0], images[1], atol=1e-4)
     assert not torch.allclose(texts[0], texts[1], atol=1e-4)
-    assert model.heads.steepness.item() == pytest.approx(1 / 0.07)
+    assert model.heads.logit_scale.item() == pytest.approx(1 / 0.07)
     with torch.no_grad():
         model.heads._steepness.fill_(SLOWNESS * 9)
-    assert model.heads.steepness.item() == 100
+    assert model.heads.logit_scale.item() == 100
 
 
 def test_captions_that_say_the_same_share_a_key() -> None:
@@ -142,9 +142,9 @@ def test_one_pass_says_what_each_head_says_alone(model: Captioner, monkeypatch: 
     lengths, pixels = torch.tensor([[3, 4], [3, 0]]), torch.randn(2, 3, 32, 32)
     assert model.heads is not None
     pairs = torch.tensor([0, 1]), torch.tensor([2, 1]), torch.tensor([True, True])
-    monkeypatch.setattr("captioner.models.together.hard_negatives", lambda *args: pairs)
+    monkeypatch.setattr("captioner.models.joint.hard_negatives", lambda *args: pairs)
     with torch.inference_mode():
-        found = model(tokens, pixels, Ask(lengths=lengths, negatives=1))
+        found = model(tokens, pixels, JointQuery(lengths=lengths, negatives=1))
         said = torch.arange(4) < lengths[..., None]  # behind its caption each pass reads what it likes
         torch.testing.assert_close(found.logits[said], model(tokens, pixels)[said], atol=1e-5, rtol=1e-5)
         encoded = model.encode_image(pixels)
@@ -152,7 +152,7 @@ def test_one_pass_says_what_each_head_says_alone(model: Captioner, monkeypatch: 
         torch.testing.assert_close(found.images, model.heads.of_images(pooled))
         torch.testing.assert_close(found.tags, model.heads.tag(pooled))  # type: ignore[misc]
         own = [[5, 6], [6, 5, 7], [5, 9]]
-        texts, ends = collected(own, TEXT, 8)
+        texts, ends = pad_and_close(own, TEXT, 8)
         alone = model.heads.of_texts(end_states(model.decoder, texts, ends))
         torch.testing.assert_close(found.texts.flatten(0, 1)[:3], alone, atol=1e-5, rtol=1e-5)
         for odds, caption, image in [
@@ -169,10 +169,10 @@ def test_one_pass_says_what_each_head_says_alone(model: Captioner, monkeypatch: 
 
 def test_every_head_reaches_every_part_that_it_reads(model: Captioner) -> None:
     tokens = torch.randint(3, 11, (3, 2, 5), generator=torch.Generator().manual_seed(0))
-    found = model(tokens, torch.randn(3, 3, 32, 32), Ask(lengths=torch.full((3, 2), 5), negatives=2))
+    found = model(tokens, torch.randn(3, 3, 32, 32), JointQuery(lengths=torch.full((3, 2), 5), negatives=2))
     names = dict(model.named_parameters())
     sums = {
-        "contrastive": (found.images @ found.texts.flatten(0, 1).T * found.steepness).square().sum(),
+        "contrastive": (found.images @ found.texts.flatten(0, 1).T * found.logit_scale).square().sum(),
         "matching": found.true.square().sum() + found.false.square().sum(),
         "tags": found.tags.square().sum(),
     }
@@ -193,7 +193,7 @@ def test_heads_work_in_every_precision(precision: str) -> None:
     whole, prepared = make(HeadsConfig(width=6)), make(HeadsConfig(width=6))
     prepared.load_state_dict(whole.state_dict())
     for_inference(prepared, precision)  # type: ignore[arg-type]
-    pixels, texts = torch.randn(3, 3, 32, 32), collected([[5], [6, 7]], TEXT, 8)
+    pixels, texts = torch.randn(3, 3, 32, 32), pad_and_close([[5], [6, 7]], TEXT, 8)
     close = {"fp32": 1e-4, "bf16": 0.1, "int8": 0.15}[precision]
     with torch.inference_mode():
         for of in (images_of, lambda model, _: model.heads.of_texts(end_states(model.decoder, *texts))):
@@ -210,7 +210,7 @@ def test_a_cast_model_keeps_its_heads(make_decoder: Callable[..., Decoder]) -> N
     """The CPU simulates a GPU in bf16."""
     from captioner.models.precision import _cast
 
-    model, texts = make(HeadsConfig(width=6)), collected([[5], [6, 7]], TEXT, 8)
+    model, texts = make(HeadsConfig(width=6)), pad_and_close([[5], [6, 7]], TEXT, 8)
     pixels = torch.randn(3, 3, 32, 32)
     with torch.inference_mode():
         before = images_of(model, pixels), model.heads.of_texts(end_states(model.decoder, *texts))  # type: ignore[union-attr]

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 def order(captions: Sequence[list[str]], weights: Sequence[float]) -> list[int]:
     """Return the indices of the captions by expected similarity, the highest first."""
     expected = [
-        sum(weight * likeness(ours, theirs) for theirs, weight in zip(captions, weights, strict=True))
+        sum(weight * caption_similarity(ours, theirs) for theirs, weight in zip(captions, weights, strict=True))
         for ours in captions
     ]
     return sorted(range(len(captions)), key=lambda place: -expected[place])
 
 
-def likeness(ours: list[str], theirs: list[str]) -> float:
+def caption_similarity(ours: list[str], theirs: list[str]) -> float:
     """Return CIDEr-D (Vedantam et al. 2015, section 8) with every idf 1, from 0 to 1000."""
     cosines = 0.0
     for n in (1, 2, 3, 4):

@@ -16,7 +16,7 @@ from captioner.data.samples import Sample
 from captioner.errors import DataError
 from captioner.evaluation.evaluate import evaluate
 from captioner.metrics.bootstrap import Difference, Interval
-from captioner.training.report import Comparison, compare, doubts_of_data, doubts_of_result, text
+from captioner.training.report import Comparison, compare, data_warnings, result_warnings, text
 from captioner.training.tasks import Data
 
 
@@ -86,16 +86,16 @@ def test_an_image_that_is_gone_is_one_sentence(checkpoint: Checkpoint, data: Dat
 def test_a_result_that_says_the_same_of_everything_is_doubted(
     found: Comparison, untaught: Checkpoint, data: Data
 ) -> None:
-    assert doubts_of_result(found, improved=True) == []
+    assert result_warnings(found, improved=True) == []
     worse = Difference(value=-found.gain.value, interval=Interval(low=-900.0, high=-700.0), p=0.002)
     same = replace(found, before=found.after, after=found.before, gain=worse)
-    said, gain = doubts_of_result(same, improved=True)
+    said, gain = result_warnings(same, improved=True)
     assert said.startswith(
         f'the fine-tuned captioner gives all 8 held-out images the same caption, "{same.after.captions[0]}", so it'
     )
     assert gain.startswith("the gain may be chance: CIDEr-D -")
     few = replace(same.after, captions=(*same.after.captions[:7], "something else"))
-    assert "2 different captions for 8 held-out images, people have 8" not in str(doubts_of_result(same, improved=True))
+    assert "2 different captions for 8 held-out images, people have 8" not in str(result_warnings(same, improved=True))
     doubled = replace(
         same,
         samples=images([f"photo {n}" for n in range(16)]),
@@ -103,21 +103,21 @@ def test_a_result_that_says_the_same_of_everything_is_doubted(
     )
     assert (
         "the fine-tuned captioner has 2 different captions for 16 held-out images, people have 16"
-        in (doubts_of_result(doubled, improved=True)[0])
+        in (result_warnings(doubled, improved=True)[0])
     )
 
 
 def test_a_run_that_found_nothing_better_says_so(found: Comparison) -> None:
-    (said,) = doubts_of_result(found, improved=False)
+    (said,) = result_warnings(found, improved=False)
     assert said.startswith("no weights of this run did better")
 
 
 def test_a_good_set_is_not_doubted() -> None:
-    assert doubts_of_data(Data(train=images(VARIED[:300]), validation=images(VARIED[300:340]))) == []
+    assert data_warnings(Data(train=images(VARIED[:300]), validation=images(VARIED[300:340]))) == []
 
 
 def test_a_small_set_is_doubted() -> None:
-    train, held_out = doubts_of_data(Data(train=images(VARIED[:45]), validation=images(VARIED[45:50])))
+    train, held_out = data_warnings(Data(train=images(VARIED[:45]), validation=images(VARIED[45:50])))
     assert train.startswith("45 training images are few")
     assert held_out.startswith("only 5 images are held out, and scores on fewer than 30 are unreliable")
 
@@ -130,10 +130,10 @@ def test_a_small_set_is_doubted() -> None:
     ],
 )
 def test_captions_that_are_alike_are_doubted(captions: list[str], said: str) -> None:
-    (doubt,) = doubts_of_data(Data(train=images(captions), validation=images(VARIED[300:340])))
+    (doubt,) = data_warnings(Data(train=images(captions), validation=images(VARIED[300:340])))
     assert doubt.startswith(said)
 
 
 def test_captions_without_a_word_are_not_compared() -> None:
     data = Data(train=images(["...", "!", "?"] * 50), validation=images(VARIED[:40]))
-    assert doubts_of_data(data) == []
+    assert data_warnings(data) == []

@@ -11,17 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from captioner.data.beside import Beside
+from captioner.data.messages import counted, some
 from captioner.data.paths import Unreadable, has_magic, is_image_name, list_folder, matching, shown
 from captioner.data.samples import Sample
 from captioner.data.sources import shards
 from captioner.data.sources import sidecars as sidecar_files
 from captioner.data.sources.files import READERS, read_file
+from captioner.data.sources.joining import by_folders, checked, joined, labelled, split_of
 from captioner.data.sources.rows import ANNOTATION_FOLDERS, NotThisForm, Reach
 from captioner.data.sources.shards import is_account
 from captioner.data.sources.sidecars import Reading
-from captioner.data.sources.together import by_folders, checked, joined, labelled, split_of
 from captioner.data.splits import ALL, SPLIT_NAMES, Dataset
-from captioner.data.told import counted, some
 from captioner.errors import DataError
 
 __all__ = ["load_split", "read_splits"]

@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from captioner.data.messages import Problem, agreeing, counted, some
 from captioner.data.paths import is_folder, shown
 from captioner.data.samples import Sample
 from captioner.data.sources.loose import LooseNames
 from captioner.data.splits import ALL, SPLIT_NAMES, Dataset
-from captioner.data.told import Problem, agreeing, counted, some
 from captioner.errors import DataError
 
 # Folders of annotations and images in the known datasets.

@@ -15,12 +15,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from captioner.data.messages import agreeing, counted, some
 from captioner.data.paths import MAX_SIDECAR, decoded, is_image_name, shown
 from captioner.data.sources import records
 from captioner.data.sources.rows import NotThisForm, clean
 from captioner.data.sources.sidecars import Reading, captions_of, note_of
 from captioner.data.tars import Bounded, Damaged, members
-from captioner.data.told import agreeing, counted, some
 from captioner.errors import DataError
 
 _TEXTS = ("caption", "txt", "json")  # in order of preference

@@ -23,12 +23,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from captioner.data.messages import Problem
 from captioner.data.paths import list_folder, shown
 from captioner.data.samples import Sample, Samples
 from captioner.data.sources import shard_table
 from captioner.data.sources.sidecars import Reading
 from captioner.data.splits import Dataset
-from captioner.data.told import Problem
 from captioner.disk import put_in_place
 from captioner.errors import DataError
 

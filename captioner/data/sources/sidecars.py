@@ -13,10 +13,10 @@ from typing import Literal
 
 from captioner.data.beside import CAPTION_SUFFIXES, Beside
 from captioner.data.leftout import LeftOut
+from captioner.data.messages import Problem, counted
 from captioner.data.paths import MAX_SIDECAR, is_image_name, list_folder, read_text, shown
 from captioner.data.sources.rows import ImageFinder, NotThisForm, Row, gather
 from captioner.data.splits import Dataset
-from captioner.data.told import Problem, counted
 from captioner.errors import DataError
 
 Reading = Literal["lines", "one"]

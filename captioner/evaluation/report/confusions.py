@@ -34,11 +34,11 @@ class Missed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InVain:
+class UnsupportedWord:
     """A word of captions without support in a reference."""
 
     word: str
-    said: int  # captions with the word
+    used: int  # captions with the word
     alone: int  # images among these without the word in any reference
 
 
@@ -74,9 +74,9 @@ def missed_words(
     return rows
 
 
-def words_in_vain(
+def unsupported_words(
     captions: Sequence[Caption], references: Sequence[Sequence[Caption]], *, most: int = 15
-) -> list[InVain]:
+) -> list[UnsupportedWord]:
     """Return the words that captions most often use without support in a reference."""
     used: Counter[str] = Counter()
     alone: Counter[str] = Counter()
@@ -85,4 +85,4 @@ def words_in_vain(
         used.update(words)
         alone.update(words - {word for reference in group for word in reference})
     ranked = sorted(alone.items(), key=lambda item: (-item[1], item[0]))[:most]
-    return [InVain(word=word, said=used[word], alone=times) for word, times in ranked if times >= LEAST]
+    return [UnsupportedWord(word=word, used=used[word], alone=times) for word, times in ranked if times >= LEAST]

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from html import escape
 
 from captioner.data.images import ImageSource, open_image
-from captioner.data.told import counted
+from captioner.data.messages import counted
 from captioner.errors import ImageError
 from captioner.evaluation.evaluate import Evaluation
 from captioner.metrics.diversity import repeats

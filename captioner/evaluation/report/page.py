@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from captioner.data.told import counted
+from captioner.data.messages import counted
 from captioner.evaluation.evaluate import Evaluation
 from captioner.evaluation.report.charts import bars, histogram
-from captioner.evaluation.report.confusions import FUNCTION_WORDS, missed_words, words_in_vain
+from captioner.evaluation.report.confusions import FUNCTION_WORDS, missed_words, unsupported_words
 from captioner.evaluation.report.curves import curves
 from captioner.evaluation.report.frame import frame, images, section
 from captioner.evaluation.report.gallery import cards, chosen
@@ -114,7 +114,7 @@ def _common(captions: Sequence[Sequence[str]], people: Sequence[Sequence[str]], 
 
 
 def _confusions(captions: Sequence[Sequence[str]], people: Sequence[Sequence[Sequence[str]]]) -> str:
-    missed, vain = missed_words(captions, people), words_in_vain(captions, people)
+    missed, vain = missed_words(captions, people), unsupported_words(captions, people)
     if not missed and not vain:
         return "<p>No word is missed or unsupported on three images or more.</p>"
     missed_rows = "".join(
@@ -123,7 +123,7 @@ def _confusions(captions: Sequence[Sequence[str]], people: Sequence[Sequence[Seq
         for row in missed
     )
     vain_rows = "".join(
-        f'<tr><th scope="row">{escape(row.word)}</th><td>{row.alone} of {row.said}</td></tr>' for row in vain
+        f'<tr><th scope="row">{escape(row.word)}</th><td>{row.alone} of {row.used}</td></tr>' for row in vain
     )
     return (
         '<div class="pair">'

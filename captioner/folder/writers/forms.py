@@ -15,7 +15,7 @@ from captioner.data.cells import COLUMNS, guarded, is_ours, unguarded
 from captioner.data.paths import shown
 from captioner.data.urls import is_url
 from captioner.errors import OutputError
-from captioner.folder.entry import Said
+from captioner.folder.entry import CaptionRecord
 
 _LONGEST = 4 << 20  # characters of a line
 _WHOLE = 1 << 30  # bytes of a COCO file without line breaks between records
@@ -37,7 +37,7 @@ class Form:
 
     file: str  # name of the table, with a placeholder for the shard
     live: bool  # rows can be appended
-    spell: Callable[[str, list[str], tuple[Said, ...]], list[bytes]]  # name, texts to write, captions -> rows
+    spell: Callable[[str, list[str], tuple[CaptionRecord, ...]], list[bytes]]  # name, texts to write, captions -> rows
     read: Callable[[str], Iterator[Row]]  # path -> rows
     head: bytes = b""
     between: bytes = b""
@@ -52,29 +52,29 @@ def json_line(record: object) -> bytes:
         return json.dumps(record).encode()
 
 
-def _figures(caption: Said) -> dict[str, float]:
+def _figures(caption: CaptionRecord) -> dict[str, float]:
     return {"score": round(caption.score, 4), "confidence": round(caption.confidence, 4)}
 
 
-def _spell_jsonl(name: str, texts: list[str], captions: tuple[Said, ...]) -> list[bytes]:
+def _spell_jsonl(name: str, texts: list[str], captions: tuple[CaptionRecord, ...]) -> list[bytes]:
     first, *others = ({"caption": text, **_figures(caption)} for text, caption in zip(texts, captions, strict=True))
     return [json_line({"path": name, **first, **({"alternatives": others} if others else {})}) + b"\n"]
 
 
-def _spell_metadata(name: str, texts: list[str], captions: tuple[Said, ...]) -> list[bytes]:
+def _spell_metadata(name: str, texts: list[str], captions: tuple[CaptionRecord, ...]) -> list[bytes]:
     if os.path.isabs(name) or is_url(name):
         raise OutputError(f"cannot name {shown(name)} in metadata.jsonl: it is outside its folder; write jsonl instead")
     return [json_line({"file_name": name, "text": texts if len(texts) > 1 else texts[0]}) + b"\n"]
 
 
-def _spell_coco(name: str, texts: list[str], captions: tuple[Said, ...]) -> list[bytes]:
+def _spell_coco(name: str, texts: list[str], captions: tuple[CaptionRecord, ...]) -> list[bytes]:
     """Serialise rows with COCO's image id if the name has one (``COCO_val2014_000000391895.jpg``), else the name."""
     number = _COCO.fullmatch(os.path.splitext(name.rpartition("/")[2])[0])
     image = int(number[1]) if number else name
     return [json_line({"image_id": image, "caption": text, "file_name": name}) for text in texts]
 
 
-def _spell_csv(name: str, texts: list[str], captions: tuple[Said, ...]) -> list[bytes]:
+def _spell_csv(name: str, texts: list[str], captions: tuple[CaptionRecord, ...]) -> list[bytes]:
     if not _is_utf8(name):
         raise OutputError(f"cannot name {shown(name)} in a CSV file: its name is not UTF-8; write jsonl, or rename it")
     pairs = zip(texts, captions, strict=True)

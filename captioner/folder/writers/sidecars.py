@@ -36,7 +36,7 @@ class Sidecars:
 
     def write(self, entry: Entry, token: str) -> None:
         slot = entry.slots[self.name]
-        new = "\n".join(self._plan.compose(caption.text, entry.id) for caption in entry.said)
+        new = "\n".join(self._plan.compose(caption.text, entry.id) for caption in entry.captions)
         text = self._plan.combine(slot.old, new) + "\n"
         try:
             file = self._confines.real(slot.file)

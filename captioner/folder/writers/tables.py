@@ -16,7 +16,7 @@ from captioner.data.urls import is_url
 from captioner.disk import sync_folder
 from captioner.folder.atomic import refused, replace_file
 from captioner.folder.confines import Confines
-from captioner.folder.entry import Entry, Photo, Said, Slot
+from captioner.folder.entry import CaptionRecord, Entry, Photo, Slot
 from captioner.folder.journal import Journal
 from captioner.folder.own import refuse_irregular
 from captioner.folder.plan import Plan
@@ -45,7 +45,7 @@ class Table:
 
     def slot(self, photo: Photo) -> Slot:
         """Return the caption of the photo's existing row. Raises ``OutputError`` if the table cannot name the photo."""
-        self._form.spell(self._name(photo.key), [""], (Said("", 0.0, 0.0),))
+        self._form.spell(self._name(photo.key), [""], (CaptionRecord("", 0.0, 0.0),))
         return Slot(old=self._known(photo.key) or "")
 
     def append(self, entries: Sequence[Entry]) -> None:
@@ -134,9 +134,9 @@ class Table:
             self._rebuild = 1
 
     def _rows(self, entry: Entry) -> list[bytes]:
-        texts = [self._plan.compose(caption.text, entry.id) for caption in entry.said]
+        texts = [self._plan.compose(caption.text, entry.id) for caption in entry.captions]
         texts[0] = self._plan.combine(entry.slots[self.name].old, texts[0])
-        return self._form.spell(self._name(entry.key), texts, entry.said)
+        return self._form.spell(self._name(entry.key), texts, entry.captions)
 
     def _old(self) -> Iterator[bytes]:
         """Yield the existing rows that this run does not replace."""

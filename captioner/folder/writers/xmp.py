@@ -71,7 +71,7 @@ class Xmp:
 
     def write(self, entry: Entry, token: str) -> None:
         slot = entry.slots[self.name]
-        text = self._plan.combine(slot.old, self._plan.compose(entry.said[0].text, entry.id))
+        text = self._plan.combine(slot.old, self._plan.compose(entry.captions[0].text, entry.id))
         text = text.encode("utf-8", "replace").decode()
         file = self._confines.real(slot.file)
         exists = os.path.exists(file)

@@ -22,8 +22,8 @@ from captioner.models.decoder import Decoder, ImageMemory
 from captioner.models.vision import EncodedImage, Features
 from captioner.text import CaptionTokenizer
 from captioner.training.batches import Batch, CaptionItems, Vary, Views, batches
+from captioner.training.distributed import gather_objects, interleave, rank_share, total_of
 from captioner.training.features import FeatureStore
-from captioner.training.ranks import gathered, in_turn, my_part, total_of
 from captioner.training.recipe import Recipe, Stage
 from captioner.training.tasks.base import Data, Task, plain_nll, weighted_cross_entropy
 
@@ -72,7 +72,7 @@ class CrossEntropy(Task):
         checkpoint = Checkpoint(model, tokenizer, self.recipe.generation)
         samples = self.data.validation
         items = self.captions(samples, store, views="plain")
-        mine = my_part(range(len(items)))
+        mine = rank_share(range(len(items)))
         keys = [[(i, 0) for i in mine[at : at + 32]] for at in range(0, len(mine), 32)]
         judged: dict[str, tuple[float, float]] = {}
         written: list[list[str]] = []
@@ -90,8 +90,8 @@ class CrossEntropy(Task):
             values = image.values if isinstance(image, Features) else image
             hypotheses = caption_memory(checkpoint, memory, values, self.recipe.generation)
             written += [split(tokenizer.decode(best[0].tokens)) if best else [] for best in hypotheses]
-        written = in_turn(gathered(written))
-        judged = total_of(gathered(judged))
+        written = interleave(gather_objects(written))
+        judged = total_of(gather_objects(judged))
         references = [
             [split(caption) for caption in self.tokenizer.captions_in(language, sample.captions)] for sample in samples
         ]

@@ -20,9 +20,9 @@ from captioner.models.vision import EncodedImage
 from captioner.nouns import LabelFinder
 from captioner.text import CaptionTokenizer
 from captioner.training.batches import Batch
+from captioner.training.distributed import gather_objects
 from captioner.training.features import FeatureStore
 from captioner.training.pretrained import read_classifier
-from captioner.training.ranks import gathered
 from captioner.training.recipe import Recipe, Stage
 from captioner.training.tasks.base import Data, named_by_captions, weighted_cross_entropy
 from captioner.training.tasks.cross_entropy import CrossEntropy
@@ -110,7 +110,9 @@ class Labels(CrossEntropy):
     def validate(self, model: Captioner, store: FeatureStore | None, device: torch.device) -> dict[str, float]:
         self.hits = []
         figures = super().validate(model, store, device)
-        right, named, shown = (sum(column) for column in zip(*(h for p in gathered(self.hits) for h in p), strict=True))
+        right, named, shown = (
+            sum(column) for column in zip(*(h for p in gather_objects(self.hits) for h in p), strict=True)
+        )
         return {**figures, "label_recall": 100 * right / max(named, 1), "label_precision": 100 * right / max(shown, 1)}
 
 

@@ -19,11 +19,12 @@ from captioner.metrics.retrieval import retrieval
 from captioner.metrics.words import Split, splitter
 from captioner.models.captioner import Captioner
 from captioner.models.decoder import ImageMemory
-from captioner.models.heads import LOSSES, closed, end_states
-from captioner.models.together import Ask, Together, caption_keys, own_captions, owners
+from captioner.models.heads import LOSSES, append_eos, end_states
+from captioner.models.joint import JointOutputs, JointQuery, caption_keys, own_captions, owners
 from captioner.models.vision import EncodedImage
 from captioner.text import CaptionTokenizer
 from captioner.training.batches import Batch
+from captioner.training.distributed import gather_objects
 from captioner.training.features import FeatureStore
 from captioner.training.pairs import (
     Pairs,
@@ -32,7 +33,6 @@ from captioner.training.pairs import (
     matching_loss,
     of_all_processes,
 )
-from captioner.training.ranks import gathered
 from captioner.training.recipe import Recipe, Stage
 from captioner.training.tasks.base import Data, named_by_captions, weighted_cross_entropy
 from captioner.training.tasks.cross_entropy import CrossEntropy
@@ -127,7 +127,9 @@ class Multitask(CrossEntropy):
     def loss(self, wrapped: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Return each loss times the number of words, so that the loop's mean over words is the loss itself."""
         lengths = (batch.weights > 0).sum(-1)  # (B, K)
-        output: Together = wrapped(batch.tokens, batch.image, Ask(lengths=lengths, negatives=self.options.negatives))
+        output: JointOutputs = wrapped(
+            batch.tokens, batch.image, JointQuery(lengths=lengths, negatives=self.options.negatives)
+        )
         smoothed, nll = weighted_cross_entropy(
             output.logits, batch.targets, batch.weights, label_smoothing=self.stage.label_smoothing
         )
@@ -137,7 +139,7 @@ class Multitask(CrossEntropy):
         pairs = of_all_processes(
             Pairs(output.images, output.texts.flatten(0, 1)[real], keys, owner[real], count, len(lengths))
         )
-        losses = {"caption": smoothed, "contrastive": pairs.contrast(output.steepness) * pairs.words}
+        losses = {"caption": smoothed, "contrastive": pairs.contrast(output.logit_scale) * pairs.words}
         figures = {"nll": nll}
         if output.true is not None and output.false is not None and output.valid is not None:
             true, false = output.true[lengths > 0], output.false[output.valid]
@@ -158,7 +160,7 @@ class Multitask(CrossEntropy):
         assert model.heads is not None
         lengths = (batch.weights > 0).sum(-1)
         text = model.config.text
-        tokens, ends = closed(batch.tokens, lengths, text.eos_id, model.decoder.config.context)
+        tokens, ends = append_eos(batch.tokens, lengths, text.eos_id, model.decoder.config.context)
         images = model.heads.of_images(model.heads.pooled(encoded))
         texts = model.heads.of_texts(end_states(model.decoder, tokens.flatten(0, 1), ends.flatten()))  # (B * K, W)
         real, owner = lengths.flatten() > 0, owners(tokens)
@@ -176,7 +178,7 @@ class Multitask(CrossEntropy):
     def validate(self, model: Captioner, store: FeatureStore | None, device: torch.device) -> dict[str, float]:
         self.seen = []
         figures = super().validate(model, store, device)
-        seen, self.seen = [part for parts in gathered(self.seen) for part in parts], []
+        seen, self.seen = [part for parts in gather_objects(self.seen) for part in parts], []
         pairs = _joined(seen)
         images, texts = pairs.images.numpy(), pairs.texts.numpy()  # numpy multiplies in fp32, autocast would not
         recall = retrieval(images @ texts.T, pairs.owner.numpy())

@@ -14,7 +14,7 @@ from PIL import Image
 from captioner.data.samples import Sample
 from captioner.evaluation.evaluate import Evaluation, judge_captions
 from captioner.evaluation.report.charts import Series, bars, histogram, lines
-from captioner.evaluation.report.confusions import missed_words, words_in_vain
+from captioner.evaluation.report.confusions import missed_words, unsupported_words
 from captioner.evaluation.report.curves import curves, log_of
 from captioner.evaluation.report.gallery import chosen, thumbnail
 from captioner.evaluation.report.page import page
@@ -123,8 +123,8 @@ def test_words_missed_and_said_in_vain() -> None:
     (red,) = missed_words(captions, references)
     assert (red.word, red.people, red.missed) == ("red", 4, 3)  # truck: one person alone; blue: on two images only
     assert red.instead == (("green", 3),)
-    (green,) = words_in_vain(captions, references)
-    assert (green.word, green.said, green.alone) == ("green", 5, 5)
+    (green,) = unsupported_words(captions, references)
+    assert (green.word, green.used, green.alone) == ("green", 5, 5)
 
 
 def test_a_large_set_shows_its_ends(samples: list[Sample]) -> None:

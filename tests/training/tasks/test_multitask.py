@@ -17,7 +17,7 @@ from captioner.data.samples import Sample
 from captioner.errors import ConfigError, DataError, UsageError
 from captioner.metrics.words import words
 from captioner.models.captioner import Captioner
-from captioner.models.heads import LOSSES, collected, end_states
+from captioner.models.heads import LOSSES, end_states, pad_and_close
 from captioner.training.batches import Batch
 from captioner.training.recipe import Recipe
 from captioner.training.run import train
@@ -71,8 +71,8 @@ def test_the_losses_of_a_batch_by_hand(recipe: Make, data: Data) -> None:
         by_hand = -(labels * tags.log() + (1 - labels) * (1 - tags).log()).mean()
         torch.testing.assert_close(losses["tags"], by_hand * count, rtol=1e-4, atol=1e-4)
         ids = [checkpoint.tokenizer.encode(caption) for s in data.train[:4] for caption in s.captions]
-        texts = heads.of_texts(end_states(model.decoder, *collected(ids, checkpoint.tokenizer.config, 32)))
-        e = (heads.steepness * heads.of_images(pooled) @ texts.T).exp()  # (4, 8)
+        texts = heads.of_texts(end_states(model.decoder, *pad_and_close(ids, checkpoint.tokenizer.config, 32)))
+        e = (heads.logit_scale * heads.of_images(pooled) @ texts.T).exp()  # (4, 8)
         own = [[caption in s.captions for t in data.train[:4] for caption in t.captions] for s in data.train[:4]]
         terms = []
         for n in range(8):
@@ -166,7 +166,7 @@ def test_what_it_was_taught_comes_back(taught: Path, data: Data, tmp_path: Path)
     for name, value in found.model.state_dict().items():
         assert torch.equal(value, again.model.state_dict()[name])
     half = load(save(found, tmp_path / "half", dtype="fp16"))
-    assert heads_of(half.model).steepness.item() == pytest.approx(heads_of(found.model).steepness.item(), rel=1e-2)
+    assert heads_of(half.model).logit_scale.item() == pytest.approx(heads_of(found.model).logit_scale.item(), rel=1e-2)
     assert "search, matching" in (taught / "best" / "README.md").read_text(encoding="utf-8")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from captioner.data.told import Problem, agreeing, counted, names_of, some
+from captioner.data.messages import Problem, agreeing, counted, names_of, some
 
 
 def test_one_and_many() -> None:

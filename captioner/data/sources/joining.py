@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from captioner.data.messages import Problem, agreeing, counted, some
 from captioner.data.samples import Sample
 from captioner.data.splits import ALL, SPLIT_NAMES, SPLITS, Dataset
-from captioner.data.told import Problem, agreeing, counted, some
 
 
 def split_of(path: Path) -> str | None:

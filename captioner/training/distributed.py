@@ -24,12 +24,12 @@ T = TypeVar("T")
 V = TypeVar("V")
 
 
-def my_part(items: Sequence[T]) -> Sequence[T]:
+def rank_share(items: Sequence[T]) -> Sequence[T]:
     """Return this process's share of the items: every n-th from its rank on, for n processes."""
     return items[dist.get_rank() :: dist.get_world_size()] if dist.is_initialized() else items
 
 
-def gathered(value: V) -> list[V]:
+def gather_objects(value: V) -> list[V]:
     """Return the values of all processes in the order of their ranks; every process must call it."""
     if not dist.is_initialized():
         return [value]
@@ -38,8 +38,8 @@ def gathered(value: V) -> list[V]:
     return values
 
 
-def in_turn(parts: Sequence[Sequence[T]]) -> list[T]:
-    """Return the items in their original order, from the gathered shares of ``my_part``."""
+def interleave(parts: Sequence[Sequence[T]]) -> list[T]:
+    """Return the items in their original order, from the gathered shares of ``rank_share``."""
     longest = max(map(len, parts))
     return [part[place] for place in range(longest) for part in parts if place < len(part)]
 
@@ -52,7 +52,7 @@ def total_of(parts: Sequence[Mapping[str, tuple[float, float]]]) -> dict[str, tu
 
 
 @contextmanager
-def told_of_the_dead() -> Iterator[None]:
+def explain_dead_process() -> Iterator[None]:
     """Raise ``TrainingError`` when another process is gone, in place of the communication library's error."""
     try:
         yield
@@ -72,7 +72,7 @@ def sharding() -> bool:
     return requested and dist.is_initialized() and dist.get_world_size() > 1
 
 
-def sharded(model: Captioner) -> Captioner:
+def shard(model: Captioner) -> Captioner:
     """Return a copy of ``model`` sharded over the processes (FSDP, Zhao et al. 2023, arXiv 2304.11277).
 
     Gradients and the optimizer's moments stay sharded. FSDP gathers the large layers of each decoder block for their
@@ -94,19 +94,19 @@ def sharded(model: Captioner) -> Captioner:
 
 
 @torch.no_grad()
-def whole(value: Any) -> Any:
+def unshard(value: Any) -> Any:
     """Return a tensor, or all tensors in a container, unsharded; every process must call it."""
     if hasattr(value, "full_tensor"):
         return value.full_tensor()
     if isinstance(value, Mapping):
-        return {key: whole(item) for key, item in value.items()}
+        return {key: unshard(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(whole(item) for item in value)
+        return type(value)(unshard(item) for item in value)
     return value
 
 
-def divided_like(state: Mapping[str, Any], parameters: Sequence[nn.Parameter]) -> dict[str, Any]:
-    """Return an optimizer's state sharded like its ``parameters``; the inverse of ``whole``."""
+def shard_like(state: Mapping[str, Any], parameters: Sequence[nn.Parameter]) -> dict[str, Any]:
+    """Return an optimizer's state sharded like its ``parameters``; the inverse of ``unshard``."""
     from torch.distributed.tensor import distribute_tensor
 
     def fit(value: Any, parameter: Any) -> Any:

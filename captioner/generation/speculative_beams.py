@@ -25,7 +25,7 @@ SPARE = 3  # extra branches of a level, since the draft ranks slightly different
 # with 4 and 3 (equal for each image), 301 with 5 and 3. Drafting the first word, the least certain one, was no faster.
 
 
-class Branching(Writing):
+class SpeculativeBeams(Writing):
     """A ``Writing`` for beam search on one image, with speculative decoding by the decoder's draft."""
 
     def __init__(
@@ -117,7 +117,7 @@ class Branching(Writing):
             captions = torch.cat([rows_of(captions, parents), tokens[..., None]], dim=-1)
             pairs = zip(parents[0].tolist(), tokens[0].tolist(), strict=True)
             unread, branches = tokens[0][:, None], {pair: branch for branch, pair in enumerate(pairs)}
-        cache.sight(1)  # the draft does not read the last level
+        cache.reserve(1)  # the draft does not read the last level
         return [*drafted, _Drafted(unread, branches, _visible(cache))]
 
 

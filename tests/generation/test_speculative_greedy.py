@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from captioner.config import GenerationConfig
-from captioner.generation.foresight import AHEAD
 from captioner.generation.processors import minimum_length, no_repeat_ngram, repetition_penalty
 from captioner.generation.rules import Rules
 from captioner.generation.search import one_by_one, search
+from captioner.generation.speculative_greedy import AHEAD
 from captioner.models.decoder import Decoder, ImageMemory
 
 from .conftest import TEXT

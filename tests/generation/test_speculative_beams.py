@@ -9,10 +9,10 @@ import torch
 
 from captioner.config import GenerationConfig
 from captioner.generation import search as room
-from captioner.generation.branching import LEVELS, Branching
 from captioner.generation.processors import minimum_length, no_repeat_ngram, repetition_penalty
 from captioner.generation.rules import Rules
 from captioner.generation.search import search
+from captioner.generation.speculative_beams import LEVELS, SpeculativeBeams
 from captioner.models.decoder import Decoder, ImageMemory
 from captioner.models.precision import _pack_decoder
 
@@ -68,7 +68,7 @@ def test_a_cache_has_room_for_every_miss(make: Make, monkeypatch: pytest.MonkeyP
     """The cache suffices for any number and position of the draft's misses."""
     made = []
 
-    class Watched(Branching):
+    class Watched(SpeculativeBeams):
         def __init__(self, *given: object, **named: object) -> None:
             super().__init__(*given, **named)  # type: ignore[arg-type]
             made.append(self)

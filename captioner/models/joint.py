@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from captioner.models.decoder import Decoder
-from captioner.models.heads import Heads, at, closed, end_states
+from captioner.models.heads import Heads, append_eos, end_states, gather_at
 from captioner.models.vision import EncodedImage
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ask:
+class JointQuery:
     """A request for outputs of the heads beside the logits.
 
     lengths: (B, K) tokens of each caption with its start; 0 for a missing caption.
@@ -29,13 +29,13 @@ class Ask:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Together:
+class JointOutputs:
     """The outputs of one pass for all objectives; None for missing heads."""
 
     logits: Tensor  # (B, K, T, V)
     images: Tensor  # (B, W), image embeddings
     texts: Tensor  # (B, K, W), text embeddings
-    steepness: Tensor  # the factor on cosines before a softmax
+    logit_scale: Tensor  # the factor on cosines before a softmax
     log_variances: Tensor  # one per loss
     true: Tensor | None = None  # (B, K), log-odds of true pairs
     false: Tensor | None = None  # (M,), log-odds of false pairs
@@ -43,12 +43,12 @@ class Together:
     tags: Tensor | None = None  # (B, G), log-odds
 
 
-def read_together(
-    decoder: Decoder, heads: Heads, encoded: EncodedImage, tokens: Tensor, ask: Ask, *, eos_id: int
-) -> Together:
+def read_jointly(
+    decoder: Decoder, heads: Heads, encoded: EncodedImage, tokens: Tensor, ask: JointQuery, *, eos_id: int
+) -> JointOutputs:
     """Read the captions ``tokens`` (B, K, T) of a batch with their encoded images, and alone."""
     memory = decoder.remember(encoded)
-    texts, ends = closed(tokens, ask.lengths, eos_id, decoder.config.context)  # (B, K, T + 1), (B, K)
+    texts, ends = append_eos(tokens, ask.lengths, eos_id, decoder.config.context)  # (B, K, T + 1), (B, K)
     flat, flat_ends = texts.flatten(0, 1), ends.flatten()
     states = decoder.states(flat, memory).unflatten(0, tokens.shape[:2])  # (B, K, T + 1, D)
     alone = end_states(decoder, flat, flat_ends).unflatten(0, tokens.shape[:2])  # (B, K, D)
@@ -58,15 +58,15 @@ def read_together(
     if heads.match is not None:
         keys, owner, real = caption_keys(tokens, ask.lengths).flatten(), owners(tokens), ask.lengths.flatten() > 0
         own = own_captions(keys, owner, real, len(images))
-        similarity = (heads.steepness * images @ embeddings.flatten(0, 1).T).detach()  # (B, B * K)
+        similarity = (heads.logit_scale * images @ embeddings.flatten(0, 1).T).detach()  # (B, B * K)
         image, text, valid = hard_negatives(similarity, own, ask.lengths > 0, ask.negatives)
-        true = heads.matches(at(states, ends))
+        true = heads.matches(gather_at(states, ends))
         false = heads.matches(end_states(decoder, flat[text], flat_ends[text], memory.select(image)))
-    return Together(
+    return JointOutputs(
         logits=decoder.lm_head(states[:, :, : tokens.shape[2]]),
         images=images,
         texts=embeddings,
-        steepness=heads.steepness,
+        logit_scale=heads.logit_scale,
         log_variances=heads.log_variances,
         true=true,
         false=false,
