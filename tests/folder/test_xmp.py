@@ -32,10 +32,8 @@ def photo(path: Path) -> Photo:
 def write(to: Xmp, path: Path, text: str = TEXT) -> str:
     """Caption one photo, and return the name of the file that holds the caption."""
     slot = to.slot(photo(path))
-    to.write(
-        Entry(id=os.fspath(path), key=path.name, captions=(CaptionRecord(text, 0.0, 1.0),), slots={"xmp": slot}),
-        "token",
-    )
+    captions = (CaptionRecord(text, 0.0, 1.0),)
+    to.write(Entry(id=os.fspath(path), key=path.name, captions=captions, slots={"xmp": slot}), "token")
     return Path(slot.file).name
 
 
