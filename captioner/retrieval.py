@@ -1,7 +1,7 @@
-"""Embeddings of images and texts in one space, for retrieval.
+"""Embeddings of images and texts in one space, and scores of images for a query.
 
-They need a captioner with a contrastive head (``captioner.models.heads``). Embeddings have length 1, so the dot product
-of two is their cosine similarity.
+Embeddings need a captioner with a contrastive head (``captioner.models.heads``). They have length 1, so the dot product
+of two is their cosine similarity. A captioner with labels alone scores images by the labels that a query names.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -19,6 +20,8 @@ from captioner.data.images import ImageSource
 from captioner.errors import ImageError, UsageError, unwrap
 from captioner.generation.generate import Beside, encode, in_batches, pixels_of
 from captioner.models.heads import Heads, end_states, pad_and_close
+from captioner.models.vision import EncodedImage
+from captioner.nouns import LabelFinder
 
 Vectors = Literal["embeddings", "features"]
 
@@ -61,6 +64,44 @@ def vectors_of(checkpoint: Checkpoint, kind: Vectors) -> Beside:
         return lambda encoded: encoded.tokens.float().mean(dim=1).cpu()
     heads = heads_of(checkpoint)
     return torch.inference_mode()(lambda encoded: heads.of_images(heads.pooled(encoded)).cpu())
+
+
+def query_scores(
+    checkpoint: Checkpoint, query: str, images: Iterable[ImageSource | ImageError], *, batch_size: int = 16
+) -> Iterator[float | ImageError]:
+    """Yield the score of each image for a ``query``, in order; an ``ImageError`` for one that cannot be read.
+
+    With a contrastive head it is the cosine of image and query times 100. Otherwise it is the geometric mean of the
+    probabilities of the labels that the query names, 0 to 100. Raises ``UsageError`` at the call, before it reads an
+    image, for a captioner without either, and for a query that names no label or has no words.
+    """
+    if checkpoint.model.heads is None and checkpoint.config.labels is not None:
+        compute = _label_scores(checkpoint, query)
+    else:
+        (text,) = embed_texts(checkpoint, [query])
+        of_images = vectors_of(checkpoint, "embeddings")
+        compute = lambda encoded: 100 * of_images(encoded) @ text  # noqa: E731
+    scores = _vectors(checkpoint, images, compute, batch_size)
+    return (score if isinstance(score, ImageError) else float(score) for score in scores)
+
+
+def _label_scores(checkpoint: Checkpoint, query: str) -> Beside:
+    """Return the function from encoded images to their scores (B,) for the labels that ``query`` names."""
+    config = checkpoint.config.labels
+    assert config is not None
+    named = sorted(LabelFinder(config.words).find(query))
+    if not named:
+        raise UsageError(
+            f"the query {query!r} names none of the {len(config.words)} labels of this captioner, such as "
+            f"{', '.join(config.words[:5])}; use other nouns, or train a head for any text with `captioner finetune "
+            "--recipe multitask`"
+        )
+
+    def scores(encoded: EncodedImage) -> Tensor:
+        assert encoded.labels is not None
+        return 100 * F.logsigmoid(encoded.labels[:, named]).mean(dim=1).exp().cpu()
+
+    return scores
 
 
 def _vectors(

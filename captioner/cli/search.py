@@ -1,8 +1,9 @@
 """Search photos by text: print those most similar to a text, best first.
 
-Prints ``score<TAB>path`` per photo, or a JSON record with ``--json``; the score is the cosine similarity of photo and
-text, times 100. A photo that cannot be read gives a line on stderr (with ``--json`` a record with ``error``, after the
-others) and exit code 1. The model needs a contrastive head, from ``captioner finetune --recipe multitask``.
+Prints ``score<TAB>path`` per photo, or a JSON record with ``--json``. The score is the cosine similarity of photo and
+text, times 100, of a model with a contrastive head (``captioner finetune --recipe multitask``); of a model with labels
+alone it is the mean probability of the labels that the text names, times 100. A photo that cannot be read gives a line
+on stderr (with ``--json`` a record with ``error``, after the others) and exit code 1.
 """
 
 from __future__ import annotations
@@ -40,10 +41,9 @@ def run(args: argparse.Namespace) -> int:
     from captioner.data.leftout import LeftOut
     from captioner.errors import ImageError
     from captioner.pipelines import load
-    from captioner.retrieval import embed_images, embed_texts
+    from captioner.retrieval import query_scores
 
     checkpoint = load(args.model, device=args.device, precision=args.precision).checkpoint
-    (text,) = embed_texts(checkpoint, [args.text])  # raises at once for a model without heads and for an empty text
     listed: deque[str] = deque()
     left = LeftOut(everything=args.all)
 
@@ -55,15 +55,15 @@ def run(args: argparse.Namespace) -> int:
     found: list[tuple[float, str]] = []
     failed: list[tuple[str, ImageError]] = []
     with tqdm(unit=" images", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
-        for image in embed_images(checkpoint, images(), batch_size=args.batch_size):
+        for score in query_scores(checkpoint, args.text, images(), batch_size=args.batch_size):
             path = listed.popleft()
             bar.update()
-            if isinstance(image, ImageError):
-                failed.append((path, image))
+            if isinstance(score, ImageError):
+                failed.append((path, score))
                 if not args.json:
-                    bar.write(message(image), file=sys.stderr)
+                    bar.write(message(score), file=sys.stderr)
             else:
-                found.append((100 * float(image @ text), path))
+                found.append((score, path))
     complain_of(left)
     if not found and not failed:
         tell("no paths on stdin; pass one path per line")

@@ -11,8 +11,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-COLUMNS = ("path", "caption", "score", "confidence")
+COLUMNS = ("path", "caption", "score", "confidence", "labels")
 """The columns of the table, which identify it when it is read back."""
+WITHOUT_LABELS = COLUMNS[:4]
+"""The columns of older tables."""
 _BEGINS = r"(?:^|(?<=[;\t\r\n]))"
 _RUNS = r"'*[=+\-@\t\r\uff1d\uff0b\uff0d\uff20]"  # the last four: the wide forms of the first four
 _TO_GUARD = re.compile(f"{_BEGINS}(?={_RUNS})")
@@ -31,4 +33,4 @@ def unguarded(cell: str) -> str:
 
 def is_ours(header: Sequence[str]) -> bool:
     """Return whether a table with this header has guarded cells."""
-    return tuple(header) == COLUMNS
+    return tuple(header) in (COLUMNS, WITHOUT_LABELS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,11 +32,18 @@ class Slot:
 
 @dataclass(frozen=True)
 class CaptionRecord:
-    """A caption, before the template, with the score and confidence of ``captioner.pipelines.Caption``."""
+    """A caption, before the template, with the figures and labels of ``captioner.Caption``."""
 
     text: str
     score: float
     confidence: float
+    labels: tuple[tuple[str, float], ...] = ()  # with their probabilities, most probable first
+
+    @staticmethod
+    def of(text: str, score: float, confidence: float, labels: Iterable[tuple[str, float]] = ()) -> CaptionRecord:
+        """Return the record of values that were read from a file. Raises ``ValueError`` for invalid ones."""
+        pairs = tuple((str(name), float(probability)) for name, probability in labels)
+        return CaptionRecord(str(text), float(score), float(confidence), pairs)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -271,16 +271,14 @@ def _own_schema() -> set[tuple[object, ...]]:
 
 
 def _row(entry: Entry) -> tuple[object, ...]:
-    captions = json.dumps([[caption.text, caption.score, caption.confidence] for caption in entry.captions])
+    captions = json.dumps([[c.text, c.score, c.confidence, c.labels] for c in entry.captions])
     slots = json.dumps({name: [slot.file, slot.old] for name, slot in entry.slots.items()})
     key, identity = os.fsencode(entry.key), os.fsencode(entry.id)
     return key, identity, captions, slots, entry.captions[0].confidence, " ".join(entry.slots)
 
 
 def _entry(identity: bytes, key: bytes, values: str, slots: str) -> Entry:
-    captions = tuple(
-        CaptionRecord(str(text), float(score), float(confidence)) for text, score, confidence in json.loads(values)
-    )
+    captions = tuple(CaptionRecord.of(*parts) for parts in json.loads(values))
     if not captions:
         raise ValueError
     return Entry(id=os.fsdecode(identity), key=os.fsdecode(key), captions=captions, slots=_slots(slots))

@@ -145,7 +145,10 @@ class Run:
             yield outcome
 
     def _entry(self, photo: Photo, caption: Caption) -> Entry:
-        captions = tuple(CaptionRecord(c.text, c.score, c.confidence) for c in (caption, *caption.alternatives))
+        captions = tuple(
+            CaptionRecord(c.text, c.score, c.confidence, tuple((label.text, label.probability) for label in c.labels))
+            for c in (caption, *caption.alternatives)
+        )
         doubtful = caption.confidence < self.plan.min_confidence
         slots = {REVIEW: Slot()} if doubtful else self._pending[photo.key].slots
         return Entry(id=photo.id, key=photo.key, captions=captions, slots=slots)

@@ -92,6 +92,21 @@ def test_no_text_and_no_head(run: Run, photos: Path, learnt: Path) -> None:
     )
 
 
+def test_a_model_with_labels_alone_searches_by_the_labels_in_the_text(
+    run: Run, photos: Path, data: Data, bilingual: Path
+) -> None:
+    model = bilingual / "best"
+    shows = {str(photos / f"{place}.png") for place, s in enumerate(data.train) if "star" in s.captions[0].split()}
+    code, out, err = run("search", "two stars in the snow", photos, "--count", str(len(shows)), model=model)
+    assert (code, err) == (0, [])
+    assert {line.decode().split("\t")[1] for line in out} == shows
+    assert all(50 < float(line.split(b"\t")[0]) <= 100 for line in out)
+    code, out, err = run("search", "something lovely", photos / "gone.png", model=model)
+    assert (code, out) == (1, [])
+    assert len(err) == 1
+    assert "the query 'something lovely' names none of the 5 labels of this captioner, such as" in err[0]
+
+
 def test_rerank_by_matching_from_the_command_line(run: Run, photos: Path, learnt: Path) -> None:
     options = ("--beams", "4", "--candidates", "4", "--rerank", "matching")
     code, out, err = run("caption", photos, *options)

@@ -29,6 +29,16 @@ def entry(key: str, file: str, output: str = "txt") -> Entry:
     return Entry(id=key, key=key, captions=SAID, slots={output: Slot(file, "")})
 
 
+def test_labels_survive_an_interrupt_and_older_journals_are_read(photos: Path) -> None:
+    labelled = CaptionRecord("a cat", -0.5, 0.8, (("cat", 0.97), ("couch", 0.5)))
+    journal = Journal(None)
+    journal.add([Entry(id="a", key="a", captions=(labelled, *SAID), slots={"txt": Slot()}), entry("b", "")])
+    assert [found.captions for found in journal.entries("txt")] == [(labelled, *SAID), SAID]
+    journal._database.execute("UPDATE done SET said = '[[\"old\", -1.5, 0.5]]' WHERE place = 1")
+    assert next(iter(journal.entries("txt"))).captions == (CaptionRecord("old", -1.5, 0.5),)
+    journal.close()
+
+
 def planted(photos: Path, *entries: Entry, **options: Any) -> Plan:
     """Write the journal of an interrupted run into the folder, with captions that are not yet written."""
     plan = Plan(place=place_of([os.fspath(photos)], None), outputs=("txt",), **options)

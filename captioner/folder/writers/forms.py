@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import IO, Any, AnyStr, TextIO
 
-from captioner.data.cells import COLUMNS, guarded, is_ours, unguarded
+from captioner.data.cells import COLUMNS, WITHOUT_LABELS, guarded, is_ours, unguarded
 from captioner.data.paths import shown
 from captioner.data.urls import is_url
 from captioner.errors import OutputError
@@ -42,6 +42,7 @@ class Form:
     head: bytes = b""
     between: bytes = b""
     foot: bytes = b""
+    outdated: Callable[[str], bool] = lambda path: False  # path -> whether the table has fewer columns than new rows
 
 
 def json_line(record: object) -> bytes:
@@ -58,7 +59,9 @@ def _figures(caption: CaptionRecord) -> dict[str, float]:
 
 def _spell_jsonl(name: str, texts: list[str], captions: tuple[CaptionRecord, ...]) -> list[bytes]:
     first, *others = ({"caption": text, **_figures(caption)} for text, caption in zip(texts, captions, strict=True))
-    return [json_line({"path": name, **first, **({"alternatives": others} if others else {})}) + b"\n"]
+    labels = [[text, round(probability, 4)] for text, probability in captions[0].labels]
+    more = {key: value for key, value in (("labels", labels), ("alternatives", others)) if value}
+    return [json_line({"path": name, **first, **more}) + b"\n"]
 
 
 def _spell_metadata(name: str, texts: list[str], captions: tuple[CaptionRecord, ...]) -> list[bytes]:
@@ -77,8 +80,9 @@ def _spell_coco(name: str, texts: list[str], captions: tuple[CaptionRecord, ...]
 def _spell_csv(name: str, texts: list[str], captions: tuple[CaptionRecord, ...]) -> list[bytes]:
     if not _is_utf8(name):
         raise OutputError(f"cannot name {shown(name)} in a CSV file: its name is not UTF-8; write jsonl, or rename it")
+    labels = guarded(", ".join(label for label, _ in captions[0].labels))
     pairs = zip(texts, captions, strict=True)
-    rows = ([guarded(name), guarded(text), *_figures(caption).values()] for text, caption in pairs)
+    rows = ([guarded(name), guarded(text), *_figures(caption).values(), labels] for text, caption in pairs)
     return [_csv_line(row) for row in rows]
 
 
@@ -134,7 +138,7 @@ def _read_csv(path: str) -> Iterator[Row]:
             if last is not None:
                 yield _csv_row(last)
             last = cells
-        if last is not None and (len(last) == len(COLUMNS) or ends_a_line(path)):
+        if last is not None and (len(last) == len(head or ()) or ends_a_line(path)):
             yield _csv_row(last)
 
 
@@ -154,8 +158,15 @@ def _lines(file: IO[AnyStr], path: str) -> Iterator[AnyStr]:
 
 
 def _csv_row(cells: list[str]) -> Row:
+    if len(cells) == len(WITHOUT_LABELS):
+        cells = [*cells, ""]
     name, text = map(unguarded, cells[:2]) if len(cells) == len(COLUMNS) else (None, "")
     return Row(raw=_csv_line(cells), name=name, text=text)
+
+
+def _lacks_labels(path: str) -> bool:
+    with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
+        return tuple(next(_csv_rows(file, path), ())) == WITHOUT_LABELS
 
 
 def _json_row(raw: bytes, record: Any, image: str, caption: str) -> Row:
@@ -211,7 +222,12 @@ _JSONL = Form(
 FORMS = {
     "jsonl": _JSONL,
     "csv": Form(
-        file="captions{}.csv", live=True, spell=_spell_csv, read=_read_csv, head=(",".join(COLUMNS) + "\n").encode()
+        file="captions{}.csv",
+        live=True,
+        spell=_spell_csv,
+        read=_read_csv,
+        head=(",".join(COLUMNS) + "\n").encode(),
+        outdated=_lacks_labels,
     ),
     "metadata": Form(
         file="metadata{}.jsonl",

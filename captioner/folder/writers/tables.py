@@ -95,6 +95,7 @@ class Table:
             return
         self._journal.learn(self.name, ((row.name, row.text) for row in self._form.read(self.path) if row.name))
         self._size = os.path.getsize(self.path)
+        self._rebuild = int(self._form.outdated(self.path))
         self._torn = self._form.live and (not ends_a_line(self.path) or self._shared())
 
     def _shared(self) -> bool:
