@@ -336,7 +336,7 @@ def test_what_is_in_the_way_is_told(go: Go, photos: Path) -> None:
     (photos / "captions.csv").write_text("file,text\n")
     (problem,) = go("txt")[0].problems
     assert problem == f"cannot read {photos}/1.txt: is a directory; fix the cause, or write elsewhere with --out DIR"
-    with pytest.raises(OutputError, match="has other columns than path, .*, confidence, labels; move it away"):
+    with pytest.raises(OutputError, match=r"has other columns than path, .*, confidence, labels; move it away"):
         go("csv")
     assert (photos / "captions.csv").read_text() == "file,text\n"
     Path(journal_of(Plan(place=place_of([os.fspath(photos)], None)))).write_bytes(b"no journal" * 100)
