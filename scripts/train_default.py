@@ -59,7 +59,7 @@ mean probability that the model gave to such words.
 def choose_generation(
     checkpoint: Checkpoint, held_out: Sequence[Sample], *, beams: Sequence[int], penalties: Sequence[float]
 ) -> GenerationConfig:
-    """Return the beams, length penalty and ban of repeated n-grams with the best CIDEr-D + 2 x BLEU-4 on held-out images.
+    """Return beams, length penalty and ban of repeated n-grams with the best CIDEr-D + 2 x BLEU-4 on held-out photos.
 
     The words of these captions calibrate the confidence.
     """
