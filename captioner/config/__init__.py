@@ -7,10 +7,8 @@ recipes (``captioner.training.recipe``) use the same ``from_dict``.
 from captioner.config.generation import (
     Calibration,
     GenerationConfig,
-    SamplingConfig,
-    WordRules,
-    check_seed,
-    is_text,
+    GenerationOption,
+    generation_options,
     with_options,
 )
 from captioner.config.model import (
@@ -25,6 +23,9 @@ from captioner.config.model import (
     VisionConfig,
     Words,
 )
+from captioner.config.option import Option
+from captioner.config.rules import WordRules, is_text
+from captioner.config.sampling import SamplingConfig, check_seed
 from captioner.config.schema import (
     from_dict,
     to_dict,
@@ -36,9 +37,11 @@ __all__ = [
     "CaptionerConfig",
     "DecoderConfig",
     "GenerationConfig",
+    "GenerationOption",
     "HeadsConfig",
     "LabelsConfig",
     "MixedInit",
+    "Option",
     "PreprocessConfig",
     "SamplingConfig",
     "TextConfig",
@@ -47,6 +50,7 @@ __all__ = [
     "Words",
     "check_seed",
     "from_dict",
+    "generation_options",
     "is_text",
     "to_dict",
     "with_options",

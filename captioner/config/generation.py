@@ -1,121 +1,23 @@
-"""Settings of generation: search, sampling, word rules, calibration."""
+"""Settings of generation: search, choice among candidates, calibration."""
 
 from __future__ import annotations
 
 import dataclasses
-import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal
 
-from captioner.config.schema import at_least_one, convert
+from captioner.config.option import Option, check_limits, option, option_of
+from captioner.config.rules import STRONGEST_RULE, WordRules
+from captioner.config.sampling import SamplingConfig
+from captioner.config.schema import convert
 from captioner.errors import ConfigError
 
 REQUIRING_BEAMS = 5  # default number of beams with required words
 STEEPEST_LENGTH_PENALTY = 100.0  # beyond it length ** penalty overflows
-STRONGEST_RULE = 1000.0  # beyond it sums of log-probabilities overflow
 MOST_CAPTIONS = 10_000  # beams or samples of an image; more do not fit into memory
-SEEDS = range(-(2**63), 2**63)  # the seeds that torch's generators accept
-
-
-@dataclass(frozen=True, kw_only=True)
-class SamplingConfig:
-    """Sampling from the model's distribution, after truncation.
-
-    temperature: Divisor of the logits.
-    top_k: Keep the k most probable tokens; 0 keeps all.
-    top_p: Keep the most probable tokens whose sum reaches p (Holtzman et al. 2020); 1 keeps all.
-    min_p: Keep tokens with at least p times the highest probability (Nguyen et al. 2024); 0 keeps all.
-    typical_p: Locally typical sampling with mass p (Meister et al. 2022); 1 keeps all.
-    seed: Random seed; the samples of an image depend only on it and on the pixels.
-    """
-
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-    typical_p: float | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.temperature < float("inf"):
-            raise ConfigError(
-                f"temperature must be a number above 0, not {self.temperature:g}; use one beam without sampling for "
-                "greedy decoding"
-            )
-        if self.top_k is not None and self.top_k < 0:
-            raise ConfigError(f"top_k must be at least 0, not {self.top_k}")
-        if self.min_p is not None and not 0 <= self.min_p <= 1:
-            raise ConfigError(f"min_p must be at least 0 and at most 1, not {self.min_p:g}")
-        for name in ("top_p", "typical_p"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value <= 1:
-                raise ConfigError(f"{name} must be above 0 and at most 1, not {value:g}")
-        check_seed(self.seed)
-
-
-@dataclass(frozen=True, kw_only=True)
-class WordRules:
-    """Constraints on the words of a caption.
-
-    prefix: First words of every caption.
-    require: Words or phrases that must appear (constrained beam search); ``dog|puppy`` is met by either.
-    forbid: Words or phrases that must not appear.
-    bias: Value added to the log-probability of a word or phrase at its last token.
-    repetition_penalty: Factor on the log-probability of every previous token (Keskar et al. 2019).
-    no_repeat_ngram: Size n of the token n-grams that may not repeat; 0 allows all.
-    """
-
-    prefix: str = ""
-    require: tuple[str, ...] = ()
-    forbid: tuple[str, ...] = ()
-    bias: Mapping[str, float] = field(default_factory=dict)
-    repetition_penalty: float = 1.0
-    no_repeat_ngram: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.repetition_penalty <= STRONGEST_RULE:
-            raise ConfigError(
-                f"repetition_penalty must be above 0 and at most {STRONGEST_RULE:g}, not {self.repetition_penalty:g}"
-            )
-        if self.no_repeat_ngram < 0:
-            raise ConfigError(f"no_repeat_ngram must be at least 0, not {self.no_repeat_ngram}")
-        for name in ("require", "forbid", "bias"):
-            for phrase in getattr(self, name):
-                if not isinstance(phrase, str):
-                    raise ConfigError(f"{name} must name words or phrases, not {phrase!r}")
-                if not all(map(_plain_words, phrase.split("|") if name == "require" else [phrase])):
-                    raise ConfigError(f"{name} holds an empty word; name words or phrases")
-        for phrase in (self.prefix, *self.require, *self.forbid, *self.bias):
-            if not is_text(phrase):
-                raise ConfigError(f"{phrase[:40]!r} holds bytes that are not UTF-8; write the words in UTF-8")
-        for phrase, value in self.bias.items():
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= STRONGEST_RULE:
-                limit = f"{STRONGEST_RULE:g}"
-                raise ConfigError(
-                    f"the bias of {phrase!r} must be a number from -{limit} to {limit}, not {value!r}; use forbid to "
-                    "exclude a word"
-                )
-        for phrase in self.forbid:
-            required = [choices.split("|") for choices in self.require]
-            others = {"prefix": [[self.prefix]], "require": required, "bias": [[other] for other in self.bias]}
-            for name, alternatives in others.items():
-                if any(all(_says(choice, phrase) for choice in choices) for choices in alternatives):
-                    raise ConfigError(f"{phrase!r} is in both forbid and {name}; remove it from one of them")
-
-
-def is_text(text: str) -> bool:
-    """Return whether UTF-8 can encode ``text``; a command line passes bytes of other encodings on as surrogates."""
-    return not re.search("[\ud800-\udfff]", text)
-
-
-def _plain_words(phrase: str) -> str:
-    return " ".join(phrase.casefold().split())
-
-
-def _says(text: str, phrase: str) -> bool:
-    return bool(re.search(rf"(?<!\w){re.escape(_plain_words(phrase))}(?!\w)", _plain_words(text)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,46 +33,100 @@ class Calibration:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationConfig:
-    """Decoding options.
+    """Decoding options, in the order of the command line and the documentation.
 
     ::
 
         config = GenerationConfig(beams=5, candidates=5, rerank="consensus")
         config = with_options(config, {"temperature": 0.7, "top_p": 0.9})  # turns sampling on
 
-    beams: Number of beams; 1 is greedy decoding, or sampling if ``sampling`` is set.
-    min_tokens, max_tokens: Length with the end token and a prefix, without the start token.
-    length_penalty: Rank captions by log-probability / length ** length_penalty, the length with the end token (Wu et
-        al. 2016 in Hugging Face's simpler form); 0 ranks by log-probability.
-    groups: Groups of beams that search one after the other (diverse beam search, Vijayakumar et al. 2018).
-    diversity: Penalty for each time that an earlier group chose the same token at the same step (Hamming diversity).
-    candidates: Captions per image to choose from: the best beams, or as many samples.
-    rerank: Criterion of the choice: their ``score``, ``consensus`` among them, or ``matching`` (matching head).
-    refine: Most rounds of rewriting the least probable words of the best candidate.
-    language: Language of the captions; empty is the captioner's default.
+    One beam is greedy decoding, or sampling if ``sampling`` is set. The tokens of a length include those of a prefix,
+    but not the start token.
     """
 
-    beams: int = 1
-    min_tokens: int = 1
-    max_tokens: int = 32
-    length_penalty: float = 0.0
-    groups: int = 1
-    diversity: float = 0.0
+    beams: int = field(
+        default=1,
+        metadata=option(
+            help="beam search with N beams; 1 is greedy decoding",
+            metavar="N",
+            least=1,
+            most=MOST_CAPTIONS,
+            transformers="num_beams",
+        ),
+    )
+    candidates: int = field(
+        default=1,
+        metadata=option(
+            help="candidates per photo to choose the best from: N beams, or N samples",
+            metavar="N",
+            least=1,
+            most=MOST_CAPTIONS,
+        ),
+    )
+    rerank: Literal["score", "consensus", "matching"] = field(
+        default="score",
+        metadata=option(help="rerank candidates by their score, by consensus among them, or by image-text matching"),
+    )
+    refine: int = field(
+        default=0,
+        metadata=option(
+            help="refinement: rewrite improbable words in up to N rounds, keep the better caption; 0 is off",
+            metavar="N",
+            least=0,
+            most=MOST_CAPTIONS,
+        ),
+    )
+    length_penalty: float = field(
+        default=0.0,
+        metadata=option(
+            help="rank by log-probability / length ** P",
+            metavar="P",
+            least=-STEEPEST_LENGTH_PENALTY,
+            most=STEEPEST_LENGTH_PENALTY,
+            paper="Wu et al. 2016 in Hugging Face's simpler form",
+            transformers="length_penalty",
+        ),
+    )
+    min_tokens: int = field(
+        default=1,
+        metadata=option(help="minimum length in tokens, with the end token; 0 is off", metavar="N", least=0),
+    )
+    max_tokens: int = field(
+        default=32, metadata=option(help="maximum length in tokens, with the end token", metavar="N", least=1)
+    )
+    groups: int = field(
+        default=1,
+        metadata=option(
+            help="diverse beam search: N groups, see --diversity",
+            metavar="N",
+            least=1,
+            paper="Vijayakumar et al. 2018",
+            transformers="num_beam_groups",
+        ),
+    )
+    diversity: float = field(
+        default=0.0,
+        metadata=option(
+            help="diverse beam search: penalty for each earlier group that chose the same word there",
+            metavar="D",
+            least=0.0,
+            most=STRONGEST_RULE,
+            transformers="diversity_penalty",
+        ),
+    )
     sampling: SamplingConfig | None = None
     rules: WordRules = field(default_factory=WordRules)
-    candidates: int = 1
-    rerank: Literal["score", "consensus", "matching"] = "score"
-    refine: int = 0
-    language: str = ""
+    language: str = field(
+        default="",
+        metadata=option(
+            help="language of the captions, en or zh, if the model writes several",
+            metavar="LANG",
+        ),
+    )
     calibration: Calibration = field(default_factory=Calibration)
 
     def __post_init__(self) -> None:
-        at_least_one(self, "generation", "beams", "max_tokens", "groups", "candidates")
-        for name in ("beams", "candidates", "refine"):
-            if getattr(self, name) > MOST_CAPTIONS:
-                raise ConfigError(f"generation.{name} must be at most {MOST_CAPTIONS}; lower it")
-        if self.min_tokens < 0:
-            raise ConfigError(f"generation.min_tokens must be at least 0, not {self.min_tokens}")
+        check_limits(self, "generation")
         if self.min_tokens > self.max_tokens:
             raise ConfigError(f"min_tokens {self.min_tokens} is more than max_tokens {self.max_tokens}; lower it")
         if self.sampling is not None and self.beams > 1:
@@ -181,21 +137,14 @@ class GenerationConfig:
             )
         if self.beams % self.groups:
             raise ConfigError(f"{self.beams} beams cannot be split into {self.groups} equal groups; choose a divisor")
-        if not 0 <= self.diversity <= STRONGEST_RULE:
-            raise ConfigError(f"diversity must be at least 0 and at most {STRONGEST_RULE:g}, not {self.diversity:g}")
         if (self.diversity > 0) != (self.groups > 1):
             raise ConfigError("diversity above 0 and groups above 1 require each other; set both or neither")
-        if not abs(self.length_penalty) <= STEEPEST_LENGTH_PENALTY:
-            limit = f"{STEEPEST_LENGTH_PENALTY:g}"
-            raise ConfigError(f"length_penalty must be from -{limit} to {limit}, not {self.length_penalty:g}")
         if self.rules.require and (self.beams == 1 or self.groups > 1):
             raise ConfigError("require needs beam search without groups; set beams to 2 or more, and groups to 1")
         if self.rerank == "consensus" and self.candidates < 3:
             raise ConfigError(f"a consensus needs at least 3 candidates, not {self.candidates}; set candidates")
         if self.rerank == "matching" and self.candidates < 2:
             raise ConfigError("rerank matching needs at least 2 candidates, not 1; set candidates")
-        if self.refine < 0:
-            raise ConfigError(f"refine must be at least 0, not {self.refine}")
         if self.refine and self.rules.require:
             raise ConfigError("refine could rewrite the required words; set refine or require, not both")
         if self.refine and self.rerank == "consensus" and self.sampling is not None:
@@ -203,6 +152,35 @@ class GenerationConfig:
                 "refine would change the samples whose frequencies a consensus counts; set one of the two, or use beam "
                 "search"
             )
+
+
+PARTS = {"sampling": SamplingConfig, "rules": WordRules}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationOption:
+    """An option of generation, from the field that declares it."""
+
+    part: str  # the field of ``GenerationConfig`` that holds it: sampling or rules; empty for its own fields
+    hint: Any  # its type
+    default: Any
+    option: Option
+
+
+@cache
+def generation_options() -> Mapping[str, GenerationOption]:
+    """Return all options of generation by their names, which need no names of parts, in order."""
+    return dict(_options(GenerationConfig))
+
+
+def _options(kind: Any, part: str = "") -> Iterator[tuple[str, GenerationOption]]:
+    hints = typing.get_type_hints(kind)
+    for f in dataclasses.fields(kind):
+        if (described := option_of(f)) is not None:
+            default = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
+            yield f.name, GenerationOption(part=part, hint=hints[f.name], default=default, option=described)
+        elif f.name in PARTS:
+            yield from _options(PARTS[f.name], f.name)
 
 
 def with_options(config: GenerationConfig, options: Mapping[str, Any]) -> GenerationConfig:
@@ -222,11 +200,11 @@ def with_options(config: GenerationConfig, options: Mapping[str, Any]) -> Genera
         settings.setdefault("groups", 1)
     parts: dict[str, dict[str, Any]] = {"": {}, "sampling": {}, "rules": {}}
     for name, value in settings.items():
-        for part, kind in (("", GenerationConfig), ("sampling", SamplingConfig), ("rules", WordRules)):
-            if name in (hints := typing.get_type_hints(kind)):
-                single = isinstance(value, str) and name in ("require", "forbid")
-                parts[part][name] = convert(hints[name], [value] if single else value, name)
-                break
+        if (known := generation_options().get(name)) is not None:
+            single = isinstance(value, str) and name in ("require", "forbid")
+            parts[known.part][name] = convert(known.hint, [value] if single else value, name)
+        elif name in (*PARTS, "calibration"):
+            parts[""][name] = convert(typing.get_type_hints(GenerationConfig)[name], value, name)
         else:
             raise ConfigError(f"unknown generation option {name!r}")
     changes = parts[""]
@@ -245,9 +223,3 @@ def with_options(config: GenerationConfig, options: Mapping[str, Any]) -> Genera
         beams = max(config.beams, candidates, REQUIRING_BEAMS if requiring else 1)
         changes["beams"] = -(-beams // groups) * groups if groups > 0 else beams  # the next multiple
     return dataclasses.replace(config, **{**changes, "rules": rules})
-
-
-def check_seed(seed: int) -> None:
-    """Raise ``ConfigError`` for a seed outside the range of torch's generators."""
-    if seed not in SEEDS:
-        raise ConfigError("the seed has too many digits; choose a whole number of at most 18")

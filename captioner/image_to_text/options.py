@@ -8,24 +8,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from captioner.captions import GenerationOptions
+from captioner.config import generation_options
 from captioner.errors import UsageError
 from captioner.text import CaptionTokenizer
 
-_SAME = {
-    "num_beams": "beams",
-    "num_beam_groups": "groups",
-    "diversity_penalty": "diversity",
-    "length_penalty": "length_penalty",
-    "repetition_penalty": "repetition_penalty",
-    "no_repeat_ngram_size": "no_repeat_ngram",
+_HERE = {found.option.transformers: name for name, found in generation_options().items() if found.option.transformers}
+_SAMPLING: dict[str, Any] = {  # with the defaults of transformers
+    theirs: 50 if theirs == "top_k" else generation_options()[name].default
+    for theirs, name in _HERE.items()
+    if generation_options()[name].part == "sampling"
 }
-_SAMPLING = {"temperature": 1.0, "top_k": 50, "top_p": None, "min_p": None, "typical_p": None}  # their defaults
+_SAME = {theirs: name for theirs, name in _HERE.items() if theirs not in _SAMPLING}
 _LENGTHS = ("max_new_tokens", "max_length", "min_new_tokens", "min_length")
 # Options without effect on the caption.
 _WITHOUT_EFFECT = ("early_stopping", "use_cache", "pad_token_id", "transformers_version", "_from_model_config")
 _ALL = (*_SAME, *_SAMPLING, *_LENGTHS, *_WITHOUT_EFFECT, "do_sample", "num_return_sequences", "generation_config")
-OWN = tuple(name for name in GenerationOptions.__annotations__ if name not in _ALL)
+OWN = tuple(name for name in generation_options() if name not in _ALL)
 
 
 @dataclass(frozen=True, kw_only=True)
