@@ -1,6 +1,7 @@
 """The command line: one module per command, results on stdout, progress and errors on stderr.
 
-A command imports what it needs when it runs, so ``--help`` is fast. Start reading at ``main``.
+A module declares its options once, as the dataclass ``Options`` that its ``run`` receives. A command imports what it
+needs when it runs, so ``--help`` is fast. Start reading at ``main``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import NoReturn
 
 from captioner.allocation import keep_freed_memory
 from captioner.cli import caption, compare, convert, evaluate, explain, finetune, inspect, push, search, train
+from captioner.cli.arguments import add_arguments, parsed
 from captioner.cli.output import tell
 from captioner.data.paths import plain
 from captioner.errors import CaptionerError
@@ -49,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     keep_freed_memory()
     try:
-        return int(VERBS[args.verb].run(args))
+        verb = VERBS[args.verb]
+        return int(verb.run(parsed(verb.Options, vars(args))))
     except CaptionerError as error:
         if args.debug:
             raise
@@ -101,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, module in VERBS.items():
         summary = (module.__doc__ or "").split("\n")[0].rstrip(".")
         verb = verbs.add_parser(name, help=summary, description=summary + ".")
-        module.add_arguments(verb)
+        add_arguments(verb, module.Options)
         verb.add_argument("--debug", action="store_true", help="show the traceback of an error")
         verb.set_defaults(verb=name)
     return parser

@@ -2,34 +2,50 @@
 
 from __future__ import annotations
 
-import argparse
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from captioner.cli.judging import add_judging, images_of, is_predictions, judge_file, judge_model
-from captioner.cli.options import add_generation, add_model, generation_options
+from captioner.cli.arguments import argument
+from captioner.cli.judging import Judging, images_of, is_predictions, judge_file, judge_model
+from captioner.cli.options import GENERATION, JSON_SCORES, Compute
 from captioner.cli.output import print_text
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("first", metavar="A", help="checkpoint directory, hub id, 'shipped', or prediction file")
-    parser.add_argument("second", metavar="B", help="the same; differences are B - A")
-    add_judging(parser)
-    parser.add_argument("--json", action="store_true", help="print the scores as one JSON object")
-    add_model(parser, choose=False)
-    add_generation(parser)
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options of `captioner compare`."""
+
+    first: str = field(
+        metadata=argument(
+            help="checkpoint directory, hub id, 'shipped', or prediction file", metavar="A", positional=True
+        )
+    )
+    second: str = field(metadata=argument(help="the same; differences are B - A", metavar="B", positional=True))
+    judging: Judging
+    json: bool = field(default=False, metadata=JSON_SCORES)
+    compute: Compute
+    generation: Mapping[str, Any] = field(metadata=GENERATION)
 
 
-def run(args: argparse.Namespace) -> int:
+def run(options: Options) -> int:
     from captioner.errors import DataError
     from captioner.files import SHIPPED_NAME
 
-    generation_options(args)
-    images = images_of(args)
-    names = (args.first, args.second)
+    judging = options.judging
+    images = images_of(judging)
+    names = (options.first, options.second)
     evaluations = [
-        judge_file(name, images, args)
+        judge_file(name, images, judging)
         if is_predictions(name)
-        else judge_model(None if name == SHIPPED_NAME else name, images, args)
+        else judge_model(
+            None if name == SHIPPED_NAME else name,
+            images,
+            judging,
+            compute=options.compute,
+            generation=options.generation,
+        )
         for name in names
     ]
     if evaluations[0].judgement.words != evaluations[1].judgement.words:
@@ -38,5 +54,5 @@ def run(args: argparse.Namespace) -> int:
     from captioner.evaluation.compare import compare, figures, markdown
 
     comparison = compare(evaluations[0].judgement, evaluations[1].judgement)
-    print_text(json.dumps(figures(comparison)) if args.json else markdown(comparison, *names))
+    print_text(json.dumps(figures(comparison)) if options.json else markdown(comparison, *names))
     return 1 if any(evaluation.problems for evaluation in evaluations) else 0

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass, field
+
+from captioner.cli.arguments import argument
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "source",
-        metavar="SOURCE",
-        help="directory or hub id of a VisionEncoderDecoderModel; with --merge, of an adapter",
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options of `captioner convert`."""
+
+    source: str = field(
+        metadata=argument(
+            help="directory or hub id of a VisionEncoderDecoderModel; with --merge, of an adapter",
+            metavar="SOURCE",
+            positional=True,
+        )
     )
-    parser.add_argument("out", metavar="OUT", help="checkpoint directory to write")
-    parser.add_argument("--merge", action="store_true", help="merge the adapter in SOURCE into the weights of its base")
+    out: str = field(metadata=argument(help="checkpoint directory to write", metavar="OUT", positional=True))
+    merge: bool = field(
+        default=False, metadata=argument(help="merge the adapter in SOURCE into the weights of its base")
+    )
 
 
-def run(args: argparse.Namespace) -> int:
+def run(options: Options) -> int:
     from captioner.checkpoint import load, merged, save
     from captioner.errors import UsageError
     from captioner.hf_import import convert
 
-    if not args.merge:
-        print(save(convert(args.source), args.out))
+    if not options.merge:
+        print(save(convert(options.source), options.out))
         return 0
-    checkpoint = load(args.source)
+    checkpoint = load(options.source)
     if checkpoint.base is None:
-        raise UsageError(f"{args.source} is not an adapter; leave out --merge")
-    print(save(merged(checkpoint), args.out))
+        raise UsageError(f"{options.source} is not an adapter; leave out --merge")
+    print(save(merged(checkpoint), options.out))
     return 0

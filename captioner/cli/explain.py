@@ -7,13 +7,15 @@ continues.
 
 from __future__ import annotations
 
-import argparse
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from captioner.cli.options import add_generation, add_model, add_walk, complain_of, generation_options
-from captioner.cli.output import paths_of, print_json, print_text, tell
+from captioner.cli.arguments import argument
+from captioner.cli.options import GENERATION, MODEL, Device, Photos, complain_of
+from captioner.cli.output import print_json, print_text, tell
 
 if TYPE_CHECKING:
     from captioner.explain.explanation import Explanation
@@ -21,38 +23,39 @@ if TYPE_CHECKING:
 FORMS = (".html", ".png")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "paths", nargs="+", metavar="PATH", help="file, folder, pattern, zip, tar, video, URL, or - to read from stdin"
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options of `captioner explain`."""
+
+    photos: Photos
+    caption: str | None = field(
+        default=None, metadata=argument(help="caption to explain instead of the model's own", metavar="TEXT")
     )
-    parser.add_argument("--caption", metavar="TEXT", help="caption to explain instead of the model's own")
-    parser.add_argument(
-        "--out",
+    out: str = field(
         default=".",
-        metavar="DIR|FILE",
-        help="output folder, or for a single photo a .html or .png file (default: the current folder)",
+        metadata=argument(
+            help="output folder, or for a single photo a .html or .png file (default: the current folder)",
+            metavar="DIR|FILE",
+        ),
     )
-    parser.add_argument("--json", action="store_true", help="JSON lines: path, caption, files, words with statistics")
-    add_walk(parser)
-    add_model(parser, batches=False)
-    add_generation(parser)
+    json: bool = field(default=False, metadata=argument(help="JSON lines: path, caption, files, words with statistics"))
+    model: str | None = field(default=None, metadata=MODEL)
+    device: Device
+    generation: Mapping[str, Any] = field(metadata=GENERATION)
 
 
-def run(args: argparse.Namespace) -> int:
-    from captioner.data.find import find_items
-    from captioner.data.leftout import LeftOut
+def run(options: Options) -> int:
     from captioner.errors import ImageError, UsageError
 
-    options = generation_options(args)
-    if args.caption is not None and options:
+    if options.caption is not None and options.generation:
         raise UsageError("--caption needs no generation; leave out the options for generation")
-    left = LeftOut(everything=args.all)
-    items = list(find_items(paths_of(args.paths), frames=args.frames, left=left))
+    left = options.photos.left_out()
+    items = list(options.photos.items(left))
     complain_of(left)
     if not items:
         tell("no paths on stdin; pass one path per line")
         return 1
-    out = Path(args.out)
+    out = Path(options.out)
     one_file = out.suffix.lower() in FORMS
     if one_file and len(items) > 1:
         raise UsageError(f"{len(items)} photos do not fit into the one file {out}; name a folder with --out")
@@ -61,16 +64,16 @@ def run(args: argparse.Namespace) -> int:
 
     from captioner.pipelines import load
 
-    pipe = load(args.model, device=args.device, precision=args.precision)
+    pipe = load(options.model, device=options.device.device, precision=options.device.precision)
     (out.parent if one_file else out).mkdir(parents=True, exist_ok=True)
     taken: set[str] = set()
     failed = 0
     for item in items:
         try:
-            explanation = pipe.explain(item, args.caption, **options)
+            explanation = pipe.explain(item, options.caption, **options.generation)
         except ImageError as error:
             failed += 1
-            if args.json:
+            if options.json:
                 print_json({"path": item.id, "error": str(error)})
             else:
                 tell(error)
@@ -79,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         files = [
             explanation.save(name if one_file else f"{name}.explain{form}") for form in FORMS[: 1 if one_file else 2]
         ]
-        if args.json:
+        if options.json:
             record = {"path": item.id, **figures(explanation), "files": [os.fspath(file) for file in files]}
             print_json(record)
         else:

@@ -9,65 +9,73 @@ adapter.method=lora`` (or ``adalora`` or ``prefix``), trains and saves only a sm
 
 from __future__ import annotations
 
-import argparse
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from captioner.cli.options import complain, leads, require, require_readers
-from captioner.cli.training import add_training, fitted, training_data
+from captioner.cli.arguments import argument
+from captioner.cli.options import MODEL, complain, leads, require, require_readers
+from captioner.cli.training import Training, fitted, training_data
 
 if TYPE_CHECKING:
     from captioner.training.tasks import Data
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_training(parser)
-    parser.add_argument("--model", metavar="M", help="checkpoint directory or hub id (default: the model that ships)")
-    parser.add_argument(
-        "--language", metavar="LANG", help="default language of the fine-tuned captioner, if the model writes several"
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options of `captioner finetune`."""
+
+    training: Training
+    model: str | None = field(default=None, metadata=MODEL)
+    language: str | None = field(
+        default=None,
+        metadata=argument(
+            help="default language of the fine-tuned captioner, if the model writes several", metavar="LANG"
+        ),
     )
-    parser.add_argument(
-        "--recipe",
+    recipe: str = field(
         default="finetune",
-        metavar="NAME",
-        help="shipped recipe or .toml file (default: finetune; lora trains only a small adapter)",
+        metadata=argument(
+            help="shipped recipe or .toml file (default: %(default)s; lora trains only a small adapter)",
+            metavar="NAME",
+        ),
     )
 
 
-def run(args: argparse.Namespace) -> int:
+def run(options: Options) -> int:
     from captioner.errors import ConfigError
     from captioner.training.recipe import load_recipe
 
-    for setting in args.settings:
+    training = options.training
+    for setting in training.settings:
         if setting.startswith(("vision", "decoder", "preprocess", "tokenizer", "generation")):
             raise ConfigError(
                 f"--set {setting}: fine-tuning keeps the model's architecture and preprocessing; use `captioner train`"
             )
-    recipe = load_recipe(args.recipe, args.settings)  # raises for a wrong setting before torch is imported
+    recipe = load_recipe(options.recipe, training.settings)  # raises for a wrong setting before torch is imported
 
     if recipe.adapter is not None and recipe.adapter.method != "prefix":
         require("peft", "finetune", "a LoRA or AdaLoRA adapter")
-    require_readers(args.data)
+    require_readers(training.data)
 
     from captioner.checkpoint import load
     from captioner.training.report import data_warnings
     from captioner.training.run import check_out, train
 
-    out = Path(args.out or f"runs/{Path(args.recipe).stem}")
-    check_out(out, resume=args.resume)
-    start = load(args.model)
-    if args.language:
-        start.config.text.speaking(args.language)  # raises for a language that the captioner does not write
-        start.generation = replace(start.generation, language=args.language)
-    data = training_data(args, recipe)
-    recipe = fitted(args, len(data.train))
+    out = training.folder(options.recipe)
+    check_out(out, resume=training.resume)
+    start = load(options.model)
+    if options.language:
+        start.config.text.speaking(options.language)  # raises for a language that the captioner does not write
+        start.generation = replace(start.generation, language=options.language)
+    data = training_data(training, recipe)
+    recipe = fitted(options.recipe, training.settings, len(data.train))
     doubts = data_warnings(data)
     for doubt in doubts:
         complain(f"warning: {doubt}")
-    best = train(recipe, data, out, start=start, resume=args.resume, report=complain)
+    best = train(recipe, data, out, start=start, resume=training.resume, report=complain)
     if leads():
-        _report(args.model, best, data, doubts)
+        _report(options.model, best, data, doubts)
         print(best)
     return 0
 

@@ -5,47 +5,58 @@ Exit code 0: no problems. 1: problems were found, or the data cannot be read. 2:
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captioner.cli.options import add_outside, add_sidecars, require_readers
+from captioner.cli.arguments import argument
+from captioner.cli.options import Reading, require_readers
 from captioner.data.paths import plain
 
 if TYPE_CHECKING:
     from captioner.inspection.examine import Group, Inspection
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("data", nargs="+", metavar="DATA", help="folders or files of captioned images, joined")
-    add_outside(parser)
-    add_sidecars(parser)
-    parser.add_argument("--report", metavar="FILE.html", help="HTML report: histograms and images of duplicates")
-    parser.add_argument("--json", action="store_true", help="print the results as one JSON object")
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options of `captioner inspect`."""
+
+    data: tuple[str, ...] = field(
+        metadata=argument(
+            help="folders or files of captioned images, joined", metavar="DATA", positional=True, nargs="+"
+        )
+    )
+    reading: Reading
+    report: str | None = field(
+        default=None,
+        metadata=argument(help="HTML report: histograms and images of duplicates", metavar="FILE.html"),
+    )
+    json: bool = field(default=False, metadata=argument(help="print the results as one JSON object"))
 
 
-def run(args: argparse.Namespace) -> int:
+def run(options: Options) -> int:
     from tqdm import tqdm
 
     from captioner.data.sources import read_splits
     from captioner.inspection.examine import examine
 
-    require_readers(args.data)
-    datasets = [read_splits(data, outside=args.outside, sidecars=args.sidecars) for data in args.data]
+    reading = options.reading
+    require_readers(options.data)
+    datasets = [read_splits(data, outside=reading.outside, sidecars=reading.sidecars) for data in options.data]
     total = len({(sample.path, sample.span) for data in datasets for group in data.splits.values() for sample in group})
     with tqdm(total=total, unit=" images", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
         inspection = examine(datasets, progress=bar.update)
-    if args.report:
+    if options.report:
         from captioner.inspection.page import page
 
-        report = Path(args.report)
+        report = Path(options.report)
         report.parent.mkdir(parents=True, exist_ok=True)
-        title = "Inspection of " + ", ".join(os.path.basename(os.path.abspath(data)) for data in args.data)
+        title = "Inspection of " + ", ".join(os.path.basename(os.path.abspath(data)) for data in options.data)
         report.write_text(page(inspection, title), encoding="utf-8", errors="backslashreplace")
-    text = json.dumps(figures(inspection)) if args.json else summary(inspection)
+    text = json.dumps(figures(inspection)) if options.json else summary(inspection)
     sys.stdout.buffer.write((plain(text) + "\n").encode("utf-8", "backslashreplace"))
     sys.stdout.buffer.flush()
     return 1 if inspection.problems else 0

@@ -2,38 +2,45 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from captioner.cli.options import add_outside, add_sidecars, require
+from captioner.cli.arguments import argument
+from captioner.cli.options import Compute, Reading, require
 from captioner.cli.output import tell
+from captioner.config import Words
 
 if TYPE_CHECKING:
     from captioner.checkpoint import Checkpoint
-    from captioner.config import Words
+    from captioner.config.model import Aspect
     from captioner.data.samples import Sample
     from captioner.evaluation.evaluate import Evaluation
     from captioner.evaluation.probe import Probe
 
 
-def add_judging(parser: argparse.ArgumentParser) -> None:
-    """Add --data, --split and the options for scores."""
-    parser.add_argument("--data", required=True, metavar="DATA", help="folder or file of captioned images")
-    add_outside(parser)
-    add_sidecars(parser)
-    parser.add_argument("--split", default="dev", help="train, dev, test or all (default: dev)")
-    parser.add_argument(
-        "--words",
-        choices=("ptb", "characters", "jieba"),
-        help="word splitting: as in the COCO tools, or for languages without spaces (default: the model's)",
+@dataclass(frozen=True, kw_only=True)
+class Judging:
+    """The data and the scores of an evaluation."""
+
+    data: str = field(metadata=argument(help="folder or file of captioned images", metavar="DATA"))
+    reading: Reading
+    split: str = field(default="dev", metadata=argument(help="train, dev, test or all (default: %(default)s)"))
+    words: Words | None = field(
+        default=None,
+        metadata=argument(
+            help="word splitting: as in the COCO tools, or for languages without spaces (default: the model's)"
+        ),
     )
-    parser.add_argument("--no-java", action="store_true", help="leave out METEOR, which needs Java")
-    parser.add_argument("--spice", action="store_true", help="add SPICE: needs Java, downloads a parser, not verified")
-    parser.add_argument("--drop-leaks", action="store_true", help="leakage: leave out images that are also in training")
+    java: bool = field(default=True, metadata=argument(flag="--no-java", help="leave out METEOR, which needs Java"))
+    spice: bool = field(
+        default=False, metadata=argument(help="add SPICE: needs Java, downloads a parser, not verified")
+    )
+    drop_leaks: bool = field(
+        default=False, metadata=argument(help="leakage: leave out images that are also in training")
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +53,7 @@ class Images:
     notes: tuple[str, ...]  # remarks for the report
 
 
-def images_of(args: argparse.Namespace) -> Images:
+def images_of(judging: Judging) -> Images:
     """Read the data. Raises ``UsageError`` for an empty split, ``DataError`` for one that contains training images."""
     from captioner.data.messages import counted, some
     from captioner.data.sources import read_splits
@@ -55,14 +62,15 @@ def images_of(args: argparse.Namespace) -> Images:
     from captioner.evaluation.leaks import leaked
     from captioner.metrics.spice import check_spice
 
-    if args.words == "jieba":
+    if judging.words == "jieba":
         require("jieba", "chinese", "--words jieba")
-    if args.spice:
+    if judging.spice:
         check_spice()
-    dataset = read_splits(args.data, outside=args.outside, sidecars=args.sidecars)
-    samples = dataset.split(args.split)
+    reading = judging.reading
+    dataset = read_splits(judging.data, outside=reading.outside, sidecars=reading.sidecars)
+    samples = dataset.split(judging.split)
     if not samples:
-        raise UsageError(f"the split {args.split} of {args.data} is empty; choose another one with --split")
+        raise UsageError(f"the split {judging.split} of {judging.data} is empty; choose another one with --split")
     for sentence in (*dataset.problems, *dataset.notes):
         tell(sentence)
     everything = dataset.split(ALL)
@@ -70,12 +78,12 @@ def images_of(args: argparse.Namespace) -> Images:
     training: Sequence[Sample] | None = None
     if dataset.splits.keys() & {"train", ALL}:
         training = dataset.split("train")
-        if SPLIT_NAMES.get(args.split) == "train" or args.split == ALL:
+        if SPLIT_NAMES.get(judging.split) == "train" or judging.split == ALL:
             notes.append("these are training images of this data, so the scores do not apply to unseen images")
         elif leaks := leaked(samples, training):
-            if not args.drop_leaks:
+            if not judging.drop_leaks:
                 raise DataError(
-                    f"leakage: {len(leaks)} of the {counted(len(samples), 'image')} of {args.split} "
+                    f"leakage: {len(leaks)} of the {counted(len(samples), 'image')} of {judging.split} "
                     f"{'is also a training image' if len(leaks) == 1 else 'are also training images'}, which inflates "
                     f"the scores: {some(leaks, 10)}; remove them from one of the splits, or use --drop-leaks"
                 )
@@ -83,7 +91,7 @@ def images_of(args: argparse.Namespace) -> Images:
             notes.append(f"{counted(len(leaks), 'image', 'were')} left out because {they}")
             samples = [sample for sample in samples if sample.name not in set(leaks)]
             if not samples:
-                raise DataError(f"every image of {args.split} is also a training image; evaluate on other images")
+                raise DataError(f"every image of {judging.split} is also a training image; evaluate on other images")
     chosen = {(sample.path, sample.span) for sample in samples}
     return Images(
         judged=tuple(samples),
@@ -93,15 +101,14 @@ def images_of(args: argparse.Namespace) -> Images:
     )
 
 
-def judge_file(path: str, images: Images, args: argparse.Namespace) -> Evaluation:
-    """Evaluate the predictions in a file."""
+def judge_file(path: str, images: Images, judging: Judging, *, partial: bool = False) -> Evaluation:
+    """Evaluate the predictions in a file; ``partial`` allows images without a prediction."""
     from captioner.data.messages import agreeing, counted
     from captioner.evaluation.evaluate import judge_captions
     from captioner.evaluation.predictions import matched_captions, read_predictions
 
-    words: Words = args.words or "ptb"
+    words: Words = judging.words or "ptb"
     _hint(words, images)
-    partial = getattr(args, "partial", False)
     matched = matched_captions(read_predictions(path, partial=partial), images.judged, images.others, partial=partial)
     judged = [(caption, sample) for caption, sample in zip(matched, images.judged, strict=True) if caption is not None]
     notes = images.notes
@@ -113,36 +120,40 @@ def judge_file(path: str, images: Images, args: argparse.Namespace) -> Evaluatio
         [sample for _, sample in judged],
         words=words,
         training=images.training,
-        java=not args.no_java,
-        spice=args.spice,
+        java=judging.java,
+        spice=judging.spice,
     )
     return replace(evaluation, notes=notes)
 
 
-def judge_model(source: str | None, images: Images, args: argparse.Namespace) -> Evaluation:
+def judge_model(
+    source: str | None,
+    images: Images,
+    judging: Judging,
+    *,
+    compute: Compute,
+    generation: Mapping[str, Any],
+    aspect: Aspect | None = None,
+) -> Evaluation:
     """Caption the images with a model and evaluate the captions."""
-    from captioner.cli.options import generation_options
-    from captioner.config import with_options
-
-    options = generation_options(args)
-
     from tqdm import tqdm
 
+    from captioner.config import with_options
     from captioner.evaluation.evaluate import evaluate
 
-    checkpoint = _ready(source, images, args)
-    words: Words = args.words or checkpoint.config.text.words
+    checkpoint = _ready(source, images, judging, compute, aspect)
+    words: Words = judging.words or checkpoint.config.text.words
     _hint(words, images)
     with tqdm(total=len(images.judged), unit=" images", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
         evaluation = evaluate(
             checkpoint,
             images.judged,
-            with_options(checkpoint.generation, options),
-            batch_size=args.batch_size,
+            with_options(checkpoint.generation, generation),
+            batch_size=compute.batch_size,
             words=words,
             training=images.training,
-            java=not args.no_java,
-            spice=args.spice,
+            java=judging.java,
+            spice=judging.spice,
             progress=bar.update,
         )
     for problem in evaluation.problems:
@@ -150,25 +161,29 @@ def judge_model(source: str | None, images: Images, args: argparse.Namespace) ->
     return replace(evaluation, notes=images.notes)
 
 
-def probe_model(source: str | None, images: Images, args: argparse.Namespace) -> Probe:
+def probe_model(
+    source: str | None,
+    images: Images,
+    judging: Judging,
+    *,
+    compute: Compute,
+    generation: Mapping[str, Any],
+    aspect: Aspect | None = None,
+) -> Probe:
     """Caption the images and changed copies of them with a model, and compare the captions."""
-    from captioner.cli.options import generation_options
-    from captioner.config import with_options
-
-    options = generation_options(args)
-
     from tqdm import tqdm
 
+    from captioner.config import with_options
     from captioner.evaluation.probe import probe
 
-    checkpoint = _ready(source, images, args)
+    checkpoint = _ready(source, images, judging, compute, aspect)
     with tqdm(total=len(images.judged), unit=" images", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
         result = probe(
             checkpoint,
             images.judged,
-            with_options(checkpoint.generation, options),
-            batch_size=args.batch_size,
-            words=args.words or checkpoint.config.text.words,
+            with_options(checkpoint.generation, generation),
+            batch_size=compute.batch_size,
+            words=judging.words or checkpoint.config.text.words,
             progress=bar.update,
         )
     for problem in result.problems:
@@ -176,7 +191,7 @@ def probe_model(source: str | None, images: Images, args: argparse.Namespace) ->
     return result
 
 
-def _ready(source: str | None, images: Images, args: argparse.Namespace) -> Checkpoint:
+def _ready(source: str | None, images: Images, judging: Judging, compute: Compute, aspect: Aspect | None) -> Checkpoint:
     """Load and prepare the model. Raises ``DataError`` if it was trained on exactly these images."""
     from captioner.checkpoint import load
     from captioner.errors import DataError
@@ -184,16 +199,16 @@ def _ready(source: str | None, images: Images, args: argparse.Namespace) -> Chec
     from captioner.models.precision import for_inference
     from captioner.pipelines import choose_device
 
-    checkpoint = load(source, device=choose_device(args.device))
-    if args.split != "train" and checkpoint.training.get("data") == fingerprint(images.judged):
+    checkpoint = load(source, device=choose_device(compute.device))
+    if judging.split != "train" and checkpoint.training.get("data") == fingerprint(images.judged):
         raise DataError(
-            f"the model was trained on these images of {args.data} (fingerprint {checkpoint.training['data']}); "
+            f"the model was trained on these images of {judging.data} (fingerprint {checkpoint.training['data']}); "
             "evaluate it on others, or use --split train to score it on its training images"
         )
-    for_inference(checkpoint.model, args.precision)
-    if getattr(args, "aspect", None):
+    for_inference(checkpoint.model, compute.precision)
+    if aspect is not None:
         config = checkpoint.model.config
-        checkpoint.model.config = replace(config, preprocess=replace(config.preprocess, aspect=args.aspect))
+        checkpoint.model.config = replace(config, preprocess=replace(config.preprocess, aspect=aspect))
     return checkpoint
 
 

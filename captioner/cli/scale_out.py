@@ -2,80 +2,77 @@
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
 
-from captioner.cli.options import complain_of, positive
+from captioner.cli.arguments import argument
+from captioner.cli.options import complain_of
 from captioner.cli.output import escaped, paths_of, print_json, print_text, tell
 
-_ALONE = (
-    "details",
-    "stream",
-    "device",
-    "existing",
-    "separator",
-    "before",
-    "after",
-    "template",
-    "follow_links",
-    "min_confidence",
-    "shard",
-    "watch",
-    "dry_run",
-    "report",
-)
+if TYPE_CHECKING:
+    from captioner.cli.captioning import Captioning
+    from captioner.cli.writing import Writing
 
 
-def add_ray(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("many machines", "pip install 'captioner[ray]'; docs/scale-out.md")
-    group.add_argument(
-        "--ray",
-        metavar="ADDRESS",
-        help="Ray cluster to use: auto, host:port, or local; prints rows, or writes them to the folder --out with "
-        "--write parquet or jsonl",
+@dataclass(frozen=True, kw_only=True)
+class Ray:
+    """The cluster and its workers."""
+
+    address: str | None = field(
+        default=None,
+        metadata=argument(
+            flag="--ray",
+            help="Ray cluster to use: auto, host:port, or local; prints rows, or writes them to the folder --out with "
+            "--write parquet or jsonl",
+            metavar="ADDRESS",
+        ),
     )
-    group.add_argument("--workers", type=positive, metavar="N", help="workers in the pool (default: as many as fit)")
-    group.add_argument(
-        "--worker-cpus", type=float, default=1.0, metavar="C", help="cores per worker, such as 0.5 (default: 1)"
+    workers: int | None = field(
+        default=None,
+        metadata=argument(help="workers in the pool (default: as many as fit)", metavar="N", least=1),
+    )
+    worker_cpus: float = field(
+        default=1.0, metadata=argument(help="cores per worker, such as 0.5 (default: 1)", metavar="C")
     )
 
 
-def run_ray(args: argparse.Namespace, options: dict[str, Any]) -> int:
-    from captioner.data.leftout import LeftOut
+def run_ray(captioning: Captioning, ray: Ray, writing: Writing, *, stream: bool) -> int:
     from captioner.errors import UsageError
     from captioner.scale_out import caption_dataset, connect, plain_errors, read, write
 
-    for name in _ALONE:
-        if getattr(args, name, None):
+    photos, printing = captioning.photos, captioning.printing
+    own = {"details": printing.details, "stream": stream, "device": captioning.compute.device, **asdict(writing)}
+    for name, value in own.items():
+        if value and name not in ("write", "out"):
             raise UsageError(f"--{name.replace('_', '-')} cannot be combined with --ray; leave out one of the two")
-    if args.count > 1:
+    if captioning.count > 1:
         raise UsageError("--ray writes one caption per image; leave out --count")
-    if bool(args.write) != bool(args.out):
+    if bool(writing.write) != bool(writing.out):
         raise UsageError("with --ray, --write parquet (or jsonl) and --out FOLDER require each other; set both")
-    connect(args.ray)
-    left = LeftOut(everything=args.all)
-    images = read(paths_of(args.paths), left)
+    connect(ray.address or "")
+    left = photos.left_out()
+    images = read(paths_of(photos.paths), left)
     complain_of(left)
     captions = caption_dataset(
         images,
-        model=args.model,
-        workers=args.workers,
-        cpus=args.worker_cpus,
-        batch_size=args.batch_size,
-        precision=args.precision,
-        allow_private=args.allow_private,
-        **options,
+        model=captioning.model,
+        workers=ray.workers,
+        cpus=ray.worker_cpus,
+        batch_size=captioning.compute.batch_size,
+        precision=captioning.compute.precision,
+        allow_private=photos.allow_private,
+        **captioning.generation,
     )
-    if args.write:
-        write(captions, args.out, args.write)
-        print_text(args.out)
+    if writing.write and writing.out:
+        write(captions, writing.out, writing.write)
+        print_text(writing.out)
         return 0
     failed = 0
     with plain_errors():
         for row in captions.iter_rows():
             name = str(row.get("path") or row.get("url") or row.get("__key__") or "")
             failed += row["error"] is not None
-            if args.json:
+            if printing.json:
                 result = {"error": row["error"]} if row["error"] else {"caption": row["caption"], "score": row["score"]}
                 print_json({"path": name, **result})
             elif row["error"]:

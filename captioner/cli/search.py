@@ -8,59 +8,62 @@ on stderr (with ``--json`` a record with ``error``, after the others) and exit c
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from captioner.cli.options import add_model, add_private, add_walk, complain_of, positive, reach_of
-from captioner.cli.output import escaped, message, paths_of, print_json, print_text, tell
+from captioner.cli.arguments import argument
+from captioner.cli.options import MODEL, Compute, PhotosAnywhere, complain_of
+from captioner.cli.output import escaped, message, print_json, print_text, tell
 
 if TYPE_CHECKING:
     from captioner.data.items import Item
     from captioner.errors import ImageError
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("text", metavar="TEXT", help="query: what the photos should show, in a few words")
-    parser.add_argument(
-        "paths", nargs="+", metavar="PATH", help="file, folder, pattern, zip, tar, video, URL, or - to read from stdin"
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options of `captioner search`."""
+
+    text: str = field(
+        metadata=argument(help="query: what the photos should show, in a few words", metavar="TEXT", positional=True)
     )
-    parser.add_argument("--count", type=positive, default=10, metavar="N", help="photos to print (default: 10)")
-    parser.add_argument("--json", action="store_true", help="JSON lines: path, score; or path, error")
-    add_walk(parser)
-    add_private(parser)
-    add_model(parser)
+    photos: PhotosAnywhere
+    count: int = field(
+        default=10, metadata=argument(help="photos to print (default: %(default)s)", metavar="N", least=1)
+    )
+    json: bool = field(default=False, metadata=argument(help="JSON lines: path, score; or path, error"))
+    model: str | None = field(default=None, metadata=MODEL)
+    compute: Compute
 
 
-def run(args: argparse.Namespace) -> int:
+def run(options: Options) -> int:
     from tqdm import tqdm
 
-    from captioner.data.find import find_items
-    from captioner.data.leftout import LeftOut
     from captioner.errors import ImageError
     from captioner.pipelines import load
     from captioner.retrieval import query_scores
 
-    checkpoint = load(args.model, device=args.device, precision=args.precision).checkpoint
+    checkpoint = load(options.model, device=options.compute.device, precision=options.compute.precision).checkpoint
     listed: deque[str] = deque()
-    left = LeftOut(everything=args.all)
+    left = options.photos.left_out()
 
     def images() -> Iterator[Item]:
-        for item in find_items(paths_of(args.paths), frames=args.frames, reach=reach_of(args), left=left):
+        for item in options.photos.items(left):
             listed.append(item.id)
             yield item
 
     found: list[tuple[float, str]] = []
     failed: list[tuple[str, ImageError]] = []
     with tqdm(unit=" images", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
-        for score in query_scores(checkpoint, args.text, images(), batch_size=args.batch_size):
+        for score in query_scores(checkpoint, options.text, images(), batch_size=options.compute.batch_size):
             path = listed.popleft()
             bar.update()
             if isinstance(score, ImageError):
                 failed.append((path, score))
-                if not args.json:
+                if not options.json:
                     bar.write(message(score), file=sys.stderr)
             else:
                 found.append((score, path))
@@ -68,12 +71,12 @@ def run(args: argparse.Namespace) -> int:
     if not found and not failed:
         tell("no paths on stdin; pass one path per line")
         return 1
-    for score, path in sorted(found, key=lambda pair: -pair[0])[: args.count]:
-        if args.json:
+    for score, path in sorted(found, key=lambda pair: -pair[0])[: options.count]:
+        if options.json:
             print_json({"path": path, "score": round(score, 4)})
         else:
             print_text(f"{score:.2f}\t{escaped(path)}")
-    if args.json:
+    if options.json:
         for path, error in failed:
             print_json({"path": path, "error": str(error)})
     return 1 if failed else 0

@@ -6,35 +6,42 @@ log and the state to resume from.
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
+from dataclasses import dataclass, field
 
+from captioner.cli.arguments import argument
 from captioner.cli.options import complain, leads, require_readers
-from captioner.cli.training import add_training, fitted, training_data
+from captioner.cli.training import Training, fitted, training_data
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_training(parser)
-    parser.add_argument(
-        "--text", nargs="+", default=[], metavar="FILE", help="text-only training data, a caption per line"
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options of `captioner train`."""
+
+    training: Training
+    text: tuple[str, ...] = field(
+        default=(),
+        metadata=argument(help="text-only training data, a caption per line", metavar="FILE", nargs="+"),
     )
-    parser.add_argument(
-        "--recipe", default="default", metavar="NAME", help="shipped recipe or .toml file (default: default)"
+    recipe: str = field(
+        default="default",
+        metadata=argument(help="shipped recipe or .toml file (default: %(default)s)", metavar="NAME"),
     )
 
 
-def run(args: argparse.Namespace) -> int:
+def run(options: Options) -> int:
     from captioner.training.recipe import load_recipe
 
-    recipe = load_recipe(args.recipe, args.settings)  # raises for a wrong setting before torch is imported
-    require_readers(args.data)
+    training = options.training
+    recipe = load_recipe(options.recipe, training.settings)  # raises for a wrong setting before torch is imported
+    require_readers(training.data)
 
     from captioner.training.run import check_out, train
 
-    out = Path(args.out or f"runs/{Path(args.recipe).stem}")
-    check_out(out, resume=args.resume)
-    data = training_data(args, recipe, text=args.text)
-    best = train(fitted(args, len(data.train)), data, out, resume=args.resume, report=complain)
+    out = training.folder(options.recipe)
+    check_out(out, resume=training.resume)
+    data = training_data(training, recipe, text=options.text)
+    recipe = fitted(options.recipe, training.settings, len(data.train))
+    best = train(recipe, data, out, resume=training.resume, report=complain)
     if leads():
         print(best)
     return 0

@@ -2,56 +2,70 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from captioner.cli.options import add_outside, add_sidecars, complain
+from captioner.cli.arguments import argument
+from captioner.cli.options import Reading, complain
 
 if TYPE_CHECKING:
     from captioner.training.recipe import Recipe
     from captioner.training.tasks import Data
 
 
-def add_training(parser: argparse.ArgumentParser) -> None:
-    """Add the options that train and finetune share."""
-    parser.add_argument("--data", required=True, nargs="+", metavar="DATA", help="folders or files of captioned images")
-    add_outside(parser)
-    add_sidecars(parser)
-    parser.add_argument("--held-out", metavar="FILE", help="names of the training images to hold out, one per line")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="settings",
-        help="override a setting of the recipe, such as stages.0.lr=3e-4; repeatable",
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """The options that train and finetune share."""
+
+    data: tuple[str, ...] = field(
+        metadata=argument(help="folders or files of captioned images", metavar="DATA", nargs="+")
     )
-    parser.add_argument("--out", metavar="DIR", help="output folder of the run (default: runs/NAME)")
-    parser.add_argument("--resume", action="store_true", help="resume the run in --out")
+    reading: Reading
+    held_out: str | None = field(
+        default=None,
+        metadata=argument(help="names of the training images to hold out, one per line", metavar="FILE"),
+    )
+    settings: tuple[str, ...] = field(
+        default=(),
+        metadata=argument(
+            flag="--set",
+            help="override a setting of the recipe, such as stages.0.lr=3e-4; repeatable",
+            metavar="KEY=VALUE",
+        ),
+    )
+    out: str | None = field(
+        default=None, metadata=argument(help="output folder of the run (default: runs/NAME)", metavar="DIR")
+    )
+    resume: bool = field(default=False, metadata=argument(help="resume the run in --out"))
+
+    def folder(self, recipe: str) -> Path:
+        """Return the output folder of a run of a recipe."""
+        return Path(self.out or f"runs/{Path(recipe).stem}")
 
 
-def training_data(args: argparse.Namespace, recipe: Recipe, *, text: Sequence[str] = ()) -> Data:
-    """Read the data of the options of ``add_training``, for a run of ``recipe``."""
+def training_data(training: Training, recipe: Recipe, *, text: Sequence[str] = ()) -> Data:
+    """Read the data for a run of ``recipe``."""
     from captioner.training.setup import read_data
 
     return read_data(
-        args.data,
+        training.data,
         text=text,
-        held_out=args.held_out,
-        sidecars=args.sidecars,
+        held_out=training.held_out,
+        sidecars=training.reading.sidecars,
         validation_images=recipe.validation_images,
-        outside=args.outside,
+        outside=training.reading.outside,
         report=complain,
     )
 
 
-def fitted(args: argparse.Namespace, images: int) -> Recipe:
-    """Return the recipe of the options of ``add_training``, fitted to the number of images; print what that changes."""
+def fitted(recipe_name: str, settings: Sequence[str], images: int) -> Recipe:
+    """Return a recipe, changed by ``settings`` and fitted to the number of images; print what that changes."""
     from captioner.data.messages import counted
     from captioner.training.recipe import load_recipe
 
-    plain, recipe = (load_recipe(args.recipe, args.settings, images=known) for known in (None, images))
+    plain, recipe = (load_recipe(recipe_name, settings, images=known) for known in (None, images))
     for number, (stage, before) in enumerate(zip(recipe.stages, plain.stages, strict=True)):
         if stage != before:
             complain(

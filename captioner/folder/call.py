@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from captioner.data.find import find_items
-from captioner.data.images import ImageSource
 from captioner.errors import OutputError
-from captioner.folder.photos import photos_of
-from captioner.folder.plan import Existing, Output, Plan, Shard, place_of
-from captioner.folder.run import Outcome, Run
+from captioner.folder.job import Job
+from captioner.folder.plan import Existing, Output, Plan, plan_of
+from captioner.folder.run import Outcome
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from captioner.captions import Caption, GenerationOptions
-    from captioner.errors import ImageError
+    from captioner.captions import GenerationOptions
     from captioner.pipelines import CaptionPipeline
 
 Path = str | os.PathLike[str]
@@ -30,14 +27,14 @@ def caption_folder(
     write: Output | Sequence[Output] = (),
     pipe: CaptionPipeline | None = None,
     out: Path | None = None,
-    existing: Existing = "skip",
-    template: str = "{caption}",
-    separator: str = ", ",
-    min_confidence: float = 0.0,
+    existing: Existing = Plan.existing,
+    template: str = Plan.template,
+    separator: str = Plan.separator,
+    min_confidence: float = Plan.min_confidence,
     shard: str | None = None,
-    follow_links: bool = False,
-    count: int = 1,
-    batch_size: int = 16,
+    follow_links: bool = Plan.follow_links,
+    count: int = Job.count,
+    batch_size: int = Job.batch_size,
     **options: Unpack[GenerationOptions],
 ) -> Iterator[Outcome]:
     """Caption files, folders, patterns, archives and URLs; yield an ``Outcome`` for each photo.
@@ -60,41 +57,37 @@ def caption_folder(
     be written, and at the end for files that could not be written.
     """
     names = [os.fspath(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
-    plan = Plan(
-        place=place_of(names, None if out is None else os.fspath(out)),
-        outputs=(write,) if isinstance(write, str) else tuple(write),
+    plan = plan_of(
+        names,
+        outputs=(write,) if isinstance(write, str) else write,
+        out=None if out is None else os.fspath(out),
         existing=existing,
         template=template,
         separator=separator,
         min_confidence=min_confidence,
-        shard=Shard.parse(shard) if shard else None,
+        shard=shard,
         follow_links=follow_links,
     )
-    return _outcomes(names, plan, pipe, count=count, batch_size=batch_size, options=dict(options))
+    job = Job(
+        plan=plan,
+        walk=lambda left: find_items(names, left=left),
+        model={"model": None if pipe is None else str(pipe.checkpoint.source)},
+        count=count,
+        batch_size=batch_size,
+        options=options,
+    )
+    return _outcomes(job, pipe)
 
 
-def _outcomes(
-    paths: Sequence[str],
-    plan: Plan,
-    pipe: CaptionPipeline | None,
-    *,
-    count: int,
-    batch_size: int,
-    options: dict[str, Any],
-) -> Iterator[Outcome]:
-    model = None if pipe is None else str(pipe.checkpoint.source)
-    work = Run(plan, {"model": model, "count": count, "options": options})
-
-    def captions(sources: Iterable[ImageSource | ImageError]) -> Iterator[Caption | ImageError]:
-        first = next(iterator := iter(sources), None)
-        if first is None:
-            return iter(())
+def _outcomes(job: Job, pipe: CaptionPipeline | None) -> Iterator[Outcome]:
+    def loaded() -> CaptionPipeline:
         from captioner.pipelines import load
 
-        return (pipe or load()).stream(chain([first], iterator), count=count, batch_size=batch_size, **options)
+        return pipe or load()
 
+    work = job.open()
     try:
-        yield from work.go(work.todo(photos_of(find_items(paths), plan.place)), captions, together=batch_size)
+        yield from job.outcomes(work, job.photos(), loaded)
         problems = work.problems + work.finish()
         if problems:
             more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""

@@ -156,6 +156,31 @@ class Plan:
         return self.separator.join(pair)
 
 
+def plan_of(
+    paths: Sequence[str],
+    *,
+    outputs: Sequence[Output],
+    out: str | None,
+    existing: Existing,
+    template: str,
+    separator: str,
+    min_confidence: float,
+    shard: str | None,
+    follow_links: bool,
+) -> Plan:
+    """Return the plan of a run over ``paths``, from the settings of a command or a call."""
+    return Plan(
+        place=place_of(paths, out),
+        outputs=tuple(outputs),
+        existing=existing,
+        template=template,
+        separator=separator,
+        min_confidence=min_confidence,
+        shard=Shard.parse(shard) if shard else None,
+        follow_links=follow_links,
+    )
+
+
 def template_of(template: str | None, before: str, after: str) -> str:
     """Return a template with fixed texts before and after it."""
     first, last = (text.replace("{", "{{").replace("}", "}}") for text in (before, after))
