@@ -29,7 +29,7 @@ class WordRules:
         metadata=option(
             help="logit bias: add B to the log-probability of WORDS; repeatable",
             metavar="WORDS=B",
-            values=f"a number from -{STRONGEST_RULE:g} to {STRONGEST_RULE:g} per word or phrase",
+            values=f"number from -{STRONGEST_RULE:g} to {STRONGEST_RULE:g} per word or phrase",
         ),
     )
     repetition_penalty: float = field(

@@ -67,7 +67,7 @@ class SamplingConfig:
         metadata=option(
             help="random seed; samples depend only on it and on the photo's pixels",
             metavar="N",
-            values="a whole number of at most 18 digits",
+            values="whole number of at most 18 digits",
         ),
     )
 
