@@ -10,11 +10,12 @@ from pathlib import Path
 from captioner.data.messages import counted
 from captioner.evaluation.evaluate import Evaluation
 from captioner.evaluation.report.charts import bars, histogram
-from captioner.evaluation.report.confusions import FUNCTION_WORDS, missed_words, unsupported_words
+from captioner.evaluation.report.confusions import missed_words, unsupported_words
 from captioner.evaluation.report.curves import curves
 from captioner.evaluation.report.frame import frame, images, section
 from captioner.evaluation.report.gallery import cards, chosen
 from captioner.evaluation.tables import TITLES, absent, columns, rows, statements
+from captioner.metrics.function_words import FUNCTION_WORDS
 from captioner.metrics.words import splitter
 
 LINKS = {"scores": "Scores", "plots": "Plots", "confusions": "Words", "curves": "Training", "gallery": "Images"}
