@@ -42,7 +42,9 @@ from captioner.models.decoder import ImageMemory
 SHARES = (0.2, 0.4, 0.6, 0.8)  # shares of the photo, deleted or inserted; 0 and 1 need no map
 BLUR = 1 / 18  # share of the photo's side: half a patch of the shipped model
 # Words that are not measured. Figures in docs/explain.md were measured with this list.
-_MEASURED = "another be been being down has have he him onto or other she some them there these they those under was which"
+_MEASURED = (
+    "another be been being down has have he him onto or other she some them there these they those under was which"
+)
 FUNCTION_WORDS = BASIC_FUNCTION_WORDS - {*_MEASURED.split(), "who", "without"}
 KINDS = ("mixed", "global", "local", "other word", "centre", "random")
 Array = np.ndarray[Any, Any]
