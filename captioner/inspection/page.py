@@ -28,7 +28,7 @@ def _parts(inspection: Inspection) -> Iterator[Section | Markup]:
             listed = bullets(map(_with_names, sentences), kind=noun)
             yield Section(name=f"{noun}s", title=counted(len(sentences), noun), body=listed)
     splits = [(split, n, inspection.captions[split]) for split, n in inspection.images.items()]
-    yield _table("contents", "Images and captions", ("split", "images", "captions"), splits)
+    yield _table("contents", "Contents", ("split", "images", "captions"), splits, caption="Numbers of each split")
     plots: dict[str, Mapping[int, int] | Mapping[str, int]] = {
         "captions per image": inspection.captions_per_image,
         "words per caption": inspection.caption_words,
@@ -48,12 +48,16 @@ def _parts(inspection: Inspection) -> Iterator[Section | Markup]:
             yield Section(name=name, title=f"{title}: {len(groups)}", body=_pictures(groups))
     if inspection.unreadable:
         rows = [(str(entry), reason) for entry, reason in inspection.unreadable]
-        yield _table("unreadable", f"Not readable: {len(rows)}", ("image", "reason"), rows, columns="ll")
+        yield _table(
+            "unreadable", f"Not readable: {len(rows)}", ("image", "reason"), rows, columns="ll", caption="Reasons"
+        )
     different = f"{inspection.vocabulary} different words, {inspection.said_once} of them used once"
     yield _table("words", "Words", ("most frequent", "times"), inspection.frequent, caption=different)
     if inspection.shared_captions:
         shared = inspection.shared_captions[:20]
-        yield _table("shared", "Captions of several images", ("caption", "images"), shared)
+        yield _table(
+            "shared", "Captions of several images", ("caption", "images"), shared, caption="The most frequent of them"
+        )
 
 
 def _table(
