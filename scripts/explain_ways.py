@@ -62,7 +62,7 @@ def ways(checkpoint: Checkpoint, path: Path, name: str) -> dict[str, list[Array]
     ]  # (T, S) of each layer
     areas: dict[str, list[Array]] = {}
     for i, word in enumerate(explanation.words):
-        if word in FUNCTION_WORDS.split() or explanation.probabilities[i] < 0.05:
+        if word in FUNCTION_WORDS or explanation.probabilities[i] < 0.05:
             continue
         tokens = slice(*explanation.spans[i])
         heads = [

@@ -18,6 +18,7 @@ from captioner.generation.hypothesis import Hypothesis
 from captioner.generation.words import calibrated, word_log_probs
 from captioner.metrics.bootstrap import Interval, paired_differences
 from captioner.metrics.cider import cider_d
+from captioner.metrics.function_words import BASIC_FUNCTION_WORDS
 from captioner.metrics.statistic import mean_of
 from captioner.metrics.words import splitter
 
@@ -32,12 +33,6 @@ VIEWS: dict[str, Callable[[Image.Image], Image.Image]] = {
     "half as bright": lambda image: ImageEnhance.Brightness(image).enhance(0.5),
     "a tenth cut off each side": _cropped,
 }
-_FUNCTION_WORDS = """
-a an the this that these those some another other it its he she they his her their him them is are was be being been
-has have and or while as with without in on at of to from by for into onto over under through up down out off near
-next there which who
-"""
-FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +113,7 @@ def probe(
 
 def content(caption: Sequence[str]) -> set[str]:
     """Return the content words of a caption."""
-    return set(caption) - FUNCTION_WORDS
+    return set(caption) - BASIC_FUNCTION_WORDS
 
 
 def markdown(result: Probe) -> str:

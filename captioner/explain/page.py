@@ -6,12 +6,8 @@ looked; a table holds all figures).
 
 from __future__ import annotations
 
-import base64
-import io
 import json
-import re
 from html import escape
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -19,6 +15,8 @@ from PIL import Image
 
 from captioner.explain.overlay import DARKEST, light, on_photo, over_photo, reach
 from captioner.explain.reading import Array, Reading
+from captioner.html.frame import Markup, asset, document, table
+from captioner.html.pictures import data_uri, jpeg
 
 PHOTO, VEIL = 1024, 64  # longest sides of photo and overlay in pixels; the browser smooths the overlay
 READS = {"maps": "all attention", "global_maps": "global attention", "local_maps": "local attention"}
@@ -31,20 +29,23 @@ def page(reading: Reading) -> str:
     if reading.local_maps is None or reading.global_maps is None:
         kinds = ["maps"]  # only one kind of attention
     veils = {name: [_veil(m, reading) for m in getattr(reading, name)] for name in kinds}
-    template = files("captioner.explain").joinpath("page.html").read_text(encoding="utf-8")
-    parts = {
-        "caption": escape(reading.caption),
-        "photo": _photo(reading),
-        "ratio": f"{reading.photo.shape[1] / reading.photo.shape[0]:.4f}",
-        "words": "\n".join(_word(reading, i) for i in range(len(reading.words))),
-        "reads": _choice(kinds),
-        "head": "".join(f"<th scope='col'>{name}</th>" for name in _columns(reading)),
-        "rows": "\n".join(_row(reading, i) for i in range(len(reading.words))),
-        "labels": _labels(reading),
-        "notes": escape(_notes(reading)),
-        "data": json.dumps({"veils": veils, "aims": _all_aims(reading)}).replace("<", "\\u003c"),
-    }
-    return re.sub(r"{{(\w+)}}", lambda name: parts[name[1]], template)  # in one pass: captions may contain {{x}}
+    data = json.dumps({"veils": veils, "aims": _all_aims(reading)}).replace("<", "\\u003c")
+    words = "\n".join(_word(reading, i) for i in range(len(reading.words)))
+    photo = jpeg(Image.fromarray(reading.photo), PHOTO, quality=88)
+    body = [
+        f"<ul class='sentence' aria-label='The caption, word by word'>\n{words}\n</ul>",
+        f"<figure class='photo' style='--ratio: {photo.width / photo.height:.4f}'>\n{photo.tag(reading.caption)}",
+        "<img id='veil' alt='' hidden>\n<div id='clip'><div id='aim' hidden></div></div>\n</figure>",
+        "<p id='said'>Point at a word, or move to it with the tab key. The bar below a word is its probability.</p>",
+        _labels(reading),
+        _choice(kinds),
+        _table(reading),
+        f"<p>{escape(_notes(reading))}</p>",
+        f"<script type='application/json' id='data'>{data}</script>",
+    ]
+    script = asset("page.js", "captioner.explain")
+    parts = [Markup("\n".join(part for part in body if part))]
+    return document(reading.caption, parts, heading="Where the model looked for each word", script=script)
 
 
 def where(values: Array) -> str:
@@ -67,19 +68,7 @@ def _veil(values: Array, reading: Reading) -> str:
     size = max(1, round(width * scale)), max(1, round(height * scale))
     alpha = np.rint(255 * (1 - DARKEST) * (1 - light(over_photo(values, reading.view, size)))).astype(np.uint8)
     black = np.zeros_like(alpha)
-    return _data_uri(Image.fromarray(np.stack([black, alpha], -1), "LA"), "PNG")
-
-
-def _photo(reading: Reading) -> str:
-    photo = Image.fromarray(reading.photo)
-    photo.thumbnail((PHOTO, PHOTO), Image.Resampling.LANCZOS)
-    return _data_uri(photo, "JPEG")
-
-
-def _data_uri(image: Image.Image, form: str) -> str:
-    out = io.BytesIO()
-    image.save(out, form, quality=88)
-    return f"data:image/{form.lower()};base64,{base64.b64encode(out.getvalue()).decode()}"
+    return data_uri(Image.fromarray(np.stack([black, alpha], -1), "LA"), "PNG")
 
 
 def _word(reading: Reading, i: int) -> str:
@@ -111,19 +100,20 @@ def _labels(reading: Reading) -> str:
     return f"<p>Labels of the photo: {named}</p>"
 
 
-def _columns(reading: Reading) -> list[str]:
-    names = ["word", "probability", "where the model looked", "entropy, bits"]
+def _table(reading: Reading) -> Markup:
+    heads = ["word", "probability", "where the model looked", "entropy, bits"]
     if reading.gates is not None:
-        names.append("global share")
+        heads.append("global share")
     if reading.centres is not None:
-        names += ["local centre, x y", "local spread"]
+        heads += ["local centre, x y", "local spread"]
     if reading.off_grid.any():
-        names.append("off the grid")
-    return names
+        heads.append("off the grid")
+    rows = [_row(reading, i) for i in range(len(reading.words))]
+    return table("All figures", heads, rows, columns="lrl" + "r" * (len(heads) - 3))
 
 
-def _row(reading: Reading, i: int) -> str:
-    cells = [f"{reading.probabilities[i]:.1%}", where(reading.maps[i]), f"{reading.entropies[i]:.2f}"]
+def _row(reading: Reading, i: int) -> list[str]:
+    cells = [reading.words[i], f"{reading.probabilities[i]:.1%}", where(reading.maps[i]), f"{reading.entropies[i]:.2f}"]
     if reading.gates is not None:
         cells.append(f"{reading.gates[i]:.0%}")
     if reading.centres is not None and reading.spreads is not None:
@@ -131,8 +121,7 @@ def _row(reading: Reading, i: int) -> str:
         cells += [f"{column:.2f} {row:.2f}", f"{reading.spreads[i]:.2f}"]
     if reading.off_grid.any():
         cells.append(f"{reading.off_grid[i]:.0%}")
-    body = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
-    return f"<tr><th scope='row'>{escape(reading.words[i])}</th>{body}</tr>"
+    return cells
 
 
 def _notes(reading: Reading) -> str:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from html import escape
 from pathlib import Path
 
 from captioner.data.images import ImageSource
 from captioner.data.items import Item
-from captioner.evaluation.report.charts import Series, bars
-from captioner.evaluation.report.frame import frame, images, section
-from captioner.evaluation.report.gallery import MOST, Picture, card, shown, thumbnail
 from captioner.folder.entry import Entry
 from captioner.folder.journal import Journal
 from captioner.folder.plan import Plan
+from captioner.html.charts import Series, bars
+from captioner.html.frame import Section, bullets, folded
+from captioner.html.gallery import MOST, card, gallery, gallery_page
+from captioner.html.pictures import Picture, tag, thumbnail, thumbnails
 
 BINS = 20
 Walk = Callable[[list[str]], Iterable[Item]]
@@ -30,8 +29,7 @@ def page(journal: Journal, plan: Plan, title: str, statements: Sequence[str], *,
     status = f"{len(entries):,} {'image' if len(entries) == 1 else 'images'}"
     if len(entries) < sum(counts):
         status += f" of {sum(counts):,}: the least confident, the most confident, and a sample of all"
-    items = "".join(f"<li>{escape(line)}</li>" for line in statements)
-    parts = {"run": section("run", "The run", f'<ul class="statements">{items}</ul>')}
+    parts = [Section(name="run", link="Run", title="The run", body=bullets(statements))]
     if sum(counts):
         points = tuple((number / BINS, 100 * count / sum(counts)) for number, count in enumerate(counts))
         chart = bars(
@@ -41,9 +39,9 @@ def page(journal: Journal, plan: Plan, title: str, statements: Sequence[str], *,
             y="% of captions",
             width=1 / BINS,
         )
-        parts["plots"] = section("plots", "Plots", f'<div class="charts">{chart}</div>')
-    parts["gallery"] = images(
-        "\n".join(_cards(entries, journal, plan, walk)),
+        parts.append(Section(name="plots", link="Plots", title="Plots", body=f'<div class="charts">{chart}</div>'))
+    photos = gallery(
+        _cards(entries, journal, plan, walk),
         status,
         orders={
             "doubtful": "least confident first",
@@ -53,10 +51,7 @@ def page(journal: Journal, plan: Plan, title: str, statements: Sequence[str], *,
         },
         flags={"repeats": "captions with repetitions", "empty": "empty captions"},
     )
-    return frame(title, {name: LINKS[name] for name in parts}, "\n".join(parts.values()))
-
-
-LINKS = {"run": "Run", "plots": "Plots", "gallery": "Images"}
+    return gallery_page(title, parts, photos)
 
 
 def _cards(entries: Sequence[Entry], journal: Journal, plan: Plan, walk: Walk) -> Iterator[str]:
@@ -68,15 +63,14 @@ def _cards(entries: Sequence[Entry], journal: Journal, plan: Plan, walk: Walk) -
         text = plan.compose(best.text, entry.id)
         details = f"confidence {100 * best.confidence:.0f} %, score {best.score:.2f}"
         details += "" if best.confidence >= plan.min_confidence else ", for review"
-        more = "".join(f"<li>{escape(other.text)}</li>" for other in others)
         yield card(
             text,
             best.text.split(),
-            shown(pictures.get(entry.id), f"Photo with the caption: {text}", gone="This photo is not shown here."),
+            tag(pictures.get(entry.id), f"Photo with the caption: {text}", gone="This photo is not shown here."),
             name=entry.id.encode("utf-8", "backslashreplace").decode(),
-            told=details,
+            details=details,
             figures={"sure": best.confidence},
-            more=f"<details><summary>{len(others)} others</summary><ul>{more}</ul></details>" if others else "",
+            more=folded(f"{len(others)} others", [other.text for other in others]) if others else "",
         )
 
 
@@ -86,10 +80,8 @@ def _pictures(ids: Sequence[str], walk: Walk) -> dict[str, Picture | None]:
     outer = dict.fromkeys(name.partition(mark)[0] for name in ids for mark in ("!/", "#t=") if mark in name)
     inside = (item for name in outer if os.path.isfile(name) for item in walk([name]) if item.id in requested)
     files = [(name, partial(_file, name)) for name in ids if os.path.isfile(name)]
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        pictures = pool.map(thumbnail, (read for _, read in files))
-        thumbnails = dict(zip((name for name, _ in files), pictures, strict=True))
-    return {**{item.id: thumbnail(partial(_item, item)) for item in inside}, **thumbnails}
+    outside = dict(zip((name for name, _ in files), thumbnails(read for _, read in files), strict=True))
+    return {**{item.id: thumbnail(partial(_item, item)) for item in inside}, **outside}
 
 
 def _file(name: str) -> ImageSource:

@@ -1,4 +1,4 @@
 """Inspection of a dataset before training: statistics, duplicates, damaged files and split leaks.
 
-May import data, metrics and errors. Start reading at ``examine.py``.
+May import html, data, metrics and errors. Start reading at ``examine.py``.
 """

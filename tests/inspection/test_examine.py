@@ -15,7 +15,7 @@ from PIL import Image
 from captioner.cli import main
 from captioner.data.sources import read_splits
 from captioner.inspection.examine import Inspection, examine
-from captioner.inspection.page import histogram, page
+from captioner.inspection.page import page
 
 from .test_duplicates import scene
 
@@ -143,15 +143,6 @@ def test_the_page_holds_it_all_and_runs_nothing(found: Inspection) -> None:
     assert "b" not in seen.tags
     for sentence in (*found.problems, *found.notes):
         assert sentence in seen.text
-
-
-def test_many_values_share_bins_and_lose_none() -> None:
-    svg = histogram("n", dict.fromkeys(range(7, 207), 2), most=30)
-    assert svg.count("<rect") == 29  # bins of 7 values
-    assert "7–13: 14" in svg
-    assert "203–209: 8" in svg
-    assert histogram("n", {}) == ""
-    assert "a &amp; b: 3" in histogram("n", {"a & b": 3})
 
 
 def test_the_verb(hostile: Path, write: Callable[[Lines], Path], capfd: pytest.CaptureFixture[str]) -> None:

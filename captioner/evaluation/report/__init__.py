@@ -1,5 +1,4 @@
 """The report of an evaluation: one HTML file that needs no network.
 
-May import evaluation, data, metrics and everything below them. Start reading at ``page.py``; ``page.html`` is its
-template.
+May import evaluation, html, metrics and everything below them. Start reading at ``page.py``.
 """

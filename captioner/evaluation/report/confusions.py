@@ -8,17 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from captioner.metrics.checks import Caption
+from captioner.metrics.function_words import FUNCTION_WORDS
 
-# A short list of words without content; a missing rare word does little harm.
-_FUNCTION_WORDS = """
-a an the this that these those some any each another other others one ones it its he him his she her hers they them
-their we our you your i my who whom whose which what there here and or but nor so as if than then while when where
-of in on at by for from to with without into onto over under up down out off through across along around between
-behind beside near next front back top inside outside against during after before about above below is are was were
-be being been am do does did has have having had can could will would may not no very just also both all
-'s 're 've 'm 'd 'll n't -lrb- -rrb-
-"""
-FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 LEAST = 3  # images on which a listed word is missed or unsupported, at least
 
 

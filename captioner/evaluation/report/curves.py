@@ -6,7 +6,7 @@ import json
 import math
 from pathlib import Path
 
-from captioner.evaluation.report.charts import Series, lines
+from captioner.html.charts import Series, lines
 
 SHOWN = {  # kind of record, figure, title
     ("train", "loss"): "Training loss",

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import io
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from html import escape
+from collections.abc import Sequence
 
-from captioner.data.images import ImageSource, open_image
 from captioner.data.messages import counted
-from captioner.errors import ImageError
 from captioner.evaluation.evaluate import Evaluation
-from captioner.metrics.diversity import repeats
-
-MOST = 1000  # images in a page: about 9 MB
-SIDE = 176  # pixels of a thumbnail's longer side
-
-Picture = tuple[str, int, int]  # a data URI, width and height in pixels
+from captioner.html.frame import folded
+from captioner.html.gallery import MOST, card
+from captioner.html.pictures import Picture, tag, thumbnails
 
 
 def chosen(evaluation: Evaluation, most: int = MOST) -> list[int]:
@@ -39,73 +30,22 @@ def chosen(evaluation: Evaluation, most: int = MOST) -> list[int]:
     return sorted({n for order in orders for n in order[: most // 4]})
 
 
-def cards(evaluation: Evaluation, places: Sequence[int], words: Sequence[Sequence[str]]) -> str:
+def cards(evaluation: Evaluation, places: Sequence[int], words: Sequence[Sequence[str]]) -> list[str]:
     """Return a list item for each image; its data attributes hold the keys for sorting and filtering."""
-    samples = evaluation.judgement.samples
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        pictures = list(pool.map(lambda n: thumbnail(samples[n].image), places))
-    return "\n".join(
-        _card(evaluation, place, words[place], picture) for place, picture in zip(places, pictures, strict=True)
-    )
-
-
-def thumbnail(read: Callable[[], ImageSource]) -> Picture | None:
-    """Return a small JPEG of the image from ``read``, with its width and height; None for an unreadable image."""
-    try:
-        image = open_image(read(), min_side=SIDE)
-    except ImageError:
-        return None
-    image.thumbnail((SIDE, SIDE))
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=70, optimize=True)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}", *image.size
+    pictures = thumbnails(evaluation.judgement.samples[place].image for place in places)
+    return [_card(evaluation, place, words[place], picture) for place, picture in zip(places, pictures, strict=True)]
 
 
 def _card(evaluation: Evaluation, place: int, words: Sequence[str], picture: Picture | None) -> str:
-    sample, caption = evaluation.judgement.samples[place], evaluation.captions[place]
-    score = evaluation.model.per_image[place]
+    sample, score = evaluation.judgement.samples[place], evaluation.model.per_image[place]
     confidence = evaluation.of_model.confidences[place] if evaluation.of_model else None
-    line = f"CIDEr-D {score:.0f}" + ("" if confidence is None else f", confidence {100 * confidence:.0f} %")
-    people = "".join(f"<li>{escape(reference)}</li>" for reference in sample.captions)
+    details = f"CIDEr-D {score:.0f}" + ("" if confidence is None else f", confidence {100 * confidence:.0f} %")
     return card(
-        caption,
+        evaluation.captions[place],
         words,
-        shown(picture, f"Photo, as a person describes it: {sample.captions[0]}"),
+        tag(picture, f"Photo, as a person describes it: {sample.captions[0]}"),
         name=sample.name,
-        told=line,
+        details=details,
         figures={"score": score, **({} if confidence is None else {"sure": confidence})},
-        more=f"<details><summary>{counted(len(sample.captions), 'reference')}</summary><ul>{people}</ul></details>",
-    )
-
-
-def shown(picture: Picture | None, description: str, *, gone: str = "This photo cannot be read.") -> str:
-    """Return a thumbnail with its ``description`` as alternative text, or the text ``gone`` without a picture."""
-    if picture is None:
-        return f'<p class="gone">{escape(gone)}</p>'
-    source, width, height = picture
-    alt = escape(description)
-    return f'<img src="{source}" width="{width}" height="{height}" alt="{alt}" loading="lazy" decoding="async">'
-
-
-def card(
-    caption: str,
-    words: Sequence[str],
-    picture: str,
-    *,
-    name: str,
-    told: str,
-    figures: Mapping[str, float],
-    more: str = "",
-) -> str:
-    """Return the list item of an image; the page sorts and filters by ``figures``, words and flags.
-
-    ``picture`` and ``more`` are HTML, all other arguments are text.
-    """
-    flags = " ".join(flag for flag, applies in (("repeats", repeats(words)), ("empty", not words)) if applies)
-    data = f'data-length="{len(words)}" data-flags="{flags}"'
-    data += "".join(f' data-{figure}="{value:.4f}"' for figure, value in figures.items())
-    return (
-        f'<li class="card" {data}><article>{picture}<div><p class="said">{escape(caption) or "<em>nothing</em>"}</p>'
-        f'<p class="score">{escape(told)}</p>{more}'
-        f'<p class="name">{escape(name)}</p></div></article></li>'
+        more=folded(counted(len(sample.captions), "reference"), sample.captions),
     )

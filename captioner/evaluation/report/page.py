@@ -9,16 +9,15 @@ from pathlib import Path
 
 from captioner.data.messages import counted
 from captioner.evaluation.evaluate import Evaluation
-from captioner.evaluation.report.charts import bars, histogram
-from captioner.evaluation.report.confusions import FUNCTION_WORDS, missed_words, unsupported_words
+from captioner.evaluation.report.confusions import missed_words, unsupported_words
 from captioner.evaluation.report.curves import curves
-from captioner.evaluation.report.frame import frame, images, section
 from captioner.evaluation.report.gallery import cards, chosen
 from captioner.evaluation.tables import TITLES, absent, columns, rows, statements
+from captioner.html.charts import bars, histogram
+from captioner.html.frame import Markup, Section, bullets, table
+from captioner.html.gallery import gallery, gallery_page
+from captioner.metrics.function_words import FUNCTION_WORDS
 from captioner.metrics.words import splitter
-
-LINKS = {"scores": "Scores", "plots": "Plots", "confusions": "Words", "curves": "Training", "gallery": "Images"}
-MISSED_HEADS = ["word", "images", "used instead"]
 
 
 def page(evaluation: Evaluation, title: str, *, log: Path | None = None) -> str:
@@ -26,23 +25,22 @@ def page(evaluation: Evaluation, title: str, *, log: Path | None = None) -> str:
     split = splitter(evaluation.judgement.words)
     captions = [split(caption) for caption in evaluation.captions]
     people = [[split(caption) for caption in sample.captions] for sample in evaluation.judgement.samples]
-    scroll = '<div class="scroll" tabindex="0" role="region" aria-label="Table of scores">'
-    items = "".join(f"<li>{escape(line)}</li>" for line in statements(evaluation))
-    parts = {
-        "scores": section(
-            "scores", "Scores", f'{scroll}{_table(evaluation, title)}</div>\n<ul class="statements">{items}</ul>'
-        ),
-        "plots": section("plots", "Plots", f'<div class="charts">{_charts(evaluation, captions, people)}</div>'),
-        "confusions": section("confusions", "Missed and unsupported words", _confusions(captions, people)),
-    }
+    scores = f"{_table(evaluation, title)}\n{bullets(statements(evaluation))}"
+    plots = f'<div class="charts">{_charts(evaluation, captions, people)}</div>'
+    words = _confusions(captions, people)
+    parts = [
+        Section(name="scores", link="Scores", title="Scores", body=scores),
+        Section(name="plots", link="Plots", title="Plots", body=plots),
+        Section(name="confusions", link="Words", title="Missed and unsupported words", body=words),
+    ]
     if log is not None:
         drawn = curves(log) or "<p>The log holds no figure more than once.</p>"
-        parts["curves"] = section("curves", "Training curves", f'<div class="charts">{drawn}</div>')
-    parts["gallery"] = _gallery(evaluation, captions)
-    return frame(title, {name: LINKS[name] for name in parts}, "\n".join(parts.values()))
+        drawn = f'<div class="charts">{drawn}</div>'
+        parts.append(Section(name="curves", link="Training", title="Training curves", body=drawn))
+    return gallery_page(title, parts, _gallery(evaluation, captions))
 
 
-def _gallery(evaluation: Evaluation, captions: Sequence[Sequence[str]]) -> str:
+def _gallery(evaluation: Evaluation, captions: Sequence[Sequence[str]]) -> Section:
     places = chosen(evaluation)
     status = counted(len(places), "image")
     if len(places) < len(captions):
@@ -51,29 +49,24 @@ def _gallery(evaluation: Evaluation, captions: Sequence[Sequence[str]]) -> str:
     orders |= {"doubtful": "most doubtful first"} if evaluation.of_model is not None else {}
     orders |= {"longest": "longest first", "data": "order of the data"}
     flags = {"zero": "CIDEr-D below 10", "repeats": "captions that repeat themselves", "empty": "empty captions"}
-    return images(cards(evaluation, places, captions), status, orders=orders, flags=flags)
+    return gallery(cards(evaluation, places, captions), status, orders=orders, flags=flags)
 
 
-def _table(evaluation: Evaluation, title: str) -> str:
+def _table(evaluation: Evaluation, title: str) -> Markup:
     judgement = evaluation.judgement
     names = columns(judgement)
-    head = "".join(f'<th scope="col">{escape(TITLES[name])}</th>' for name in names)
-    body = []
+    body: list[list[str]] = []
     for row, scores in rows(judgement, title).items():
-        cells = []
+        cells = [row]
         for name in names:
             if name in scores.values:
-                interval = scores.intervals[name]
-                cells.append(
-                    f"<td>{scores[name]:.1f}<small>{interval.low:.1f}&thinsp;to&thinsp;{interval.high:.1f}</small></td>"
-                )
+                low, high = scores.intervals[name].low, scores.intervals[name].high
+                cells.append(Markup(f"{scores[name]:.1f}<small>{low:.1f}&thinsp;to&thinsp;{high:.1f}</small>"))
             else:
-                cells.append(f"<td><small>{escape(absent(judgement, name))}</small></td>")
-        body.append(f'<tr><th scope="row">{escape(row)}</th>{"".join(cells)}</tr>')
-    return (
-        "<table><caption>Scores from 0 to 100 (CIDEr-D may exceed it), each above its 95 % interval over images"
-        f'</caption><thead><tr><th scope="col">captions</th>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
-    )
+                cells.append(Markup(f"<small>{escape(absent(judgement, name))}</small>"))
+        body.append(cells)
+    caption = "Scores from 0 to 100 (CIDEr-D may exceed it), each above its 95 % interval over images"
+    return table(caption, ["captions", *(TITLES[name] for name in names)], body, label="Table of scores")
 
 
 def _charts(
@@ -117,27 +110,20 @@ def _confusions(captions: Sequence[Sequence[str]], people: Sequence[Sequence[Seq
     missed, vain = missed_words(captions, people), unsupported_words(captions, people)
     if not missed and not vain:
         return "<p>No word is missed or unsupported on three images or more.</p>"
-    missed_rows = "".join(
-        f'<tr><th scope="row">{escape(row.word)}</th><td>{row.missed} of {row.people}</td>'
-        f"<td>{', '.join(f'{escape(word)} <small>({n})</small>' for word, n in row.instead) or '–'}</td></tr>"
-        for row in missed
+    instead = [
+        Markup(", ".join(f"{escape(word)} <small>({n})</small>" for word, n in row.instead) or "–") for row in missed
+    ]
+    used = table(
+        "Missed words: used by people, not by these captions",
+        ["word", "images", "used instead"],
+        [(row.word, f"{row.missed} of {row.people}", words) for row, words in zip(missed, instead, strict=True)],
+        columns="lrl",
+        label="Missed words",
     )
-    vain_rows = "".join(
-        f'<tr><th scope="row">{escape(row.word)}</th><td>{row.alone} of {row.used}</td></tr>' for row in vain
+    unused = table(
+        "Unsupported words: used by these captions, in no reference",
+        ["word", "captions"],
+        [(row.word, f"{row.alone} of {row.used}") for row in vain],
+        label="Unsupported words",
     )
-    return (
-        '<div class="pair">'
-        + _scrolled("Missed words", "used by people, not by these captions", MISSED_HEADS, missed_rows)
-        + _scrolled("Unsupported words", "used by these captions, in no reference", ["word", "captions"], vain_rows)
-        + "</div>"
-    )
-
-
-def _scrolled(name: str, description: str, heads: Sequence[str], body: str) -> str:
-    """Return a table that scrolls on a narrow screen, also by keyboard."""
-    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(name)}"><table>'
-        f"<caption>{escape(name)}: {escape(description)}</caption><thead><tr>{head}</tr></thead>"
-        f"<tbody>{body}</tbody></table></div>"
-    )
+    return f'<div class="pair">{used}{unused}</div>'

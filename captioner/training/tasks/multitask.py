@@ -15,6 +15,7 @@ from captioner.checkpoint import Checkpoint
 from captioner.config import HeadsConfig
 from captioner.data.samples import Sample
 from captioner.errors import ConfigError, DataError, UsageError
+from captioner.metrics.function_words import NEVER_TAGS
 from captioner.metrics.retrieval import retrieval
 from captioner.metrics.words import Split, splitter
 from captioner.models.captioner import Captioner
@@ -37,12 +38,6 @@ from captioner.training.recipe import Recipe, Stage
 from captioner.training.tasks.base import Data, named_by_captions, weighted_cross_entropy
 from captioner.training.tasks.cross_entropy import CrossEntropy
 
-_FUNCTION_WORDS = """
-a an the this that these those some any each every all both other another no not and or but as if than while when where
-who which what there here of in on at by for with from to into onto over under up down out off near behind between
-through across along around against about after before during is are was were be been being has have having had do does
-doing can will his her its their he she it they them him himself herself itself themselves one 's n't
-"""
 RAREST = 3  # a tag's word occurs in the captions of at least this many images
 
 
@@ -220,6 +215,5 @@ def _joined(seen: Sequence[_Seen]) -> _Seen:
 def frequent_words(samples: Sequence[Sample], count: int, split: Split) -> tuple[str, ...]:
     """Return the ``count`` words in the captions of most images, without function words; at least ``RAREST`` each."""
     images = Counter(word for sample in samples for word in {w for c in sample.captions for w in split(c)})
-    function = set(_FUNCTION_WORDS.split())
-    kept = [(n, word) for word, n in images.items() if n >= RAREST and word not in function]
+    kept = [(n, word) for word, n in images.items() if n >= RAREST and word not in NEVER_TAGS]
     return tuple(word for _, word in sorted(kept, key=lambda pair: (-pair[0], pair[1]))[:count])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -13,37 +12,12 @@ from PIL import Image
 
 from captioner.data.samples import Sample
 from captioner.evaluation.evaluate import Evaluation, judge_captions
-from captioner.evaluation.report.charts import Series, bars, histogram, lines
 from captioner.evaluation.report.confusions import missed_words, unsupported_words
 from captioner.evaluation.report.curves import curves, log_of
-from captioner.evaluation.report.gallery import chosen, thumbnail
+from captioner.evaluation.report.gallery import chosen
 from captioner.evaluation.report.page import page
 
-
-class Outline(HTMLParser):
-    """A parser that counts tags and keeps the attributes that a screen reader uses."""
-
-    VOID = frozenset(("meta", "img", "input", "br", "link"))
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
+from ...html.outline import Outline
 
 
 @pytest.fixture
@@ -104,19 +78,6 @@ def test_curves_of_the_run(found: Evaluation, tmp_path: Path) -> None:
     assert "no figure more than once" in page(found, "model", log=log)
 
 
-def test_histograms_are_shares() -> None:
-    first, second = histogram([0, 5, 39, 1e9], [20], ("ours", "theirs"), width=20)
-    assert [y for _, y in first.points[:2]] == [50, 25]
-    assert first.points[-1] == (20 * 39, 25)  # values beyond the last bin count in it
-    assert [y for _, y in second.points[:3]] == [0, 100, 0]
-    drawn = bars([first, second], title="a < b", x="x", y="%", width=20)
-    assert "a &lt; b" in drawn
-    assert drawn.count("<rect") == 40
-    assert "nan" not in bars([], title="", x="", y="", width=1) + lines([], title="", x="", y="")
-    flat = lines([Series(name="s", points=((1, 2), (2, 2)))], title="", x="", y="")
-    assert "nan" not in flat
-
-
 def test_words_missed_and_said_in_vain() -> None:
     references = [[["a", "red", "car"], ["the", "red", "car"], ["a", "truck"]]] * 4 + [[["a", "blue", "boat"]]] * 2
     captions = [["a", "green", "car"]] * 3 + [["a", "red", "car"]] + [["a", "green", "boat"]] * 2
@@ -137,13 +98,3 @@ def test_a_large_set_shows_its_ends(samples: list[Sample]) -> None:
     scores = found.model.per_image
     assert {scores.index(max(scores)), scores.index(min(scores)), 4} <= set(shown)
     assert len(shown) <= 8
-
-
-def test_thumbnails_are_small(found: Evaluation, tmp_path: Path) -> None:
-    source, width, height = thumbnail(found.judgement.samples[0].image) or ("", 0, 0)
-    assert (width, height) == (176, 132)
-    assert source.startswith("data:image/jpeg;base64,")
-    inside = replace(found.judgement.samples[0], path=tmp_path / "a.tar", span=(3, 10_000))
-    (tmp_path / "a.tar").write_bytes(b"xyz" + (tmp_path / "0.png").read_bytes())
-    assert thumbnail(inside.image) == (source, width, height)
-    assert thumbnail(replace(inside, path=tmp_path / "none.jpg").image) is None
