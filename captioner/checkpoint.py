@@ -87,15 +87,14 @@ class Checkpoint:
         return self.model.config
 
     def original(self) -> Checkpoint:
-        """Return this checkpoint, see ``Restorable``."""
+        """Return this checkpoint."""
         return self
 
 
 class Restorable(Protocol):
     """A captioner in any form: a checkpoint, one prepared for inference, or a pipeline."""
 
-    def original(self) -> Checkpoint:
-        """Return the captioner that can be trained and saved."""
+    def original(self) -> Checkpoint: ...  # the captioner that can be trained and saved
 
 
 def save(checkpoint: Restorable, directory: str | os.PathLike[str], *, dtype: Literal["fp32", "fp16"] = "fp32") -> Path:
