@@ -69,7 +69,7 @@ def test_a_cache_has_room_for_every_miss(make: Make, monkeypatch: pytest.MonkeyP
             super().__init__(*given, **named)  # type: ignore[arg-type]
             made.append(self)
 
-    monkeypatch.setattr(room, "Branching", Watched)
+    monkeypatch.setattr(room, "SpeculativeBeams", Watched)
     config = GenerationConfig(beams=5, max_tokens=14)
     rules = Rules(processors=(minimum_length(15, TEXT.eos_id),))
     for noise in (0.0, 0.1, 0.2, 5.0):
