@@ -67,7 +67,7 @@ def vectors_of(checkpoint: AnyCheckpoint, kind: Vectors) -> Beside:
 
 
 def query_scores(
-    checkpoint: Checkpoint, query: str, images: Iterable[ImageSource | ImageError], *, batch_size: int = 16
+    checkpoint: AnyCheckpoint, query: str, images: Iterable[ImageSource | ImageError], *, batch_size: int = 16
 ) -> Iterator[float | ImageError]:
     """Yield the score of each image for a ``query``, in order; an ``ImageError`` for one that cannot be read.
 
@@ -85,7 +85,7 @@ def query_scores(
     return (score if isinstance(score, ImageError) else float(score) for score in scores)
 
 
-def _label_scores(checkpoint: Checkpoint, query: str) -> Beside:
+def _label_scores(checkpoint: AnyCheckpoint, query: str) -> Beside:
     """Return the function from encoded images to their scores (B,) for the labels that ``query`` names."""
     config = checkpoint.config.labels
     assert config is not None

@@ -144,8 +144,7 @@ class Ours:
         from captioner.hf_import import convert
 
         checkpoint = convert(folder)
-        self.text = checkpoint.config.text
-        self.model = prepare_model(checkpoint.model, precision, keep=False)
+        self.text, self.model = checkpoint.config.text, prepare_model(checkpoint.model, precision, keep=False)
         self.rules = Rules(processors=(minimum_length(TOKENS + 1, self.text.eos_id),))
 
     @torch.inference_mode()
