@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypedDict
 
-from captioner.checkpoint import Checkpoint
 from captioner.generation.hypothesis import Hypothesis
 from captioner.generation.labels import Label
 from captioner.generation.words import confidence, word_log_probs
+from captioner.inference import AnyCheckpoint
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,7 +81,7 @@ class Caption:
         return self.text
 
 
-def caption_of(hypotheses: Sequence[Hypothesis], checkpoint: Checkpoint) -> Caption:
+def caption_of(hypotheses: Sequence[Hypothesis], checkpoint: AnyCheckpoint) -> Caption:
     """Return the first (best) hypothesis of an image as a ``Caption``, with the others as its alternatives."""
     tokenizer, calibration = checkpoint.tokenizer, checkpoint.generation.calibration
     best, *others = (

@@ -21,7 +21,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from captioner.card import write_card
 from captioner.config import AdapterConfig, CaptionerConfig, GenerationConfig, from_dict, to_dict
@@ -86,21 +86,27 @@ class Checkpoint:
         """The configuration that the model was built from."""
         return self.model.config
 
+    def original(self) -> Checkpoint:
+        """Return this checkpoint."""
+        return self
 
-def save(checkpoint: Checkpoint, directory: str | os.PathLike[str], *, dtype: Literal["fp32", "fp16"] = "fp32") -> Path:
+
+class Restorable(Protocol):
+    """A captioner in any form: a checkpoint, one prepared for inference, or a pipeline."""
+
+    def original(self) -> Checkpoint: ...  # the captioner that can be trained and saved
+
+
+def save(checkpoint: Restorable, directory: str | os.PathLike[str], *, dtype: Literal["fp32", "fp16"] = "fp32") -> Path:
     """Write a checkpoint directory; replace an older one of that name only after the new one is complete.
 
-    Raises ``CheckpointError`` if it cannot be written (no space, no permission), if the name is taken by anything but
-    a checkpoint of this package, and for a model prepared for inference; existing files then stay as they are.
+    Raises ``CheckpointError`` if it cannot be written (no space, no permission) and if the name is taken by anything
+    but a checkpoint of this package; existing files then stay as they are.
     """
     import torch
     from safetensors.torch import save_file
 
-    if checkpoint.model.precision is not None:
-        raise CheckpointError(
-            f"the model is prepared for inference in {checkpoint.model.precision} and no longer holds the original "
-            "weights; load it without a precision"
-        )
+    checkpoint = checkpoint.original()
     directory = Path(directory)
     if directory.exists() and not _replaceable(directory):
         raise CheckpointError(

@@ -11,16 +11,17 @@ import tempfile
 from pathlib import Path
 
 from captioner.card import published
-from captioner.checkpoint import Checkpoint, save
+from captioner.checkpoint import Restorable, save
 from captioner.config import to_dict
 from captioner.errors import CheckpointError
 from captioner.files import SHIPPED_NAME, WEIGHTS, find, first_line, read_json, read_text
+from captioner.inference import PreparedCheckpoint
 
 ADAPTER = "adapter/"
 
 
 def push_to_hub(
-    source: str | os.PathLike[str] | Checkpoint | None,
+    source: str | os.PathLike[str] | Restorable | None,
     name: str,
     *,
     private: bool | None = None,
@@ -31,8 +32,8 @@ def push_to_hub(
 ) -> str:
     """Push a captioner to the repository ``name`` (``org/name``), created if missing; return the URL of its page.
 
-    source: Anything that ``load`` accepts, or a checkpoint in memory. A checkpoint prepared for inference no longer
-        holds its original weights; the files that it was loaded from are pushed.
+    source: Anything that ``load`` accepts, a checkpoint in memory, or a pipeline. For a pipeline from ``load``, the
+        files that it was loaded from are pushed, with its present options.
     private: Make a new repository private.
     revision: Branch, created if missing.
     license: Licence identifier of the hub, such as apache-2.0; replaces the one in the card. The training photos may
@@ -77,18 +78,17 @@ def push_to_hub(
         return str(page)
 
 
-def _files(source: str | os.PathLike[str] | Checkpoint | None, space: Path) -> dict[str, Path | bytes]:
+def _files(source: str | os.PathLike[str] | Restorable | None, space: Path) -> dict[str, Path | bytes]:
     """Return the files of a checkpoint by their names in its directory."""
     more: dict[str, Path | bytes] = {}
-    if not isinstance(source, Checkpoint):
+    prepared = getattr(source, "checkpoint", source)  # of a pipeline
+    if source is None or isinstance(source, (str, os.PathLike)):
         directory = find(source)
-    elif source.model.precision is None:
-        directory = save(source, space)
-    elif source.source:
-        directory = find(None if source.source == SHIPPED_NAME else source.source)
-        more["generation.json"] = (json.dumps(to_dict(source.generation), indent=2) + "\n").encode()
+    elif isinstance(prepared, PreparedCheckpoint) and prepared.kept is None and prepared.source:
+        directory = find(None if prepared.source == SHIPPED_NAME else prepared.source)
+        more["generation.json"] = (json.dumps(to_dict(prepared.generation), indent=2) + "\n").encode()
     else:
-        raise CheckpointError("a captioner prepared for inference no longer holds its weights; push the saved one")
+        directory = save(source, space)
     read_json(directory / "config.json")  # raises unless it is a checkpoint
     paths = [directory / name for name in ("config.json", "tokenizer.json", "generation.json", "training.json")]
     paths += [directory / WEIGHTS, directory / "README.md", *directory.glob(ADAPTER + "*")]

@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from captioner.checkpoint import Checkpoint
 from captioner.data.images import ImageSource
 from captioner.errors import ImageError, UsageError, unwrap
 from captioner.generation.generate import Beside, encode, in_batches, pixels_of
+from captioner.inference import AnyCheckpoint
 from captioner.models.heads import Heads, end_states, pad_and_close
 from captioner.models.vision import EncodedImage
 from captioner.nouns import LabelFinder
@@ -26,7 +26,7 @@ from captioner.nouns import LabelFinder
 Vectors = Literal["embeddings", "features"]
 
 
-def heads_of(checkpoint: Checkpoint) -> Heads:
+def heads_of(checkpoint: AnyCheckpoint) -> Heads:
     """Return the heads of a captioner. Raises ``UsageError`` if it has none."""
     if checkpoint.model.heads is None:
         raise UsageError(
@@ -37,7 +37,7 @@ def heads_of(checkpoint: Checkpoint) -> Heads:
 
 
 def embed_images(
-    checkpoint: Checkpoint, images: Iterable[ImageSource | ImageError], *, batch_size: int = 16
+    checkpoint: AnyCheckpoint, images: Iterable[ImageSource | ImageError], *, batch_size: int = 16
 ) -> Iterator[Tensor | ImageError]:
     """Yield the embedding (W,) of each image, on the CPU, in order; an ``ImageError`` for one that cannot be read.
 
@@ -47,13 +47,13 @@ def embed_images(
 
 
 def image_features(
-    checkpoint: Checkpoint, images: Iterable[ImageSource | ImageError], *, batch_size: int = 16
+    checkpoint: AnyCheckpoint, images: Iterable[ImageSource | ImageError], *, batch_size: int = 16
 ) -> Iterator[Tensor | ImageError]:
     """Yield the encoder features (D,) of each image, on the CPU, for any captioner; see ``vectors_of``."""
     return _vectors(checkpoint, images, vectors_of(checkpoint, "features"), batch_size)
 
 
-def vectors_of(checkpoint: Checkpoint, kind: Vectors) -> Beside:
+def vectors_of(checkpoint: AnyCheckpoint, kind: Vectors) -> Beside:
     """Return the function that turns encoded images into vectors on the CPU.
 
     ``embeddings`` (B, W) have length 1, come from the contrastive head and can be compared with those of texts; raises
@@ -67,7 +67,7 @@ def vectors_of(checkpoint: Checkpoint, kind: Vectors) -> Beside:
 
 
 def query_scores(
-    checkpoint: Checkpoint, query: str, images: Iterable[ImageSource | ImageError], *, batch_size: int = 16
+    checkpoint: AnyCheckpoint, query: str, images: Iterable[ImageSource | ImageError], *, batch_size: int = 16
 ) -> Iterator[float | ImageError]:
     """Yield the score of each image for a ``query``, in order; an ``ImageError`` for one that cannot be read.
 
@@ -85,7 +85,7 @@ def query_scores(
     return (score if isinstance(score, ImageError) else float(score) for score in scores)
 
 
-def _label_scores(checkpoint: Checkpoint, query: str) -> Beside:
+def _label_scores(checkpoint: AnyCheckpoint, query: str) -> Beside:
     """Return the function from encoded images to their scores (B,) for the labels that ``query`` names."""
     config = checkpoint.config.labels
     assert config is not None
@@ -105,7 +105,7 @@ def _label_scores(checkpoint: Checkpoint, query: str) -> Beside:
 
 
 def _vectors(
-    checkpoint: Checkpoint, images: Iterable[ImageSource | ImageError], compute: Beside, batch_size: int
+    checkpoint: AnyCheckpoint, images: Iterable[ImageSource | ImageError], compute: Beside, batch_size: int
 ) -> Iterator[Tensor | ImageError]:
     for batch in in_batches(pixels_of(checkpoint, images, batch_size), batch_size):
         readable = [pixels for pixels in batch if isinstance(pixels, Tensor)]
@@ -115,7 +115,7 @@ def _vectors(
 
 
 @torch.inference_mode()
-def embed_texts(checkpoint: Checkpoint, texts: Sequence[str], *, batch_size: int = 256) -> Tensor:
+def embed_texts(checkpoint: AnyCheckpoint, texts: Sequence[str], *, batch_size: int = 256) -> Tensor:
     """Return the embeddings (N, W) of texts, of length 1, on the CPU.
 
     Raises ``UsageError`` for a captioner without heads, and for a text that is empty or longer than its context.
@@ -138,7 +138,7 @@ def embed_texts(checkpoint: Checkpoint, texts: Sequence[str], *, batch_size: int
     return torch.cat(parts)
 
 
-def table_of(vectors: Iterable[Tensor | ImageError], checkpoint: Checkpoint, kind: Vectors) -> NDArray[np.float32]:
+def table_of(vectors: Iterable[Tensor | ImageError], checkpoint: AnyCheckpoint, kind: Vectors) -> NDArray[np.float32]:
     """Return N vectors of a ``kind`` as one array (N, W). Raises the first ``ImageError`` among them."""
     rows = [unwrap(vector) for vector in vectors]
     features = kind == "features"

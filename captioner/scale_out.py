@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from captioner.data.connections import Reach
-    from captioner.layers.linears import Precision
+    from captioner.inference import Precision
 
 COLUMNS = ("image", "bytes", "jpg", "jpeg", "png", "webp", "path", "url")
 """Columns searched for a row's image, the first one present wins: bytes, WebDataset names, or a path or URL."""

@@ -37,9 +37,10 @@ from captioner.data.loader import load_pixels
 from captioner.generation.processors import minimum_length
 from captioner.generation.rules import Rules
 from captioner.generation.search import search
-from captioner.layers.linears import PackedLinear
-from captioner.models.captioner import Captioner
-from captioner.models.precision import Precision, for_inference
+from captioner.inference import Precision
+from captioner.inference.linears import PackedLinear
+from captioner.inference.prepared import prepare_model
+from captioner.models.encoder_decoder import EncoderDecoder
 
 ROOT = Path(__file__).resolve().parents[1]
 TOKENS = 20
@@ -143,8 +144,7 @@ class Ours:
         from captioner.hf_import import convert
 
         checkpoint = convert(folder)
-        self.text = checkpoint.config.text
-        self.model = for_inference(checkpoint.model, precision)
+        self.text, self.model = checkpoint.config.text, prepare_model(checkpoint.model, precision, keep=False)
         self.rules = Rules(processors=(minimum_length(TOKENS + 1, self.text.eos_id),))
 
     @torch.inference_mode()
@@ -194,7 +194,7 @@ def against(peer: Peer, ours: Ours, beams: int, batch: int, target: float, repea
     )
 
 
-def weights_per_step(model: Captioner) -> int:
+def weights_per_step(model: EncoderDecoder) -> int:
     """Return the bytes that every decoding step reads: the decoder's weights without the image's keys and values."""
     return sum(
         layer.in_features * layer.out_features * BYTES[layer.precision]

@@ -20,11 +20,11 @@ from captioner.config import with_options
 from captioner.data.sources import read_splits
 from captioner.errors import ImageError
 from captioner.generation.generate import generate
+from captioner.inference import Precision, prepare
 from captioner.metrics.bleu import bleu
 from captioner.metrics.cider import cider_d
 from captioner.metrics.diversity import diversity
 from captioner.metrics.words import words
-from captioner.models.precision import Precision, for_inference
 
 CONSENSUS = {"candidates": 5, "rerank": "consensus"}
 ROWS: dict[str, tuple[Precision, dict[str, Any], str]] = {
@@ -56,8 +56,7 @@ def main() -> None:
     first: list[str] = []
     for name in dict.fromkeys(("fp32", *args.rows)):
         precision, options, shown = ROWS[name]
-        checkpoint = load(args.model)
-        for_inference(checkpoint.model, precision)
+        checkpoint = prepare(load(args.model), precision, keep=False)
         config = with_options(replace(checkpoint.generation, beams=5), options)
         began = time.perf_counter()
         captions = [

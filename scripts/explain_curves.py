@@ -31,11 +31,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 import captioner
-from captioner.checkpoint import Checkpoint
 from captioner.data.images import open_image
 from captioner.data.sources import load_split
 from captioner.data.transforms import fit, preprocess
 from captioner.explain.explain import explain
+from captioner.inference import AnyCheckpoint
 from captioner.metrics.function_words import BASIC_FUNCTION_WORDS
 from captioner.models.decoder import ImageMemory
 
@@ -80,7 +80,7 @@ def main() -> None:
     print(table(done))
 
 
-def measured(checkpoint: Checkpoint, path: Path, name: str) -> dict[str, Any] | None:
+def measured(checkpoint: AnyCheckpoint, path: Path, name: str) -> dict[str, Any] | None:
     """Return the log-probabilities of two words, and of the whole caption, along every curve of one photo."""
     explanation = explain(checkpoint, path)
     chance = random.Random(name)
@@ -160,7 +160,7 @@ def along(values: Array, full: Tensor, grey: Tensor, blur: Tensor) -> list[Tenso
     return [torch.where(m, grey, full) for m in marked] + [torch.where(m, full, blur) for m in marked]
 
 
-def by_patches(checkpoint: Checkpoint, memory: ImageMemory, maps: Sequence[Array], tokens: Sequence[int]) -> Array:
+def by_patches(checkpoint: AnyCheckpoint, memory: ImageMemory, maps: Sequence[Array], tokens: Sequence[int]) -> Array:
     """Return log-probabilities (maps, 2, shares, T) without the top patches of each map, and with only these."""
     order = np.stack([np.argsort(-values.ravel(), kind="stable") for values in maps])  # (maps, h * w)
     prefix = torch.arange(memory.prefix).expand(len(maps), -1)
@@ -180,7 +180,7 @@ def by_patches(checkpoint: Checkpoint, memory: ImageMemory, maps: Sequence[Array
     return np.array(curves).transpose(2, 0, 1, 3)
 
 
-def token_log_probs(checkpoint: Checkpoint, memory: ImageMemory, tokens: Sequence[int]) -> Array:
+def token_log_probs(checkpoint: AnyCheckpoint, memory: ImageMemory, tokens: Sequence[int]) -> Array:
     """Return log p of each of the T tokens given the previous ones, for every image in ``memory``: (B, T)."""
     inputs = torch.tensor([[checkpoint.config.text.bos_id, *tokens[:-1]]]).expand(memory.images, -1)
     log_probs = checkpoint.model.decoder(inputs, memory).float().log_softmax(-1)  # (B, T, V)

@@ -21,12 +21,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 import captioner
-from captioner.checkpoint import Checkpoint
 from captioner.data.images import open_image
 from captioner.data.sources import load_split
 from captioner.data.splits import hold_out_named
 from captioner.data.transforms import preprocess
 from captioner.explain.explain import explain
+from captioner.inference import AnyCheckpoint
 from captioner.models.decoder import Block
 
 Array = np.ndarray[Any, Any]
@@ -46,7 +46,7 @@ def main() -> None:
         print(table([ways(checkpoint, sample.path, sample.name) for sample in tqdm(samples, unit=" photos")]))
 
 
-def ways(checkpoint: Checkpoint, path: Path, name: str) -> dict[str, list[Array]]:
+def ways(checkpoint: AnyCheckpoint, path: Path, name: str) -> dict[str, list[Array]]:
     """Return the patch areas (deletion, insertion) of every content word, for each combination of layers and heads."""
     explanation = explain(checkpoint, path)
     decoder = checkpoint.model.decoder

@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from captioner.checkpoint import Checkpoint, load
+from captioner.checkpoint import load
 from captioner.config import GenerationConfig, SamplingConfig
 from captioner.data.loader import load_pixels
 from captioner.data.samples import Sample
@@ -27,12 +27,12 @@ from captioner.generation.matching import match_captions
 from captioner.generation.rerank import ordered, rerank
 from captioner.generation.sample import content_seed
 from captioner.generation.search import search
+from captioner.inference import AnyCheckpoint, prepare
 from captioner.metrics.bleu import bleu
 from captioner.metrics.cider import cider_d
 from captioner.metrics.retrieval import retrieval
 from captioner.metrics.words import words
 from captioner.models.decoder import ImageMemory
-from captioner.models.precision import for_inference
 from captioner.pipelines import choose_device
 from captioner.retrieval import embed_texts
 from captioner.training.setup import read_data
@@ -48,8 +48,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=10)
     args = parser.parse_args()
     samples = read_data([args.data], held_out=args.held_out, validation_images=args.images, report=print).validation
-    checkpoint = load(args.model, device=choose_device())
-    for_inference(checkpoint.model, "fp32")
+    checkpoint = prepare(load(args.model, device=choose_device()), "fp32", keep=False)
     penalty = checkpoint.generation.length_penalty
     ways = {
         f"{args.beams} beams": GenerationConfig(beams=args.beams, candidates=args.beams, length_penalty=penalty),
@@ -99,7 +98,7 @@ def main() -> None:
 
 
 def reranked(
-    checkpoint: Checkpoint, memory: ImageMemory, hypotheses: Sequence[list[Hypothesis]], config: GenerationConfig
+    checkpoint: AnyCheckpoint, memory: ImageMemory, hypotheses: Sequence[list[Hypothesis]], config: GenerationConfig
 ) -> dict[str, list[Hypothesis]]:
     """Return the best candidate of each image by every reranker of the captioner, from the same candidates."""
     orders = {
@@ -113,7 +112,7 @@ def reranked(
     return {name: [group[0] for group in groups] for name, groups in orders.items()}
 
 
-def loaded(checkpoint: Checkpoint, samples: Sequence[Sample]) -> Iterator[tuple[list[Sample], torch.Tensor]]:
+def loaded(checkpoint: AnyCheckpoint, samples: Sequence[Sample]) -> Iterator[tuple[list[Sample], torch.Tensor]]:
     """Yield batches of samples and their pixels, on the model's device."""
     device = next(checkpoint.model.parameters()).device
     pixels = load_pixels((sample.path for sample in samples), checkpoint.config.preprocess)

@@ -46,7 +46,7 @@ def halved(checkpoint: Checkpoint) -> Captioner:
 @torch.inference_mode()
 def logits(checkpoint: Checkpoint) -> torch.Tensor:
     pixels = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    return checkpoint.model(torch.tensor([[[1, 5, 9]]]), pixels)
+    return checkpoint.model(torch.tensor([[[1, 5, 9]]]), pixels).logits
 
 
 @pytest.fixture

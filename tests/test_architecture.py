@@ -25,13 +25,14 @@ FLOORS = {
     **dict.fromkeys(("layers", "data", "metrics", "nouns", "text", "card", "files"), 2),
     **dict.fromkeys(("models", "html"), 3),
     **dict.fromkeys(("checkpoint", "inspection"), 4),
-    **dict.fromkeys(("hf_import", "generation", "hub"), 5),
-    **dict.fromkeys(("evaluation", "explain", "retrieval", "captions"), 6),
-    **dict.fromkeys(("training", "compression", "pipelines"), 7),
-    **dict.fromkeys(("folder", "image_to_text", "series"), 8),
-    **dict.fromkeys(("service", "scale_out"), 9),
-    "cli": 10,
-    **dict.fromkeys(("__init__", "__main__"), 11),
+    "inference": 5,
+    **dict.fromkeys(("hf_import", "generation", "hub"), 6),
+    **dict.fromkeys(("evaluation", "explain", "retrieval", "captions"), 7),
+    **dict.fromkeys(("training", "pipelines"), 8),
+    **dict.fromkeys(("folder", "image_to_text", "series"), 9),
+    "scale_out": 10,
+    "cli": 11,
+    **dict.fromkeys(("__init__", "__main__"), 12),
 }
 MOST_LINES = 300
 LONG = {

@@ -54,7 +54,7 @@ def make(seed: int = 0, *, backbone: str = "test_efficientnet") -> Checkpoint:
 def logits(checkpoint: Checkpoint) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randn(2, 3, 32, 32, generator=generator)
-    return checkpoint.model(torch.tensor([[[1, 5, 9]], [[1, 7, 2]]]), pixels)
+    return checkpoint.model(torch.tensor([[[1, 5, 9]], [[1, 7, 2]]]), pixels).logits
 
 
 @pytest.fixture(scope="module")

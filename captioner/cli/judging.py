@@ -14,11 +14,11 @@ from captioner.cli.output import tell
 from captioner.config import Words
 
 if TYPE_CHECKING:
-    from captioner.checkpoint import Checkpoint
     from captioner.config.model import Aspect
     from captioner.data.samples import Sample
     from captioner.evaluation.evaluate import Evaluation
     from captioner.evaluation.probe import Probe
+    from captioner.inference import PreparedCheckpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,12 +191,14 @@ def probe_model(
     return result
 
 
-def _ready(source: str | None, images: Images, judging: Judging, compute: Compute, aspect: Aspect | None) -> Checkpoint:
+def _ready(
+    source: str | None, images: Images, judging: Judging, compute: Compute, aspect: Aspect | None
+) -> PreparedCheckpoint:
     """Load and prepare the model. Raises ``DataError`` if it was trained on exactly these images."""
     from captioner.checkpoint import load
     from captioner.errors import DataError
     from captioner.evaluation.judge import fingerprint
-    from captioner.models.precision import for_inference
+    from captioner.inference import prepare
     from captioner.pipelines import choose_device
 
     checkpoint = load(source, device=choose_device(compute.device))
@@ -205,11 +207,11 @@ def _ready(source: str | None, images: Images, judging: Judging, compute: Comput
             f"the model was trained on these images of {judging.data} (fingerprint {checkpoint.training['data']}); "
             "evaluate it on others, or use --split train to score it on its training images"
         )
-    for_inference(checkpoint.model, compute.precision)
+    prepared = prepare(checkpoint, compute.precision, keep=False)
     if aspect is not None:
-        config = checkpoint.model.config
-        checkpoint.model.config = replace(config, preprocess=replace(config.preprocess, aspect=aspect))
-    return checkpoint
+        config = prepared.model.config
+        prepared.model.config = replace(config, preprocess=replace(config.preprocess, aspect=aspect))
+    return prepared
 
 
 def is_predictions(name: str) -> bool:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from captioner.checkpoint import Checkpoint
 from captioner.config import Calibration, GenerationConfig
 from captioner.data.samples import Sample, images_of
 from captioner.errors import DataError, ImageError
@@ -17,6 +16,7 @@ from captioner.generation.generate import caption_pixels, check_learnt, in_batch
 from captioner.generation.hypothesis import Hypothesis
 from captioner.generation.likelihood import score_captions
 from captioner.generation.words import calibrated, confidence, whole_words, word_log_probs
+from captioner.inference import AnyCheckpoint
 from captioner.metrics.words import Split
 from captioner.text import CaptionTokenizer
 
@@ -41,7 +41,7 @@ class Decoded:
 
 
 def decode(
-    checkpoint: Checkpoint,
+    checkpoint: AnyCheckpoint,
     samples: Sequence[Sample],
     generation: GenerationConfig,
     split: Split,

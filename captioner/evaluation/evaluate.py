@@ -15,6 +15,7 @@ from captioner.errors import CheckpointError, DataError
 from captioner.evaluation.judge import Judge, Judgement, Scores, fingerprint
 from captioner.files import WEIGHTS, find
 from captioner.files import fingerprint as file_fingerprint
+from captioner.inference import AnyCheckpoint, Holder, held
 from captioner.metrics.bootstrap import Interval, intervals
 from captioner.metrics.calibration import calibration_error, rank_correlation
 from captioner.metrics.diversity import Diversity
@@ -22,7 +23,6 @@ from captioner.metrics.ngrams import Floats
 from captioner.metrics.statistic import Statistic, divided
 
 if TYPE_CHECKING:
-    from captioner.checkpoint import Checkpoint
     from captioner.evaluation.decode import Decoded
 
 
@@ -84,7 +84,7 @@ class Evaluation:
 
 
 def evaluate(
-    checkpoint: Checkpoint,
+    checkpoint: AnyCheckpoint | Holder,
     samples: Sequence[Sample],
     generation: GenerationConfig | None = None,
     *,
@@ -97,6 +97,7 @@ def evaluate(
 ) -> Evaluation:
     """Caption every image and score the captions against all references of the image.
 
+    ``checkpoint``: a pipeline, which captions as it is prepared, or a checkpoint.
     ``words``: the word splitter; by default the checkpoint's. ``training``: the samples whose captions are not novel.
     ``java``: METEOR too, if it can be computed. Unreadable images are skipped and listed in ``problems``. Raises
     ``DataError`` if all images are unreadable.
@@ -105,6 +106,7 @@ def evaluate(
 
     if not samples:
         raise DataError("there are no images to evaluate on; give data with images")
+    checkpoint = held(checkpoint)
     generation = generation or checkpoint.generation
     with Judge(samples, words or checkpoint.config.text.words, java=java, want_spice=spice) as judge:
         units = Judge(samples, "characters").split if judge.words == "jieba" else judge.split
@@ -136,7 +138,7 @@ def judge_captions(
 
 
 def _model_figures(
-    checkpoint: Checkpoint, judgement: Judgement, decoded: Decoded, generation: GenerationConfig, judge: Judge
+    checkpoint: AnyCheckpoint, judgement: Judgement, decoded: Decoded, generation: GenerationConfig, judge: Judge
 ) -> OfModel:
     counts = [
         sum(
@@ -171,7 +173,7 @@ def _perplexity(sums: Floats) -> Floats:
         return np.where(sums[..., 1] > 0, np.exp(divided(sums[..., 0], sums[..., 1])), np.nan)
 
 
-def _weights(checkpoint: Checkpoint) -> str:
+def _weights(checkpoint: AnyCheckpoint) -> str:
     """Return twelve hex digits of the fingerprint of the weights, or of the adapter in an adapter's directory."""
     try:
         directory = find(None if checkpoint.source == "shipped" else checkpoint.source) if checkpoint.source else None

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageEnhance
 
-from captioner.checkpoint import Checkpoint
 from captioner.config import GenerationConfig, Words
 from captioner.data.images import open_image
 from captioner.data.samples import Sample
@@ -16,6 +15,7 @@ from captioner.evaluation.people import WORDS, Presumption, presumption
 from captioner.generation.generate import generate
 from captioner.generation.hypothesis import Hypothesis
 from captioner.generation.words import calibrated, word_log_probs
+from captioner.inference import AnyCheckpoint
 from captioner.metrics.bootstrap import Interval, paired_differences
 from captioner.metrics.cider import cider_d
 from captioner.metrics.function_words import BASIC_FUNCTION_WORDS
@@ -60,7 +60,7 @@ class Probe:
 
 
 def probe(
-    checkpoint: Checkpoint,
+    checkpoint: AnyCheckpoint,
     samples: Sequence[Sample],
     generation: GenerationConfig | None = None,
     *,

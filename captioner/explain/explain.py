@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from captioner.checkpoint import Checkpoint
 from captioner.config import GenerationConfig
 from captioner.data.images import ImageSource, open_image
 from captioner.data.transforms import preprocess, view
@@ -17,13 +16,14 @@ from captioner.explain.reading import Array, LayerReads
 from captioner.generation.generate import NOTHING_FITS, caption_encoded, encode
 from captioner.generation.labels import labels_of
 from captioner.generation.words import word_spans
+from captioner.inference import AnyCheckpoint
 from captioner.layers.attention import ImageRead
 from captioner.models.decoder import Decoder, ImageMemory
 
 
 @torch.inference_mode()
 def explain(
-    checkpoint: Checkpoint, image: ImageSource, config: GenerationConfig | None = None, *, caption: str | None = None
+    checkpoint: AnyCheckpoint, image: ImageSource, config: GenerationConfig | None = None, *, caption: str | None = None
 ) -> Explanation:
     """Explain the model's own caption of ``image`` (by ``config``), or any other ``caption``.
 
@@ -91,7 +91,7 @@ def entropies(maps: Array) -> Array:
     return -(flat * np.log2(np.maximum(flat, 1e-30))).sum(-1)  # (W,)
 
 
-def _encoded(checkpoint: Checkpoint, caption: str) -> tuple[int, ...]:
+def _encoded(checkpoint: AnyCheckpoint, caption: str) -> tuple[int, ...]:
     tokens = tuple(checkpoint.tokenizer.encode(caption))
     most = checkpoint.config.decoder.context
     if not tokens:

@@ -10,7 +10,6 @@ from typing import TypeAlias, TypeVar
 import torch
 from torch import Tensor
 
-from captioner.checkpoint import Checkpoint
 from captioner.config import GenerationConfig
 from captioner.data.images import ImageSource
 from captioner.data.loader import load_pixels
@@ -23,6 +22,7 @@ from captioner.generation.rerank import ordered, rerank
 from captioner.generation.rules import compile_rules
 from captioner.generation.sample import content_seed
 from captioner.generation.search import one_by_one, search
+from captioner.inference import AnyCheckpoint
 from captioner.models.decoder import ImageMemory
 from captioner.models.vision import EncodedImage
 
@@ -49,7 +49,7 @@ NOTHING_FITS = "no caption of this image satisfies all rules; remove some rules,
 
 
 def generate(
-    checkpoint: Checkpoint,
+    checkpoint: AnyCheckpoint,
     images: Iterable[ImageSource | ImageError],
     config: GenerationConfig | None = None,
     *,
@@ -63,7 +63,7 @@ def generate(
 
 
 def caption_batches(
-    checkpoint: Checkpoint,
+    checkpoint: AnyCheckpoint,
     pixels: Iterable[Tensor | ImageError],
     config: GenerationConfig,
     *,
@@ -93,7 +93,7 @@ def caption_batches(
 
 
 def pixels_of(
-    checkpoint: Checkpoint, images: Iterable[ImageSource | ImageError], batch_size: int
+    checkpoint: AnyCheckpoint, images: Iterable[ImageSource | ImageError], batch_size: int
 ) -> Iterator[Tensor | ImageError]:
     """Load images ahead of a model that takes batches of ``batch_size``, as ``load_pixels`` yields them.
 
@@ -106,7 +106,7 @@ def pixels_of(
     return load_pixels(images, checkpoint.config.preprocess, ahead=2 * batch_size)
 
 
-def check_learnt(checkpoint: Checkpoint, config: GenerationConfig) -> None:
+def check_learnt(checkpoint: AnyCheckpoint, config: GenerationConfig) -> None:
     """Raise ``UsageError`` if ``config`` needs a head that the captioner lacks."""
     if config.rerank == "matching":
         require_matching(checkpoint)
@@ -114,7 +114,7 @@ def check_learnt(checkpoint: Checkpoint, config: GenerationConfig) -> None:
 
 @torch.inference_mode()
 def caption_pixels(
-    checkpoint: Checkpoint, pixels: list[Tensor], config: GenerationConfig
+    checkpoint: AnyCheckpoint, pixels: list[Tensor], config: GenerationConfig
 ) -> tuple[list[list[Hypothesis]], ImageMemory]:
     """Return the captions of B images, each (3, size, size), and their image memory for reuse.
 
@@ -125,7 +125,7 @@ def caption_pixels(
 
 @torch.inference_mode()
 def caption_encoded(
-    checkpoint: Checkpoint, encoded: EncodedImage, pixels: list[Tensor], config: GenerationConfig
+    checkpoint: AnyCheckpoint, encoded: EncodedImage, pixels: list[Tensor], config: GenerationConfig
 ) -> tuple[list[list[Hypothesis]], ImageMemory]:
     """Return captions and memory like ``caption_pixels``, for encoded images; ``pixels`` only seed the sampling."""
     with _fits(len(pixels)):
@@ -135,7 +135,7 @@ def caption_encoded(
 
 @torch.inference_mode()
 def caption_memory(
-    checkpoint: Checkpoint, memory: ImageMemory, seeing: Iterable[Tensor], config: GenerationConfig
+    checkpoint: AnyCheckpoint, memory: ImageMemory, seeing: Iterable[Tensor], config: GenerationConfig
 ) -> list[list[Hypothesis]]:
     """Return the captions of B images in ``memory``, best first: searched under the rules, refined and reranked.
 
@@ -155,7 +155,7 @@ def caption_memory(
     return [rerank(candidates, config, tokenizer) for candidates in hypotheses]
 
 
-def stream_tokens(checkpoint: Checkpoint, image: ImageSource, config: GenerationConfig) -> Iterator[int]:
+def stream_tokens(checkpoint: AnyCheckpoint, image: ImageSource, config: GenerationConfig) -> Iterator[int]:
     """Yield the tokens of one image's greedy or sampled caption as they are generated.
 
     The caller may stop at any token. Raises ``ImageError`` for an unreadable image.
@@ -169,7 +169,7 @@ def stream_tokens(checkpoint: Checkpoint, image: ImageSource, config: Generation
 
 
 def likelihoods(
-    checkpoint: Checkpoint, images: Iterable[ImageSource], captions: Sequence[Sequence[int]], *, batch_size: int = 16
+    checkpoint: AnyCheckpoint, images: Iterable[ImageSource], captions: Sequence[Sequence[int]], *, batch_size: int = 16
 ) -> Iterator[list[list[float]]]:
     """Yield per batch B rows of log p(caption, end | image), one value per caption given as token ids.
 
@@ -185,7 +185,7 @@ def likelihoods(
 
 
 def matches(
-    checkpoint: Checkpoint, images: Iterable[ImageSource], captions: Sequence[Sequence[int]], *, batch_size: int = 16
+    checkpoint: AnyCheckpoint, images: Iterable[ImageSource], captions: Sequence[Sequence[int]], *, batch_size: int = 16
 ) -> Iterator[list[list[float]]]:
     """Yield per batch B rows of the probability, 0 to 1, that each caption is true of the image.
 
@@ -196,7 +196,7 @@ def matches(
         yield match_captions(checkpoint.model, memory, [captions] * memory.images)
 
 
-def _memories(checkpoint: Checkpoint, images: Iterable[ImageSource], batch_size: int) -> Iterator[ImageMemory]:
+def _memories(checkpoint: AnyCheckpoint, images: Iterable[ImageSource], batch_size: int) -> Iterator[ImageMemory]:
     """Yield the memory of each batch of images. Raises ``ImageError`` for an unreadable image."""
     for batch in in_batches(pixels_of(checkpoint, images, batch_size), batch_size):
         with torch.inference_mode():
@@ -204,12 +204,12 @@ def _memories(checkpoint: Checkpoint, images: Iterable[ImageSource], batch_size:
         yield memory
 
 
-def _remember(checkpoint: Checkpoint, pixels: list[Tensor]) -> ImageMemory:
+def _remember(checkpoint: AnyCheckpoint, pixels: list[Tensor]) -> ImageMemory:
     return checkpoint.model.remember(encode(checkpoint, pixels))
 
 
 @torch.inference_mode()
-def encode(checkpoint: Checkpoint, pixels: list[Tensor]) -> EncodedImage:
+def encode(checkpoint: AnyCheckpoint, pixels: list[Tensor]) -> EncodedImage:
     """Encode B images, each (3, size, size).
 
     Raises ``CaptionerError`` if they do not fit the device.

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 import torch
 
-from captioner.checkpoint import Checkpoint
 from captioner.errors import UsageError
 from captioner.generation.likelihood import LOGITS_AT_ONCE
-from captioner.models.captioner import Captioner
+from captioner.inference import AnyCheckpoint
 from captioner.models.decoder import ImageMemory
+from captioner.models.encoder_decoder import EncoderDecoder
 from captioner.models.heads import end_states, pad_and_close
 
 
-def require_matching(checkpoint: Checkpoint) -> None:
+def require_matching(checkpoint: AnyCheckpoint) -> None:
     """Raise ``UsageError`` for a captioner without a matching head."""
     heads = checkpoint.config.heads
     if heads is None or not heads.matching:
@@ -26,7 +26,7 @@ def require_matching(checkpoint: Checkpoint) -> None:
 
 @torch.inference_mode()
 def match_captions(
-    model: Captioner, memory: ImageMemory, captions: Sequence[Sequence[Sequence[int]]]
+    model: EncoderDecoder, memory: ImageMemory, captions: Sequence[Sequence[Sequence[int]]]
 ) -> list[list[float]]:
     """Return the probability, 0 to 1, that each caption is true of its image, for all images in ``memory``.
 

@@ -1,8 +1,8 @@
 """One function for all search strategies on an image memory.
 
 Greedy decoding and sampling (``walk.py``), beam search (``beam.py``) and constrained beam search for required words
-(``constrained.py``) share one decoding step (``step.py``), optionally with speculative decoding (``foresight.py``,
-``branching.py``).
+(``constrained.py``) share one decoding step (``step.py``), optionally with speculative decoding
+(``speculative_greedy.py``, ``speculative_beams.py``).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from captioner.generation.speculative_beams import SpeculativeBeams
 from captioner.generation.speculative_greedy import SpeculativeGreedy
 from captioner.generation.step import Writing
 from captioner.generation.walk import likeliest, walk, write
+from captioner.inference.decoder import PreparedDecoder
 from captioner.models.decoder import Decoder, ImageMemory
 
 
@@ -87,9 +88,10 @@ def _begin(
     """Start the captions; return them and the most tokens of each."""
     steps = room(decoder.config.context, config, rules)
     begin: Callable[..., Writing] = partial(Writing, captions=captions)
-    if decoder.draft is not None and memory.images == 1 and config.sampling is None:
+    draft = decoder.draft if isinstance(decoder, PreparedDecoder) else None
+    if draft is not None and memory.images == 1 and config.sampling is None:
         if captions == 1:
-            begin = SpeculativeGreedy
+            begin = partial(SpeculativeGreedy, draft=draft)
         elif config.groups == 1 and not rules.require:
-            begin = partial(SpeculativeBeams, captions=captions)
+            begin = partial(SpeculativeBeams, draft=draft, captions=captions)
     return begin(decoder, memory, text, steps=steps, processors=rules.processors, prefix=rules.prefix), steps

@@ -1,7 +1,8 @@
 """Speculative decoding for beam search: a draft searches ahead, and the decoder verifies its tree in one pass.
 
 The draft's beams form a tree of tokens after the running beams. If the next beams are branches of that tree, their
-logits are already known. As in ``foresight.py``, results are the decoder's own; the draft only affects the speed.
+logits are already known. As in ``speculative_greedy.py``, results are the decoder's own; the draft only affects the
+speed.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ SPARE = 3  # extra branches of a level, since the draft ranks slightly different
 
 
 class SpeculativeBeams(Writing):
-    """A ``Writing`` for beam search on one image, with speculative decoding by the decoder's draft."""
+    """A ``Writing`` for beam search on one image, with speculative decoding by a draft."""
 
     def __init__(
         self,
@@ -34,15 +35,16 @@ class SpeculativeBeams(Writing):
         memory: ImageMemory,
         text: TextConfig,
         *,
+        draft: Decoder,
         steps: int,
         captions: int,
         processors: Sequence[Processor] = (),
         prefix: Sequence[int] = (),
     ) -> None:
-        """Start with the arguments of ``Writing``; the decoder must have a draft."""
+        """Start with the arguments of ``Writing`` and the draft of ``decoder``."""
         self._width = captions + SPARE  # branches of a level, the most slots per token, see ``advance``
         super().__init__(decoder, memory, text, steps=steps, captions=self._width, processors=processors, prefix=prefix)
-        self._left, self._end = steps, text.eos_id
+        self._draft, self._left, self._end = draft, steps, text.eos_id
         self._levels: list[_Level] = []  # the first holds the running beams, the others are read ahead
         self._beams: list[int] = []  # indices of the running beams in the first level
 
@@ -102,12 +104,11 @@ class SpeculativeBeams(Writing):
 
     def _drafted(self) -> list[_Drafted]:
         """Return the running beams' last tokens, followed by the levels that the draft predicts."""
-        draft, cache, unread, captions = self.decoder.draft, self.cache, self._asked, self.tokens
-        assert draft is not None
+        cache, unread, captions = self.cache, self._asked, self.tokens
         sums, branches = wide(self.log_probs.sum(-1)), dict[tuple[int, int], int]()  # (1, K)
         drafted = []
         for _ in range(min(LEVELS, self._left) - 1):
-            logits = draft(unread, self.memory, cache, last=True)  # (branches, 1, V)
+            logits = self._draft(unread, self.memory, cache, last=True)  # (branches, 1, V)
             drafted.append(_Drafted(unread, branches, _visible(cache)))
             log_probs = logits.float().log_softmax(dim=-1).transpose(0, 1)  # (1, branches, V)
             log_probs = self.processed(log_probs, captions).clone()

@@ -1,7 +1,7 @@
 """Speculative decoding: a draft proposes several tokens, the decoder verifies them in one pass over its weights.
 
 This is Leviathan et al. 2023 (arXiv 2211.17192) for greedy decoding. The draft is the decoder in int8
-(``models/precision.py``) and costs a quarter of its memory. Results are the decoder's own; the draft only affects the
+(``inference/decoder.py``) and costs a quarter of its memory. Results are the decoder's own; the draft only affects the
 speed.
 """
 
@@ -21,7 +21,7 @@ AHEAD = 9  # tokens; 20 words of 153M, whose draft nearly always agrees: 185 ms 
 
 
 class SpeculativeGreedy(Writing):
-    """A ``Writing`` of one caption of one image, with speculative decoding by the decoder's draft.
+    """A ``Writing`` of one caption of one image, with speculative decoding by a draft.
 
     The draft shares the decoder's KV cache, and the decoder overwrites the draft's entries.
     """
@@ -32,13 +32,14 @@ class SpeculativeGreedy(Writing):
         memory: ImageMemory,
         text: TextConfig,
         *,
+        draft: Decoder,
         steps: int,
         processors: Sequence[Processor] = (),
         prefix: Sequence[int] = (),
     ) -> None:
-        """Start with the arguments of ``Writing``; the decoder must have a draft."""
+        """Start with the arguments of ``Writing`` and the draft of ``decoder``."""
         super().__init__(decoder, memory, text, steps=steps, captions=1, processors=processors, prefix=prefix)
-        self._left, self._end = steps, text.eos_id
+        self._draft, self._left, self._end = draft, steps, text.eos_id
         self._guessed: list[int] = []  # the draft's tokens that the decoder has read
         self._known = torch.empty(0)  # (1, 1 + guessed, V): log-probabilities after the last token and each guess
 
@@ -62,10 +63,9 @@ class SpeculativeGreedy(Writing):
             self._guessed, self._known = [], torch.empty(0)
 
     def _look_ahead(self) -> None:
-        draft, unread, caption = self.decoder.draft, self._asked, self.tokens  # (1, 1), (1, 1, T)
-        assert draft is not None
+        unread, caption = self._asked, self.tokens  # (1, 1), (1, 1, T)
         for _ in range(min(AHEAD, self._left - 1)):
-            log_probs = draft(unread[:, -1:], self.memory, self.cache, last=True).float().log_softmax(dim=-1)
+            log_probs = self._draft(unread[:, -1:], self.memory, self.cache, last=True).float().log_softmax(dim=-1)
             token = self.processed(log_probs, caption).argmax(dim=-1)  # (1, 1)
             unread, caption = torch.cat([unread, token], dim=1), torch.cat([caption, token[..., None]], dim=-1)
             if int(token) == self._end:

@@ -17,7 +17,7 @@ from captioner.pipelines import CaptionPipeline, choose_device, load, prepared
 if TYPE_CHECKING:
     import torch
 
-    from captioner.layers.linears import Precision
+    from captioner.inference import Precision
 
 _PARTS = ("config", "tokenizer", "feature_extractor", "image_processor", "processor")
 

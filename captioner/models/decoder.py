@@ -6,7 +6,6 @@ With pattern ``G`` everywhere and no gate, this is Hugging Face's GPT-2 with ``a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeAlias, cast
@@ -49,7 +48,7 @@ class ImageMemory:
     def layers(self) -> Pairs:
         """The keys and values of the selected images, converted to fp32 if stored in fp16.
 
-        This may make a copy, once; ``native_steps`` reads ``made`` directly.
+        This may make a copy, once; ``inference/native_steps.py`` reads ``made`` directly.
         """
         return tuple((self._read(k), self._read(v)) for k, v in self.made)
 
@@ -60,10 +59,6 @@ class ImageMemory:
     def select(self, rows: Tensor) -> ImageMemory:
         """Return the memory of the images ``rows`` (B',)."""
         return replace(self, rows=rows if self.rows is None else self.rows[rows])
-
-
-Steps: TypeAlias = Callable[[Tensor, ImageMemory | None, ReadMasks, DecoderCache], Tensor]
-"""All blocks as one function: embedded tokens (N, T, D), appended to the cache -> states (N, T, D)."""
 
 
 class Block(nn.Module):
@@ -111,11 +106,10 @@ class Decoder(nn.Module):
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         self.config = config
-        self._reads_locally = {_tiled(config.self_pattern, i) for i in range(config.layers)} != {"G"}
-        self.draft: Decoder | None = None  # int8 draft model for speculative decoding (``generation/foresight.py``)
-        self.steps: Steps | None = None  # all blocks in one native call, if available (``native_steps.py``)
-        self.memory_dtype: torch.dtype | None = None  # dtype of the image memory; None keeps the tokens' dtype
-        self.checkpointing = False  # recompute blocks in the backward pass instead of keeping their activations
+        self.reads_locally = {_tiled(config.self_pattern, i) for i in range(config.layers)} != {"G"}
+        # Recompute blocks in the backward pass instead of keeping their activations; an attribute, as timm has one for
+        # the backbone, because nothing that lies between training and the blocks knows of it.
+        self.checkpointing = False
         self.token_embedding = nn.Embedding(config.vocab_size, config.width)
         self.position_embedding = nn.Embedding(config.context, config.width)
         self.dropout = nn.Dropout(config.dropout)
@@ -143,16 +137,14 @@ class Decoder(nn.Module):
             elif isinstance(module, Focus):
                 module.begin(init.spread, apart=init.points == "apart")
 
-    def remember(self, encoded: EncodedImage) -> ImageMemory:
-        """Return every layer's keys and values of the encoded images."""
+    def remember(self, encoded: EncodedImage, dtype: torch.dtype | None = None) -> ImageMemory:
+        """Return every layer's keys and values of the encoded images, in ``dtype`` or the tokens' own."""
         h, w = encoded.grid
         device = encoded.tokens.device
         rows = (torch.arange(h, dtype=torch.float32, device=device) + 0.5) / h
         columns = (torch.arange(w, dtype=torch.float32, device=device) + 0.5) / w
         centres = torch.cartesian_prod(rows, columns)  # (h * w, 2)
-        layers = tuple(
-            cast(Block, block).cross_attn.remember(encoded.tokens, self.memory_dtype) for block in self.blocks
-        )
+        layers = tuple(cast(Block, block).cross_attn.remember(encoded.tokens, dtype) for block in self.blocks)
         return ImageMemory(layers, centres, encoded.prefix)
 
     def new_cache(self, images: int, slots: int) -> DecoderCache:
@@ -188,7 +180,7 @@ class Decoder(nn.Module):
         """
         count = tokens.shape[1]
         start = cache.words if cache is not None else 0
-        window = self.config.local_words if self._reads_locally else None
+        window = self.config.local_words if self.reads_locally else None
         if cache is not None:
             masks = cache.reserve(count, window=window)
         else:
@@ -198,7 +190,7 @@ class Decoder(nn.Module):
                 masks = cast(ReadMasks, tuple(m if m is None else F.pad(m, (before, 0), value=True) for m in masks))
         places = torch.arange(start, start + count, device=tokens.device)
         x = self.dropout(self.token_embedding(tokens) + self.position_embedding(places))  # (N, T, D)
-        x = self._through_blocks(x, memory, masks, cache, reads)
+        x = self.through_blocks(x, memory, masks, cache, reads)
         if last:
             x = x[:, -1:]  # (N, 1, D)
         return self.final_norm(x)  # (N, T, D)
@@ -211,12 +203,12 @@ class Decoder(nn.Module):
         ``places`` (R,): the tokens' positions in their captions. ``visible`` (1, R, slots + R): the slots of each
         token's caption, the cached ones followed by one slot for each of these tokens, in order.
         """
-        window = self.config.local_words if self._reads_locally else None
+        window = self.config.local_words if self.reads_locally else None
         masks = cache.reserve_tree(visible, places, window=window)
         x = self.token_embedding(tokens) + self.position_embedding(places)[:, None]  # (R, 1, D)
-        return self.lm_head(self.final_norm(self._through_blocks(x, memory, masks, cache)))
+        return self.lm_head(self.final_norm(self.through_blocks(x, memory, masks, cache)))
 
-    def _through_blocks(
+    def through_blocks(
         self,
         x: Tensor,
         memory: ImageMemory | None,
@@ -224,8 +216,7 @@ class Decoder(nn.Module):
         cache: DecoderCache | None,
         reads: list[ImageRead] | None = None,
     ) -> Tensor:
-        if self.steps is not None and cache is not None and reads is None:
-            return self.steps(x, memory, masks, cache)
+        """Run all blocks on embedded tokens ``x`` (N, T, D), and append them to the cache; return (N, T, D)."""
         for i, block in enumerate(self.blocks):
             layer_cache = cache.layers[i] if cache is not None else None
             if self.checkpointing and self.training:

@@ -30,9 +30,8 @@ class JointQuery:
 
 @dataclass(frozen=True, kw_only=True)
 class JointOutputs:
-    """The outputs of one pass for all objectives; None for missing heads."""
+    """The outputs of the heads; None for missing ones."""
 
-    logits: Tensor  # (B, K, T, V)
     images: Tensor  # (B, W), image embeddings
     texts: Tensor  # (B, K, W), text embeddings
     logit_scale: Tensor  # the factor on cosines before a softmax
@@ -45,8 +44,11 @@ class JointOutputs:
 
 def read_jointly(
     decoder: Decoder, heads: Heads, encoded: EncodedImage, tokens: Tensor, ask: JointQuery, *, eos_id: int
-) -> JointOutputs:
-    """Read the captions ``tokens`` (B, K, T) of a batch with their encoded images, and alone."""
+) -> tuple[Tensor, JointOutputs]:
+    """Read the captions ``tokens`` (B, K, T) of a batch with their encoded images, and alone.
+
+    Return the logits (B, K, T, V) of the captions and the outputs of the heads.
+    """
     memory = decoder.remember(encoded)
     texts, ends = append_eos(tokens, ask.lengths, eos_id, decoder.config.context)  # (B, K, T + 1), (B, K)
     flat, flat_ends = texts.flatten(0, 1), ends.flatten()
@@ -62,8 +64,7 @@ def read_jointly(
         image, text, valid = hard_negatives(similarity, own, ask.lengths > 0, ask.negatives)
         true = heads.matches(gather_at(states, ends))
         false = heads.matches(end_states(decoder, flat[text], flat_ends[text], memory.select(image)))
-    return JointOutputs(
-        logits=decoder.lm_head(states[:, :, : tokens.shape[2]]),
+    return decoder.lm_head(states[:, :, : tokens.shape[2]]), JointOutputs(
         images=images,
         texts=embeddings,
         logit_scale=heads.logit_scale,

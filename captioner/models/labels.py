@@ -7,7 +7,7 @@ arXiv 1506.01144; Li et al. 2020, arXiv 2004.06165, object tags as anchor points
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -17,14 +17,6 @@ from captioner.config import LabelsConfig
 from captioner.models.vision import EncodedImage, Features
 
 BUCKETS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7)  # borders of the probability buckets of label tokens
-
-
-@dataclass(frozen=True, kw_only=True)
-class Labelled:
-    """The outputs of one pass: logits of captions and log-odds of labels."""
-
-    logits: Tensor  # (B, K, T, V)
-    labels: Tensor  # (B, G)
 
 
 class Labeller(nn.Module):

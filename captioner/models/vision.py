@@ -54,7 +54,6 @@ class VisionEncoder(nn.Module):
         self.backbone = backbone.to(memory_format=torch.channels_last)
         self.backbone_frozen = False
         self.backbone_folded = False  # its convolutions train in autocast's precision (training.convolutions)
-        self.backbone_dtypes: tuple[torch.dtype, torch.dtype] | None = None  # of input and output, if cast
         self._grouped = any(isinstance(module, nn.Conv2d) and module.groups > 1 for module in backbone.modules())
         if config.norm_eps is not None:
             for module in self.backbone.modules():
@@ -127,15 +126,15 @@ class VisionEncoder(nn.Module):
 
     def _features(self, pixels: Tensor, blocks: int | None = None) -> Features:
         pixels = pixels.contiguous(memory_format=torch.channels_last)
-        if self.backbone_dtypes is not None:
-            pixels = pixels.to(self.backbone_dtypes[0])
+        dtype = next(self.backbone.parameters()).dtype  # bf16 in a backbone that was cast for inference
+        pixels = pixels.to(dtype)
         with self._precision(pixels.device.type):
             if blocks is None:
                 out = forward_features(self.backbone, pixels)
             else:
                 out = lower_half(self.backbone, pixels, blocks)
-        if self.backbone_dtypes is not None:
-            out = out.to(self.backbone_dtypes[1])
+        if dtype != torch.float32:  # else autocast chooses
+            out = out.to(dtype)
         return replace(self._in_rows(out, pixels.shape[2] / pixels.shape[3]), blocks=blocks)
 
     def _in_rows(self, out: Tensor, aspect: float) -> Features:

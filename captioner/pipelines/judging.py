@@ -1,29 +1,31 @@
-"""Scores of given captions, and embeddings of photos and texts."""
+"""Scores of given captions and of datasets, and embeddings of photos and texts."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar, overload
 
-from captioner.checkpoint import Checkpoint
+from captioner.captions import GenerationOptions
+from captioner.config import Words, with_options
 from captioner.data.images import ImageSource
+from captioner.data.samples import Sample
 from captioner.errors import UsageError
 from captioner.generation.generate import Judge, likelihoods, matches
-from captioner.pipelines.origin import Origin
+from captioner.pipelines.saving import Saving
 from captioner.retrieval import embed_images, embed_texts, image_features, table_of
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from typing_extensions import Unpack
+
+    from captioner.evaluation.evaluate import Evaluation
 
 S = TypeVar("S", bound=ImageSource)
 
 
-class Judging:
-    """The methods of ``CaptionPipeline`` that generate no captions."""
-
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self.checkpoint = checkpoint
-        self.origin: Origin | None = None  # set by ``load``
+class Judging(Saving):
+    """The methods of ``CaptionPipeline`` that return numbers."""
 
     @overload
     def score(self, images: ImageSource, captions: str, *, batch_size: int = 16) -> float: ...
@@ -98,6 +100,24 @@ class Judging:
         rows = embed_texts(self.checkpoint, texts if isinstance(texts, list) else [texts])
         table = table_of(rows, self.checkpoint, "embeddings")
         return table if isinstance(texts, list) else table[0]
+
+    def evaluate(
+        self,
+        samples: Sequence[Sample],
+        *,
+        batch_size: int = 16,
+        words: Words | None = None,
+        training: Sequence[Sample] | None = None,
+        **options: Unpack[GenerationOptions],
+    ) -> Evaluation:
+        """Caption every image of a dataset and score the captions, as ``captioner.evaluate`` does.
+
+        ``options``: default to the checkpoint's.
+        """
+        from captioner.evaluation.evaluate import evaluate  # its metrics are not needed for captions
+
+        generation = with_options(self.checkpoint.generation, options)
+        return evaluate(self, samples, generation, batch_size=batch_size, words=words, training=training)
 
     def _judged(
         self, judge: Judge, images: ImageSource | list[S], captions: str | list[str], batch_size: int

@@ -1,18 +1,15 @@
-"""The origin of a pipeline, from which another process can load it again."""
+"""The forms of a captioner from which another process can load it again: its origin, or its weights."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from captioner.checkpoint import Checkpoint
 from captioner.checkpoint import load as load_checkpoint
 from captioner.config import GenerationConfig
 from captioner.errors import UsageError, reason_of
 from captioner.files import SHIPPED_NAME
-
-if TYPE_CHECKING:
-    from captioner.layers.linears import Precision
+from captioner.inference import AnyCheckpoint, Precision, PreparedCheckpoint, prepare
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,30 +21,35 @@ class Origin:
     precision: Precision
     generation: GenerationConfig | None = None  # overrides the checkpoint's own settings
 
-    def load(self) -> Checkpoint:
+    def load(self) -> PreparedCheckpoint:
         """Load and prepare the checkpoint again. Raises ``CheckpointError`` if that fails."""
-        from captioner.models.precision import for_inference
-
         source = None if self.source == SHIPPED_NAME else self.source
         checkpoint = load_checkpoint(source, device=choose_device(self.device))
-        for_inference(checkpoint.model, self.precision)
-        return checkpoint if self.generation is None else replace(checkpoint, generation=self.generation)
+        checkpoint.generation = self.generation or checkpoint.generation
+        return prepare(checkpoint, self.precision, keep=False)
 
 
-def parcel(checkpoint: Checkpoint, origin: Origin | None) -> Origin | Checkpoint:
-    """Return the pickled form of a captioner: its origin, or the whole checkpoint if it was not prepared.
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """A captioner with its weights, for one that exists only in memory."""
 
-    Raises ``UsageError`` for a prepared captioner without an origin: its weights are packed for this machine and exist
-    in no file.
+    checkpoint: Checkpoint
+    precision: Precision | None  # None for one that is not prepared
+
+    def load(self) -> AnyCheckpoint:
+        """Return the captioner, prepared for this machine if it was prepared."""
+        return self.checkpoint if self.precision is None else prepare(self.checkpoint, self.precision)
+
+
+def parcel(checkpoint: AnyCheckpoint, origin: Origin | None) -> Origin | Weights:
+    """Return the pickled form of a captioner: its origin, or without one its original weights.
+
+    Packed weights are for this machine alone.
     """
     if origin is not None:
         return replace(origin, generation=checkpoint.generation)
-    if checkpoint.model.precision is not None:
-        raise UsageError(
-            "this captioner exists only in memory, so no other process can load it; write it with captioner.save "
-            "before it is prepared, and pickle the result of captioner.load"
-        )
-    return checkpoint
+    precision = checkpoint.model.precision if isinstance(checkpoint, PreparedCheckpoint) else None
+    return Weights(checkpoint=checkpoint.original(), precision=precision)
 
 
 def choose_device(name: str | None = None) -> str:

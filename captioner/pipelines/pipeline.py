@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from captioner.captions import Caption, GenerationOptions, caption_of
-from captioner.checkpoint import Checkpoint
 from captioner.config import GenerationConfig, with_options
 from captioner.data.images import ImageSource
 from captioner.data.loader import Transform
@@ -19,9 +18,8 @@ from captioner.explain.explanation import Explanation
 from captioner.generation.generate import Generated, caption_batches, check_learnt, pixels_of, stream_tokens
 from captioner.generation.labels import labels_of
 from captioner.generation.words import as_they_come
-from captioner.hub import push_to_hub
 from captioner.pipelines.judging import Judging
-from captioner.pipelines.origin import Origin, parcel
+from captioner.pipelines.origin import Origin, Weights, parcel
 from captioner.retrieval import Vectors, vectors_of
 
 if TYPE_CHECKING:
@@ -41,7 +39,8 @@ class CaptionPipeline(Judging):
 
     An image is a path, an http(s) URL, bytes, an open binary file, a PIL image, or an array or tensor of (H, W, 3),
     (3, H, W) or (H, W) in uint8 or floats from 0 to 1. Threads may share a pipeline. A pipeline from ``load`` pickles
-    as the name of its checkpoint and its settings, and unpickling loads it again.
+    as the name of its checkpoint and its settings, and unpickling loads it again. ``captioner.save``, ``evaluate`` and
+    ``push_to_hub`` take a pipeline, and so does training as a start.
     """
 
     @overload
@@ -211,27 +210,6 @@ class CaptionPipeline(Judging):
             )
         return as_they_come(stream_tokens(self.checkpoint, image, config), self.checkpoint.tokenizer)
 
-    def push_to_hub(
-        self,
-        name: str,
-        *,
-        private: bool | None = None,
-        revision: str | None = None,
-        license: str | None = None,
-        message: str = "Push a captioner",
-        token: str | bool | None = None,
-    ) -> str:
-        """Push the checkpoint with its current options, as ``captioner.push_to_hub`` does."""
-        return push_to_hub(
-            self.checkpoint,
-            name,
-            private=private,
-            revision=revision,
-            license=license,
-            message=message,
-            token=token,
-        )
-
     def explain(
         self, image: ImageSource, caption: str | None = None, **options: Unpack[GenerationOptions]
     ) -> Explanation:
@@ -245,7 +223,7 @@ class CaptionPipeline(Judging):
         return explain(self.checkpoint, image, with_options(self.checkpoint.generation, options), caption=caption)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the pipeline. Raises ``UsageError`` for a prepared captioner that ``load`` did not load."""
+        """Pickle the pipeline as the name of its checkpoint, or with its weights if ``load`` did not load it."""
         rest = {name: value for name, value in self.__dict__.items() if name != "checkpoint"}
         return _unpacked, (type(self), parcel(self.checkpoint, self.origin)), rest
 
@@ -261,7 +239,7 @@ class CaptionPipeline(Judging):
         return pipe
 
 
-def _unpacked(kind: type[CaptionPipeline], source: Origin | Checkpoint) -> CaptionPipeline:
+def _unpacked(kind: type[CaptionPipeline], source: Origin | Weights) -> CaptionPipeline:
     pipe = object.__new__(kind)
-    pipe.checkpoint = source.load() if isinstance(source, Origin) else source
+    pipe.checkpoint = source.load()
     return pipe

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from captioner.checkpoint import Checkpoint, merged
+from captioner.checkpoint import Checkpoint, Restorable, merged
 from captioner.config import to_dict
 from captioner.data.messages import counted
 from captioner.errors import ConfigError, TrainingError, UsageError
@@ -23,7 +23,7 @@ def train(
     data: Data,
     out: Path,
     *,
-    start: Checkpoint | None = None,
+    start: Restorable | None = None,
     resume: bool = False,
     report: Callable[[str], None] = lambda text: None,
 ) -> Path:
@@ -39,6 +39,7 @@ def train(
     Raises a ``CaptionerError`` if the recipe, the data and the contents of ``out`` do not fit together.
     """
     check_out(out, resume=resume)
+    start = start.original() if start is not None else None
     _check(recipe, data, start)
     from captioner.training.adapting import with_adapter
     from captioner.training.trainer import Trainer  # accelerate and torch's loaders take seconds to import

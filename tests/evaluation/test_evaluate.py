@@ -38,7 +38,7 @@ def log_prob(checkpoint: Checkpoint, sample: Sample, caption: str, *, ended: boo
     total, past = 0.0, [ids.bos_id]
     for token in [*checkpoint.tokenizer.encode(caption), *([ids.eos_id] if ended else [])]:
         with torch.no_grad():
-            logits = checkpoint.model(torch.tensor([[past]]), pixels)[0, 0, -1]
+            logits = checkpoint.model(torch.tensor([[past]]), pixels).logits[0, 0, -1]
         total += float(logits.double().log_softmax(-1)[token])
         past.append(token)
     return total

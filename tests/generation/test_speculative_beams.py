@@ -14,10 +14,9 @@ from captioner.generation.rules import Rules
 from captioner.generation.search import search
 from captioner.generation.speculative_beams import LEVELS, SpeculativeBeams
 from captioner.models.decoder import Decoder, ImageMemory
-from captioner.models.precision import _pack_decoder
 
 from .conftest import TEXT
-from .test_foresight import drafted
+from .test_speculative_greedy import drafted
 
 Make = Callable[..., tuple[Decoder, ImageMemory]]
 RULES = (
@@ -39,10 +38,7 @@ def test_captions_and_their_probabilities_are_those_without_a_draft(
     for seed in range(4):
         decoder, memory = make(seed, images=1)
         [wanted] = search(decoder, memory, TEXT, config, rules=rules)
-        seer = drafted(decoder, noise)
-        if prepared:
-            for one in (seer, seer.draft):
-                _pack_decoder(one, "fp32")
+        seer = drafted(decoder, noise, packed=prepared)
         [found] = search(seer, memory, TEXT, config, rules=rules)
         assert [h.tokens for h in found] == [h.tokens for h in wanted]
         for one, other in zip(found, wanted, strict=True):
@@ -73,7 +69,7 @@ def test_a_cache_has_room_for_every_miss(make: Make, monkeypatch: pytest.MonkeyP
             super().__init__(*given, **named)  # type: ignore[arg-type]
             made.append(self)
 
-    monkeypatch.setattr(room, "Branching", Watched)
+    monkeypatch.setattr(room, "SpeculativeBeams", Watched)
     config = GenerationConfig(beams=5, max_tokens=14)
     rules = Rules(processors=(minimum_length(15, TEXT.eos_id),))
     for noise in (0.0, 0.1, 0.2, 5.0):

@@ -13,6 +13,7 @@ from captioner.generation.processors import minimum_length, no_repeat_ngram, rep
 from captioner.generation.rules import Rules
 from captioner.generation.search import one_by_one, search
 from captioner.generation.speculative_greedy import AHEAD
+from captioner.inference.decoder import PreparedDecoder
 from captioner.models.decoder import Decoder, ImageMemory
 
 from .conftest import TEXT
@@ -27,15 +28,24 @@ RULES = (
 )
 
 
-def drafted(decoder: Decoder, noise: float) -> Decoder:
-    """Return a decoder with a draft whose weights differ by ``noise``."""
+def drafted(decoder: Decoder, noise: float, *, packed: bool = False) -> PreparedDecoder:
+    """Return a decoder with a draft whose weights differ by ``noise``; without ``packed``, torch computes both."""
     draft = copy.deepcopy(decoder)
     with torch.no_grad():
         for parameter in draft.parameters():
             parameter += torch.randn(parameter.shape, generator=torch.Generator().manual_seed(7)) * noise
-    seer = copy.deepcopy(decoder)
-    seer.draft = draft
+    seer, guesser = (_prepared(one, packed=packed) for one in (copy.deepcopy(decoder), draft))
+    seer.draft = guesser
     return seer
+
+
+def _prepared(decoder: Decoder, *, packed: bool) -> PreparedDecoder:
+    if packed:
+        return PreparedDecoder(decoder, "fp32")
+    decoder.__class__ = PreparedDecoder
+    assert isinstance(decoder, PreparedDecoder)
+    decoder.draft = decoder.steps = decoder.memory_dtype = None
+    return decoder
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.1, 0.3, 2.0])

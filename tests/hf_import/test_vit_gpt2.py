@@ -24,7 +24,7 @@ Make = Callable[..., tuple[Any, Path]]
 
 @torch.inference_mode()
 def logits_of(checkpoint: Checkpoint, pixels: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    return checkpoint.model(tokens[:, None], pixels)[:, 0]
+    return checkpoint.model(tokens[:, None], pixels).logits[:, 0]
 
 
 @pytest.mark.parametrize(

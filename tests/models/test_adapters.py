@@ -59,7 +59,7 @@ def config(method: str, **settings: object) -> AdapterConfig:
 @torch.inference_mode()
 def logits(model: nn.Module) -> Tensor:
     pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    return model(TOKENS, pixels)
+    return model(TOKENS, pixels).logits
 
 
 def shaken(model: Captioner) -> Captioner:
@@ -86,7 +86,7 @@ def test_only_the_adapter_is_trained(model: Captioner, method: str) -> None:
     assert fresh == {name for name, p in model.named_parameters() if p.requires_grad}
     assert fresh == {name for name, _ in model.named_parameters() if adapters.is_trained(model, name)}
     assert all(name.startswith("decoder.blocks.") for name in fresh)
-    model(TOKENS, torch.randn(2, 3, 32, 32)).square().sum().backward()
+    model(TOKENS, torch.randn(2, 3, 32, 32)).logits.square().sum().backward()
     assert fresh == {name for name, p in model.named_parameters() if p.grad is not None}
 
 
@@ -222,7 +222,7 @@ def test_searches_see_the_adapter(model: Captioner, method: str, beams: int) -> 
         for best in found:
             tokens = torch.tensor([[[TEXT.bos_id, *best.tokens]]])
             said = [*best.tokens, TEXT.eos_id][: best.length]
-            log_probs = model(tokens, pixels[row : row + 1]).log_softmax(-1)[0, 0]
+            log_probs = model(tokens, pixels[row : row + 1]).logits.log_softmax(-1)[0, 0]
             total = sum(float(log_probs[at, token]) for at, token in enumerate(said))
             assert best.log_prob == pytest.approx(total, abs=1e-4)
 

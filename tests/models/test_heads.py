@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from captioner.config import CaptionerConfig, DecoderConfig, HeadsConfig, PreprocessConfig, TextConfig, VisionConfig
+from captioner.inference.prepared import _cast, prepare_model
 from captioner.models.captioner import Captioner
 from captioner.models.decoder import Decoder
+from captioner.models.encoder_decoder import EncoderDecoder
 from captioner.models.heads import SLOWNESS, append_eos, end_states, pad_and_close
 from captioner.models.joint import JointQuery, caption_keys, hard_negatives, own_captions, owners
-from captioner.models.precision import for_inference
 
 TEXT = TextConfig(bos_id=0, eos_id=1, pad_id=2)
 
@@ -144,9 +145,10 @@ def test_one_pass_says_what_each_head_says_alone(model: Captioner, monkeypatch: 
     pairs = torch.tensor([0, 1]), torch.tensor([2, 1]), torch.tensor([True, True])
     monkeypatch.setattr("captioner.models.joint.hard_negatives", lambda *args: pairs)
     with torch.inference_mode():
-        found = model(tokens, pixels, JointQuery(lengths=lengths, negatives=1))
+        outputs = model(tokens, pixels, JointQuery(lengths=lengths, negatives=1))
+        found = outputs.joint
         said = torch.arange(4) < lengths[..., None]  # behind its caption each pass reads what it likes
-        torch.testing.assert_close(found.logits[said], model(tokens, pixels)[said], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(outputs.logits[said], model(tokens, pixels).logits[said], atol=1e-5, rtol=1e-5)
         encoded = model.encode_image(pixels)
         pooled, memory = model.heads.pooled(encoded), model.remember(encoded)
         torch.testing.assert_close(found.images, model.heads.of_images(pooled))
@@ -169,7 +171,7 @@ def test_one_pass_says_what_each_head_says_alone(model: Captioner, monkeypatch: 
 
 def test_every_head_reaches_every_part_that_it_reads(model: Captioner) -> None:
     tokens = torch.randint(3, 11, (3, 2, 5), generator=torch.Generator().manual_seed(0))
-    found = model(tokens, torch.randn(3, 3, 32, 32), JointQuery(lengths=torch.full((3, 2), 5), negatives=2))
+    found = model(tokens, torch.randn(3, 3, 32, 32), JointQuery(lengths=torch.full((3, 2), 5), negatives=2)).joint
     names = dict(model.named_parameters())
     sums = {
         "contrastive": (found.images @ found.texts.flatten(0, 1).T * found.logit_scale).square().sum(),
@@ -190,9 +192,8 @@ def test_every_head_reaches_every_part_that_it_reads(model: Captioner) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
 def test_heads_work_in_every_precision(precision: str) -> None:
     torch.manual_seed(3)
-    whole, prepared = make(HeadsConfig(width=6)), make(HeadsConfig(width=6))
-    prepared.load_state_dict(whole.state_dict())
-    for_inference(prepared, precision)  # type: ignore[arg-type]
+    whole = make(HeadsConfig(width=6))
+    prepared = prepare_model(whole, precision)  # type: ignore[arg-type]
     pixels, texts = torch.randn(3, 3, 32, 32), pad_and_close([[5], [6, 7]], TEXT, 8)
     close = {"fp32": 1e-4, "bf16": 0.1, "int8": 0.15}[precision]
     with torch.inference_mode():
@@ -201,15 +202,13 @@ def test_heads_work_in_every_precision(precision: str) -> None:
         assert of(prepared, pixels).dtype == torch.float32
 
 
-def images_of(model: Captioner, pixels: Tensor) -> Tensor:
+def images_of(model: EncoderDecoder, pixels: Tensor) -> Tensor:
     assert model.heads is not None
     return model.heads.of_images(model.heads.pooled(model.encode_image(pixels)))
 
 
 def test_a_cast_model_keeps_its_heads(make_decoder: Callable[..., Decoder]) -> None:
     """The CPU simulates a GPU in bf16."""
-    from captioner.models.precision import _cast
-
     model, texts = make(HeadsConfig(width=6)), pad_and_close([[5], [6, 7]], TEXT, 8)
     pixels = torch.randn(3, 3, 32, 32)
     with torch.inference_mode():

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from captioner.errors import UsageError
-from captioner.layers.linears import levels_of, quantized
+from captioner.inference.linears import levels_of, quantized
 from captioner.native.library import has_tiles, library
 from captioner.native.products import NativeProduct
 

@@ -14,7 +14,7 @@ from captioner.cli import main
 from captioner.config import GenerationConfig
 from captioner.errors import ConfigError
 from captioner.generation.labels import LEAST_PROBABLE
-from captioner.layers.linears import Precision
+from captioner.inference.linears import Precision
 from captioner.nouns import LabelFinder
 from captioner.training.tasks import Data
 

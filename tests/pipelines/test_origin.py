@@ -13,7 +13,7 @@ import pytest
 
 import captioner
 from captioner.checkpoint import Checkpoint
-from captioner.errors import CaptionerError, CheckpointError, UsageError
+from captioner.errors import CaptionerError, CheckpointError
 from captioner.generation.generate import _fits
 from captioner.pipelines import CaptionPipeline, load, prepared
 from captioner.pipelines.origin import Origin
@@ -81,11 +81,16 @@ def test_one_that_is_not_prepared_takes_its_weights_along(checkpoint: Checkpoint
     assert copy.deepcopy(pipe).caption(photos) == said
 
 
-def test_what_was_made_in_memory_is_one_sentence(checkpoint: Checkpoint, photos: list[str]) -> None:
-    pipe = prepared(checkpoint, "fp32")
-    with pytest.raises(UsageError, match=r"only in memory, so no other process can load it; write it with captioner\."):
-        pickle.dumps(pipe)
-    assert copy.deepcopy(pipe).caption(photos) == pipe.caption(photos)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_what_was_made_in_memory_takes_its_weights_along(
+    precision: str, checkpoint: Checkpoint, photos: list[str]
+) -> None:
+    pipe = prepared(replace(checkpoint, source=""), precision)  # type: ignore[arg-type]
+    said = pipe.caption(photos)
+    again = pickle.loads(pickle.dumps(pipe))
+    assert again.caption(photos) == said
+    assert again.checkpoint.model.precision == precision
+    assert copy.deepcopy(pipe).caption(photos) == said
 
 
 def test_a_source_that_is_gone_is_one_sentence(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_the_score_is_the_mean_log_probability(pipe: CaptionPipeline, checkpoint
     ids = checkpoint.config.text
     pixels = preprocess(open_image(data.train[0].path), checkpoint.config.preprocess)[None]
     with torch.no_grad():
-        logits = checkpoint.model(torch.tensor([[[ids.bos_id, *tokens]]]), pixels)[0, 0].log_softmax(-1)
+        logits = checkpoint.model(torch.tensor([[[ids.bos_id, *tokens]]]), pixels).logits[0, 0].log_softmax(-1)
     log_probs = logits.gather(1, torch.tensor([*tokens, ids.eos_id])[:, None])
     assert caption.score == pytest.approx(float(log_probs.mean()), abs=1e-4)
 

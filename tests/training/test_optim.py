@@ -42,7 +42,7 @@ def gradients(model: Captioner) -> dict[str, torch.Tensor]:
     pixels, tokens = torch.randn(2, 3, 64, 64), torch.randint(17, (2, 3, 6))
     model.zero_grad()
     model.train()
-    model(tokens, pixels).square().mean().backward()
+    model(tokens, pixels).logits.square().mean().backward()
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 

@@ -74,7 +74,7 @@ class Task(ABC):
 
         class MyTask(CrossEntropy):
             def loss(self, wrapped, batch):
-                logits = wrapped(batch.tokens, batch.image)
+                logits = wrapped(batch.tokens, batch.image).logits
                 loss, nll = weighted_cross_entropy(logits, batch.targets, batch.weights)
                 return {"loss": loss, "nll": nll}
     """

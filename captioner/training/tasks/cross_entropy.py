@@ -48,7 +48,7 @@ class CrossEntropy(Task):
 
     def loss(self, wrapped: nn.Module, batch: Batch) -> dict[str, Tensor]:
         loss, nll = weighted_cross_entropy(
-            wrapped(batch.tokens, batch.image),
+            wrapped(batch.tokens, batch.image).logits,
             batch.targets,
             batch.weights,
             label_smoothing=self.stage.label_smoothing,

@@ -87,13 +87,13 @@ class Distillation(CrossEntropy):
             self.teacher.eval()
         if self.options.teacher == AVERAGE and self.stage.vision == "frozen":
             batch = replace(batch, image=features_of(model, batch))  # both have the same backbone
-        logits = at_places(self.teacher(batch.tokens, batch.image), batch.weights)
+        logits = at_places(self.teacher(batch.tokens, batch.image).logits, batch.weights)
         log_probs = (logits / self.options.temperature).log_softmax(-1)  # (P, V)
         likeliest = log_probs.topk(min(self.options.top or log_probs.shape[-1], log_probs.shape[-1]))
         return replace(batch, extra={"ids": likeliest.indices, "log_probs": likeliest.values})
 
     def loss(self, wrapped: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        logits, options = wrapped(batch.tokens, batch.image), self.options
+        logits, options = wrapped(batch.tokens, batch.image).logits, self.options
         human, nll = weighted_cross_entropy(
             logits, batch.targets, batch.weights, label_smoothing=self.stage.label_smoothing
         )

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from captioner.checkpoint import Checkpoint
 from captioner.config import LabelsConfig
 from captioner.errors import ConfigError, UsageError
-from captioner.models.captioner import Captioner
+from captioner.models.captioner import Captioner, Outputs
 from captioner.models.decoder import ImageMemory
-from captioner.models.labels import Labelled, Labeller
+from captioner.models.labels import Labeller
 from captioner.models.vision import EncodedImage
 from captioner.nouns import LabelFinder
 from captioner.text import CaptionTokenizer
@@ -91,7 +91,8 @@ class Labels(CrossEntropy):
         return named_by_captions(batch, len(self.finder.labels), self.finder.find)
 
     def loss(self, wrapped: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        output: Labelled = wrapped(batch.tokens, batch.image, "labels")
+        output: Outputs = wrapped(batch.tokens, batch.image, "labels")
+        assert output.labels is not None
         smoothed, nll = weighted_cross_entropy(
             output.logits, batch.targets, batch.weights, label_smoothing=self.stage.label_smoothing
         )

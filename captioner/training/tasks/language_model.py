@@ -40,7 +40,7 @@ class LanguageModel(Task):
 
     def loss(self, wrapped: nn.Module, batch: Batch) -> dict[str, Tensor]:
         loss, nll = weighted_cross_entropy(
-            wrapped(batch.tokens), batch.targets, batch.weights, label_smoothing=self.stage.label_smoothing
+            wrapped(batch.tokens).logits, batch.targets, batch.weights, label_smoothing=self.stage.label_smoothing
         )
         return {"loss": loss, "nll": nll}
 
@@ -51,7 +51,7 @@ class LanguageModel(Task):
         total = count = 0.0
         for batch in batches(items, keys, self.collate(), workers=0):
             batch = batch.to(device)
-            nll, tokens = plain_nll(model(batch.tokens), batch)
+            nll, tokens = plain_nll(model(batch.tokens).logits, batch)
             total, count = total + nll, count + tokens
         judged = (self.tokenizer.decode(ids) for ids in items.encoded)  # the lines, cut to the context
         words = sum(len(line.split()) + 1 for line in judged)

@@ -18,10 +18,10 @@ from captioner.errors import ConfigError, DataError, UsageError
 from captioner.metrics.function_words import NEVER_TAGS
 from captioner.metrics.retrieval import retrieval
 from captioner.metrics.words import Split, splitter
-from captioner.models.captioner import Captioner
+from captioner.models.captioner import Captioner, Outputs
 from captioner.models.decoder import ImageMemory
 from captioner.models.heads import LOSSES, append_eos, end_states
-from captioner.models.joint import JointOutputs, JointQuery, caption_keys, own_captions, owners
+from captioner.models.joint import JointQuery, caption_keys, own_captions, owners
 from captioner.models.vision import EncodedImage
 from captioner.text import CaptionTokenizer
 from captioner.training.batches import Batch
@@ -122,11 +122,13 @@ class Multitask(CrossEntropy):
     def loss(self, wrapped: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Return each loss times the number of words, so that the loop's mean over words is the loss itself."""
         lengths = (batch.weights > 0).sum(-1)  # (B, K)
-        output: JointOutputs = wrapped(
+        outputs: Outputs = wrapped(
             batch.tokens, batch.image, JointQuery(lengths=lengths, negatives=self.options.negatives)
         )
+        output = outputs.joint
+        assert output is not None
         smoothed, nll = weighted_cross_entropy(
-            output.logits, batch.targets, batch.weights, label_smoothing=self.stage.label_smoothing
+            outputs.logits, batch.targets, batch.weights, label_smoothing=self.stage.label_smoothing
         )
         count = batch.weights.sum()
         real, owner = lengths.flatten() > 0, owners(batch.tokens)

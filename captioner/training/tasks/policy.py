@@ -151,7 +151,7 @@ class PolicyGradient(CrossEntropy):
     def loss(self, wrapped: nn.Module, batch: Batch) -> dict[str, Tensor]:
         advantages = cast(Tensor, batch.advantages)
         loss, _ = weighted_cross_entropy(
-            wrapped(batch.tokens, batch.image), batch.targets, batch.weights * advantages[..., None]
+            wrapped(batch.tokens, batch.image).logits, batch.targets, batch.weights * advantages[..., None]
         )
         return {"loss": loss}
 

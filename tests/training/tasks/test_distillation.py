@@ -52,7 +52,7 @@ def test_the_loss_by_hand(
         batch = task.prepare(student, batch)
         losses = task.loss(student, batch)
         q = (student(batch.tokens, batch.image) / 3).softmax(-1)
-        p = (checkpoint.model(batch.tokens, batch.image) / 3).softmax(-1)
+        p = (checkpoint.model(batch.tokens, batch.image).logits / 3).softmax(-1)
         kl = agreed = 0.0
         for b, k, t in batch.weights.nonzero().tolist():
             ours, theirs = q[b, k, t], p[b, k, t]

@@ -132,7 +132,7 @@ def test_the_loss_by_hand(recipe: Make, data: Data, checkpoint: Checkpoint) -> N
         for k in range(given.tokens.shape[1]):
             written = given.targets[b, k][given.weights[b, k] > 0].tolist()
             with torch.no_grad():
-                logits = model(torch.tensor([[[ids.bos_id, *written[:-1]]]]), given.image[b : b + 1])
+                logits = model(torch.tensor([[[ids.bos_id, *written[:-1]]]]), given.image[b : b + 1]).logits
             log_probs = logits[0, 0].log_softmax(-1)
             begin = 0
             if ids.pad_id in written:
@@ -165,7 +165,7 @@ def test_the_middles_are_judged_beside_the_captions(recipe: Make, data: Data, ch
             written = Gaps(checkpoint.tokenizer, 31, share=1.0)(caption, random.Random(f"{sample.name} {k}"))
             begin = len(written) - written[::-1].index(ids.pad_id)
             with torch.no_grad():
-                logits = model(torch.tensor([[[ids.bos_id, *written]]]), item.image[None])
+                logits = model(torch.tensor([[[ids.bos_id, *written]]]), item.image[None]).logits
             log_probs = logits[0, 0].log_softmax(-1)
             targets = [*written, ids.eos_id]
             total -= sum(float(log_probs[place, targets[place]]) for place in range(begin, len(targets)))

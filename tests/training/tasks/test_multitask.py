@@ -58,7 +58,7 @@ def test_the_losses_of_a_batch_by_hand(recipe: Make, data: Data) -> None:
     batch = task.prepare(model, batch_of(task, 4))
     losses = task.loss(model, batch)
     count = batch.weights.sum()
-    caption, _ = weighted_cross_entropy(model(batch.tokens, batch.image), batch.targets, batch.weights)
+    caption, _ = weighted_cross_entropy(model(batch.tokens, batch.image).logits, batch.targets, batch.weights)
     torch.testing.assert_close(losses["caption"], caption.detach(), rtol=1e-5, atol=1e-4)
     assert isinstance(batch.image, torch.Tensor)
     labels = batch.extra["labels"]

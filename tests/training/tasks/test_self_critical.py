@@ -121,7 +121,7 @@ def test_the_loss_by_hand(recipe: Make, data: Data, checkpoint: Checkpoint) -> N
     task = task_of(plan, data, checkpoint)
     model = checkpoint.model.eval()
     batch = task.prepare(model, first_batch(task, 2))
-    log_probs = model(batch.tokens, batch.image).log_softmax(-1).detach()
+    log_probs = model(batch.tokens, batch.image).logits.log_softmax(-1).detach()
     wanted = 0.0
     assert batch.advantages is not None
     for b, k, t in batch.weights.nonzero().tolist():

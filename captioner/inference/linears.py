@@ -19,17 +19,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from captioner.inference.precision import Precision
 from captioner.native.choice import sharpen
 from captioner.native.library import library
 from captioner.native.products import NativeProduct
 
-Precision = Literal["fp32", "bf16", "int8"]
 Product = Callable[[Tensor], Tensor]  # (..., rows, in) -> (..., rows, out), both fp32
 SHORTLIST = 32
 PIECE, WHOLE = 32, 512  # between these numbers of rows oneDNN sums bf16 in another order than below or above

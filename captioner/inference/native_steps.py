@@ -8,9 +8,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from captioner.inference.linears import PackedLinear
 from captioner.layers.attention import MixedRead
 from captioner.layers.cache import DecoderCache, ReadMasks
-from captioner.layers.linears import PackedLinear
 from captioner.models.decoder import Block, Decoder, ImageMemory
 from captioner.native.addresses import address, address_of_lines, require
 from captioner.native.library import checked, library

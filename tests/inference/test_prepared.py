@@ -10,22 +10,30 @@ import torch
 
 from captioner.checkpoint import Checkpoint, load
 from captioner.data.sources import read_splits
-from captioner.layers.linears import PackedHead, PackedLinear, Precision
-from captioner.models import precision as precision_room
-from captioner.models.precision import for_inference
+from captioner.inference import decoder as decoder_room
+from captioner.inference import prepare
+from captioner.inference.decoder import PreparedDecoder
+from captioner.inference.linears import PackedHead, PackedLinear, Precision
+from captioner.inference.prepared import Prepared, prepare_model
+from captioner.models.encoder_decoder import EncoderDecoder
 from captioner.pipelines import CaptionPipeline
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
 
 
-def features(checkpoint: Checkpoint, pixels: torch.Tensor) -> torch.Tensor:
+def features(model: EncoderDecoder, pixels: torch.Tensor) -> torch.Tensor:
     with torch.inference_mode():
-        return checkpoint.model.vision.features(pixels).values
+        return model.vision.features(pixels).values
+
+
+def decoder_of(model: Prepared) -> PreparedDecoder:
+    assert isinstance(model.decoder, PreparedDecoder)
+    return model.decoder
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_decoder_is_packed_but_for_what_decides(precision: Precision, checkpoint: Checkpoint) -> None:
-    decoder = for_inference(checkpoint.model, precision).decoder
+    decoder = decoder_of(prepare_model(checkpoint.model, precision))
     assert decoder.draft is None  # only large decoders get a draft
     assert isinstance(decoder.lm_head, PackedHead if precision == "int8" else PackedLinear)
     assert decoder.lm_head.precision == ("int8" if precision == "int8" else "fp32")
@@ -42,18 +50,18 @@ def test_the_decoder_is_packed_but_for_what_decides(precision: Precision, checkp
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_convolutional_backbone_stays_fp32(precision: Precision, checkpoint: Checkpoint) -> None:
     pixels = torch.randn(2, 3, 64, 64)
-    wanted = features(checkpoint, pixels)
-    vision = for_inference(checkpoint.model, precision).vision
-    assert {p.dtype for p in vision.backbone.parameters()} == {torch.float32}
-    torch.testing.assert_close(features(checkpoint, pixels), wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()))
+    wanted = features(checkpoint.model, pixels)
+    model = prepare_model(checkpoint.model, precision)
+    assert {p.dtype for p in model.vision.backbone.parameters()} == {torch.float32}
+    torch.testing.assert_close(features(model, pixels), wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()))
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_draft_is_the_decoder_in_int8_and_shares_the_rest(
     precision: Precision, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(precision_room, "MUCH", 1)
-    decoder = for_inference(checkpoint.model, precision).decoder
+    monkeypatch.setattr(decoder_room, "MUCH", 1)
+    decoder = decoder_of(prepare_model(checkpoint.model, precision))
     if precision != "fp32":
         assert decoder.draft is None
         return
@@ -83,9 +91,7 @@ def test_neither_batch_size_nor_order_changes_a_caption_of_200_photos(precision:
     if not data.exists():
         pytest.skip(f"no photos at {data}; set CAPTIONER_DATA")
     photos = [sample.path for sample in read_splits(data).split("dev")[:200]]
-    checkpoint = load()
-    for_inference(checkpoint.model, precision)
-    pipe = CaptionPipeline(checkpoint)
+    pipe = CaptionPipeline(prepare(load(), precision, keep=False))
     together = [caption.text for caption in pipe.caption(photos, beams=beams, batch_size=16)]
     others = {
         "alone": [caption.text for caption in pipe.caption(photos, beams=beams, batch_size=1)],

@@ -13,11 +13,12 @@ from torch import Tensor
 from captioner.checkpoint import Checkpoint
 from captioner.config import DecoderConfig
 from captioner.errors import UsageError
-from captioner.layers import linears
+from captioner.inference import linears
+from captioner.inference.decoder import PreparedDecoder
+from captioner.inference.linears import Precision
+from captioner.inference.prepared import prepare_model
 from captioner.layers.cache import DecoderCache
-from captioner.layers.linears import Precision
 from captioner.models.decoder import Decoder, ImageMemory
-from captioner.models.precision import _pack_decoder, for_inference
 from captioner.models.vision import EncodedImage
 from captioner.native.library import library
 
@@ -38,7 +39,9 @@ KINDS = {
 }
 
 
-def make(config: DecoderConfig, precision: Precision = "fp32", *, images: int = 3) -> tuple[Decoder, ImageMemory]:
+def make(
+    config: DecoderConfig, precision: Precision = "fp32", *, images: int = 3
+) -> tuple[PreparedDecoder, ImageMemory]:
     """Return a prepared decoder with confident predictions, and its memory of random images."""
     decoder = Decoder(config).eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(len(config.self_pattern) + config.width)
@@ -46,12 +49,13 @@ def make(config: DecoderConfig, precision: Precision = "fp32", *, images: int = 
         noise = torch.randn(parameter.shape, generator=generator)
         size = 1.5 * config.width**-0.5 if parameter.ndim == 2 else 0.5 if "gate" in name else 0.2
         parameter.copy_(noise * size + (1.0 if name.endswith("norm.weight") else 0.0))
-    _pack_decoder(decoder, precision)
+    prepared = PreparedDecoder(decoder, precision)
+    prepared.memory_dtype = None  # its fp16 is tested by itself
     tokens = torch.randn(images, 9 * 4 + 1, config.width, generator=generator)
-    return decoder, decoder.remember(EncodedImage(tokens, (9, 4), 1))
+    return prepared, prepared.remember(EncodedImage(tokens, (9, 4), 1))
 
 
-def in_torch(decoder: Decoder) -> Decoder:
+def in_torch(decoder: PreparedDecoder) -> PreparedDecoder:
     """Return the same decoder with torch's operators."""
     plain = copy.copy(decoder)
     plain.steps = None
@@ -208,11 +212,17 @@ def test_what_does_not_fit_never_reaches_the_library() -> None:
 
 @pytest.mark.parametrize(("precision", "used"), [("fp32", True), ("int8", True), ("bf16", False)])
 def test_a_prepared_model_has_it(precision: Precision, used: bool, checkpoint: Checkpoint) -> None:
-    assert (for_inference(checkpoint.model, precision).decoder.steps is not None) == used
+    decoder = prepare_model(checkpoint.model, precision).decoder
+    assert isinstance(decoder, PreparedDecoder)
+    assert (decoder.steps is not None) == used
+    assert decoder.memory_dtype == (torch.float16 if precision == "int8" else None)
 
 
 def test_where_the_library_is_missing_a_model_is_prepared_as_ever(
     checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(linears, "library", lambda: None)
-    assert for_inference(checkpoint.model, "int8").decoder.steps is None
+    decoder = prepare_model(checkpoint.model, "int8").decoder
+    assert isinstance(decoder, PreparedDecoder)
+    assert decoder.steps is None
+    assert decoder.memory_dtype is None

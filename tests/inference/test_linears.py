@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from captioner.layers import linears
-from captioner.layers.linears import SHORTLIST, PackedHead, PackedLinear, Precision, has_product, quantized
+from captioner.inference import linears
+from captioner.inference.linears import SHORTLIST, PackedHead, PackedLinear, Precision, has_product, quantized
 from captioner.native.library import library
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")

@@ -1,0 +1,45 @@
+"""The parts that training and inference share: a vision encoder, a decoder, heads and a labeller."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from captioner.config import CaptionerConfig
+from captioner.models.decoder import Decoder, ImageMemory
+from captioner.models.heads import Heads
+from captioner.models.labels import Labeller
+from captioner.models.vision import EncodedImage, Features, VisionEncoder
+
+
+class EncoderDecoder(nn.Module):
+    """A vision encoder and a decoder that reads its patch tokens, with optional heads and a labeller.
+
+    ``Captioner`` makes the parts, and ``captioner.inference`` prepares them. Each image is encoded once; greedy
+    decoding, beam search and scoring all read the same memory::
+
+        encoded = model.encode_image(pixels)  # (B, S, D)
+        memory = model.remember(encoded)
+        logits = model.decoder(tokens, memory)  # (B * K, T, V)
+    """
+
+    config: CaptionerConfig
+    vision: VisionEncoder
+    decoder: Decoder
+    heads: Heads | None
+    labeller: Labeller | None
+
+    def encode_image(self, pixels: Tensor) -> EncodedImage:
+        """Encode normalised ``pixels`` (B, 3, size, size) as label and patch tokens (B, S, D)."""
+        return self.encode_features(self.vision.features(pixels))
+
+    def encode_features(self, features: Features) -> EncodedImage:
+        """Encode the backbone's ``features``, cached or fresh, as label and patch tokens (B, S, D)."""
+        features = self.vision.finished(features)
+        encoded = self.vision.tokens(features)
+        if self.labeller is None:
+            return encoded
+        return self.labeller.beside(encoded, self.labeller(features), self.decoder.token_embedding)
+
+    def remember(self, encoded: EncodedImage) -> ImageMemory:
+        """Return the decoder's keys and values of the encoded images."""
+        return self.decoder.remember(encoded)
