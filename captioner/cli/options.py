@@ -60,8 +60,8 @@ class Photos:
 
     @property
     def reach(self) -> Reach:
-        """The hosts that URLs may reach."""
-        return "named"
+        """The hosts that URLs may reach: arguments may name private ones, a list on stdin may not."""
+        return "public" if "-" in self.paths else "named"
 
     def left_out(self) -> LeftOut:
         """Return a new count of left-out files."""
@@ -89,10 +89,8 @@ class PhotosAnywhere(Photos):
 
     @property
     def reach(self) -> Reach:
-        """The hosts that URLs may reach: arguments may name private ones, a list on stdin may not."""
-        if self.allow_private:
-            return "private"
-        return "public" if "-" in self.paths else "named"
+        """The hosts that URLs may reach."""
+        return "private" if self.allow_private else super().reach
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -51,6 +51,13 @@ def test_one_file(run: Run, photos: Path, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["x.html"]
 
 
+def test_urls_on_stdin_lead_to_the_public_internet_alone(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"http://127.0.0.1:1/1.png\n")))
+    code, out, (err,) = run("-")
+    assert (code, out) == (1, [])
+    assert "a private network" in err
+
+
 def test_names_on_stdin(run: Run, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = io.TextIOWrapper(io.BytesIO(f"{photos / 'a' / '1.png'}\n".encode()))
     monkeypatch.setattr("sys.stdin", names)
