@@ -1,4 +1,4 @@
-"""What ``load`` returns evaluates, saves and trains on, in every precision."""
+"""Evaluation, saving and training of what ``load`` returns, in every precision."""
 
 from __future__ import annotations
 

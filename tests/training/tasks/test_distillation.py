@@ -51,7 +51,7 @@ def test_the_loss_by_hand(
     with torch.no_grad():
         batch = task.prepare(student, batch)
         losses = task.loss(student, batch)
-        q = (student(batch.tokens, batch.image) / 3).softmax(-1)
+        q = (student(batch.tokens, batch.image).logits / 3).softmax(-1)
         p = (checkpoint.model(batch.tokens, batch.image).logits / 3).softmax(-1)
         kl = agreed = 0.0
         for b, k, t in batch.weights.nonzero().tolist():
@@ -61,7 +61,7 @@ def test_the_loss_by_hand(
                 ours, theirs = (torch.cat([x[kept], 1 - x[kept].sum(0, keepdim=True)]) for x in (ours, theirs))
             kl += float((theirs * (theirs.log() - ours.log())).sum())
             agreed += float(q[b, k, t].argmax() == kept[0])
-        human, _ = weighted_cross_entropy(student(batch.tokens, batch.image), batch.targets, batch.weights)
+        human, _ = weighted_cross_entropy(student(batch.tokens, batch.image).logits, batch.targets, batch.weights)
     assert float(losses["kl"]) == pytest.approx(kl, rel=2e-3)
     assert float(losses["loss"]) == pytest.approx((1 - share) * float(human) + share * 9 * kl, rel=2e-3)
     assert float(losses["agreement"]) == 100 * agreed
@@ -111,7 +111,7 @@ def test_a_student_approaches_its_teacher(recipe: Make, data: Data, learnt: Path
         batch = task.collate()([items[(place, 0)] for place in range(len(items))])
         places = batch.weights > 0
         with torch.no_grad():
-            p, q = (m(batch.tokens, batch.image)[places].log_softmax(-1) for m in (teacher, model.eval()))
+            p, q = (m(batch.tokens, batch.image).logits[places].log_softmax(-1) for m in (teacher, model.eval()))
         return float(F.kl_div(q, p, log_target=True, reduction="batchmean"))
 
     before = apart(start.model)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from captioner.checkpoint import Checkpoint
 from captioner.generation.hypothesis import Hypothesis
+from captioner.models.captioner import Outputs
 from captioner.models.vision import Features
 from captioner.training.batches import Batch
 from captioner.training.recipe import Recipe
@@ -35,9 +36,9 @@ class TwoWords(nn.Module):
         self.logits = nn.Parameter(torch.tensor([0.4, -0.3]))
         self.vocabulary = vocabulary
 
-    def forward(self, tokens: Tensor, image: object) -> Tensor:
+    def forward(self, tokens: Tensor, image: object) -> Outputs:
         everything = torch.full((self.vocabulary,), -1e4).index_put((torch.tensor(WORDS),), self.logits)
-        return everything.expand(*tokens.shape, -1)
+        return Outputs(everything.expand(*tokens.shape, -1))
 
 
 class Verdict(nn.Module):
