@@ -100,16 +100,16 @@ def test_what_matching_sees_is_true_or_false_as_it_says(
     batch = batch_of(task, 8)
     said = [[tuple(ids) for ids in of_image] for of_image in batch.tokens.tolist()]
     pairs: list[tuple[int, int]] = []
-    from captioner.models import together
+    from captioner.models import joint
 
-    draw = together.hard_negatives
+    draw = joint.hard_negatives
 
     def watched(*args: Any) -> Any:
         image, text, valid = draw(*args)
         pairs.extend(zip(image[valid].tolist(), text[valid].tolist(), strict=True))
         return image, text, valid
 
-    monkeypatch.setattr(together, "hard_negatives", watched)
+    monkeypatch.setattr(joint, "hard_negatives", watched)
     with torch.no_grad():
         for _ in range(10):
             task.loss(checkpoint.model, batch)
