@@ -40,7 +40,7 @@ LONG = {
     "tests/data/test_images.py": 406,
     "tests/data/test_sources_folders.py": 322,
     "tests/data/test_sources_shards.py": 343,
-    "tests/folder/test_run.py": 473,
+    "tests/folder/test_run.py": 500,
     "tests/hostile/files.py": 322,
     "tests/test_checkpoint.py": 313,
     "tests/test_checkpoint_untrusted.py": 371,

@@ -6,6 +6,7 @@ hundred megabytes for the file. Formats whose decoders need more memory per pixe
 
 from __future__ import annotations
 
+import io
 import os
 from typing import Any, BinaryIO
 
@@ -24,6 +25,8 @@ MAX_WHOLE = 256 << 20
 # canvases and returns a third copy; JPEG 2000 decodes into 32-bit integers.
 _PER_PIXEL = {"WEBP": 16, "AVIF": 12, "HEIF": 12, "JPEG2000": 26}
 _WHOLE = ("WEBP", "AVIF", "HEIF", "ICO")
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf")  # of the image and its orientation
 _TILE_WIDTH, _TILE_LENGTH, _ROWS_PER_STRIP = 322, 323, 278
 
 
@@ -95,6 +98,28 @@ def check_pixels(image: Image.Image, max_pixels: int, *, whole: tuple[int, int] 
         size = f"{width} x {height}"
         kind = f" of this kind of {image.format}" if most < max_pixels else ""
         raise Refused(f"its {size} pixels exceed the limit of {most / 1e6:g} megapixels{kind}")
+
+
+def is_overfull(error: Exception) -> bool:
+    """Return whether Pillow refused a PNG for its texts (1 MB unpacked each, 64 MB in total) or its profile (1 MB)."""
+    return isinstance(error, ValueError) and ("data too large" in str(error) or "memory used in text" in str(error))
+
+
+def without_texts(stream: BinaryIO) -> io.BytesIO:
+    """Return the PNG with only its image and orientation. Raises ``Refused`` if it is too large."""
+    stream.seek(len(_PNG))
+    kept = io.BytesIO()
+    kept.write(_PNG)
+    while len(head := stream.read(8)) == 8:
+        length = int.from_bytes(head[:4], "big") + 4  # with the 4 bytes of the checksum
+        if head[4:] in _PNG_CHUNKS:
+            if kept.tell() + length > MAX_WHOLE:
+                raise too_large(kept.tell() + length)
+            kept.write(head + stream.read(length))
+        else:
+            stream.seek(length, io.SEEK_CUR)
+    kept.seek(0)
+    return kept
 
 
 def _cost(image: Image.Image, *, drafted: bool) -> int:

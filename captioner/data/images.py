@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, TypeVar, Union, cast
 from PIL import Image
 
 from captioner.data.arrays import image_of_array, is_array
-from captioner.data.bounds import MAX_WHOLE, Watched, check_pixels, let_go, load
+from captioner.data.bounds import MAX_WHOLE, Watched, check_pixels, is_overfull, let_go, load, without_texts
 from captioner.data.items import MAX_BYTES, Item, Refused, open_file, refusal, too_large
 from captioner.data.paths import IMAGE_SUFFIXES, Unreadable, find_images
-from captioner.data.png import is_overfull, without_texts
 from captioner.data.rgb import to_rgb, upright_size
 from captioner.data.urls import is_url, of_url
 from captioner.errors import ImageError

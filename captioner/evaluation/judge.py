@@ -10,7 +10,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -47,9 +47,8 @@ class Scores:
     @property
     def bleu(self) -> BleuScore:
         """The scores BLEU-1 to 4 with their precisions and lengths."""
-        score = bleu_score(self.metrics["bleu4"].values.sum(axis=0))
-        bleu1, bleu2, bleu3, bleu4 = (self.values[f"bleu{n}"] for n in (1, 2, 3, 4))
-        return replace(score, bleu1=bleu1, bleu2=bleu2, bleu3=bleu3, bleu4=bleu4)
+        values = [self.values[f"bleu{n}"] for n in (1, 2, 3, 4)]
+        return bleu_score(values, self.metrics["bleu4"].values.sum(axis=0).tolist())
 
     @property
     def cider_d(self) -> float:

@@ -119,9 +119,11 @@ def content(caption: Sequence[str]) -> set[str]:
 def markdown(result: Probe) -> str:
     """Return the two Markdown tables of a model card."""
     lines = [
-        f"The same {result.images} photos, changed. Of their captions (CIDEr-D {result.cider_d:.1f}):",
+        f"Captions of {result.images} changed photos, compared with those of the same photos unchanged "
+        f"(CIDEr-D {result.cider_d:.1f}):",
         "",
-        "| the photo is | captions that change | that name other things | content words lost | CIDEr-D | difference |",
+        "| change of the photo | captions that differ | captions with other content words | content words lost "
+        "| CIDEr-D | difference |",
         "|---|---|---|---|---|---|",
     ]
     lines += [
@@ -131,9 +133,10 @@ def markdown(result: Probe) -> str:
     ]
     lines += [
         "",
-        "What captions say of people, beside the photo's references:",
+        "Words for people in the captions, compared with the references of the same photos:",
         "",
-        "| said | captions | confidence | a reference says it | half of them do | only the opposite | nothing |",
+        "| word for | captions | confidence | at least one reference agrees | at least half agree "
+        "| references name only the opposite | references name neither |",
         "|---|---|---|---|---|---|---|",
     ]
     lines += [

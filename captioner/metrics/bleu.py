@@ -45,7 +45,7 @@ def bleu(candidates: Sequence[Caption], references: Sequence[Sequence[Caption]])
     Raises ``DataError`` for an empty corpus, lists of different lengths, or an image without references.
     """
     check_corpus(candidates, references)
-    from nltk.translate.bleu_score import brevity_penalty, closest_ref_length, corpus_bleu  # half a second to import
+    from nltk.translate.bleu_score import closest_ref_length, corpus_bleu  # half a second to import
 
     lengths = [len(candidate) for candidate in candidates]
     totals = [sum(max(0, length - n + 1) for length in lengths) for n in range(1, ORDERS + 1)]
@@ -61,35 +61,24 @@ def bleu(candidates: Sequence[Caption], references: Sequence[Sequence[Caption]])
     values = [100 * float(score) if all(matches[: n + 1]) else 0.0 for n, score in enumerate(scores)]
 
     closest = sum(closest_ref_length(group, length) for group, length in zip(references, lengths, strict=True))
-    penalty = float(brevity_penalty(closest, sum(lengths)))
-    return _score(values, matches, totals, (sum(lengths), closest, penalty))
+    return bleu_score(values, [*matches, *totals, sum(lengths), closest])
 
 
-def _score(
-    values: Sequence[float], matches: Sequence[float], totals: Sequence[float], lengths: tuple[int, int, float]
-) -> BleuScore:
-    """Return the score. ``lengths``: words of the candidates, words of the closest references, the brevity penalty."""
-    words, closest, penalty = lengths
-    precisions = [100 * m / t if t else 0.0 for m, t in zip(matches, totals, strict=True)]
+def bleu_score(values: Sequence[float], counts: Sequence[float]) -> BleuScore:
+    """Return BLEU-1 to BLEU-4 (``values``) with the details that the sums (10,) of ``bleu_counts`` give."""
+    words, closest = int(counts[2 * ORDERS]), int(counts[2 * ORDERS + 1])
+    precisions = [100 * m / t if t else 0.0 for m, t in zip(counts[:ORDERS], counts[ORDERS : 2 * ORDERS], strict=True)]
     return BleuScore(
         bleu1=values[0],
         bleu2=values[1],
         bleu3=values[2],
         bleu4=values[3],
         precisions=(precisions[0], precisions[1], precisions[2], precisions[3]),
-        brevity_penalty=penalty,
+        brevity_penalty=math.exp(min(0.0, 1 - closest / words)) if words else 0.0,
         length_ratio=words / closest if closest else 0.0,
         candidate_words=words,
         reference_words=closest,
     )
-
-
-def bleu_score(counts: Floats) -> BleuScore:
-    """Return BLEU-1 to BLEU-4 from the sums (10,) of ``bleu_counts``."""
-    words, closest = int(counts[2 * ORDERS]), int(counts[2 * ORDERS + 1])
-    penalty = math.exp(min(0.0, 1 - closest / words)) if words else 0.0
-    values = [float(bleu_of(counts, n)) for n in range(1, ORDERS + 1)]
-    return _score(values, counts[:ORDERS].tolist(), counts[ORDERS : 2 * ORDERS].tolist(), (words, closest, penalty))
 
 
 def smoothed_bleu(candidate: Caption, references: Sequence[Caption]) -> float:

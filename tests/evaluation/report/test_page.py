@@ -14,8 +14,7 @@ from captioner.data.samples import Sample
 from captioner.evaluation.evaluate import Evaluation, judge_captions
 from captioner.evaluation.report.confusions import missed_words, unsupported_words
 from captioner.evaluation.report.curves import curves, log_of
-from captioner.evaluation.report.gallery import chosen
-from captioner.evaluation.report.page import page
+from captioner.evaluation.report.page import chosen, page
 
 from ...html.outline import Outline
 
