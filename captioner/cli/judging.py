@@ -142,7 +142,8 @@ def judge_model(
     from captioner.evaluation.evaluate import evaluate
 
     checkpoint = _ready(source, images, judging, compute, aspect)
-    words: Words = judging.words or checkpoint.config.text.words
+    language = generation.get("language", checkpoint.generation.language)
+    words: Words = judging.words or checkpoint.config.text.words_in(language)
     _hint(words, images)
     with tqdm(total=len(images.judged), unit=" images", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
         evaluation = evaluate(
@@ -183,7 +184,7 @@ def probe_model(
             images.judged,
             with_options(checkpoint.generation, generation),
             batch_size=compute.batch_size,
-            words=judging.words or checkpoint.config.text.words,
+            words=judging.words or checkpoint.config.text.words_in(generation.get("language", "")),
             progress=bar.update,
         )
     for problem in result.problems:

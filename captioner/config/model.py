@@ -157,6 +157,14 @@ class TextConfig:
         if self.languages and self.bos_id not in self.languages.values():
             raise ConfigError(f"text.bos_id {self.bos_id} must be the start token of one of text.languages")
 
+    def words_in(self, language: str) -> Words:
+        """Return the word splitter for captions in ``language``, by default the first: ``ptb`` for English.
+
+        ``characters`` splits English alike, but METEOR and the COCO tools know ``ptb`` alone.
+        """
+        spoken = language or next((name for name, start in self.languages.items() if start == self.bos_id), "")
+        return "ptb" if spoken == "en" else self.words
+
     def speaking(self, language: str) -> TextConfig:
         """Return this config with the start token of ``language``; an empty name keeps the default language.
 

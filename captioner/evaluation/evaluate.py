@@ -98,7 +98,7 @@ def evaluate(
     """Caption every image and score the captions against all references of the image.
 
     ``checkpoint``: a pipeline, which captions as it is prepared, or a checkpoint.
-    ``words``: the word splitter; by default the checkpoint's. ``training``: the samples whose captions are not novel.
+    ``words``: the word splitter; by default that of the captions' language. ``training``: the samples whose captions are not novel.
     ``java``: METEOR too, if it can be computed. Unreadable images are skipped and listed in ``problems``. Raises
     ``DataError`` if all images are unreadable.
     """
@@ -108,7 +108,9 @@ def evaluate(
         raise DataError("there are no images to evaluate on; give data with images")
     checkpoint = held(checkpoint)
     generation = generation or checkpoint.generation
-    with Judge(samples, words or checkpoint.config.text.words, java=java, want_spice=spice) as judge:
+    with Judge(
+        samples, words or checkpoint.config.text.words_in(generation.language), java=java, want_spice=spice
+    ) as judge:
         units = Judge(samples, "characters").split if judge.words == "jieba" else judge.split
         decoded = decode(checkpoint, samples, generation, units, batch_size=batch_size, progress=progress)
         judgement = judge.judge(decoded.captions, decoded.places, training=training)
