@@ -98,7 +98,8 @@ def evaluate(
     """Caption every image and score the captions against all references of the image.
 
     ``checkpoint``: a pipeline, which captions as it is prepared, or a checkpoint.
-    ``words``: the word splitter; by default that of the captions' language. ``training``: the samples whose captions are not novel.
+    ``words``: the word splitter; by default that of the captions' language. ``training``: the samples whose captions
+    are not novel.
     ``java``: METEOR too, if it can be computed. Unreadable images are skipped and listed in ``problems``. Raises
     ``DataError`` if all images are unreadable.
     """
