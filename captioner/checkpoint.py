@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from captioner.card import write_card
 from captioner.config import AdapterConfig, CaptionerConfig, GenerationConfig, from_dict, to_dict
-from captioner.disk import replace_folder
 from captioner.errors import CheckpointError, ConfigError, quoted
 from captioner.files import (
     SHIPPED_NAME,
@@ -38,6 +37,7 @@ from captioner.files import (
     read_text,
     read_weights,
 )
+from captioner.system.disk import replace_folder
 from captioner.text import CaptionTokenizer
 
 if TYPE_CHECKING:

@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captioner.allocation import keep_freed_memory
 from captioner.config import GenerationConfig, with_options
 from captioner.data.leftout import LeftOut
 from captioner.data.paths import is_archive_name, shown
@@ -26,6 +25,7 @@ from captioner.errors import CaptionerError, ImageError, MissingExtraError, Usag
 from captioner.files import find
 from captioner.image_to_text.inputs import image_of
 from captioner.pipelines import CaptionPipeline, GenerationOptions, load
+from captioner.system.allocation import keep_freed_memory
 
 if TYPE_CHECKING:
     from ray.data import Dataset

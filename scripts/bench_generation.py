@@ -29,7 +29,6 @@ import torch
 from torch import Tensor
 
 import captioner
-from captioner.allocation import keep_freed_memory
 from captioner.checkpoint import load
 from captioner.config import GenerationConfig
 from captioner.data.images import find_images
@@ -41,6 +40,7 @@ from captioner.inference import Precision
 from captioner.inference.linears import PackedLinear
 from captioner.inference.prepared import prepare_model
 from captioner.models.encoder_decoder import EncoderDecoder
+from captioner.system.allocation import keep_freed_memory
 
 ROOT = Path(__file__).resolve().parents[1]
 TOKENS = 20

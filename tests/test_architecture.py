@@ -21,7 +21,7 @@ HOUSE = ROOT / "captioner"
 # A room is a direct child of captioner/. It imports from lower floors and from itself, never from its own floor.
 FLOORS = {
     "errors": 0,
-    **dict.fromkeys(("config", "version", "allocation", "disk", "process", "native"), 1),
+    **dict.fromkeys(("config", "version", "system", "native"), 1),
     **dict.fromkeys(("layers", "data", "metrics", "nouns", "text", "card", "files"), 2),
     **dict.fromkeys(("models", "html"), 3),
     **dict.fromkeys(("checkpoint", "inspection"), 4),

@@ -13,10 +13,10 @@ import torch
 
 from captioner.config import to_dict
 from captioner.data.samples import Samples
-from captioner.disk import put_in_place
 from captioner.errors import CheckpointError, TrainingError, reason_of
 from captioner.evaluation.evaluate import fingerprint
 from captioner.files import require_regular
+from captioner.system.disk import put_in_place
 from captioner.text import CaptionTokenizer
 from captioner.training.recipe import Recipe
 from captioner.training.tasks import Data

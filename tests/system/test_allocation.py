@@ -10,7 +10,7 @@ import pytest
 
 FAULTS = """
 import resource, sys
-from captioner.allocation import keep_freed_memory
+from captioner.system.allocation import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
     keep_freed_memory()
@@ -24,7 +24,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 RESIDENT = """
 import resource
-from captioner.allocation import give_back_freed_memory, keep_freed_memory
+from captioner.system.allocation import give_back_freed_memory, keep_freed_memory
 def resident():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * resource.getpagesize()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from captioner import disk
+from captioner.system import disk
 
 pytestmark = pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="names of open files are asked of /proc")
 

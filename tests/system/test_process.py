@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from captioner.process import plain_defaults
+from captioner.system.process import plain_defaults
 from captioner.training.tasks import Data
 
 DEFAULTS = """
