@@ -19,9 +19,9 @@ from captioner.data.images import ImageSource
 from captioner.errors import ImageError, UsageError, unwrap
 from captioner.generation.generate import Beside, encode, in_batches, pixels_of
 from captioner.inference import AnyCheckpoint
+from captioner.metrics.nouns import LabelFinder
 from captioner.models.heads import Heads, end_states, pad_and_close
 from captioner.models.vision import EncodedImage
-from captioner.nouns import LabelFinder
 
 Vectors = Literal["embeddings", "features"]
 

@@ -22,7 +22,7 @@ HOUSE = ROOT / "captioner"
 FLOORS = {
     "errors": 0,
     **dict.fromkeys(("config", "version", "system", "native"), 1),
-    **dict.fromkeys(("layers", "data", "metrics", "nouns", "text", "card", "files"), 2),
+    **dict.fromkeys(("layers", "data", "metrics", "text", "card", "files"), 2),
     **dict.fromkeys(("models", "html"), 3),
     **dict.fromkeys(("checkpoint", "inspection"), 4),
     "inference": 5,

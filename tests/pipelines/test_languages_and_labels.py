@@ -15,7 +15,7 @@ from captioner.config import GenerationConfig
 from captioner.errors import ConfigError
 from captioner.generation.labels import LEAST_PROBABLE
 from captioner.inference.linears import Precision
-from captioner.nouns import LabelFinder
+from captioner.metrics.nouns import LabelFinder
 from captioner.training.tasks import Data
 
 
