@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from captioner.version import __version__
 
 if TYPE_CHECKING:
-    from captioner.captions import Caption
+    from captioner.captioning.captions import Caption
     from captioner.checkpoint import Checkpoint, save
     from captioner.errors import CaptionerError, ImageError
     from captioner.evaluation.evaluate import evaluate
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from captioner.series import caption_series
 
 _NAMES = {
-    "Caption": "captioner.captions",
+    "Caption": "captioner.captioning.captions",
     "CaptionPipeline": "captioner.pipelines",
     "CaptionerError": "captioner.errors",
     "Checkpoint": "captioner.checkpoint",

@@ -27,12 +27,13 @@ FLOORS = {
     **dict.fromkeys(("checkpoint", "inspection"), 4),
     "inference": 5,
     **dict.fromkeys(("hf_import", "generation", "hub"), 6),
-    **dict.fromkeys(("evaluation", "explain", "retrieval", "captions"), 7),
-    **dict.fromkeys(("training", "pipelines"), 8),
-    **dict.fromkeys(("folder", "image_to_text", "series"), 9),
-    "scale_out": 10,
-    "cli": 11,
-    **dict.fromkeys(("__init__", "__main__"), 12),
+    "captioning": 7,
+    **dict.fromkeys(("evaluation", "explain"), 8),
+    **dict.fromkeys(("training", "pipelines"), 9),
+    **dict.fromkeys(("folder", "image_to_text", "series"), 10),
+    "scale_out": 11,
+    "cli": 12,
+    **dict.fromkeys(("__init__", "__main__"), 13),
 }
 MOST_LINES = 300
 LONG = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, overload
 
-from captioner.captions import Caption
+from captioner.captioning.captions import Caption
 from captioner.errors import ImageError, UsageError, unwrap
 from captioner.image_to_text.inputs import Given, Indexed, each, image_of, is_one
 from captioner.image_to_text.options import Options, asked, translated

@@ -3,7 +3,7 @@
 May import what captions, judges and explains, and nothing that trains. Start reading at ``pipeline.py``.
 """
 
-from captioner.captions import Caption, GenerationOptions, Word
+from captioner.captioning.captions import Caption, GenerationOptions, Word
 from captioner.pipelines.loading import load, prepared
 from captioner.pipelines.origin import choose_device
 from captioner.pipelines.pipeline import CaptionPipeline

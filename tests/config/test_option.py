@@ -77,7 +77,7 @@ def test_python_takes_it(name: str) -> None:
 
 
 def test_type_checkers_see_it() -> None:
-    from captioner.captions import GenerationOptions
+    from captioner.captioning.captions import GenerationOptions
 
     hints = typing.get_type_hints(GenerationOptions)
     assert list(hints) == list(OPTIONS)

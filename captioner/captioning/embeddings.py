@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from captioner.captioning.batches import Beside, encode, in_batches, pixels_of
 from captioner.data.images import ImageSource
 from captioner.errors import ImageError, UsageError, unwrap
-from captioner.generation.generate import Beside, encode, in_batches, pixels_of
 from captioner.inference import AnyCheckpoint
 from captioner.metrics.nouns import LabelFinder
 from captioner.models.heads import Heads, end_states, pad_and_close

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypedDict
 
+from captioner.captioning.labels import Label
 from captioner.generation.hypothesis import Hypothesis
-from captioner.generation.labels import Label
 from captioner.generation.words import confidence, word_log_probs
 from captioner.inference import AnyCheckpoint
 

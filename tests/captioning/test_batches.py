@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from captioner.captioning.batches import caption_pixels, generate, in_batches
 from captioner.checkpoint import Checkpoint
 from captioner.config import GenerationConfig
 from captioner.data.images import open_image
 from captioner.data.transforms import preprocess
 from captioner.errors import CaptionerError, ImageError
-from captioner.generation.generate import caption_pixels, generate, in_batches
 from captioner.training.tasks import Data
 
 

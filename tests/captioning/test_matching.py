@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from captioner.captioning import matching
+from captioner.captioning.batches import generate
+from captioner.captioning.matching import match_captions
 from captioner.checkpoint import Checkpoint, load
 from captioner.config import GenerationConfig, with_options
 from captioner.data.images import open_image
 from captioner.data.transforms import preprocess
 from captioner.errors import ConfigError, UsageError
 from captioner.evaluation.evaluate import evaluate
-from captioner.generation import matching
-from captioner.generation.generate import generate
-from captioner.generation.matching import match_captions
 from captioner.training.tasks import Data
 
 

@@ -10,13 +10,13 @@ from typing import TypeAlias, TypeVar
 import torch
 from torch import Tensor
 
+from captioner.captioning.matching import match_captions, require_matching
 from captioner.config import GenerationConfig
 from captioner.data.images import ImageSource
 from captioner.data.loader import load_pixels
 from captioner.errors import CaptionerError, ImageError, unwrap
 from captioner.generation.hypothesis import Hypothesis
 from captioner.generation.likelihood import score_captions
-from captioner.generation.matching import match_captions, require_matching
 from captioner.generation.refine import refine
 from captioner.generation.rerank import ordered, rerank
 from captioner.generation.rules import compile_rules
