@@ -30,10 +30,9 @@ FLOORS = {
     "captioning": 7,
     **dict.fromkeys(("evaluation", "explain"), 8),
     **dict.fromkeys(("training", "pipelines"), 9),
-    **dict.fromkeys(("folder", "image_to_text", "series"), 10),
-    "scale_out": 11,
-    "cli": 12,
-    **dict.fromkeys(("__init__", "__main__"), 13),
+    "folder": 10,
+    "cli": 11,
+    **dict.fromkeys(("__init__", "__main__"), 12),
 }
 MOST_LINES = 300
 LONG = {

@@ -19,7 +19,7 @@ START, END = 0, 1
 
 
 @pytest.fixture(scope="module")
-def made(vit_gpt2: Make) -> tuple[Any, captioner.image_to_text.ImageToTextPipeline]:
+def made(vit_gpt2: Make) -> tuple[Any, captioner.pipelines.image_to_text.ImageToTextPipeline]:
     model, directory = vit_gpt2(3, decoder={"vocab_size": 270, "n_positions": 24})
     return model, captioner.pipeline("image-to-text", model=str(directory), device="cpu")
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from captioner.errors import UsageError
-from captioner.image_to_text.options import translated
+from captioner.pipelines.image_to_text.options import translated
 from captioner.text import CaptionTokenizer, train_tokenizer
 
 

@@ -11,8 +11,8 @@ from captioner.checkpoint import Checkpoint
 from captioner.errors import UsageError
 from captioner.files import download, read_json
 from captioner.hf_import import convert
-from captioner.image_to_text.calls import ImageToTextPipeline
 from captioner.pipelines import CaptionPipeline, choose_device, load, prepared
+from captioner.pipelines.image_to_text.calls import ImageToTextPipeline
 
 if TYPE_CHECKING:
     import torch

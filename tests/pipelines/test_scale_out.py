@@ -72,7 +72,7 @@ def test_every_input_has_one_row_though_a_worker_is_killed(
 ) -> None:
     import ray.data
 
-    from captioner.scale_out import caption_dataset, write
+    from captioner.pipelines.scale_out import caption_dataset, write
 
     items = [{"path": str(photos[n % len(photos)]), "number": n} for n in range(4000)]
     captions = caption_dataset(
@@ -104,7 +104,7 @@ def test_forms_of_images(cluster: None, tmp_path: Path, photos: list[Path], lear
     import pyarrow as pa
     import pyarrow.parquet
 
-    from captioner.scale_out import caption_dataset, read
+    from captioner.pipelines.scale_out import caption_dataset, read
 
     contents = [photo.read_bytes() for photo in photos]
     ids = [str(photo) for photo in photos]
@@ -176,7 +176,7 @@ def test_from_the_command_line(
 def test_what_every_worker_would_stumble_over_is_said_at_once(monkeypatch: pytest.MonkeyPatch, learnt: Path) -> None:
     import ray
 
-    from captioner.scale_out import caption_dataset, read
+    from captioner.pipelines.scale_out import caption_dataset, read
 
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
     with pytest.raises(CheckpointError, match="is not a checkpoint directory"):
@@ -207,7 +207,7 @@ def test_without_ray(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     import sys
 
     monkeypatch.setitem(sys.modules, "ray", None)
-    from captioner.scale_out import connect
+    from captioner.pipelines.scale_out import connect
 
     with pytest.raises(MissingExtraError, match=r"pip install 'captioner\[ray\]'"):
         connect("local")

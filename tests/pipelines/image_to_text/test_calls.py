@@ -21,8 +21,8 @@ import captioner
 from captioner.checkpoint import Checkpoint
 from captioner.data.images import open_image
 from captioner.errors import CheckpointError, ConfigError, ImageError, UsageError
-from captioner.image_to_text import ImageToTextPipeline
-from captioner.image_to_text.inputs import image_of
+from captioner.pipelines.image_to_text import ImageToTextPipeline
+from captioner.pipelines.image_to_text.inputs import image_of
 from captioner.training.tasks import Data
 
 

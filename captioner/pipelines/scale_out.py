@@ -23,8 +23,8 @@ from captioner.data.paths import is_archive_name, shown
 from captioner.data.urls import is_url
 from captioner.errors import CaptionerError, ImageError, MissingExtraError, UsageError, reason_of
 from captioner.files import find
-from captioner.image_to_text.inputs import image_of
 from captioner.pipelines import CaptionPipeline, GenerationOptions, load
+from captioner.pipelines.image_to_text.inputs import image_of
 from captioner.system.allocation import keep_freed_memory
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, overload
 
 from captioner.captioning.captions import Caption
 from captioner.errors import ImageError, UsageError, unwrap
-from captioner.image_to_text.inputs import Given, Indexed, each, image_of, is_one
-from captioner.image_to_text.options import Options, asked, translated
 from captioner.pipelines import CaptionPipeline
+from captioner.pipelines.image_to_text.inputs import Given, Indexed, each, image_of, is_one
+from captioner.pipelines.image_to_text.options import Options, asked, translated
 
 if TYPE_CHECKING:
     import torch
