@@ -141,7 +141,7 @@ class Ours:
     """The same model, imported and prepared in a precision."""
 
     def __init__(self, folder: str, precision: Precision) -> None:
-        from captioner.hf_import import convert
+        from captioner.checkpoint.hugging_face import convert
 
         checkpoint = convert(folder)
         self.text, self.model = checkpoint.config.text, prepare_model(checkpoint.model, precision, keep=False)

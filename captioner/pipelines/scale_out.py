@@ -17,12 +17,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from captioner.checkpoint.files import find
 from captioner.config import GenerationConfig, with_options
 from captioner.data.leftout import LeftOut
 from captioner.data.paths import is_archive_name, shown
 from captioner.data.urls import is_url
 from captioner.errors import CaptionerError, ImageError, MissingExtraError, UsageError, reason_of
-from captioner.files import find
 from captioner.pipelines import CaptionPipeline, GenerationOptions, load
 from captioner.pipelines.image_to_text.inputs import image_of
 from captioner.system.allocation import keep_freed_memory

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captioner.checkpoint import Checkpoint
+from captioner.checkpoint.files import download, read_json
+from captioner.checkpoint.hugging_face import convert
 from captioner.errors import UsageError
-from captioner.files import download, read_json
-from captioner.hf_import import convert
 from captioner.pipelines import CaptionPipeline, choose_device, load, prepared
 from captioner.pipelines.image_to_text.calls import ImageToTextPipeline
 

@@ -1,4 +1,4 @@
-"""Options of transformers' generate, one by one; tests/hf_import/test_pipeline.py covers their effect on tokens."""
+"""Options of transformers' generate, one by one; checkpoint/hugging_face/test_pipeline.py covers their effects."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from captioner.hf_import import convert
+from captioner.checkpoint.hugging_face import convert
 from captioner.pipelines import CaptionPipeline
 
 

@@ -19,8 +19,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from captioner import files
-from captioner.checkpoint import Checkpoint, load, save
+from captioner.checkpoint import Checkpoint, files, load, save
+from captioner.checkpoint.files import find
 from captioner.config import (
     CaptionerConfig,
     DecoderConfig,
@@ -30,7 +30,6 @@ from captioner.config import (
     VisionConfig,
 )
 from captioner.errors import CheckpointError
-from captioner.files import find
 from captioner.models.captioner import Captioner
 from captioner.text import CaptionTokenizer, train_tokenizer
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from captioner.checkpoint.hugging_face import gpt2_tokenizer
+from captioner.checkpoint.hugging_face.files import locate, read_tokenizer, read_weights
 from captioner.config import TextConfig
 from captioner.errors import CheckpointError
-from captioner.hf_import import gpt2_tokenizer
-from captioner.hf_import.files import locate, read_tokenizer, read_weights
 from captioner.text import train_tokenizer
 
 TEXT = TextConfig(bos_id=0, eos_id=0, pad_id=0, lowercase=False)

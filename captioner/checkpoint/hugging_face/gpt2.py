@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captioner.checkpoint.files import read_json
+from captioner.checkpoint.hugging_face.files import locate, read_tokenizer, read_weights, rename, require
 from captioner.config import DecoderConfig, TextConfig, from_dict
 from captioner.errors import CheckpointError, ConfigError
-from captioner.files import read_json
-from captioner.hf_import.files import locate, read_tokenizer, read_weights, rename, require
 from captioner.models.decoder import Decoder
 from captioner.models.fit import load_weights
 from captioner.text import CaptionTokenizer

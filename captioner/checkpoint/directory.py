@@ -23,10 +23,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
-from captioner.card import write_card
-from captioner.config import AdapterConfig, CaptionerConfig, GenerationConfig, from_dict, to_dict
-from captioner.errors import CheckpointError, ConfigError, quoted
-from captioner.files import (
+from captioner.checkpoint.card import write_card
+from captioner.checkpoint.files import (
     SHIPPED_NAME,
     WEIGHTS,
     find,
@@ -37,6 +35,8 @@ from captioner.files import (
     read_text,
     read_weights,
 )
+from captioner.config import AdapterConfig, CaptionerConfig, GenerationConfig, from_dict, to_dict
+from captioner.errors import CheckpointError, ConfigError, quoted
 from captioner.system.disk import replace_folder
 from captioner.text import CaptionTokenizer
 

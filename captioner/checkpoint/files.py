@@ -22,7 +22,7 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 LONGEST_SETTINGS = 16 << 20  # bytes of a JSON file that is not a tokenizer
 LONGEST_TEXT = 128 << 20  # bytes of any other file but weights
 DEEPEST = 64  # levels of lists and objects in a JSON file
-SHIPPED = Path(__file__).parent / "weights" / "default"
+SHIPPED = Path(__file__).parents[1] / "weights" / "default"
 SHIPPED_NAME = "shipped"  # the name of the model that ships with the package
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captioner.checkpoint.files import LONGEST_TEXT, download, first_line, read_json, regular_text, require_regular
 from captioner.config import TextConfig
 from captioner.errors import CheckpointError
-from captioner.files import LONGEST_TEXT, download, first_line, read_json, regular_text, require_regular
 from captioner.text import CaptionTokenizer
 
 

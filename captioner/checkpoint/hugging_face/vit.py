@@ -9,9 +9,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from captioner.checkpoint.hugging_face.files import rename, require
 from captioner.config import PreprocessConfig, VisionConfig, from_dict
 from captioner.errors import CheckpointError, ConfigError, quoted
-from captioner.hf_import.files import rename, require
 
 BACKBONES = {"vit": "vit_base_patch16_224", "deit": "deit_base_distilled_patch16_224"}  # by Hugging Face's model_type
 _AROUND = {

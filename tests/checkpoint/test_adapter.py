@@ -15,8 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from captioner import files
-from captioner.checkpoint import Checkpoint, base_of, load, merged, save
+from captioner.checkpoint import Checkpoint, base_of, files, load, merged, save
 from captioner.config import AdapterConfig
 from captioner.errors import CheckpointError, MissingExtraError
 from captioner.models import adapters

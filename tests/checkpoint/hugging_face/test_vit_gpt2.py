@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 
 from captioner.checkpoint import Checkpoint, load, save
+from captioner.checkpoint.hugging_face import convert
 from captioner.config import GenerationConfig
 from captioner.generation.search import search
-from captioner.hf_import import convert
 from captioner.pipelines import CaptionPipeline
 
 Make = Callable[..., tuple[Any, Path]]

@@ -11,10 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from captioner.checkpoint.hugging_face import convert
+from captioner.checkpoint.hugging_face.vit import preprocess_config
 from captioner.config import GenerationConfig, PreprocessConfig, TextConfig
 from captioner.errors import CheckpointError
-from captioner.hf_import import convert
-from captioner.hf_import.vit import preprocess_config
 
 
 @pytest.fixture(scope="module")

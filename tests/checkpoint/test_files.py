@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from captioner import files
+from captioner.checkpoint import files
+from captioner.checkpoint.files import find_base, fingerprint, read_json, read_shapes, read_text, read_weights
 from captioner.errors import CheckpointError
-from captioner.files import find_base, fingerprint, read_json, read_shapes, read_text, read_weights
 
 READERS: list[Callable[[Path], Any]] = [read_json, read_text, read_weights, read_shapes, fingerprint]
 

@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from captioner.checkpoint.hugging_face import convert
 from captioner.config import GenerationConfig, WordRules
 from captioner.generation.hypothesis import Hypothesis
 from captioner.generation.rules import Rules, compile_rules
 from captioner.generation.search import search
-from captioner.hf_import import convert
 
-from ..generation.toy_words import toy_words
+from ...generation.toy_words import toy_words
 
 Make = Callable[..., tuple[Any, Path]]
 V, MOST = 12, 10

@@ -13,9 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from captioner.checkpoint.hugging_face import load_gpt2
 from captioner.config import DecoderConfig
 from captioner.errors import CheckpointError
-from captioner.hf_import import load_gpt2
 from captioner.models.decoder import Decoder
 from captioner.models.vision import EncodedImage
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from captioner.card import PLACE, published
+from captioner.checkpoint.card import PLACE, published
 from captioner.errors import UsageError
 
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from captioner.checkpoint import Checkpoint
+from captioner.checkpoint.files import read_json
+from captioner.checkpoint.hugging_face.files import locate, read_tokenizer, read_weights
+from captioner.checkpoint.hugging_face.gpt2 import decoder_config, decoder_weights
+from captioner.checkpoint.hugging_face.vit import BACKBONES, encoder_weights, preprocess_config, vision_config
 from captioner.config import CaptionerConfig, GenerationConfig, TextConfig, from_dict
 from captioner.errors import CheckpointError, ConfigError
-from captioner.files import read_json
-from captioner.hf_import.files import locate, read_tokenizer, read_weights
-from captioner.hf_import.gpt2 import decoder_config, decoder_weights
-from captioner.hf_import.vit import BACKBONES, encoder_weights, preprocess_config, vision_config
 from captioner.models.captioner import Captioner
 from captioner.models.fit import check_sizes, load_weights
 
