@@ -18,27 +18,27 @@ from typing import TYPE_CHECKING, Any
 from captioner.version import __version__
 
 if TYPE_CHECKING:
-    from captioner.captions import Caption
+    from captioner.captioning.captions import Caption
     from captioner.checkpoint import Checkpoint, save
     from captioner.errors import CaptionerError, ImageError
     from captioner.evaluation.evaluate import evaluate
     from captioner.folder.call import caption_folder
     from captioner.hub import push_to_hub
-    from captioner.image_to_text import pipeline
     from captioner.pipelines import CaptionPipeline, load
-    from captioner.series import caption_series
+    from captioner.pipelines.image_to_text import pipeline
+    from captioner.pipelines.series import caption_series
 
 _NAMES = {
-    "Caption": "captioner.captions",
+    "Caption": "captioner.captioning.captions",
     "CaptionPipeline": "captioner.pipelines",
     "CaptionerError": "captioner.errors",
     "Checkpoint": "captioner.checkpoint",
     "ImageError": "captioner.errors",
     "caption_folder": "captioner.folder.call",
-    "caption_series": "captioner.series",
+    "caption_series": "captioner.pipelines.series",
     "evaluate": "captioner.evaluation.evaluate",
     "load": "captioner.pipelines",
-    "pipeline": "captioner.image_to_text",
+    "pipeline": "captioner.pipelines.image_to_text",
     "push_to_hub": "captioner.hub",
     "save": "captioner.checkpoint",
 }

@@ -1,6 +1,7 @@
 """Pushing captioners to the Hugging Face hub, where others load them by ``org/name``.
 
-The push holds the files of a checkpoint directory, with front matter added to the card. ``captioner.files`` downloads.
+The push holds the files of a checkpoint directory, with front matter added to the card.
+``captioner.checkpoint.files`` downloads.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ import os
 import tempfile
 from pathlib import Path
 
-from captioner.card import published
 from captioner.checkpoint import Restorable, save
+from captioner.checkpoint.card import published
+from captioner.checkpoint.files import SHIPPED_NAME, WEIGHTS, find, first_line, read_json, read_text
 from captioner.config import to_dict
 from captioner.errors import CheckpointError
-from captioner.files import SHIPPED_NAME, WEIGHTS, find, first_line, read_json, read_text
 from captioner.inference import PreparedCheckpoint
 
 ADAPTER = "adapter/"

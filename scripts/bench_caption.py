@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 
 import captioner
-from captioner.allocation import keep_freed_memory
 from captioner.data.images import find_images
+from captioner.system.allocation import keep_freed_memory
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -29,7 +29,6 @@ import torch
 from torch import Tensor
 
 import captioner
-from captioner.allocation import keep_freed_memory
 from captioner.checkpoint import load
 from captioner.config import GenerationConfig
 from captioner.data.images import find_images
@@ -41,6 +40,7 @@ from captioner.inference import Precision
 from captioner.inference.linears import PackedLinear
 from captioner.inference.prepared import prepare_model
 from captioner.models.encoder_decoder import EncoderDecoder
+from captioner.system.allocation import keep_freed_memory
 
 ROOT = Path(__file__).resolve().parents[1]
 TOKENS = 20
@@ -141,7 +141,7 @@ class Ours:
     """The same model, imported and prepared in a precision."""
 
     def __init__(self, folder: str, precision: Precision) -> None:
-        from captioner.hf_import import convert
+        from captioner.checkpoint.hugging_face import convert
 
         checkpoint = convert(folder)
         self.text, self.model = checkpoint.config.text, prepare_model(checkpoint.model, precision, keep=False)

@@ -15,11 +15,11 @@ from typing import Any
 
 import torch
 
+from captioner.captioning.batches import generate
 from captioner.checkpoint import load
 from captioner.config import with_options
 from captioner.data.sources import read_splits
 from captioner.errors import ImageError
-from captioner.generation.generate import generate
 from captioner.inference import Precision, prepare
 from captioner.metrics.bleu import bleu
 from captioner.metrics.cider import cider_d

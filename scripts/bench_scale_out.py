@@ -45,7 +45,7 @@ def main() -> None:
     import ray.data
 
     from captioner.data.images import find_images
-    from captioner.scale_out import caption_dataset
+    from captioner.pipelines.scale_out import caption_dataset
 
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
     ray.data.DataContext.get_current().enable_progress_bars = False

@@ -16,14 +16,15 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from captioner.captioning.batches import in_batches
+from captioner.captioning.embeddings import embed_texts
+from captioner.captioning.matching import match_captions
 from captioner.checkpoint import load
 from captioner.config import GenerationConfig, SamplingConfig
 from captioner.data.loader import load_pixels
 from captioner.data.samples import Sample
 from captioner.evaluation.evaluate import fingerprint
-from captioner.generation.generate import in_batches
 from captioner.generation.hypothesis import Hypothesis
-from captioner.generation.matching import match_captions
 from captioner.generation.rerank import ordered, rerank
 from captioner.generation.sample import content_seed
 from captioner.generation.search import search
@@ -34,7 +35,6 @@ from captioner.metrics.retrieval import retrieval
 from captioner.metrics.words import words
 from captioner.models.decoder import ImageMemory
 from captioner.pipelines import choose_device
-from captioner.retrieval import embed_texts
 from captioner.training.setup import read_data
 
 

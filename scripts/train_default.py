@@ -15,15 +15,15 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
-from captioner.card import write_card
 from captioner.checkpoint import Checkpoint, load, save
+from captioner.checkpoint.card import write_card
+from captioner.checkpoint.files import SHIPPED
 from captioner.cli import main as captioner
 from captioner.config import Calibration, GenerationConfig
 from captioner.data.samples import Sample
 from captioner.data.sources import load_split
 from captioner.evaluation.evaluate import evaluate
 from captioner.evaluation.probe import markdown, probe
-from captioner.files import SHIPPED
 from captioner.metrics.calibration import fit_calibration
 from captioner.training.setup import read_data
 

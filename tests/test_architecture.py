@@ -21,29 +21,29 @@ HOUSE = ROOT / "captioner"
 # A room is a direct child of captioner/. It imports from lower floors and from itself, never from its own floor.
 FLOORS = {
     "errors": 0,
-    **dict.fromkeys(("config", "version", "allocation", "disk", "process", "native"), 1),
-    **dict.fromkeys(("layers", "data", "metrics", "nouns", "text", "card", "files"), 2),
+    **dict.fromkeys(("config", "version", "system", "native"), 1),
+    **dict.fromkeys(("layers", "data", "metrics", "text"), 2),
     **dict.fromkeys(("models", "html"), 3),
     **dict.fromkeys(("checkpoint", "inspection"), 4),
     "inference": 5,
-    **dict.fromkeys(("hf_import", "generation", "hub"), 6),
-    **dict.fromkeys(("evaluation", "explain", "retrieval", "captions"), 7),
-    **dict.fromkeys(("training", "pipelines"), 8),
-    **dict.fromkeys(("folder", "image_to_text", "series"), 9),
-    "scale_out": 10,
+    **dict.fromkeys(("generation", "hub"), 6),
+    "captioning": 7,
+    **dict.fromkeys(("evaluation", "explain"), 8),
+    **dict.fromkeys(("training", "pipelines"), 9),
+    "folder": 10,
     "cli": 11,
     **dict.fromkeys(("__init__", "__main__"), 12),
 }
 MOST_LINES = 300
 LONG = {
     "scripts/bench_generation.py": 322,
+    "tests/checkpoint/test_directory.py": 313,
+    "tests/checkpoint/test_untrusted.py": 371,
     "tests/data/test_images.py": 406,
     "tests/data/test_sources_folders.py": 322,
     "tests/data/test_sources_shards.py": 343,
     "tests/folder/test_run.py": 500,
     "tests/hostile/files.py": 322,
-    "tests/test_checkpoint.py": 313,
-    "tests/test_checkpoint_untrusted.py": 371,
     "tests/test_config.py": 319,
 }
 """Longer modules with their lengths, which may only fall; remove an entry at 300 lines."""

@@ -47,7 +47,7 @@ def here(toy: Path, learnt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     images = [{"id": n, "file_name": name} for n, name in enumerate(names)]
     notes = [{"image_id": n, "caption": caption} for n, row in enumerate(rows) for caption in row["captions"]]
     (tmp_path / "coco" / "captions.json").write_text(json.dumps({"images": images, "annotations": notes}))
-    monkeypatch.setattr("captioner.files.SHIPPED", learnt / "best")
+    monkeypatch.setattr("captioner.checkpoint.files.SHIPPED", learnt / "best")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -12,10 +12,10 @@ from huggingface_hub import constants
 
 import captioner
 from captioner.checkpoint import Checkpoint, base_of, load, merged, save
+from captioner.checkpoint.files import find
 from captioner.cli import main
 from captioner.config import AdapterConfig
 from captioner.errors import CheckpointError, UsageError
-from captioner.files import find
 from captioner.hub import push_to_hub
 from captioner.models import adapters
 from captioner.training.tasks import Data

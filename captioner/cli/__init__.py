@@ -14,12 +14,12 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from captioner.allocation import keep_freed_memory
 from captioner.cli import caption, compare, convert, evaluate, explain, finetune, inspect, push, search, train
 from captioner.cli.arguments import add_arguments, parsed
 from captioner.cli.output import tell
 from captioner.data.paths import plain
 from captioner.errors import CaptionerError
+from captioner.system.allocation import keep_freed_memory
 from captioner.version import __version__
 
 VERBS = {

@@ -11,7 +11,7 @@ from captioner.cli.options import GENERATION, MODEL, Compute, PhotosAnywhere
 from captioner.cli.output import print_caption, print_json
 
 if TYPE_CHECKING:
-    from captioner.captions import Caption
+    from captioner.captioning.captions import Caption
     from captioner.pipelines import CaptionPipeline
 
 

@@ -30,8 +30,8 @@ class Options:
 
 
 def run(options: Options) -> int:
+    from captioner.checkpoint.files import SHIPPED_NAME
     from captioner.errors import DataError
-    from captioner.files import SHIPPED_NAME
 
     judging = options.judging
     images = images_of(judging)

@@ -26,8 +26,8 @@ class Options:
 
 def run(options: Options) -> int:
     from captioner.checkpoint import load, merged, save
+    from captioner.checkpoint.hugging_face import convert
     from captioner.errors import UsageError
-    from captioner.hf_import import convert
 
     if not options.merge:
         print(save(convert(options.source), options.out))

@@ -12,7 +12,7 @@ from captioner.data.paths import CONTROLS, plain
 from captioner.errors import UsageError
 
 if TYPE_CHECKING:
-    from captioner.captions import Caption
+    from captioner.captioning.captions import Caption
 
 _ESCAPES = {**CONTROLS, **str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})}
 

@@ -38,7 +38,7 @@ class Ray:
 
 def run_ray(captioning: Captioning, ray: Ray, writing: Writing, *, stream: bool) -> int:
     from captioner.errors import UsageError
-    from captioner.scale_out import caption_dataset, connect, plain_errors, read, write
+    from captioner.pipelines.scale_out import caption_dataset, connect, plain_errors, read, write
 
     photos, printing = captioning.photos, captioning.printing
     own = {"details": printing.details, "stream": stream, "device": captioning.compute.device, **asdict(writing)}

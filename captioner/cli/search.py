@@ -42,9 +42,9 @@ class Options:
 def run(options: Options) -> int:
     from tqdm import tqdm
 
+    from captioner.captioning.embeddings import query_scores
     from captioner.errors import ImageError
     from captioner.pipelines import load
-    from captioner.retrieval import query_scores
 
     checkpoint = load(options.model, device=options.compute.device, precision=options.compute.precision).checkpoint
     listed: deque[str] = deque()

@@ -1,4 +1,4 @@
 """Evaluation: scores of a model's captions and probabilities on a dataset, with the settings that they depend on.
 
-May import generation, checkpoint, metrics and everything below them. Start reading at ``evaluate.py``.
+May import captioning, checkpoint, metrics and everything below them. Start reading at ``evaluate.py``.
 """

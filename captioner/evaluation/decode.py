@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from captioner.captioning.batches import caption_pixels, check_learnt, in_batches, pixels_of
 from captioner.config import Calibration, GenerationConfig
 from captioner.data.samples import Sample, images_of
 from captioner.errors import DataError, ImageError
-from captioner.generation.generate import caption_pixels, check_learnt, in_batches, pixels_of
 from captioner.generation.hypothesis import Hypothesis
 from captioner.generation.likelihood import score_captions
 from captioner.generation.words import calibrated, confidence, whole_words, word_log_probs

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from captioner.checkpoint.files import WEIGHTS, find
+from captioner.checkpoint.files import fingerprint as file_fingerprint
 from captioner.config import GenerationConfig, Words
 from captioner.data.samples import Sample
 from captioner.errors import CheckpointError, DataError
 from captioner.evaluation.judge import Judge, Judgement, Scores, fingerprint
-from captioner.files import WEIGHTS, find
-from captioner.files import fingerprint as file_fingerprint
 from captioner.inference import AnyCheckpoint, Holder, held
 from captioner.metrics.bootstrap import Interval, intervals
 from captioner.metrics.calibration import calibration_error, rank_correlation

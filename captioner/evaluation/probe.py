@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageEnhance
 
+from captioner.captioning.batches import generate
 from captioner.config import GenerationConfig, Words
 from captioner.data.images import open_image
 from captioner.data.samples import Sample
 from captioner.errors import DataError, ImageError
 from captioner.evaluation.people import WORDS, Presumption, presumption
-from captioner.generation.generate import generate
 from captioner.generation.hypothesis import Hypothesis
 from captioner.generation.words import calibrated, word_log_probs
 from captioner.inference import AnyCheckpoint

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from captioner.captioning.batches import NOTHING_FITS, caption_encoded, encode
+from captioner.captioning.labels import labels_of
 from captioner.config import GenerationConfig
 from captioner.data.images import ImageSource, open_image
 from captioner.data.transforms import preprocess, view
 from captioner.errors import ImageError, UsageError
 from captioner.explain.explanation import Explanation
 from captioner.explain.reading import Array, LayerReads
-from captioner.generation.generate import NOTHING_FITS, caption_encoded, encode
-from captioner.generation.labels import labels_of
 from captioner.generation.words import word_spans
 from captioner.inference import AnyCheckpoint
 from captioner.layers.attention import ImageRead

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from captioner.captioning.labels import Label
 from captioner.data.transforms import View
-from captioner.generation.labels import Label
 
 Array = np.ndarray[Any, Any]
 

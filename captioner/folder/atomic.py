@@ -9,8 +9,8 @@ import os
 from collections.abc import Iterable
 
 from captioner.data.paths import shown
-from captioner.disk import put_in_place
 from captioner.errors import OutputError
+from captioner.system.disk import put_in_place
 
 _numbers = itertools.count()
 _PARTIAL = ".partial"

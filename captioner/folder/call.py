@@ -15,7 +15,7 @@ from captioner.folder.run import Outcome
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from captioner.captions import GenerationOptions
+    from captioner.captioning.captions import GenerationOptions
     from captioner.pipelines import CaptionPipeline
 
 Path = str | os.PathLike[str]

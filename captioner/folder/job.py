@@ -17,7 +17,7 @@ from captioner.folder.plan import Plan
 from captioner.folder.run import Outcome, Run
 
 if TYPE_CHECKING:
-    from captioner.captions import Caption
+    from captioner.captioning.captions import Caption
     from captioner.pipelines import CaptionPipeline
 
 

@@ -16,7 +16,7 @@ from captioner.folder.outputs import REVIEW, Decision, Outputs, open_outputs
 from captioner.folder.plan import Plan
 
 if TYPE_CHECKING:
-    from captioner.captions import Caption  # a run with nothing to do loads neither a model nor torch
+    from captioner.captioning.captions import Caption  # a run with nothing to do loads neither a model nor torch
 
 Captions = Callable[[Iterable[ImageSource | ImageError]], "Iterator[Caption | ImageError]"]
 """The type of ``CaptionPipeline.stream`` with its options: one caption or error per image or error."""

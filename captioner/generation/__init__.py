@@ -1,4 +1,5 @@
 """Generation: from an image memory to captions, by search strategies over one decoding step.
 
-May import models and the packages below it. Start reading at ``search.py``.
+May import inference, models, metrics and the packages below them; it needs neither data nor checkpoint. Start reading
+at ``search.py``.
 """

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from captioner.checkpoint import Base, Checkpoint, load
+from captioner.checkpoint.files import SHIPPED_NAME
 from captioner.config import CaptionerConfig, GenerationConfig
 from captioner.errors import CheckpointError
-from captioner.files import SHIPPED_NAME
 from captioner.inference.precision import Precision
 from captioner.text import CaptionTokenizer
 

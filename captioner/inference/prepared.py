@@ -15,7 +15,6 @@ from typing import cast, get_args
 import torch
 from torch import Tensor, nn
 
-from captioner.allocation import give_back_freed_memory
 from captioner.errors import UsageError
 from captioner.inference.decoder import PreparedDecoder
 from captioner.inference.linears import PackedLinear
@@ -25,7 +24,8 @@ from captioner.models.captioner import Captioner
 from captioner.models.encoder_decoder import EncoderDecoder
 from captioner.models.norms import fold_norms
 from captioner.models.vision import VisionEncoder
-from captioner.process import plain_defaults
+from captioner.system.allocation import give_back_freed_memory
+from captioner.system.process import plain_defaults
 
 
 class Prepared(EncoderDecoder):

@@ -1,4 +1,4 @@
-"""Layers: attention with its masks and KV cache, packed linear layers, learned prefixes.
+"""Layers: attention with its masks and KV cache, learned prefixes.
 
 May import errors and config only. Start reading at ``attention.py``.
 """

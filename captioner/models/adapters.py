@@ -20,7 +20,7 @@ from captioner.config import AdapterConfig
 from captioner.errors import CheckpointError, ConfigError, MissingExtraError
 from captioner.models.captioner import Captioner
 from captioner.models.decoder import Decoder
-from captioner.process import plain_defaults
+from captioner.system.process import plain_defaults
 
 NAME = "default"  # peft's name of an adapter without a name
 PEFT_ROOT = "base_model.model."  # peft's prefix of parameter names in a file

@@ -14,7 +14,7 @@ from captioner.models.heads import Heads
 from captioner.models.joint import JointOutputs, JointQuery, read_jointly
 from captioner.models.labels import Labeller
 from captioner.models.vision import Features, VisionEncoder
-from captioner.process import plain_defaults, survive_forks
+from captioner.system.process import plain_defaults, survive_forks
 
 
 class Outputs(NamedTuple):

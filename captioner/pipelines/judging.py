@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar, overload
 
-from captioner.captions import GenerationOptions
+from captioner.captioning.batches import Judge, likelihoods, matches
+from captioner.captioning.captions import GenerationOptions
+from captioner.captioning.embeddings import embed_images, embed_texts, image_features, table_of
 from captioner.config import Words, with_options
 from captioner.data.images import ImageSource
 from captioner.data.samples import Sample
 from captioner.errors import UsageError
-from captioner.generation.generate import Judge, likelihoods, matches
 from captioner.pipelines.saving import Saving
-from captioner.retrieval import embed_images, embed_texts, image_features, table_of
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 from captioner.checkpoint import Checkpoint
 from captioner.checkpoint import load as load_checkpoint
+from captioner.checkpoint.files import SHIPPED_NAME
 from captioner.config import GenerationConfig
 from captioner.errors import UsageError, reason_of
-from captioner.files import SHIPPED_NAME
 from captioner.inference import AnyCheckpoint, Precision, PreparedCheckpoint, prepare
 
 

@@ -8,19 +8,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from captioner.captions import Caption, GenerationOptions, caption_of
+from captioner.captioning.batches import Generated, caption_batches, check_learnt, pixels_of, stream_tokens
+from captioner.captioning.captions import Caption, GenerationOptions, caption_of
+from captioner.captioning.embeddings import Vectors, vectors_of
+from captioner.captioning.labels import labels_of
 from captioner.config import GenerationConfig, with_options
 from captioner.data.images import ImageSource
 from captioner.data.loader import Transform
 from captioner.errors import ImageError, UsageError, unwrap
 from captioner.explain.explain import explain
 from captioner.explain.explanation import Explanation
-from captioner.generation.generate import Generated, caption_batches, check_learnt, pixels_of, stream_tokens
-from captioner.generation.labels import labels_of
 from captioner.generation.words import as_they_come
 from captioner.pipelines.judging import Judging
 from captioner.pipelines.origin import Origin, Weights, parcel
-from captioner.retrieval import Vectors, vectors_of
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -21,12 +21,12 @@ from torch.utils.data import Dataset
 from captioner.config import to_dict
 from captioner.data.samples import Sample
 from captioner.data.transforms import augment, may_flip, preprocess
-from captioner.disk import put_in_place
 from captioner.errors import TrainingError
 from captioner.models.captioner import Captioner
 from captioner.models.halves import lower_weights
 from captioner.models.norms import fold_norms
 from captioner.models.vision import Features
+from captioner.system.disk import put_in_place
 from captioner.training.loading import load_ahead, open_training_image
 
 MIRRORED = 1  # the place of the mirror image among the views of a photo; 0 is the photo itself

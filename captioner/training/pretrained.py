@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from captioner.checkpoint import load
+from captioner.checkpoint.files import SHIPPED_NAME, require_regular
 from captioner.errors import CheckpointError, ConfigError
-from captioner.files import SHIPPED_NAME, require_regular
 
 
 def load_backbone(backbone: nn.Module, name: str, source: str, args: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from captioner.checkpoint.files import LONGEST_SETTINGS, regular_text
 from captioner.config import (
     AdapterConfig,
     DecoderConfig,
@@ -24,7 +25,6 @@ from captioner.config import (
     from_dict,
 )
 from captioner.errors import ConfigError, reason_of
-from captioner.files import LONGEST_SETTINGS, regular_text
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from captioner.captioning.batches import check_learnt
 from captioner.checkpoint import Checkpoint, Restorable, merged
 from captioner.config import to_dict
 from captioner.data.messages import counted
 from captioner.errors import ConfigError, TrainingError, UsageError
-from captioner.generation.generate import check_learnt
 from captioner.training.recipe import Recipe
 from captioner.training.setup import new_captioner
 from captioner.training.state import STATE

@@ -14,13 +14,13 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from captioner.checkpoint import Checkpoint
+from captioner.checkpoint.hugging_face import gpt2_tokenizer, load_gpt2
 from captioner.config import CaptionerConfig
 from captioner.data.samples import Joined, Part, Sample, Samples
 from captioner.data.sources import read_splits
 from captioner.data.sources.sidecars import Reading
 from captioner.data.splits import ALL, hold_out, hold_out_named
 from captioner.errors import ConfigError, DataError, reason_of
-from captioner.hf_import import gpt2_tokenizer, load_gpt2
 from captioner.models.backbones import backbone_args
 from captioner.models.captioner import Captioner
 from captioner.text import CaptionTokenizer, tidy, train_tokenizer

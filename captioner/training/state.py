@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 
+from captioner.checkpoint.files import require_regular
 from captioner.config import to_dict
 from captioner.data.samples import Samples
-from captioner.disk import put_in_place
 from captioner.errors import CheckpointError, TrainingError, reason_of
 from captioner.evaluation.evaluate import fingerprint
-from captioner.files import require_regular
+from captioner.system.disk import put_in_place
 from captioner.text import CaptionTokenizer
 from captioner.training.recipe import Recipe
 from captioner.training.tasks import Data

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from captioner.captions import Caption
+from captioner.captioning.captions import Caption
 from captioner.cli import main, options
 from captioner.cli.output import escaped, print_caption, print_json, print_text, tell
 from captioner.data.paths import plain

@@ -77,7 +77,7 @@ def test_python_takes_it(name: str) -> None:
 
 
 def test_type_checkers_see_it() -> None:
-    from captioner.captions import GenerationOptions
+    from captioner.captioning.captions import GenerationOptions
 
     hints = typing.get_type_hints(GenerationOptions)
     assert list(hints) == list(OPTIONS)
@@ -127,7 +127,7 @@ def test_a_bias_is_words_and_a_number(text: str, parser: argparse.ArgumentParser
 
 
 def test_calls_as_in_transformers() -> None:
-    from captioner.image_to_text.options import translated
+    from captioner.pipelines.image_to_text.options import translated
     from captioner.text import train_tokenizer
 
     tokenizer = train_tokenizer(["a photo of a dog"], 300, lowercase=True)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from captioner.captions import Caption
+from captioner.captioning.captions import Caption
 from captioner.data.find import find_items
 from captioner.data.images import open_image
 from captioner.errors import ImageError

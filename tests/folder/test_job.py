@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from captioner.captions import Caption
+from captioner.captioning.captions import Caption
 from captioner.data.find import find_items
 from captioner.folder.job import Job
 from captioner.folder.plan import Plan, place_of

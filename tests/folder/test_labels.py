@@ -6,12 +6,12 @@ import csv
 import os
 from pathlib import Path
 
-from captioner.captions import Caption
+from captioner.captioning.captions import Caption
+from captioner.captioning.labels import Label
 from captioner.data.find import find_items
 from captioner.folder.photos import photos_of
 from captioner.folder.plan import Plan, place_of
 from captioner.folder.run import Run
-from captioner.generation.labels import Label
 
 from .conftest import Go
 from .test_run import records

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from captioner.captions import Caption
+from captioner.captioning.captions import Caption
 from captioner.data import paths
 from captioner.data.items import Item
 from captioner.errors import ImageError

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from captioner.captions import Caption
+from captioner.captioning.captions import Caption
 from captioner.data.find import find_items
 from captioner.data.sources import read_splits
 from captioner.errors import OutputError

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 import captioner
+from captioner.captioning.labels import LEAST_PROBABLE
 from captioner.checkpoint import load
 from captioner.cli import main
 from captioner.config import GenerationConfig
 from captioner.errors import ConfigError
-from captioner.generation.labels import LEAST_PROBABLE
 from captioner.inference.linears import Precision
-from captioner.nouns import LabelFinder
+from captioner.metrics.nouns import LabelFinder
 from captioner.training.tasks import Data
 
 

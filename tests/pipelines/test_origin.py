@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import captioner
+from captioner.captioning.batches import _fits
 from captioner.checkpoint import Checkpoint
 from captioner.errors import CaptionerError, CheckpointError
-from captioner.generation.generate import _fits
 from captioner.pipelines import CaptionPipeline, load, prepared
 from captioner.pipelines.origin import Origin
 from captioner.training.tasks import Data

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from captioner import checkpoint as checkpoints
+from captioner.checkpoint import directory as checkpoints
 from captioner.checkpoint import load
 from captioner.errors import CheckpointError, TrainingError
 from captioner.training import state as states

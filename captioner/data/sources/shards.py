@@ -29,8 +29,8 @@ from captioner.data.samples import Sample, Samples
 from captioner.data.sources import shard_table
 from captioner.data.sources.sidecars import Reading
 from captioner.data.splits import Dataset
-from captioner.disk import put_in_place
 from captioner.errors import DataError
+from captioner.system.disk import put_in_place
 
 VERSION = 2  # of the table; others are not read
 _ACCOUNT = re.compile(r"(?P<shard>.+?)(?:_stats\.json|\.parquet)", re.IGNORECASE)

@@ -13,7 +13,6 @@ from itertools import chain
 from typing import BinaryIO
 
 from captioner.data.urls import is_url
-from captioner.disk import sync_folder
 from captioner.folder.atomic import refused, replace_file
 from captioner.folder.confines import Confines
 from captioner.folder.entry import CaptionRecord, Entry, Photo, Slot
@@ -21,6 +20,7 @@ from captioner.folder.journal import Journal
 from captioner.folder.own import refuse_irregular
 from captioner.folder.plan import Plan
 from captioner.folder.writers.forms import FORMS, ends_a_line
+from captioner.system.disk import sync_folder
 
 
 class Table:

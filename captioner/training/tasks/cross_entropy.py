@@ -10,8 +10,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from captioner.captioning.batches import caption_memory
 from captioner.checkpoint import Checkpoint
-from captioner.generation.generate import caption_memory
 from captioner.generation.rules import compile_rules
 from captioner.generation.search import room
 from captioner.metrics.bleu import bleu

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from captioner.checkpoint import load
+from captioner.checkpoint.files import SHIPPED_NAME
 from captioner.errors import ConfigError, TrainingError
-from captioner.files import SHIPPED_NAME
 from captioner.models.captioner import Captioner
 from captioner.text import CaptionTokenizer
 from captioner.training.batches import Batch

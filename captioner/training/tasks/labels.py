@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from captioner.checkpoint import Checkpoint
 from captioner.config import LabelsConfig
 from captioner.errors import ConfigError, UsageError
+from captioner.metrics.nouns import LabelFinder
 from captioner.models.captioner import Captioner, Outputs
 from captioner.models.decoder import ImageMemory
 from captioner.models.labels import Labeller
 from captioner.models.vision import EncodedImage
-from captioner.nouns import LabelFinder
 from captioner.text import CaptionTokenizer
 from captioner.training.batches import Batch
 from captioner.training.distributed import gather_objects

@@ -9,9 +9,9 @@ import torch
 from captioner.errors import ConfigError
 from captioner.metrics.bleu import smoothed_bleu
 from captioner.metrics.mentions import mention_f1
+from captioner.metrics.nouns import LabelFinder
 from captioner.metrics.words import words
 from captioner.models.vision import Features
-from captioner.nouns import LabelFinder
 from captioner.text import CaptionTokenizer
 from captioner.training.batches import Batch
 from captioner.training.recipe import Recipe, Stage

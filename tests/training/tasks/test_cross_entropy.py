@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
+from captioner.captioning.batches import generate
 from captioner.checkpoint import Checkpoint, load
 from captioner.config import GenerationConfig, SamplingConfig, WordRules, to_dict
 from captioner.errors import UsageError
-from captioner.generation.generate import generate
 from captioner.metrics.bleu import bleu
 from captioner.metrics.cider import cider_d
 from captioner.metrics.words import words

@@ -16,8 +16,8 @@ from captioner.errors import ConfigError, DataError
 from captioner.metrics.bleu import smoothed_bleu
 from captioner.metrics.cider import CiderD, DocumentFrequencies
 from captioner.metrics.mentions import mention_f1
+from captioner.metrics.nouns import LabelFinder
 from captioner.metrics.words import words
-from captioner.nouns import LabelFinder
 from captioner.training.batches import Batch
 from captioner.training.recipe import Recipe
 from captioner.training.tasks import Data

@@ -1,0 +1,96 @@
+"""Captions with their scores, and the generation options by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypedDict
+
+from captioner.captioning.labels import Label
+from captioner.generation.hypothesis import Hypothesis
+from captioner.generation.words import confidence, word_log_probs
+from captioner.inference import AnyCheckpoint
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class GenerationOptions(TypedDict, total=False):
+    """The generation options of ``CaptionPipeline``; ``GenerationConfig`` documents them."""
+
+    beams: int | None
+    candidates: int | None
+    rerank: str | None
+    refine: int | None
+    length_penalty: float | None
+    min_tokens: int | None
+    max_tokens: int | None
+    groups: int | None
+    diversity: float | None
+    temperature: float | None
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    typical_p: float | None
+    seed: int | None
+    prefix: str | None
+    require: str | Sequence[str] | None
+    forbid: str | Sequence[str] | None
+    bias: Mapping[str, float] | None
+    repetition_penalty: float | None
+    no_repeat_ngram: int | None
+    language: str | None
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of a caption, and its probability (0 to 1) given the image and the preceding words."""
+
+    text: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A caption, its score and its confidence.
+
+    text: The caption.
+    score: Mean log-probability of its tokens; closer to 0 is better.
+    confidence: Expected share of its words, 0 to 1, that people also use for the image; calibrated on held-out images.
+    words: Its words with their probabilities.
+    alternatives: The other candidates, best first, if more than one caption was requested.
+    labels: Names of what the image shows, most probable first, from a captioner with a labeller.
+    embedding: Embedding (W,) of the image, if requested.
+    text_embedding: Embedding (W,) of the caption, in the same space, if requested.
+    features: Encoder features (D,) of the image, if requested.
+    """
+
+    text: str
+    score: float
+    confidence: float = 1.0
+    words: tuple[Word, ...] = ()
+    alternatives: tuple[Caption, ...] = ()
+    labels: tuple[Label, ...] = ()
+    embedding: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+    text_embedding: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+    features: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def caption_of(hypotheses: Sequence[Hypothesis], checkpoint: AnyCheckpoint) -> Caption:
+    """Return the first (best) hypothesis of an image as a ``Caption``, with the others as its alternatives."""
+    tokenizer, calibration = checkpoint.tokenizer, checkpoint.generation.calibration
+    best, *others = (
+        Caption(
+            tokenizer.decode(h.tokens),
+            h.log_prob / h.length,
+            confidence(h, tokenizer, calibration),
+            tuple(Word(text, math.exp(value)) for text, value in word_log_probs(h, tokenizer)),
+        )
+        for h in hypotheses
+    )
+    return replace(best, alternatives=tuple(others))

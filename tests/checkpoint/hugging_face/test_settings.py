@@ -1,0 +1,149 @@
+"""The JSON files of a VisionEncoderDecoderModel: supported settings, and errors for the others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from captioner.checkpoint.hugging_face import convert
+from captioner.checkpoint.hugging_face.vit import preprocess_config
+from captioner.config import GenerationConfig, PreprocessConfig, TextConfig
+from captioner.errors import CheckpointError
+
+
+@pytest.fixture(scope="module")
+def original(vit_gpt2: Callable[..., tuple[Any, Path]]) -> Path:
+    return vit_gpt2(0)[1]
+
+
+@pytest.fixture
+def source(original: Path, tmp_path: Path) -> Path:
+    """Return a copy of a checkpoint for editing."""
+    for file in original.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    return tmp_path
+
+
+def edit(path: Path, change: dict[str, Any], *, part: str | None = None) -> None:
+    values = json.loads(path.read_text())
+    (values[part] if part else values).update(change)
+    path.write_text(json.dumps(values))
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "message"),
+    [
+        (None, {"model_type": "blip"}, "of type 'blip'"),
+        (None, {"encoder": None}, "with encoder None"),
+        ("encoder", {"model_type": "swin"}, "with encoder 'swin'"),
+        ("decoder", {"model_type": "bert"}, "decoder 'bert'"),
+        ("encoder", {"hidden_act": "gelu_new"}, "hidden_act 'gelu_new'"),
+        ("encoder", {"num_channels": 1}, "num_channels 1"),
+        ("encoder", {"image_size": [16, 24]}, "image_size"),
+        ("encoder", {"image_size": 32}, "images of 16 pixels for an encoder of 32"),
+        ("encoder", {"num_hidden_layers": 1}, "a captioner does not have"),
+        ("encoder", {"num_hidden_layers": 3}, "lacks vision.backbone.blocks.2"),
+        ("encoder", {"intermediate_size": 48}, "another shape"),
+        ("encoder", {"num_attention_heads": 5}, "cannot be built"),
+        ("decoder", {"activation_function": "relu"}, "activation_function 'relu'"),
+        ("decoder", {"n_head": 5}, "multiple of decoder.heads"),
+        ("decoder", {"vocab_size": 14}, "decoder.vocab_size 12, not 14"),
+    ],
+)
+def test_what_cannot_be_imported_is_named(source: Path, part: str | None, change: dict[str, Any], message: str) -> None:
+    edit(source / "config.json", change, part=part)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        convert(source)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "tokenizer.json", "model.safetensors"])
+def test_a_missing_file_is_named(source: Path, name: str) -> None:
+    (source / name).unlink()
+    with pytest.raises(CheckpointError, match=name):
+        convert(source)
+
+
+@pytest.mark.parametrize(
+    ("generation", "text"),
+    [
+        ({}, (0, 1, 1)),
+        ({"decoder_start_token_id": 5, "eos_token_id": [3], "pad_token_id": 4}, (5, 3, 4)),
+        ({"decoder_start_token_id": None, "bos_token_id": 7, "pad_token_id": None}, (7, 1, 1)),
+    ],
+)
+def test_ids_fall_back_as_generate_does(source: Path, generation: dict[str, Any], text: tuple[int, int, int]) -> None:
+    path = source / "generation_config.json"
+    edit(path, generation)
+    start, end, pad = text
+    assert convert(source).config.text == TextConfig(bos_id=start, eos_id=end, pad_id=pad, lowercase=False)
+
+
+@pytest.mark.parametrize("value", [[1, 2], 12, "end"])
+def test_an_impossible_id_is_named(source: Path, value: Any) -> None:
+    edit(source / "generation_config.json", {"eos_token_id": value})
+    with pytest.raises(CheckpointError, match="eos_token_id"):
+        convert(source)
+
+
+@pytest.mark.parametrize("place", ["generation_config.json", "config.json"])
+def test_generation_defaults(source: Path, place: str) -> None:
+    if place == "config.json":
+        (source / "generation_config.json").unlink()
+    settings = {"num_beams": 4, "max_length": 16, "length_penalty": 0.6, "no_repeat_ngram_size": 3, "do_sample": False}
+    edit(source / place, settings | {"decoder_start_token_id": 0})
+    found = convert(source)
+    assert found.generation == GenerationConfig(beams=4, max_tokens=15, length_penalty=0.6)
+    assert found.training["generation_ignored"] == {"no_repeat_ngram_size": 3}
+    edit(source / place, {"max_new_tokens": 9})
+    assert convert(source).generation.max_tokens == 9
+    edit(source / place, {"num_beams": 0})
+    with pytest.raises(CheckpointError, match="beams"):
+        convert(source)
+
+
+def test_half_precision_weights_become_single(source: Path) -> None:
+    state = {name: value.half() for name, value in load_file(source / "model.safetensors").items()}
+    save_file(state, source / "model.safetensors")
+    model = convert(source).model
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert torch.equal(model.decoder.token_embedding.weight, state["decoder.transformer.wte.weight"].float())
+
+
+def test_preprocessing_of_each_processor(tmp_path: Path) -> None:
+    from transformers import DeiTImageProcessor, ViTImageProcessor
+
+    def converted(processor: Any) -> PreprocessConfig:
+        processor.save_pretrained(tmp_path)
+        return preprocess_config(json.loads((tmp_path / "preprocessor_config.json").read_text()), 224, "it")
+
+    assert converted(ViTImageProcessor()) == PreprocessConfig(size=224, interpolation="bilinear")
+    assert converted(DeiTImageProcessor()) == PreprocessConfig(size=224, interpolation="bicubic", aspect="crop")
+    plain = converted(ViTImageProcessor(do_normalize=False))
+    assert (plain.mean, plain.std) == ((0, 0, 0), (1, 1, 1))
+    other = converted(ViTImageProcessor(image_mean=[0.1, 0.2, 0.3], image_std=[0.4, 0.5, 0.6]))
+    assert (other.mean, other.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"size": {"shortest_edge": 224}}, "square"),
+        ({"size": {"height": 224, "width": 448}}, "square"),
+        ({"size": 256}, "256 pixels"),
+        ({"resample": 1}, "filter 1"),
+        ({"do_rescale": False}, "do_rescale"),
+        ({"rescale_factor": 1.0}, "rescale_factor"),
+        ({"image_mean": [0.5]}, "mean must have 3 values"),
+    ],
+)
+def test_other_preprocessing_is_refused(values: dict[str, Any], message: str) -> None:
+    assert preprocess_config({"size": 224, "resample": 3}, 224, "it").interpolation == "bicubic"
+    with pytest.raises(CheckpointError, match=message):
+        preprocess_config(values, 224, "it")
