@@ -30,7 +30,7 @@ FLOORS = {
     "captioning": 7,
     **dict.fromkeys(("evaluation", "explain"), 8),
     **dict.fromkeys(("training", "pipelines"), 9),
-    "folder": 10,
+    **dict.fromkeys(("folder", "scale_out"), 10),
     "cli": 11,
     **dict.fromkeys(("__init__", "__main__"), 12),
 }

@@ -213,3 +213,9 @@ def test_without_ray(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
         connect("local")
     assert main(["caption", "photo.jpg", "--ray", "local"]) == 1
     assert capsys.readouterr().err == "captioner: captioning on many machines needs ray: pip install 'captioner[ray]'\n"
+
+
+def test_its_former_path_is_kept_for_one_release() -> None:
+    from captioner.scale_out import caption_dataset as former
+
+    assert former is caption_dataset
