@@ -317,10 +317,3 @@ def test_options_that_cannot_be(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
         with_options(GenerationConfig(), options)
     assert "\n" not in str(caught.value)
-
-
-def test_captions_in_english_count_words_as_the_coco_tools_do() -> None:
-    text = TextConfig(bos_id=0, eos_id=1, pad_id=2, words="characters", languages={"en": 0, "zh": 3})
-    assert [text.words_in(language) for language in ("", "en", "zh")] == ["ptb", "ptb", "characters"]
-    assert replace(text, bos_id=3).words_in("") == "characters"
-    assert TextConfig(bos_id=0, eos_id=1, pad_id=2, words="jieba").words_in("") == "jieba"

@@ -216,6 +216,7 @@ def test_without_ray(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
 
 
 def test_its_former_path_is_kept_for_one_release() -> None:
-    from captioner.scale_out import caption_dataset as former
+    from captioner.pipelines import scale_out
+    from captioner.scale_out import caption_dataset
 
-    assert former is caption_dataset
+    assert caption_dataset is scale_out.caption_dataset
