@@ -12,8 +12,17 @@ from captioner.text import CaptionTokenizer
 
 
 def word_spans(tokens: Sequence[int], tokenizer: CaptionTokenizer) -> list[tuple[int, int]]:
-    """Return the (start, end) of each word in ``tokens``; punctuation belongs to the word before it."""
-    starts = [i for i, token in enumerate(tokens) if i == 0 or begins_word(tokenizer.pieces[token], tokenizer)]
+    """Return the (start, end) of each word in ``tokens``.
+
+    Punctuation belongs to the word before it, and a space of its own to the word after it.
+    """
+    starts: list[int] = []
+    blank = False  # the word has only spaces so far
+    for i, piece in enumerate(tokenizer.pieces[token] for token in tokens):
+        begins = not starts or (begins_word(piece, tokenizer) and not blank)
+        if begins:
+            starts.append(i)
+        blank = (begins or blank) and not piece.strip()
     return list(zip(starts, [*starts[1:], len(tokens)], strict=False))
 
 

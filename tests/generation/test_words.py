@@ -28,6 +28,15 @@ def test_words_are_those_of_the_text(text: str, tokenizer: CaptionTokenizer) -> 
     assert [place for start, end in spans for place in range(start, end)] == list(range(len(tokens)))
 
 
+def test_a_space_of_its_own_belongs_to_the_next_word() -> None:
+    """A tokenizer of Chinese captions may write the space before the first character as a token."""
+    tokenizer = train_tokenizer(["a dog", "一头牛"], 300, words="characters")
+    tokens = [*tokenizer.encode("a"), tokenizer.pieces.index(b" "), *tokenizer.encode("一头")]
+    tokens = [token for token in tokens if tokenizer.pieces[token]]
+    hypothesis = Hypothesis(tuple(tokens), tuple([-0.5] * (len(tokens) + 1)), 0.0)
+    assert [word for word, _ in word_log_probs(hypothesis, tokenizer)] == ["a", "一", "头"]
+
+
 @pytest.mark.parametrize("text", ["a dog runs", "dog", "a dog, and a cat", "größe 犬 café!", ""])
 def test_pieces_of_a_stream_are_whole_words_and_join_to_the_text(text: str, tokenizer: CaptionTokenizer) -> None:
     tokens = tokenizer.encode(text)
