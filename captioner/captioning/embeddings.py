@@ -75,14 +75,17 @@ def query_scores(
     probabilities of the labels that the query names, 0 to 100. Raises ``UsageError`` at the call, before it reads an
     image, for a captioner without either, and for a query that names no label or has no words.
     """
-    if checkpoint.model.heads is None and checkpoint.config.labels is not None:
-        compute = _label_scores(checkpoint, query)
-    else:
-        (text,) = embed_texts(checkpoint, [query])
-        of_images = vectors_of(checkpoint, "embeddings")
-        compute = lambda encoded: 100 * of_images(encoded) @ text  # noqa: E731
+    by_labels = checkpoint.model.heads is None and checkpoint.config.labels is not None
+    compute = (_label_scores if by_labels else _cosine_scores)(checkpoint, query)
     scores = _vectors(checkpoint, images, compute, batch_size)
     return (score if isinstance(score, ImageError) else float(score) for score in scores)
+
+
+def _cosine_scores(checkpoint: AnyCheckpoint, query: str) -> Beside:
+    """Return the function from encoded images to their scores (B,) for the embedding of ``query``."""
+    (text,) = embed_texts(checkpoint, [query])
+    embeddings = vectors_of(checkpoint, "embeddings")
+    return lambda encoded: 100 * embeddings(encoded) @ text
 
 
 def _label_scores(checkpoint: AnyCheckpoint, query: str) -> Beside:

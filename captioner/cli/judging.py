@@ -142,14 +142,14 @@ def judge_model(
     from captioner.evaluation.evaluate import evaluate
 
     checkpoint = _ready(source, images, judging, compute, aspect)
-    language = generation.get("language", checkpoint.generation.language)
-    words: Words = judging.words or checkpoint.config.text.words_in(language)
+    settings = with_options(checkpoint.generation, generation)
+    words = judging.words or checkpoint.config.text.words_in(settings.language)
     _hint(words, images)
     with tqdm(total=len(images.judged), unit=" images", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
         evaluation = evaluate(
             checkpoint,
             images.judged,
-            with_options(checkpoint.generation, generation),
+            settings,
             batch_size=compute.batch_size,
             words=words,
             training=images.training,
@@ -178,13 +178,14 @@ def probe_model(
     from captioner.evaluation.probe import probe
 
     checkpoint = _ready(source, images, judging, compute, aspect)
+    settings = with_options(checkpoint.generation, generation)
     with tqdm(total=len(images.judged), unit=" images", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
         result = probe(
             checkpoint,
             images.judged,
-            with_options(checkpoint.generation, generation),
+            settings,
             batch_size=compute.batch_size,
-            words=judging.words or checkpoint.config.text.words_in(generation.get("language", "")),
+            words=judging.words or checkpoint.config.text.words_in(settings.language),
             progress=bar.update,
         )
     for problem in result.problems:
