@@ -64,26 +64,28 @@ def choose_generation(
     The words of these captions calibrate the confidence.
     """
     plain = replace(checkpoint.generation, calibration=Calibration())
-    best, best_value = plain, float("-inf")
 
-    def attempt(config: GenerationConfig) -> None:
-        nonlocal best, best_value
+    def attempt(config: GenerationConfig) -> tuple[float, GenerationConfig]:
         evaluation = evaluate(checkpoint, held_out, config, batch_size=32)
+        assert evaluation.of_model is not None
         bleu4, cider = evaluation.model.bleu.bleu4, evaluation.model.cider_d
         print(
             f"beams {config.beams}, length penalty {config.length_penalty}, no repeated n-gram of "
             f"{config.rules.no_repeat_ngram}: BLEU-4 {bleu4:.2f}, CIDEr-D {cider:.2f}",
             flush=True,
         )
-        if cider + 2 * bleu4 > best_value and evaluation.of_model is not None:
-            best = replace(config, calibration=fit_calibration(*zip(*evaluation.of_model.word_chances, strict=True)))
-            best_value = cider + 2 * bleu4
+        calibration = fit_calibration(*zip(*evaluation.of_model.word_chances, strict=True))
+        return cider + 2 * bleu4, replace(config, calibration=calibration)
 
-    for width, penalty in product(beams, penalties):
-        attempt(replace(plain, beams=width, length_penalty=penalty))
-    for length in (2, 3):
-        attempt(replace(best, rules=replace(best.rules, no_repeat_ngram=length), calibration=Calibration()))
-    return best
+    def best(tried: Sequence[tuple[float, GenerationConfig]]) -> GenerationConfig:
+        return max(tried, key=lambda pair: pair[0])[1]
+
+    tried = [
+        attempt(replace(plain, beams=width, length_penalty=penalty)) for width, penalty in product(beams, penalties)
+    ]
+    searched = replace(best(tried), calibration=Calibration())
+    bans = [attempt(replace(searched, rules=replace(searched.rules, no_repeat_ngram=length))) for length in (2, 3)]
+    return best([*tried, *bans])
 
 
 def main() -> int:
