@@ -13,7 +13,8 @@ from pathlib import Path
 
 from captioner.checkpoint import Restorable, save
 from captioner.checkpoint.card import published
-from captioner.checkpoint.files import SHIPPED_NAME, WEIGHTS, find, first_line, read_json, read_text
+from captioner.checkpoint.files import SHIPPED_NAME, WEIGHTS, first_line, read_json, read_text
+from captioner.checkpoint.locate import find
 from captioner.config import to_dict
 from captioner.errors import CheckpointError
 from captioner.inference import PreparedCheckpoint

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import runpy
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from captioner.training.tasks import Data
 
 ROOT = Path(__file__).resolve().parents[1]
+CACHE = tempfile.TemporaryDirectory(prefix="captioner-tests-")
+os.environ["HF_HOME"] = CACHE.name  # before huggingface_hub reads it: converted checkpoints are kept there
 
 # The package is imported where it is used: tests that need no torch start without it.
 

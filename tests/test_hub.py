@@ -12,7 +12,7 @@ from huggingface_hub import constants
 
 import captioner
 from captioner.checkpoint import Checkpoint, base_of, load, merged, save
-from captioner.checkpoint.files import find
+from captioner.checkpoint.locate import find
 from captioner.cli import main
 from captioner.config import AdapterConfig
 from captioner.errors import CheckpointError, UsageError

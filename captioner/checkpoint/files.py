@@ -26,39 +26,6 @@ SHIPPED = Path(__file__).parents[1] / "weights" / "default"
 SHIPPED_NAME = "shipped"  # the name of the model that ships with the package
 
 
-def find(source: str | os.PathLike[str] | None) -> Path:
-    """Return the local directory of a checkpoint; download a hub id first, unless it is cached.
-
-    ``org/name@revision`` names a branch, tag or commit. Without a ``source``, the model that ships.
-    """
-    if source is None:
-        if not (SHIPPED / "config.json").exists():
-            raise CheckpointError("this installation contains no model; reinstall captioner or name one with --model")
-        return SHIPPED
-    directory = Path(source)
-    if directory.is_dir():
-        best = directory / "best"  # `captioner train` writes it into its --out
-        return best if not (directory / "config.json").exists() and best.is_dir() else directory
-    name = os.fspath(source)
-    if directory.exists() or name.partition("@")[0].count("/") != 1 or name.startswith((".", "/", "~")):
-        raise CheckpointError(f"{name} is not a checkpoint directory; name a directory that `captioner train` wrote")
-    return download(name, FILES)
-
-
-def find_base(source: str, *, fetched: bool = False) -> Path:
-    """Return the directory of an adapter's base: ``shipped``, a directory or a hub id.
-
-    The base of an adapter that was ``fetched`` from the hub must be on the hub too, not a directory of this machine.
-    """
-    if source == SHIPPED_NAME:
-        return find(None)
-    if not fetched:
-        return find(source)
-    if not HUB_ID.fullmatch(source):
-        raise CheckpointError(f"{quoted(source)} is not a hub id; ask the author of the adapter to push its base too")
-    return download(source, FILES)
-
-
 def download(name: str, files: list[str]) -> Path:
     """Return the local directory of the ``files`` (glob patterns) of a hub repository, downloading what is not cached.
 

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from captioner.cli import caption, compare, convert, evaluate, explain, finetune, inspect, push, search, train
+from captioner.cli import ask, caption, compare, convert, evaluate, explain, finetune, inspect, push, search, train
 from captioner.cli.arguments import add_arguments, parsed
 from captioner.cli.output import tell
 from captioner.data.paths import plain
@@ -24,6 +24,7 @@ from captioner.version import __version__
 
 VERBS = {
     "caption": caption,
+    "ask": ask,
     "explain": explain,
     "inspect": inspect,
     "train": train,

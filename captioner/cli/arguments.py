@@ -82,8 +82,8 @@ def add_argument(
     settings = {key: value for key, value in settings.items() if value is not None or key == "default"}
     if own.positional:
         return parser.add_argument(name, **settings)
-    flag = own.flag or "--" + name.replace("_", "-")
-    return parser.add_argument(flag, dest=name, required=default is MISSING, **settings)
+    flags = [own.flag or "--" + name.replace("_", "-"), *([f"--{option.alias}"] if option.alias else [])]
+    return parser.add_argument(*flags, dest=name, required=default is MISSING, **settings)
 
 
 def parsed(kind: type[T], values: Mapping[str, Any]) -> T:

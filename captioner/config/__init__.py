@@ -12,6 +12,7 @@ from captioner.config.generation import (
     with_options,
 )
 from captioner.config.model import (
+    Activation,
     AdapterConfig,
     CaptionerConfig,
     DecoderConfig,
@@ -32,6 +33,7 @@ from captioner.config.schema import (
 )
 
 __all__ = [
+    "Activation",
     "AdapterConfig",
     "Calibration",
     "CaptionerConfig",

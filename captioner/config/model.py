@@ -11,6 +11,7 @@ from captioner.config.schema import at_least_one
 from captioner.errors import ConfigError, quoted
 
 Aspect = Literal["squash", "crop", "pad"]
+Activation = Literal["gelu_tanh", "gelu", "relu"]
 Words = Literal["ptb", "characters", "jieba"]
 LARGEST_INPUT = 2048  # pixels, side of a backbone's input
 MOST_WEIGHTS = 10**11  # in a decoder; a larger number is a typing error
@@ -81,7 +82,13 @@ class MixedInit:
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
-    """A GPT-2 decoder with cross-attention (Radford et al. 2019).
+    """A transformer decoder with cross-attention; the defaults are GPT-2's (Radford et al. 2019).
+
+    The settings from ``norm`` on make the same block BERT (Devlin et al. 2019) or BART (Lewis et al. 2020)::
+
+        bert = DecoderConfig(
+            vocab_size=30524, norm="post", activation="gelu", embedding_norm=True, final_norm=False, head="bert"
+        )
 
     context: Longest caption, in tokens.
     mlp_width: Width of the MLP; None is 4 times ``width``.
@@ -90,6 +97,15 @@ class DecoderConfig:
     cross_gate: Multiply the cross block by tanh of a scalar that starts at zero (Alayrac et al. 2022, Flamingo).
     prefix: Number of learned keys and values in front of every word's past (Li and Liang 2021).
     init: Initial values of L and M.
+    norm: LayerNorm before each attention and MLP (``pre``), or after its residual sum (``post``).
+    activation: Activation of the MLP: GELU by its tanh approximation, GELU by erf, or ReLU.
+    embedding_norm: LayerNorm over the sum of token and position embedding.
+    embedding_scale: Factor on token embeddings (BART: sqrt(width)).
+    final_norm: LayerNorm after the last block.
+    head: Weights of the logits: ``tied`` to the token embedding, ``untied``, ``bert``, tied after a linear layer,
+        activation and LayerNorm, with a bias, or ``none`` for an encoder.
+    memory_width: Width of the tokens that cross-attention reads; None is ``width``.
+    causal: A token attends to itself and earlier tokens; without it, to all tokens (an encoder of questions).
     """
 
     vocab_size: int
@@ -106,10 +122,19 @@ class DecoderConfig:
     norm_eps: float = 1e-5
     prefix: int = 0
     init: MixedInit = field(default_factory=MixedInit)
+    norm: Literal["pre", "post"] = "pre"
+    activation: Activation = "gelu_tanh"
+    embedding_norm: bool = False
+    embedding_scale: float = 1.0
+    final_norm: bool = True
+    head: Literal["tied", "untied", "bert", "none"] = "tied"
+    memory_width: int | None = None
+    causal: bool = True
 
     def __post_init__(self) -> None:
         sizes = ("vocab_size", "context", "width", "layers", "heads", "local_words")
-        at_least_one(self, "decoder", *sizes, *(["mlp_width"] if self.mlp_width is not None else []))
+        optional = [name for name in ("mlp_width", "memory_width") if getattr(self, name) is not None]
+        at_least_one(self, "decoder", *sizes, *optional)
         if self.prefix < 0:
             raise ConfigError(f"decoder.prefix must be at least 0, not {self.prefix}")
         if not 0 <= self.dropout < 1:
@@ -118,7 +143,12 @@ class DecoderConfig:
             raise ConfigError(f"decoder.width {self.width} is not a multiple of decoder.heads {self.heads}")
         if self.local_words > LARGEST_COUNT:
             raise ConfigError(f"decoder.local_words must be at most {LARGEST_COUNT}, not {quoted(self.local_words)}")
-        weights = self.width * (self.vocab_size + self.context + self.layers * (8 * self.width + self.prefix))
+        if not 0 < self.embedding_scale <= self.width:
+            raise ConfigError(f"decoder.embedding_scale must be above 0 and at most {self.width}, the width")
+        if not self.causal and (self.self_pattern.strip("G") or self.prefix):
+            raise ConfigError("a decoder that is not causal needs decoder.self_pattern G and no prefix")
+        layer = 6 * self.width + 2 * self.patch_width + self.prefix
+        weights = self.width * (self.vocab_size + self.context + self.layers * layer)
         if weights + 2 * self.layers * self.width * (self.mlp_width or 0) > MOST_WEIGHTS:
             raise ConfigError(
                 f"a decoder of vocab_size {self.vocab_size}, context {self.context}, width {self.width} and "
@@ -129,6 +159,11 @@ class DecoderConfig:
             if not pattern or set(pattern) - set("GLM"):
                 raise ConfigError(f"decoder.{name} {pattern!r} must be made of the letters G, L and M")
 
+    @property
+    def patch_width(self) -> int:
+        """The width of the tokens that cross-attention reads."""
+        return self.memory_width or self.width
+
 
 @dataclass(frozen=True, kw_only=True)
 class TextConfig:
@@ -138,6 +173,7 @@ class TextConfig:
     lowercase: Lowercase text before encoding.
     words: The words that metrics count (``captioner.metrics.words``).
     gap_id: Token for masked words, in checkpoints trained to fill them in; no caption contains it.
+    question_id: Token before a question, in a captioner that answers questions.
     languages: Start token of each language, the default one first; empty for a captioner of one language, whose
         captions start with ``bos_id``.
     """
@@ -148,6 +184,7 @@ class TextConfig:
     lowercase: bool = True
     words: Words = "ptb"
     gap_id: int | None = None
+    question_id: int | None = None
     languages: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -224,7 +261,9 @@ class LabelsConfig:
 class CaptionerConfig:
     """Everything needed to build the model of a checkpoint, except its weights.
 
-    Without ``heads`` it only captions; without ``labels`` the decoder attends to patches only.
+    Without ``heads`` it only captions; without ``labels`` the decoder attends to patches only. With ``question``, the
+    encoder of questions, it answers questions: the decoder attends to the question, which attends to the image (BLIP, Li
+    et al. 2022, arXiv 2201.12086, section 5.3).
     """
 
     vision: VisionConfig
@@ -233,9 +272,26 @@ class CaptionerConfig:
     preprocess: PreprocessConfig
     heads: HeadsConfig | None = None
     labels: LabelsConfig | None = None
+    question: DecoderConfig | None = None
 
     def __post_init__(self) -> None:
         vocabulary = self.decoder.vocab_size
+        if self.question is not None and (
+            self.question.causal
+            or self.question.head != "none"
+            or self.question.width != self.decoder.patch_width
+            or self.question.vocab_size != vocabulary
+            or (self.heads, self.labels) != (None, None)
+            or self.decoder.cross_pattern.strip("G")
+        ):
+            raise ConfigError(
+                "question must be an encoder without head, of the decoder's vocabulary and the width that its "
+                "cross-attention reads; it excludes heads, labels and local cross-attention"
+            )
+        if (self.question is None) != (self.text.question_id is None):
+            raise ConfigError("question and text.question_id require each other; set both or neither")
+        if self.decoder.head == "none" or not self.decoder.causal:
+            raise ConfigError("the decoder of a captioner must be causal and have a head")
         if self.labels is not None and not all(
             0 <= token < vocabulary for tokens in self.labels.tokens for token in tokens
         ):
@@ -243,12 +299,17 @@ class CaptionerConfig:
         if self.labels is not None and max(map(len, self.labels.tokens)) > self.decoder.context:
             raise ConfigError(f"labels.tokens must name each word with at most {self.decoder.context} tokens")
         starts = {f"languages.{name}": token for name, token in self.text.languages.items()}
-        ids = {name: getattr(self.text, name) for name in ("bos_id", "eos_id", "pad_id", "gap_id")}
+        ids = {name: getattr(self.text, name) for name in ("bos_id", "eos_id", "pad_id", "gap_id", "question_id")}
         for name, token in (ids | starts).items():
             if token is not None and not 0 <= token < vocabulary:
                 raise ConfigError(
                     f"text.{name} must be the id of one of the {vocabulary} tokens, 0 to {vocabulary - 1}, not {token}"
                 )
+
+    @property
+    def patch_width(self) -> int:
+        """The width of patch tokens: what the first module that attends to them reads."""
+        return (self.question or self.decoder).patch_width
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ class Option:
     remedy: End of the message for a number outside the limits.
     paper: Source, for the documentation.
     transformers: Name of the same option in ``generate`` of transformers.
+    alias: Other name of the flag.
     """
 
     help: str
@@ -30,6 +31,7 @@ class Option:
     remedy: str = ""
     paper: str = ""
     transformers: str = ""
+    alias: str = ""
 
     @property
     def limits(self) -> str:

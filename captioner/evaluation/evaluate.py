@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from captioner.checkpoint.files import WEIGHTS, find
+from captioner.checkpoint.files import WEIGHTS
 from captioner.checkpoint.files import fingerprint as file_fingerprint
+from captioner.checkpoint.locate import find
 from captioner.config import GenerationConfig, Words
 from captioner.data.samples import Sample
 from captioner.errors import CheckpointError, DataError

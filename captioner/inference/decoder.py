@@ -35,7 +35,8 @@ class PreparedDecoder(Decoder):
         """
         nn.Module.__init__(self)  # not the decoder's, which makes new weights
         self.config, self.reads_locally, self.checkpointing = decoder.config, decoder.reads_locally, False
-        draft = _draft_of(decoder) if precision == "fp32" and _read_per_word(decoder) >= MUCH else None
+        worthwhile = decoder.config.causal and _read_per_word(decoder) >= MUCH
+        draft = _draft_of(decoder) if precision == "fp32" and worthwhile else None
         for name, module in decoder.named_children():
             self.add_module(name, module)
         self.draft: PreparedDecoder | None = draft

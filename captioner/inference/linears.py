@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -83,17 +84,20 @@ class PackedHead(nn.Module):
         self.in_features, self.out_features, self.precision = linear.in_features, linear.out_features, "int8"
         self._rough = PackedLinear(linear, "int8")
         self._weight = (linear.weight.detach(),)  # in a tuple, so that it is not registered
+        self._bias = None if linear.bias is None else linear.bias.detach().float()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (..., V) of ``x`` (..., in), in the dtype of ``x``."""
         rows = x.reshape(-1, self.in_features)  # (N, in)
         logits = self._rough(rows)  # (N, V)
         if self._rough.native is not None and self._weight[0].dtype == rows.dtype == torch.float32:
-            sharpen(logits, rows.contiguous(), self._weight[0], min(SHORTLIST, self.out_features))
+            sharpen(logits, rows.contiguous(), self._weight[0], self._bias, min(SHORTLIST, self.out_features))
             return logits.view(*x.shape[:-1], self.out_features)
         words = logits.topk(min(SHORTLIST, self.out_features), dim=1, sorted=False).indices  # (N, SHORTLIST)
         weights = F.embedding(words, self._weight[0])  # (N, SHORTLIST, in)
         exact = (weights @ rows[..., None].to(weights.dtype)).squeeze(-1)  # (N, SHORTLIST)
+        if self._bias is not None:
+            exact = exact + self._bias[words]
         return logits.scatter_(1, words, exact.to(logits.dtype)).view(*x.shape[:-1], self.out_features)
 
 
@@ -143,21 +147,29 @@ def _packed_fp32(weight: Tensor, bias: Tensor | None) -> Product:
     return lambda rows: product(rows, packed, bias, "none", [], "")
 
 
-def _packed_bf16(weight: Tensor, bias: Tensor | None) -> Product:
-    product = torch.ops.mkldnn._linear_pointwise.default
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight.bfloat16().contiguous(), ROWS_IN_MIND)
-    rounded = None if bias is None else bias.bfloat16()
+class BF16Product:
+    """A product in bf16, (..., in) -> (..., out), fp32 in and out; ``narrow`` keeps bf16."""
 
-    def multiply(rows: Tensor) -> Tensor:
-        """Multiply in pieces if a row's bits would otherwise depend on the number of rows."""
-        narrow = rows.bfloat16()
-        if not PIECE < narrow.numel() // narrow.shape[-1] <= WHOLE:
-            return product(narrow, packed, rounded, "none", [], "").float()
-        pieces = narrow.reshape(-1, narrow.shape[-1]).split(PIECE)
-        out = torch.cat([product(piece, packed, rounded, "none", [], "") for piece in pieces])
-        return out.view(*rows.shape[:-1], out.shape[-1]).float()
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.bfloat16().contiguous(), ROWS_IN_MIND)
+        self._bias = None if bias is None else bias.bfloat16()
 
-    return multiply
+    def __call__(self, rows: Tensor) -> Tensor:
+        return self.narrow(rows.bfloat16()).float()
+
+    def narrow(self, rows: Tensor, activation: Literal["none", "gelu"] = "none") -> Tensor:
+        """Multiply bf16 ``rows`` in pieces if a row's bits would otherwise depend on the number of rows."""
+        if not PIECE < rows.numel() // rows.shape[-1] <= WHOLE:
+            return self._multiply(rows, activation)
+        pieces = rows.reshape(-1, rows.shape[-1]).split(PIECE)
+        out = torch.cat([self._multiply(piece, activation) for piece in pieces])
+        return out.view(*rows.shape[:-1], out.shape[-1])
+
+    def _multiply(self, rows: Tensor, activation: str) -> Tensor:
+        product = torch.ops.mkldnn._linear_pointwise.default
+        algorithm = "none" if activation == "gelu" else ""  # GELU by erf
+        out: Tensor = product(rows, self._packed, self._bias, activation, [], algorithm)
+        return out
 
 
 def _packed_int8(weight: Tensor, bias: Tensor | None) -> Product:
@@ -206,7 +218,7 @@ def _native_int8(weight: Tensor, bias: Tensor | None) -> Product:
 _NATIVE: dict[Precision, Callable[[Tensor, Tensor | None], Product]] = {"fp32": NativeProduct, "int8": _native_int8}
 _PACKED: dict[Precision, Callable[[Tensor, Tensor | None], Product]] = {
     "fp32": _packed_fp32,
-    "bf16": _packed_bf16,
+    "bf16": BF16Product,
     "int8": _packed_int8,
 }
 _PLAIN: dict[Precision, Callable[[Tensor, Tensor | None], Product]] = {

@@ -17,6 +17,7 @@ from captioner.native.library import checked, library
 from captioner.native.plans import GridPlan, LayerPlan, MaskPlan, NormPlan, PairPlan, ProductPlan, StepPlan
 
 KINDS = "GLM"  # enum kind of src/plan.h
+ACTIVATIONS = ("gelu_tanh", "gelu", "relu")  # enum activation
 WIDE, HALF = torch.float32, torch.float16
 
 
@@ -66,6 +67,8 @@ class NativeSteps:
             layer_count=layers,
             past=past,
             capacity=capacity,
+            post_norm=config.norm == "post",
+            activation=ACTIVATIONS.index(config.activation),
             layers=self._layers,
             caches=_pairs([(layer.keys, layer.values) for layer in cache.layers], kept, WIDE, images, *shape),
             x=address(out, WIDE, *x.shape[:2], config.width),

@@ -112,7 +112,7 @@ class MixedRead(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Causal self-attention over the caption, after an optional learned prefix."""
+    """Self-attention over the caption, after an optional learned prefix."""
 
     def __init__(self, width: int, heads: int, kind: str, prefix: int = 0) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ class SelfAttention(nn.Module):
         self.prefix = Prefix(self.heads, length, weight.shape[1] // self.heads).to(weight)
 
     def forward(self, x: Tensor, masks: ReadMasks, cache: LayerCache | None = None) -> Tensor:
-        """Return (N, T, D) for ``x`` (N, T, D), the tokens after those in ``cache``, under the masks ``sight``.
+        """Return (N, T, D) for ``x`` (N, T, D), the tokens after those in ``cache``, under the ``masks``.
 
         With a cache, the captions of an image fold into one axis of queries, as its slots do; the cache includes the
         prefix.
@@ -190,18 +190,18 @@ class Focus(nn.Module):
 class CrossAttention(nn.Module):
     """Cross-attention to the image; ``remember`` computes its keys and values once per image."""
 
-    def __init__(self, width: int, heads: int, kind: str) -> None:
+    def __init__(self, width: int, heads: int, kind: str, memory_width: int | None = None) -> None:
         super().__init__()
         self.heads, self.kind = heads, kind
         self.q_proj = nn.Linear(width, width)
-        self.kv_proj = nn.Linear(width, 2 * width)
+        self.kv_proj = nn.Linear(memory_width or width, 2 * width)
         self.read = MixedRead(width, heads, kind)
         if kind != "G":
             self.focus = Focus(width, heads)
         self.out_proj = nn.Linear(width, width)
 
     def remember(self, tokens: Tensor, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
-        """Return keys and values (B, H, S, Dh) of patch tokens (B, S, D), in ``dtype`` or the tokens' own.
+        """Return keys and values (B, H, S, Dh) of patch tokens (B, S, D'), in ``dtype`` or the tokens' own.
 
         They are contiguous per head, since every step reads them (8 images of 197 patches: 0.67 ms a layer instead of
         0.92).

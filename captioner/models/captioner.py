@@ -42,12 +42,13 @@ class Captioner(EncoderDecoder):
         super().__init__()
         survive_forks()
         self.config = config
-        self.vision = VisionEncoder(config.vision, config.preprocess, config.decoder.width)
+        self.vision = VisionEncoder(config.vision, config.preprocess, config.patch_width)
         self.decoder = Decoder(config.decoder)
         self.heads = Heads(config.heads, config.decoder) if config.heads is not None else None
         self.labeller = None
         if config.labels is not None:
-            self.labeller = Labeller(config.labels, self.vision.channels, config.decoder.width)
+            self.labeller = Labeller(config.labels, self.vision.channels, config.decoder)
+        self.question = Decoder(config.question) if config.question is not None else None
         self.adapter: AdapterConfig | None = None  # with an adapter, only its weights are trained and saved
 
     @plain_defaults()
@@ -60,7 +61,7 @@ class Captioner(EncoderDecoder):
     def add_labeller(self, config: LabelsConfig) -> None:
         """Add a fresh labeller to a model without one."""
         self.config = replace(self.config, labels=config)
-        labeller = Labeller(config, self.vision.channels, self.config.decoder.width)
+        labeller = Labeller(config, self.vision.channels, self.config.decoder)
         self.labeller = labeller.to(self.decoder.token_embedding.weight.device)
 
     def forward(

@@ -1,11 +1,14 @@
-"""The caption decoder: GPT-2 blocks (Radford et al. 2019) with cross-attention to the image in the middle of each.
+"""The caption decoder: transformer blocks with cross-attention to the image in the middle of each.
 
-With pattern ``G`` everywhere and no gate, this is Hugging Face's GPT-2 with ``add_cross_attention``, weight for weight.
+By default they are GPT-2's (Radford et al. 2019): with pattern ``G`` everywhere and no gate, this is Hugging Face's GPT-2
+with ``add_cross_attention``, weight for weight. Other settings of ``DecoderConfig`` make the same block that of BERT
+(Devlin et al. 2019, the decoder of BLIP) or of BART (Lewis et al. 2020, the decoder of TrOCR).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeAlias, cast
@@ -15,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from captioner.config import DecoderConfig
+from captioner.config import Activation, DecoderConfig
 from captioner.layers.attention import CrossAttention, Focus, ImageRead, MixedRead, SelfAttention, causal_mask
 from captioner.layers.cache import DecoderCache, LayerCache, ReadMasks, empty_cache
 from captioner.models.vision import EncodedImage
@@ -61,21 +64,30 @@ class ImageMemory:
         return replace(self, rows=rows if self.rows is None else self.rows[rows])
 
 
+def activation_of(name: Activation) -> nn.Module:
+    """Return the activation of that name."""
+    return nn.ReLU() if name == "relu" else nn.GELU(approximate="tanh" if name == "gelu_tanh" else "none")
+
+
 class Block(nn.Module):
-    """A pre-norm transformer block: self-attention, cross-attention to the image and an MLP, each residual."""
+    """A transformer block: self-attention, cross-attention to the image and an MLP, each residual.
+
+    LayerNorm comes before each of them (pre-norm, GPT-2) or after each sum (post-norm, Vaswani et al. 2017, section 5.4).
+    """
 
     def __init__(self, config: DecoderConfig, self_kind: str, cross_kind: str) -> None:
         super().__init__()
         width, heads, eps = config.width, config.heads, config.norm_eps
         hidden = config.mlp_width or 4 * width
+        self.post_norm = config.norm == "post"
         self.self_norm = nn.LayerNorm(width, eps=eps)
         self.self_attn = SelfAttention(width, heads, self_kind, config.prefix)
         self.cross_norm = nn.LayerNorm(width, eps=eps)
-        self.cross_attn = CrossAttention(width, heads, cross_kind)
+        self.cross_attn = CrossAttention(width, heads, cross_kind, config.memory_width)
         self.cross_gate = nn.Parameter(torch.zeros(())) if config.cross_gate else None
         self.mlp_norm = nn.LayerNorm(width, eps=eps)
         self.fc1 = nn.Linear(width, hidden)
-        self.act = nn.GELU(approximate="tanh")  # "gelu_new"
+        self.act = activation_of(config.activation)
         self.fc2 = nn.Linear(hidden, width)
         self.dropout = nn.Dropout(config.dropout)
 
@@ -90,14 +102,36 @@ class Block(nn.Module):
         reads: list[ImageRead] | None = None,
     ) -> Tensor:
         """Return the block's output (N, T, D) for ``x`` (N, T, D); no ``memory`` skips the cross-attention."""
-        x = x + self.dropout(self.self_attn(self.self_norm(x), masks, cache))
+        x = self._residual(x, self.self_norm, lambda x: self.self_attn(x, masks, cache))
         if memory is not None:
-            image = memory.layers[layer]
-            read = self.cross_attn(self.cross_norm(x), image, memory.centres, memory.prefix, reads=reads)
-            if self.cross_gate is not None:
-                read = torch.tanh(self.cross_gate) * read
-            x = x + self.dropout(read)
-        return x + self.dropout(self.fc2(self.act(self.fc1(self.mlp_norm(x)))))
+            image, centres, prefix = memory.layers[layer], memory.centres, memory.prefix
+            x = self._residual(x, self.cross_norm, lambda x: self._read(x, image, centres, prefix, reads))
+        return self._residual(x, self.mlp_norm, lambda x: self.fc2(self.act(self.fc1(x))))
+
+    def _residual(self, x: Tensor, norm: nn.LayerNorm, branch: Callable[[Tensor], Tensor]) -> Tensor:
+        if self.post_norm:
+            return norm(x + self.dropout(branch(x)))
+        return x + self.dropout(branch(norm(x)))
+
+    def _read(
+        self, x: Tensor, image: tuple[Tensor, Tensor], centres: Tensor, prefix: int, reads: list[ImageRead] | None
+    ) -> Tensor:
+        read: Tensor = self.cross_attn(x, image, centres, prefix, reads=reads)
+        return read if self.cross_gate is None else torch.tanh(self.cross_gate) * read
+
+
+class HeadTransform(nn.Module):
+    """The layers before BERT's logits: linear, activation, LayerNorm (Devlin et al. 2019, masked language model)."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.width, config.width)
+        self.act = activation_of(config.activation)
+        self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (N, T, D) for ``x`` (N, T, D)."""
+        return self.norm(self.act(self.dense(x)))
 
 
 class Decoder(nn.Module):
@@ -112,14 +146,19 @@ class Decoder(nn.Module):
         self.checkpointing = False
         self.token_embedding = nn.Embedding(config.vocab_size, config.width)
         self.position_embedding = nn.Embedding(config.context, config.width)
+        self.embedding_norm = _norm(config) if config.embedding_norm else nn.Identity()
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(
             Block(config, _tiled(config.self_pattern, i), _tiled(config.cross_pattern, i)) for i in range(config.layers)
         )
-        self.final_norm = nn.LayerNorm(config.width, eps=config.norm_eps)
-        self.lm_head = nn.Linear(config.width, config.vocab_size, bias=False)
+        self.final_norm = _norm(config) if config.final_norm else nn.Identity()
+        self.head_transform = HeadTransform(config) if config.head == "bert" else nn.Identity()
+        self.lm_head: nn.Module = nn.Identity()
+        if config.head != "none":
+            self.lm_head = nn.Linear(config.width, config.vocab_size, bias=config.head == "bert")
         self._initialise()
-        self.lm_head.weight = self.token_embedding.weight
+        if config.head in ("tied", "bert"):
+            self.lm_head.weight = self.token_embedding.weight
 
     def _initialise(self) -> None:
         """Initialise as GPT-2 does (normal 0.02, residual projections scaled down by depth), then gates and focus."""
@@ -181,15 +220,16 @@ class Decoder(nn.Module):
         count = tokens.shape[1]
         start = cache.words if cache is not None else 0
         window = self.config.local_words if self.reads_locally else None
+        masks: ReadMasks = None, None
         if cache is not None:
             masks = cache.reserve(count, window=window)
-        else:
+        elif self.config.causal:
             everything = causal_mask(count, window=None, device=tokens.device)
             masks = everything, causal_mask(count, window=window, device=tokens.device) if window else None
             if before := self.config.prefix:  # every token sees the whole prefix
                 masks = cast(ReadMasks, tuple(m if m is None else F.pad(m, (before, 0), value=True) for m in masks))
         places = torch.arange(start, start + count, device=tokens.device)
-        x = self.dropout(self.token_embedding(tokens) + self.position_embedding(places))  # (N, T, D)
+        x = self.dropout(self._embed(tokens, places))  # (N, T, D)
         x = self.through_blocks(x, memory, masks, cache, reads)
         if last:
             x = x[:, -1:]  # (N, 1, D)
@@ -205,8 +245,21 @@ class Decoder(nn.Module):
         """
         window = self.config.local_words if self.reads_locally else None
         masks = cache.reserve_tree(visible, places, window=window)
-        x = self.token_embedding(tokens) + self.position_embedding(places)[:, None]  # (R, 1, D)
-        return self.lm_head(self.final_norm(self.through_blocks(x, memory, masks, cache)))
+        x = self._embed(tokens, places[:, None])  # (R, 1, D)
+        return self.logits(self.final_norm(self.through_blocks(x, memory, masks, cache)))
+
+    def _embed(self, tokens: Tensor, places: Tensor) -> Tensor:
+        """Return the embeddings (N, T, D) of ``tokens`` (N, T) at ``places`` (T,) or (N, 1)."""
+        words = self.token_embedding(tokens)
+        if self.config.embedding_scale != 1:
+            words = words * self.config.embedding_scale
+        embedded: Tensor = self.embedding_norm(words + self.position_embedding(places))
+        return embedded
+
+    def logits(self, states: Tensor) -> Tensor:
+        """Return the next-token logits (..., V) of final ``states`` (..., D)."""
+        logits: Tensor = self.lm_head(self.head_transform(states))
+        return logits
 
     def through_blocks(
         self,
@@ -235,7 +288,11 @@ class Decoder(nn.Module):
         reads: list[ImageRead] | None = None,
     ) -> Tensor:
         """Return the next-token logits (N, T, V), or (N, 1, V) with ``last``; arguments as for ``states``."""
-        return self.lm_head(self.states(tokens, memory, cache, last=last, reads=reads))  # (N, T, V)
+        return self.logits(self.states(tokens, memory, cache, last=last, reads=reads))  # (N, T, V)
+
+
+def _norm(config: DecoderConfig) -> nn.LayerNorm:
+    return nn.LayerNorm(config.width, eps=config.norm_eps)
 
 
 def _tiled(pattern: str, layer: int) -> str:

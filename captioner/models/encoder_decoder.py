@@ -1,4 +1,4 @@
-"""The parts that training and inference share: a vision encoder, a decoder, heads and a labeller."""
+"""The parts that training and inference share: vision encoder, decoder, heads, labeller, encoder of questions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from captioner.models.vision import EncodedImage, Features, VisionEncoder
 
 
 class EncoderDecoder(nn.Module):
-    """A vision encoder and a decoder that reads its patch tokens, with optional heads and a labeller.
+    """A vision encoder and a decoder that reads its patch tokens; the other parts are optional.
 
     ``Captioner`` makes the parts, and ``captioner.inference`` prepares them. Each image is encoded once; greedy
     decoding, beam search and scoring all read the same memory::
@@ -27,6 +27,7 @@ class EncoderDecoder(nn.Module):
     decoder: Decoder
     heads: Heads | None
     labeller: Labeller | None
+    question: Decoder | None  # the encoder of questions
 
     def encode_image(self, pixels: Tensor) -> EncodedImage:
         """Encode normalised ``pixels`` (B, 3, size, size) as label and patch tokens (B, S, D)."""
@@ -43,3 +44,12 @@ class EncoderDecoder(nn.Module):
     def remember(self, encoded: EncodedImage) -> ImageMemory:
         """Return the decoder's keys and values of the encoded images."""
         return self.decoder.remember(encoded)
+
+    def encode_question(self, encoded: EncodedImage, tokens: Tensor) -> EncodedImage:
+        """Encode one question per image, as what the decoder reads instead of patches (B, T, D).
+
+        ``tokens`` (B, T): ids of the questions, all of one length. Only for a model with an encoder of questions.
+        """
+        assert self.question is not None
+        states = self.question.states(tokens, self.question.remember(encoded))
+        return EncodedImage(states, (0, 0), prefix=tokens.shape[1])

@@ -9,13 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from captioner.config import CaptionerConfig
+from captioner.config import CaptionerConfig, DecoderConfig
 from captioner.errors import CheckpointError
+from captioner.models.decoder import Decoder
 from captioner.models.vision import VisionEncoder
 
-EMBEDDING = "decoder.token_embedding.weight"
 MOST_BUFFERED = 1 << 28  # elements of a backbone's buffers: position tables, window masks
-_BLOCK = re.compile(r"decoder\.blocks\.(\d{1,9})\.")
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -26,16 +25,9 @@ def check_sizes(config: CaptionerConfig, shapes: Shapes, where: object) -> None:
     The encoder is built on the meta device. Raises ``CheckpointError`` naming a size or tensor that differs, and
     ``ConfigError`` for a backbone that cannot be built.
     """
-    decoder = config.decoder
-    layers = 1 + max((int(block[1]) for block in map(_BLOCK.match, shapes) if block), default=-1)
-    sizes = [
-        ("decoder.vocab_size", decoder.vocab_size, _side(shapes, EMBEDDING)),
-        ("decoder.width", decoder.width, _side(shapes, EMBEDDING, 1)),
-        ("decoder.context", decoder.context, _side(shapes, "decoder.position_embedding.weight")),
-        ("decoder.layers", decoder.layers, layers),
-        ("decoder.mlp_width", decoder.mlp_width or 4 * decoder.width, _side(shapes, "decoder.blocks.0.fc1.weight")),
-        ("decoder.prefix", decoder.prefix, _side(shapes, "decoder.blocks.0.self_attn.prefix.keys", 1)),
-    ]
+    sizes = _decoder_sizes("decoder", config.decoder, shapes)
+    if config.question is not None:
+        sizes += _decoder_sizes("question", config.question, shapes)
     if config.heads is not None:
         sizes.append(("heads.width", config.heads.width, _side(shapes, "heads.image_proj.weight")))
         sizes.append(("heads.tags", len(config.heads.tags), _side(shapes, "heads.tag.weight")))
@@ -52,7 +44,7 @@ def check_sizes(config: CaptionerConfig, shapes: Shapes, where: object) -> None:
 
 def load_weights(model: nn.Module, weights: Mapping[str, Any], where: object) -> None:
     """Load the weights strictly, except for a tied ``lm_head``. Raises ``CheckpointError`` naming the difference."""
-    tied = {"decoder.lm_head.weight", "lm_head.weight"}  # in a captioner, in a decoder alone
+    tied = tied_names(model)
     expected = {name: value for name, value in model.state_dict().items() if name not in tied}
     missing = sorted(expected.keys() - weights.keys())
     unknown = sorted(weights.keys() - expected.keys() - tied)
@@ -66,9 +58,35 @@ def load_weights(model: nn.Module, weights: Mapping[str, Any], where: object) ->
     model.load_state_dict(dict(weights), strict=False)
 
 
+def tied_names(model: nn.Module) -> set[str]:
+    """Return the names of logit weights that are a token embedding; building the model restores them."""
+    decoders = {name: part for name, part in model.named_modules() if isinstance(part, Decoder)}
+    return {
+        f"{name}.lm_head.weight".lstrip(".")
+        for name, part in decoders.items()
+        if getattr(part.lm_head, "weight", None) is part.token_embedding.weight
+    }
+
+
+def _decoder_sizes(part: str, config: DecoderConfig, shapes: Shapes) -> list[tuple[str, int, int]]:
+    """Return names of a decoder's sizes, with the value of ``config`` and that of its weights."""
+    numbers = (re.match(rf"{part}\.blocks\.(\d{{1,9}})\.", name) for name in shapes)
+    layers = 1 + max((int(number[1]) for number in numbers if number), default=-1)
+    embedding, block = f"{part}.token_embedding.weight", f"{part}.blocks.0"
+    return [
+        (f"{part}.vocab_size", config.vocab_size, _side(shapes, embedding)),
+        (f"{part}.width", config.width, _side(shapes, embedding, 1)),
+        (f"{part}.context", config.context, _side(shapes, f"{part}.position_embedding.weight")),
+        (f"{part}.layers", config.layers, layers),
+        (f"{part}.mlp_width", config.mlp_width or 4 * config.width, _side(shapes, f"{block}.fc1.weight")),
+        (f"{part}.memory_width", config.patch_width, _side(shapes, f"{block}.cross_attn.kv_proj.weight", 1)),
+        (f"{part}.prefix", config.prefix, _side(shapes, f"{block}.self_attn.prefix.keys", 1)),
+    ]
+
+
 def _check_vision(config: CaptionerConfig, shapes: Shapes, where: object) -> None:
     with torch.device("meta"):
-        vision = VisionEncoder(config.vision, config.preprocess, config.decoder.width)
+        vision = VisionEncoder(config.vision, config.preprocess, config.patch_width)
     expected = {f"vision.{name}": tuple(value.shape) for name, value in vision.state_dict().items()}
     differing = sorted(name for name, shape in expected.items() if shapes.get(name) != shape)
     if differing:

@@ -62,13 +62,14 @@ class Heads(nn.Module):
 
     def __init__(self, config: HeadsConfig, decoder: DecoderConfig) -> None:
         super().__init__()
-        width = decoder.width
-        self.norm = nn.LayerNorm(width)
-        self.pool: nn.Module = AttentivePool(width, decoder.heads) if config.pooling == "attention" else MeanPool()
-        self.image_proj = nn.Linear(width, config.width, bias=False)
+        width, patch_width = decoder.width, decoder.patch_width
+        self.norm = nn.LayerNorm(patch_width)
+        attentive = config.pooling == "attention"
+        self.pool: nn.Module = AttentivePool(patch_width, decoder.heads) if attentive else MeanPool()
+        self.image_proj = nn.Linear(patch_width, config.width, bias=False)
         self.text_proj = nn.Linear(width, config.width, bias=False)
         self.match = nn.Linear(width, 1) if config.matching else None
-        self.tag = nn.Linear(width, len(config.tags)) if config.tags else None
+        self.tag = nn.Linear(patch_width, len(config.tags)) if config.tags else None
         if self.tag is not None:
             nn.init.constant_(self.tag.bias, -4.0)  # few of many tags are true (Lin et al. 2017, 3.3)
         self._steepness = nn.Parameter(torch.tensor(SLOWNESS * math.log(1 / 0.07)))  # Radford et al. 2021

@@ -64,7 +64,7 @@ def read_jointly(
         image, text, valid = hard_negatives(similarity, own, ask.lengths > 0, ask.negatives)
         true = heads.matches(gather_at(states, ends))
         false = heads.matches(end_states(decoder, flat[text], flat_ends[text], memory.select(image)))
-    return decoder.lm_head(states[:, :, : tokens.shape[2]]), JointOutputs(
+    return decoder.logits(states[:, :, : tokens.shape[2]]), JointOutputs(
         images=images,
         texts=embeddings,
         logit_scale=heads.logit_scale,

@@ -13,7 +13,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from captioner.config import LabelsConfig
+from captioner.config import DecoderConfig, LabelsConfig
 from captioner.models.vision import EncodedImage, Features
 
 BUCKETS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7)  # borders of the probability buckets of label tokens
@@ -35,14 +35,14 @@ class Labeller(nn.Module):
     pieces_weight: Tensor
     borders: Tensor
 
-    def __init__(self, config: LabelsConfig, channels: int, width: int) -> None:
+    def __init__(self, config: LabelsConfig, channels: int, decoder: DecoderConfig) -> None:
         super().__init__()
         self.count = min(config.count, len(config.words))
         self.classify = nn.Linear(2 * channels, len(config.words))
         nn.init.normal_(self.classify.weight, std=0.01)
         nn.init.constant_(self.classify.bias, -4.0)  # few of many labels are true (Lin et al. 2017, 3.3)
-        self.proj = nn.Linear(width, width)
-        self.confidence = nn.Embedding(len(BUCKETS) + 1, width)
+        self.proj = nn.Linear(decoder.width, decoder.patch_width)
+        self.confidence = nn.Embedding(len(BUCKETS) + 1, decoder.patch_width)
         nn.init.normal_(self.confidence.weight, std=0.02)
         longest = max(map(len, config.tokens))
         pieces = torch.zeros(len(config.words), longest, dtype=torch.long)  # (G, P)

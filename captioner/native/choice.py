@@ -37,8 +37,8 @@ def largest(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return values, places
 
 
-def sharpen(logits: Tensor, x: Tensor, table: Tensor, count: int) -> None:
-    """Replace the ``count`` largest of each row of ``logits`` (N, V) by ``x @ table[i]``; ``x`` (N, D).
+def sharpen(logits: Tensor, x: Tensor, table: Tensor, bias: Tensor | None, count: int) -> None:
+    """Replace the ``count`` largest of each row of ``logits`` (N, V) by ``x @ table[i] + bias[i]``; ``x`` (N, D).
 
     It needs the library and contiguous fp32 tensors on the CPU. Raises ``UsageError`` for other tensors.
     """
@@ -53,6 +53,7 @@ def sharpen(logits: Tensor, x: Tensor, table: Tensor, count: int) -> None:
         count,
         address(x, torch.float32, rows, width),
         address(table, torch.float32, words, width),
+        None if bias is None else address(bias, torch.float32, words),
         width,
         torch.get_num_threads(),
     )

@@ -35,7 +35,7 @@ def library() -> ctypes.CDLL | None:
         compiled.captioner_step.argtypes = [POINTER(StepPlan), c_int]
         compiled.captioner_largest.argtypes = [c_void_p, c_int64, c_int64, c_int64, c_void_p, c_void_p, c_int]
         compiled.captioner_largest.restype = None
-        compiled.captioner_sharpen.argtypes = [c_void_p, *[c_int64] * 3, c_void_p, c_void_p, c_int64, c_int]
+        compiled.captioner_sharpen.argtypes = [c_void_p, *[c_int64] * 3, *[c_void_p] * 3, c_int64, c_int]
         compiled.captioner_sharpen.restype = None
     except (OSError, AttributeError):
         return None

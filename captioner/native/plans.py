@@ -54,7 +54,7 @@ class PairPlan(Structure):
 class StepPlan(Structure):
     _fields_ = (
         *((name, c_int64) for name in ("images", "queries", "width", "heads", "hidden", "layer_count")),
-        *((name, c_int64) for name in ("past", "capacity", "patches")),
+        *((name, c_int64) for name in ("past", "capacity", "patches", "post_norm", "activation")),
         ("layers", POINTER(LayerPlan)),
         ("caches", POINTER(PairPlan)),
         ("memories", POINTER(PairPlan)),

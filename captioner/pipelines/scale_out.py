@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captioner.checkpoint.files import find
+from captioner.checkpoint.locate import find
 from captioner.config import GenerationConfig, with_options
 from captioner.data.leftout import LeftOut
 from captioner.data.paths import is_archive_name, shown

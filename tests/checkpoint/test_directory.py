@@ -20,7 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from captioner.checkpoint import Checkpoint, files, load, save
-from captioner.checkpoint.files import find
+from captioner.checkpoint.locate import find
 from captioner.config import (
     CaptionerConfig,
     DecoderConfig,

@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import save_file
 
 from captioner.checkpoint import files
-from captioner.checkpoint.files import find_base, fingerprint, read_json, read_shapes, read_text, read_weights
+from captioner.checkpoint.files import fingerprint, read_json, read_shapes, read_text, read_weights
+from captioner.checkpoint.locate import find_base
 from captioner.errors import CheckpointError
 
 READERS: list[Callable[[Path], Any]] = [read_json, read_text, read_weights, read_shapes, fingerprint]

@@ -239,7 +239,7 @@ def test_no_setting_of_an_adapter_names_a_file(
         "adapter": {"method": "lora", "rank": 2, "alpha": 2, "targets": ["q_proj"], "length": 1},
         "base": {"source": "shipped", "fingerprint": "0" * 64},
     }
-    monkeypatch.setattr("captioner.checkpoint.directory.find", lambda source: saved)
+    monkeypatch.setattr("captioner.checkpoint.loading.find", lambda source: saved)
     monkeypatch.setattr("captioner.checkpoint.files.SHIPPED", saved)
     for table in ("adapter", "base"):
         for place, _ in leaves(values[table], (table,)):

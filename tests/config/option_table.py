@@ -18,7 +18,8 @@ def markdown() -> str:
     """Return the table: a row per option, from the field that declares it."""
     rows = ["| option | in Python | values | default | meaning |", "|---|---|---|---|---|"]
     for name, known in generation_options().items():
-        flag = " ".join(filter(None, ("--" + name.replace("_", "-"), known.option.metavar)))
+        flags = [*filter(None, (known.option.alias,)), name.replace("_", "-")]
+        flag = " ".join(filter(None, (", ".join(f"--{each}" for each in reversed(flags)), known.option.metavar)))
         paper = f" ({known.option.paper})" if known.option.paper else ""
         cells = (f"`{flag}`", f"`{name}`", _values(known), _default(known.default), known.option.help + paper)
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")

@@ -36,6 +36,9 @@ KINDS = {
     "heads of 64": replace(BASE, width=128, heads=2, self_pattern="M", cross_pattern="M"),
     "heads of 76": replace(BASE, width=152, heads=2, self_pattern="M", cross_pattern="M"),
     "odd hidden": replace(BASE, self_pattern="M", cross_pattern="M", mlp_width=100),
+    "BERT": replace(BASE, norm="post", activation="gelu", embedding_norm=True, final_norm=False, head="bert"),
+    "BART": replace(BASE, norm="post", activation="relu", embedding_scale=7.0, head="untied", memory_width=40),
+    "mixed post-norm": replace(BASE, norm="post", layers=3, self_pattern="GLM", cross_pattern="MGL", cross_gate=True),
 }
 
 
@@ -51,7 +54,7 @@ def make(
         parameter.copy_(noise * size + (1.0 if name.endswith("norm.weight") else 0.0))
     prepared = PreparedDecoder(decoder, precision)
     prepared.memory_dtype = None  # its fp16 is tested by itself
-    tokens = torch.randn(images, 9 * 4 + 1, config.width, generator=generator)
+    tokens = torch.randn(images, 9 * 4 + 1, config.patch_width, generator=generator)
     return prepared, prepared.remember(EncodedImage(tokens, (9, 4), 1))
 
 

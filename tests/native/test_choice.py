@@ -49,17 +49,19 @@ def test_words_that_are_ruled_out_fill_up_the_end() -> None:
 
 @built
 @pytest.mark.parametrize("width", [16, 40, 96])
-def test_the_largest_logits_become_exact(width: int) -> None:
+@pytest.mark.parametrize("biased", [False, True])
+def test_the_largest_logits_become_exact(width: int, biased: bool) -> None:
     table, x = torch.randn(500, width), torch.randn(3, width)
-    exact = x @ table.T
+    bias = torch.randn(500) if biased else None
+    exact = torch.nn.functional.linear(x, table, bias)
     rough = exact + 0.1 * torch.randn(3, 500)
     found = rough.clone()
-    sharpen(found, x, table, 32)
+    sharpen(found, x, table, bias, 32)
     words = rough.topk(32).indices
     torch.testing.assert_close(found.gather(1, words), exact.gather(1, words), rtol=1e-5, atol=1e-5)
     assert torch.equal(found.scatter(1, words, 0), rough.scatter(1, words, 0))
     alone = rough[1:2].clone()
-    sharpen(alone, x[1:2].contiguous(), table, 32)
+    sharpen(alone, x[1:2].contiguous(), table, bias, 32)
     assert torch.equal(alone, found[1:2])
 
 
@@ -69,7 +71,9 @@ def test_what_does_not_fit_is_one_sentence() -> None:
     wrong = [(logits.half(), x, table, 8), (logits, x[:, :15], table, 8), (logits, x, table[:40], 8)]
     for given in (*wrong, (logits, x, table, 51), (logits, x, table, 0), (logits[:2], x, table, 8)):
         with pytest.raises(UsageError, match="the decoding step cannot run"):
-            sharpen(*given)
+            sharpen(*given[:3], None, given[3])
+    with pytest.raises(UsageError, match="the decoding step cannot run"):
+        sharpen(logits, x, table, torch.randn(49), 8)
 
 
 def test_where_the_library_is_missing_it_is_torch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +69,22 @@ def rename(
     if unknown:
         raise CheckpointError(
             f"{source} contains {unknown[0]} (and {len(unknown) - 1} more), which a captioner does not have; "
-            "only plain ViT, DeiT and GPT-2 can be imported"
+            "only plain models of the types that docs/models.md lists can be imported"
         )
     return {names[name]: value for name, value in state.items() if name in names}
+
+
+def fuse(state: dict[str, Tensor], layers: Sequence[str]) -> str:
+    """Concatenate the weights and biases of linear ``layers`` in ``state``, where all are present.
+
+    Return the name of the fused layer: the first one with ``.fused``.
+    """
+    name = f"{layers[0]}.fused"
+    for kind in ("weight", "bias"):
+        parts = [f"{layer}.{kind}" for layer in layers]
+        if all(part in state for part in parts):
+            state[f"{name}.{kind}"] = torch.cat([state.pop(part) for part in parts])  # (n D, D') or (n D,)
+    return name
 
 
 def require(values: Mapping[str, Any], supported: Mapping[str, tuple[Any, ...]], source: object) -> None:

@@ -86,17 +86,19 @@ AVX512 static float dot(const float *a, const float *b, int64_t width) {
     return _mm512_reduce_add_ps(_mm512_add_ps(even, odd));
 }
 
-/* Recompute the top ``count`` of each row of ``logits`` [rows][words] from ``x`` [rows][width] and the ``table``
- * [words][width]. */
+/* Recompute the top ``count`` of each row of ``logits`` [rows][words] from ``x`` [rows][width], the ``table``
+ * [words][width] and the ``bias`` [words], which may be NULL. */
 void captioner_sharpen(float *logits, int64_t rows, int64_t words, int64_t count, const float *x, const float *table,
-                       int64_t width, int threads) {
+                       const float *bias, int64_t width, int threads) {
 #pragma omp parallel for num_threads(threads)
     for (int64_t row = 0; row < rows; row++) {
         struct best best;
         find(logits + row * words, words, count, &best);
         for (int64_t i = 0; i < count; i++)
             _mm_prefetch((const char *)(table + best.places[i] * width), _MM_HINT_T0);
-        for (int64_t i = 0; i < count; i++)
-            logits[row * words + best.places[i]] = dot(x + row * width, table + best.places[i] * width, width);
+        for (int64_t i = 0; i < count; i++) {
+            int64_t place = best.places[i];
+            logits[row * words + place] = dot(x + row * width, table + place * width, width) + (bias ? bias[place] : 0.0f);
+        }
     }
 }

@@ -27,14 +27,15 @@ struct rows {
     float *step, *least;
 };
 
-enum how { STORE, GELU, ADD };
+enum how { STORE, ACTIVATE, ADD };
 
-/* The output of a product, out[row][column]: stored, stored after GELU, or added times ``factor``. */
+/* The output of a product, out[row][column]: stored, stored after the activation, or added times ``factor``. */
 struct sink {
     float *out;
     int64_t stride;
     enum how how;
     float factor;
+    int64_t activation; /* enum activation */
 };
 
 /* A thread and the number of threads of one call. */

@@ -20,6 +20,7 @@ struct norm {
 };
 
 enum kind { READ_GLOBAL, READ_LOCAL, READ_MIXED };
+enum activation { GELU_TANH, GELU_ERF, RELU };
 
 /* A decoder block. Products that a kind of attention lacks are NULL. */
 struct layer {
@@ -56,6 +57,8 @@ struct cache {
 struct step {
     int64_t images, queries, width, heads, hidden, layer_count;
     int64_t past, capacity, patches; /* filled slots, all slots, patches (0 without an image) */
+    int64_t post_norm;               /* whether norms follow the residual sums */
+    int64_t activation;              /* of the MLP, enum activation */
     const struct layer *layers;
     const struct cache *caches;
     const struct memory *memories;

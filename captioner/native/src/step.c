@@ -7,6 +7,7 @@
 
 #include <omp.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* The slots that queries see, as in struct reading. */
 struct sight {
@@ -75,10 +76,15 @@ static void state_free(struct state *state) {
     free(state->scratch);
 }
 
+/* normed = norm(x), or x if ``norm`` is NULL; with post-norm also x = normed. */
 static void normalize_rows(const struct state *state, const struct norm *norm, float eps, struct team team) {
     const struct rows *out = &state->normed;
     for (int64_t row = team.thread; row < out->count; row += team.threads) {
-        normalize(state->step->x + row * out->width, out, row, norm, eps);
+        float *x = state->step->x + row * out->width, *normed = out->values + row * out->width;
+        if (norm)
+            normalize(x, out, row, norm, eps);
+        if (state->step->post_norm)
+            memcpy(norm ? x : normed, norm ? normed : x, out->width * sizeof(float));
         if (out->levels)
             quantize(out, row);
     }
@@ -89,7 +95,7 @@ static void normalize_rows(const struct state *state, const struct norm *norm, f
 static void add_to_x(const struct state *state, const struct product *product, const struct rows *rows, float factor,
                      struct team team, const struct product *after) {
     quantize_rows(rows, team);
-    struct sink sink = {state->step->x, state->step->width, ADD, factor};
+    struct sink sink = {.out = state->step->x, .stride = state->step->width, .how = ADD, .factor = factor};
     multiply(product, rows, &sink, team, after);
 #pragma omp barrier
 }
@@ -202,14 +208,19 @@ static void read_image(const struct state *state, const struct layer *layer, int
 static void run_layer(const struct state *state, int64_t i, struct team team) {
     const struct step *step = state->step;
     const struct layer *layer = &step->layers[i];
-    normalize_rows(state, &layer->self_norm, layer->eps, team);
+    const int before = !step->post_norm, after_sum = step->post_norm;
+    if (before || i == 0)
+        normalize_rows(state, before ? &layer->self_norm : NULL, layer->eps, team);
     store(state, layer->self_gate, state->gate, team, layer->qkv);
     store(state, layer->qkv, state->qkv, team, layer->self_out);
 #pragma omp barrier
     read_words(state, layer, i, team);
     add_to_x(state, layer->self_out, &state->read, 1.0f, team, step->memories ? layer->q : layer->fc1);
+    if (after_sum)
+        normalize_rows(state, &layer->self_norm, layer->eps, team);
     if (step->memories) {
-        normalize_rows(state, &layer->cross_norm, layer->eps, team);
+        if (before)
+            normalize_rows(state, &layer->cross_norm, layer->eps, team);
         store(state, layer->cross_gate, state->gate, team, layer->q);
         store(state, layer->point, state->point, team, layer->q);
         store(state, layer->spread, state->spread, team, layer->q);
@@ -217,13 +228,19 @@ static void run_layer(const struct state *state, int64_t i, struct team team) {
 #pragma omp barrier
         read_image(state, layer, i, team);
         add_to_x(state, layer->cross_out, &state->read, layer->cross_factor, team, layer->fc1);
+        if (after_sum)
+            normalize_rows(state, &layer->cross_norm, layer->eps, team);
     }
-    normalize_rows(state, &layer->mlp_norm, layer->eps, team);
-    struct sink sink = {.out = state->hidden.values, .stride = step->hidden, .how = GELU};
+    if (before)
+        normalize_rows(state, &layer->mlp_norm, layer->eps, team);
+    struct sink sink = {
+        .out = state->hidden.values, .stride = step->hidden, .how = ACTIVATE, .activation = step->activation};
     multiply(layer->fc1, &state->normed, &sink, team, layer->fc2);
 #pragma omp barrier
     const struct product *after = i + 1 < step->layer_count ? layer[1].qkv : NULL;
     add_to_x(state, layer->fc2, &state->hidden, 1.0f, team, after);
+    if (after_sum)
+        normalize_rows(state, &layer->mlp_norm, layer->eps, team);
 }
 
 /* Returns 0, or 1 if memory allocation failed. */

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captioner.checkpoint import Checkpoint
-from captioner.checkpoint.files import download, read_json
-from captioner.checkpoint.hugging_face import convert
 from captioner.errors import UsageError
-from captioner.pipelines import CaptionPipeline, choose_device, load, prepared
+from captioner.pipelines import CaptionPipeline, load
 from captioner.pipelines.image_to_text.calls import ImageToTextPipeline
 
 if TYPE_CHECKING:
@@ -40,8 +37,8 @@ def pipeline(
 ) -> ImageToTextPipeline:
     """Build the equivalent of ``transformers.pipeline("image-to-text")``, which transformers 5 removed.
 
-    ``model``: a captioner checkpoint (directory or hub id), a ViT + GPT-2 captioner of transformers (converted on
-    loading, as by ``captioner convert``), a pipeline or checkpoint in memory, or None for the shipped model.
+    ``model``: a checkpoint of captioner, or of transformers, which is converted on first use (directory or hub id), a
+    pipeline or checkpoint in memory, or None for the shipped model.
     ``device``: a number is a CUDA device, -1 the CPU. ``dtype``: float32 or "auto" is fp32, both half types are bf16.
     Settings of transformers without effect here are ignored. Raises ``UsageError`` for other settings and other tasks.
     """
@@ -72,21 +69,7 @@ def _pipe(model: Any, revision: str | None, device: str | None, precision: Preci
     if not isinstance(model, (str, os.PathLike)):
         raise UsageError(f"model must be a directory, hub id, pipeline or checkpoint, not a {type(model).__name__}")
     name = os.fspath(model) + (f"@{revision}" if revision is not None else "")
-    if _is_transformers(name):
-        checkpoint = convert(name)
-        checkpoint.model.to(choose_device(device))
-        return prepared(checkpoint, precision)
     return load(name, device=device, precision=precision)
-
-
-def _is_transformers(name: str) -> bool:
-    """Return whether ``name`` is a model of transformers; ``load`` raises for other names."""
-    if os.path.isdir(name):
-        path = Path(name, "config.json")
-        return path.exists() and "format" not in read_json(path)
-    if os.path.exists(name) or name.partition("@")[0].count("/") != 1 or name.startswith((".", "/", "~")):
-        return False
-    return "format" not in read_json(download(name, ["config.json"]) / "config.json")
 
 
 def _device(device: Any) -> str | None:

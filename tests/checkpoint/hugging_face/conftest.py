@@ -20,7 +20,7 @@ def shake(model: Any, seed: int) -> None:
     """Set every weight to a large random value: biases and norms count too, and predictions are clear."""
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
-        norm = re.search(r"(ln_|layernorm)\w*\.weight", name)
+        norm = re.search(r"(ln_|layer_?norm)\w*\.weight", name.lower())
         noise = torch.randn(parameter.shape, generator=generator)
         parameter.copy_(noise * (0.5 if parameter.ndim > 1 else 0.2) + (1.0 if norm else 0.0))
 

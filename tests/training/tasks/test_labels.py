@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from captioner.checkpoint import load, save
-from captioner.config import LabelsConfig
+from captioner.config import DecoderConfig, LabelsConfig
 from captioner.errors import ConfigError
 from captioner.models.labels import Labeller
 from captioner.training.recipe import Recipe
@@ -65,7 +65,7 @@ def test_the_named_labels_are_those_of_the_captions(recipe: MakeRecipe, data: Da
 
 
 def test_labels_start_as_the_classes_of_a_classifier(tmp_path: Path) -> None:
-    labeller = Labeller(LabelsConfig(words=("dog", "cat", "zebra"), tokens=((1,), (2,), (3,))), 4, 8)
+    labeller = Labeller(LabelsConfig(words=("dog", "cat", "zebra"), tokens=((1,), (2,), (3,))), 4, DecoderConfig(vocab_size=4, width=8, heads=2))
     weight, bias = torch.randn(1000, 4), torch.zeros(1000)
     groups = imagenet_groups(("dog", "cat", "bench press"))
     assert (groups[0][0], groups[0][-1], len(groups[0])) == (151, 275, 121)

@@ -19,7 +19,7 @@ from captioner.errors import CheckpointError
 from captioner.models.decoder import Decoder
 from captioner.models.vision import EncodedImage
 
-from .conftest import CONTEXT, WIDTH, shake
+from ..conftest import CONTEXT, WIDTH, shake
 
 CONFIG = DecoderConfig(vocab_size=12, context=CONTEXT, width=WIDTH, layers=2, heads=3)
 

@@ -41,10 +41,10 @@ _SUPPORTED = {
 }
 
 
-def decoder_config(values: Mapping[str, Any], source: object) -> DecoderConfig:
+def decoder_config(values: Mapping[str, Any], *, memory_width: int | None, source: object) -> DecoderConfig:
     """Return the config of a decoder equivalent to a GPT-2 with these settings (its config.json).
 
-    Raises ``CheckpointError`` for a setting that changes the result and has no counterpart here.
+    ``memory_width``: the width of the tokens that its cross-attention reads, if not its own. Raises ``CheckpointError`` for a setting that changes the result and has no counterpart here.
     """
     require(values, _SUPPORTED, source)
     try:
@@ -59,19 +59,22 @@ def decoder_config(values: Mapping[str, Any], source: object) -> DecoderConfig:
                 "mlp_width": values.get("n_inner"),
                 "dropout": values.get("resid_pdrop", 0.1),
                 "norm_eps": values.get("layer_norm_epsilon", 1e-5),
+                "memory_width": memory_width,
             },
         )
     except ConfigError as error:
         raise CheckpointError(f"{source} does not describe a GPT-2 ({error}); check its config.json") from error
 
 
-def decoder_weights(state: Mapping[str, Tensor], layers: int, source: object) -> dict[str, Tensor]:
+def decoder_weights(
+    values: Mapping[str, Any], state: Mapping[str, Tensor], config: DecoderConfig, source: object
+) -> dict[str, Tensor]:
     """Convert GPT-2's tensors to the decoder's names and layout.
 
     Raises ``CheckpointError`` for tensors that are not GPT-2's and for an untied output head.
     """
     names = {f"{theirs}.{kind}": f"{ours}.{kind}" for theirs, ours in _AROUND.items() for kind in ("weight", "bias")}
-    for i in range(layers):
+    for i in range(config.layers):
         for theirs, ours in _BLOCK.items():
             names |= {f"h.{i}.{theirs}.{kind}": f"blocks.{i}.{ours}.{kind}" for kind in ("weight", "bias")}
     inner = {name.removeprefix("transformer."): value for name, value in state.items()}
@@ -96,14 +99,14 @@ def load_gpt2(decoder: Decoder, source: str | os.PathLike[str]) -> None:
     values = read_json(directory / "config.json")
     if values.get("model_type") != "gpt2":
         raise CheckpointError(f"{source} is of type {values.get('model_type')!r}; decoder weights must be of type gpt2")
-    gpt2, config = decoder_config(values, source), decoder.config
+    gpt2, config = decoder_config(values, memory_width=None, source=source), decoder.config
     if gpt2.context < config.context:
         raise CheckpointError(f"{source} has {gpt2.context} positions; set decoder.context to that or less")
     for name in ("vocab_size", "width", "layers", "heads", "mlp_width", "norm_eps"):
         theirs, ours = (getattr(c, name) or 4 * c.width for c in (gpt2, config))
         if theirs != ours:
             raise CheckpointError(f"{source} has {name} {theirs}, the decoder {ours}; set decoder.{name}={theirs}")
-    weights = decoder_weights(read_weights(directory), gpt2.layers, source)
+    weights = decoder_weights(values, read_weights(directory), gpt2, source)
     if "position_embedding.weight" in weights:
         weights["position_embedding.weight"] = weights["position_embedding.weight"][: config.context]
     kept = {name: value for name, value in decoder.state_dict().items() if _NOT_OF_GPT2.search(name)}
