@@ -1,6 +1,7 @@
 """Import: conversion of Hugging Face checkpoints to captioners, weight for weight, without transformers.
 
-May import what ``captioner.checkpoint`` may, and that package itself. Start reading at ``vit_gpt2.py``.
+May import what ``captioner.checkpoint`` may, and that package itself. Start reading at ``vit_gpt2.py``;
+``encoders/`` has the vision encoders.
 """
 
 from captioner.checkpoint.hugging_face.gpt2 import gpt2_tokenizer, load_gpt2

@@ -14,9 +14,15 @@ from typing import Any
 
 from captioner.checkpoint import Checkpoint
 from captioner.checkpoint.files import read_json
+from captioner.checkpoint.hugging_face.encoders import (
+    ENCODERS,
+    encoder_config,
+    encoder_weights,
+    input_config,
+    read_processor,
+)
 from captioner.checkpoint.hugging_face.files import locate, read_tokenizer, read_weights
 from captioner.checkpoint.hugging_face.gpt2 import decoder_config, decoder_weights
-from captioner.checkpoint.hugging_face.vit import BACKBONES, encoder_weights, preprocess_config, vision_config
 from captioner.config import CaptionerConfig, GenerationConfig, TextConfig, from_dict
 from captioner.errors import CheckpointError, ConfigError
 from captioner.models.captioner import Captioner
@@ -38,9 +44,9 @@ _IGNORED = {
 
 
 def convert(source: str | os.PathLike[str]) -> Checkpoint:
-    """Convert a directory or hub repository with a ViT or DeiT encoder and a GPT-2 decoder to a captioner.
+    """Convert a directory or hub repository with one of ``ENCODERS`` and a GPT-2 decoder to a captioner.
 
-    It reads config.json, generation_config.json (optional), preprocessor_config.json, the weights and the tokenizer.
+    It reads config.json, generation_config.json (optional), the image processor, the weights and the tokenizer.
     Generation settings without a counterpart are listed in the result's ``training["generation_ignored"]``. Raises
     ``CheckpointError`` for a missing or damaged file, another architecture, or an unsupported setting.
     """
@@ -48,23 +54,22 @@ def convert(source: str | os.PathLike[str]) -> Checkpoint:
     values = read_json(directory / "config.json")
     encoder, decoder = (part if isinstance(part, dict) else {} for part in map(values.get, ("encoder", "decoder")))
     kinds = [part.get("model_type") for part in (values, encoder, decoder)]
-    if kinds[0] != "vision-encoder-decoder" or kinds[1] not in list(BACKBONES) or kinds[2] != "gpt2":
+    if kinds[0] != "vision-encoder-decoder" or kinds[1] not in ENCODERS or kinds[2] != "gpt2":
         raise CheckpointError(
             f"{source} is of type {kinds[0]!r} with encoder {kinds[1]!r} and decoder {kinds[2]!r}; only a "
-            "vision-encoder-decoder of vit or deit with gpt2 can be converted"
+            f"vision-encoder-decoder of {', '.join(ENCODERS[:-1])} or {ENCODERS[-1]} with gpt2 can be converted"
         )
     settings = _settings(directory, values, decoder)
     state = read_weights(directory)
-    vision = vision_config(encoder, project="enc_to_dec_proj.weight" in state, source=source)
+    preprocess = input_config(read_processor(directory), encoder, source)
+    project = "enc_to_dec_proj.weight" in state
+    vision = encoder_config(encoder, project=project, source=source, size=preprocess.size)
     gpt2 = decoder_config(decoder, source)
-    preprocess = preprocess_config(
-        read_json(directory / "preprocessor_config.json"), vision.backbone_args["img_size"], source
-    )
     text = _text(settings, gpt2.vocab_size, source)
-    if max(gpt2.layers, vision.backbone_args["depth"]) > len(state):
+    if gpt2.layers > len(state):
         raise CheckpointError(f"config.json of {source} names more layers than its weights have; download it again")
     parts = {
-        "vision.backbone.": encoder_weights(_part(state, "encoder."), vision.backbone_args["depth"], source),
+        "vision.backbone.": encoder_weights(encoder, _part(state, "encoder."), source, preprocess.size),
         "vision.proj.": _part(state, "enc_to_dec_proj."),
         "decoder.": decoder_weights(_part(state, "decoder."), gpt2.layers, source),
     }
