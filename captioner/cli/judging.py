@@ -212,7 +212,7 @@ def _ready(
     prepared = prepare(checkpoint, compute.precision, keep=False)
     if aspect is not None:
         config = prepared.model.config
-        prepared.model.config = replace(config, preprocess=replace(config.preprocess, aspect=aspect))
+        prepared.model.config = replace(config, preprocess=replace(config.preprocess, aspect=aspect, zoom=1.0))
     return prepared
 
 

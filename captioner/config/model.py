@@ -14,6 +14,7 @@ Aspect = Literal["squash", "crop", "pad"]
 Activation = Literal["gelu_tanh", "gelu", "relu"]
 Words = Literal["ptb", "characters", "jieba"]
 LARGEST_INPUT = 2048  # pixels, side of a backbone's input
+_MOST_ZOOM = 8
 MOST_WEIGHTS = 10**11  # in a decoder; a larger number is a typing error
 LARGEST_COUNT = 10**9  # of words or units, where a larger number would change nothing
 
@@ -24,11 +25,13 @@ class PreprocessConfig:
 
     size: Side of the square input, in pixels.
     aspect: ``squash`` resizes both sides, ``crop`` keeps the centre square, ``pad`` pads with the mean colour.
+    zoom: Enlargement of that square, whose centre is the input; an imported DeiT resizes to 256 and keeps 224.
     mean, std: Normalisation per channel, for values from 0 to 1.
     """
 
     size: int = 288
     aspect: Aspect = "squash"
+    zoom: float = 1.0
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
@@ -37,6 +40,10 @@ class PreprocessConfig:
         at_least_one(self, "preprocess", "size")
         if self.size > LARGEST_INPUT:
             raise ConfigError(f"preprocess.size must be at most {LARGEST_INPUT} pixels, not {self.size}")
+        if not 1 <= self.zoom <= _MOST_ZOOM or (self.aspect == "pad" and self.zoom != 1):
+            raise ConfigError(
+                f"preprocess.zoom must be from 1 to {_MOST_ZOOM}, and 1 with aspect pad, not {self.zoom:g}"
+            )
         if min(self.std) <= 0:
             raise ConfigError(f"preprocess.std must be above 0, not {self.std}")
 

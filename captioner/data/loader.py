@@ -82,7 +82,7 @@ class Transform:
 
     def __call__(self, image: ImageSource) -> Tensor:
         # Draft mode decodes a large JPEG at the smallest scale of at least twice the target size.
-        return preprocess(open_image(image, min_side=2 * self.config.size), self.config)
+        return preprocess(open_image(image, min_side=round(2 * self.config.size * self.config.zoom)), self.config)
 
 
 def _load(image: ImageSource | ImageError, config: PreprocessConfig) -> Tensor | ImageError:

@@ -27,18 +27,23 @@ def preprocess(image: Image.Image, config: PreprocessConfig) -> Tensor:
 def fit(image: Image.Image, config: PreprocessConfig) -> Image.Image:
     """Bring an image to size x size by the config's aspect rule."""
     size, resample = config.size, _FILTERS[config.interpolation]
-    if config.aspect == "squash":
-        return image.resize((size, size), resample, reducing_gap=3.0)
-    if config.aspect == "crop":  # crop before scaling: a scaled narrow strip might not fit into memory
-        side = min(image.size)
-        left, top = (image.width - side) / 2, (image.height - side) / 2
-        return image.resize((size, size), resample, (left, top, left + side, top + side), reducing_gap=3.0)
+    if config.aspect != "pad":  # crop before scaling: a scaled narrow strip might not fit into memory
+        width, height = _kept(image.size, config)
+        left, top = (image.width - width) / 2, (image.height - height) / 2
+        return image.resize((size, size), resample, (left, top, left + width, top + height), reducing_gap=3.0)
     scale = size / max(image.size)
-    width, height = (max(1, round(side * scale)) for side in image.size)
+    columns, rows = (max(1, round(side * scale)) for side in image.size)
     canvas = Image.new("RGB", (size, size), tuple(round(255 * channel) for channel in config.mean))
-    scaled = image.resize((width, height), resample, reducing_gap=3.0)
-    canvas.paste(scaled, ((size - width) // 2, (size - height) // 2))
+    scaled = image.resize((columns, rows), resample, reducing_gap=3.0)
+    canvas.paste(scaled, ((size - columns) // 2, (size - rows) // 2))
     return canvas
+
+
+def _kept(size: tuple[int, int], config: PreprocessConfig) -> tuple[float, float]:
+    """Return width and height of the part of an image that is kept, without padding."""
+    if config.aspect == "squash":
+        return size[0] / config.zoom, size[1] / config.zoom
+    return min(size) / config.zoom, min(size) / config.zoom
 
 
 Box = tuple[float, float, float, float]
@@ -59,12 +64,11 @@ def view(size: tuple[int, int], config: PreprocessConfig) -> View:
     """Return the view that ``fit`` makes of an image of this size (width, height)."""
     width, height = size
     whole = (0.0, 0.0, 1.0, 1.0)
-    if config.aspect == "squash":
-        return View(photo=whole, square=whole)
-    side = min(size) if config.aspect == "crop" else max(size)
-    x, y = (1 - side / width) / 2, (1 - side / height) / 2  # share of the image cropped on each side
-    if config.aspect == "crop":
+    if config.aspect != "pad":
+        columns, rows = _kept(size, config)
+        x, y = (1 - columns / width) / 2, (1 - rows / height) / 2  # share of the image cropped on each side
         return View(photo=(x, y, 1 - x, 1 - y), square=whole)
+    side = max(size)
     x, y = (1 - width / side) / 2, (1 - height / side) / 2  # share of the square padded on each side
     return View(photo=whole, square=(x, y, 1 - x, 1 - y))
 

@@ -39,10 +39,12 @@ ARGUMENTS: Mapping[str, float] = {
     **dict.fromkeys(("mlp_ratio", "mlp_ratios", "attn_ratio", "expand_ratio"), 64),
     # tokens before the patches, position embeddings
     "class_token": _SWITCH,
+    **dict.fromkeys(("use_abs_pos_emb", "use_rel_pos_bias", "use_shared_rel_pos_bias"), _SWITCH),
     "reg_tokens": 1024,
     "no_embed_class": _SWITCH,
     # biases, norms, and the scale of residual branches
     **dict.fromkeys(("qkv_bias", "proj_bias", "qk_norm", "pre_norm", "final_norm", "fc_norm", "conv_mlp"), _SWITCH),
+    "use_fc_norm": _SWITCH,
     **dict.fromkeys(("init_values", "ls_init_value", "layer_scale_init_value", "norm_eps"), 10),
     # dropout rates
     **dict.fromkeys(("drop_rate", "pos_drop_rate", "patch_drop_rate", "proj_drop_rate", "attn_drop_rate"), 1),

@@ -10,6 +10,7 @@ from PIL import Image
 
 from captioner.config import PreprocessConfig
 from captioner.data.transforms import augment, fit, may_flip, preprocess, view
+from captioner.errors import ConfigError
 
 
 def config(**settings: Any) -> PreprocessConfig:
@@ -34,6 +35,23 @@ def test_squash_keeps_everything() -> None:
 def test_crop_keeps_the_centre(turned: bool) -> None:
     image = flag().transpose(Image.Transpose.ROTATE_90) if turned else flag()
     assert fit(image, config(aspect="crop")).getcolors() == [(400, (0, 255, 0))]
+
+
+def test_a_zoom_keeps_the_centre_of_the_enlarged_square() -> None:
+    large = flag().resize((90, 90), Image.Resampling.NEAREST)
+    squashed, cropped = (config(aspect=aspect, zoom=3.0) for aspect in ("squash", "crop"))
+    assert fit(large, squashed).crop((3, 0, 17, 20)).getcolors() == [(280, (0, 255, 0))]  # the filter reads beyond
+    assert view((90, 90), squashed).photo == pytest.approx((1 / 3, 1 / 3, 2 / 3, 2 / 3))
+    assert view((60, 20), cropped).photo == pytest.approx((4 / 9, 1 / 3, 5 / 9, 2 / 3))
+    assert view((60, 20), cropped).square == (0, 0, 1, 1)
+    half = fit(flag(), config(zoom=2.0))  # from a quarter to three quarters of the width
+    assert [half.getpixel((x, 10)) for x in (0, 10, 19)] == [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+
+
+@pytest.mark.parametrize("settings", [{"zoom": 0.5}, {"zoom": 9.0}, {"zoom": 1.5, "aspect": "pad"}])
+def test_an_impossible_zoom(settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"preprocess\.zoom must be from 1 to 8"):
+        config(**settings)
 
 
 def test_pad_keeps_everything_on_the_mean_colour() -> None:

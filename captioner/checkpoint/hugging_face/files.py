@@ -14,7 +14,7 @@ from torch import Tensor
 
 from captioner.checkpoint.files import LONGEST_TEXT, download, first_line, read_json, regular_text, require_regular
 from captioner.config import TextConfig
-from captioner.errors import CheckpointError
+from captioner.errors import CheckpointError, quoted
 from captioner.text import CaptionTokenizer
 
 
@@ -54,7 +54,10 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         require_regular(path)
         if path.suffix == ".safetensors":
             return load_file(path)
-        return dict(torch.load(path, map_location="cpu", weights_only=True))
+        state = dict(torch.load(path, map_location="cpu", weights_only=True))
+        if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()):
+            raise TypeError("it holds other things too")
+        return state
     except Exception as error:  # damaged zip, pickle with code, missing shard, not a state dict
         raise CheckpointError(
             f"{path} cannot be read as plain tensors ({first_line(error)}); download it again"
@@ -95,7 +98,7 @@ def require(values: Mapping[str, Any], supported: Mapping[str, tuple[Any, ...]],
     for name, known in supported.items():
         if values.get(name, known[0]) not in known:
             raise CheckpointError(
-                f"{source} has {name} {values[name]!r}, which cannot be imported; "
+                f"{source} has {name} {quoted(values[name])}, which cannot be imported; "
                 f"only models with {' or '.join(map(str, known))} can"
             )
 
