@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 LOOK_AHEAD = 2  # words that must be known after a mark
@@ -148,7 +148,7 @@ def _hyphen(at: _Place) -> tuple[bool, bool]:
     return _RIGHT if not at.before[-1:].isalnum() and at.after[:1].isdecimal() else _APART
 
 
-_RULES = {
+_RULES: dict[str, Callable[[_Place], tuple[bool, bool]]] = {
     ",": _comma,
     ".": _stop,
     ":": _colon,

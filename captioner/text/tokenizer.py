@@ -74,7 +74,7 @@ class CaptionTokenizer:
 
     @cached_property
     def is_raw(self) -> bool:
-        """Whether ``pieces`` have a space around each punctuation mark, which ``written`` takes out again."""
+        """True if ``pieces`` have a space around each punctuation mark, which ``written`` removes again."""
         return kind_of(self.model) == "wordpiece"
 
     @cached_property

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from captioner.config import TextConfig
+from captioner.checkpoint import Checkpoint, load, save
+from captioner.config import (
+    CaptionerConfig,
+    DecoderConfig,
+    GenerationConfig,
+    PreprocessConfig,
+    TextConfig,
+    VisionConfig,
+)
+from captioner.models.captioner import Captioner
 from captioner.text import CaptionTokenizer, train_tokenizer
 from captioner.text.pieces import kind_of
 
@@ -64,6 +75,23 @@ def test_tokenizer_json_says_which_kind_it_is(tokenizer: CaptionTokenizer) -> No
         assert loaded.encode(caption) == tokenizer.encode(caption)
         assert loaded.decode(loaded.encode(caption)) == caption
     assert not train_tokenizer(CAPTIONS, 300).is_raw
+
+
+def test_a_captioner_is_saved_with_its_kind_of_tokenizer(tokenizer: CaptionTokenizer, tmp_path: Path) -> None:
+    """The model has two ids more than the tokenizer file."""
+    config = CaptionerConfig(
+        vision=VisionConfig(backbone="test_efficientnet"),
+        decoder=DecoderConfig(vocab_size=ENC + 1, width=16, layers=1, heads=2),
+        text=TEXT,
+        preprocess=PreprocessConfig(size=32),
+    )
+    made = Checkpoint(Captioner(config).eval(), tokenizer, GenerationConfig(), {})
+    loaded = load(save(made, tmp_path / "saved"))
+    assert loaded.config.text == TEXT
+    assert loaded.tokenizer.pieces == tokenizer.pieces
+    ids = loaded.tokenizer.encode("A man's t-shirt, 10:30")
+    assert ids == tokenizer.encode("A man's t-shirt, 10:30")
+    assert loaded.tokenizer.decode([TEXT.bos_id, *ids, TEXT.eos_id]) == "a man's t-shirt, 10:30"
 
 
 def test_another_config_keeps_the_ids_of_the_model(tokenizer: CaptionTokenizer) -> None:
