@@ -15,7 +15,7 @@ from captioner.data.transforms import preprocess, view
 from captioner.errors import ImageError, UsageError
 from captioner.explain.explanation import Explanation
 from captioner.explain.reading import Array, LayerReads
-from captioner.generation.words import word_spans
+from captioner.generation.words import word_spans, word_texts
 from captioner.inference import AnyCheckpoint
 from captioner.layers.attention import ImageRead
 from captioner.models.decoder import Decoder, ImageMemory
@@ -56,7 +56,7 @@ def explain(
         photo=np.asarray(photo),
         view=view(photo.size, settings),
         caption=tokenizer.decode(tokens),
-        words=tuple(tokenizer.decode(tokens[start:end]) for start, end in spans),
+        words=tuple(word_texts(tokens, tokenizer)),
         probabilities=np.exp([log_probs[start:end].sum() for start, end in spans]),
         maps=maps,
         global_maps=global_maps[0] if len(global_maps[0]) else None,

@@ -27,6 +27,7 @@ class Phrase:
     forms: tuple[tuple[int, ...], ...]  # spellings that count anywhere
     initial: tuple[tuple[int, ...], ...]  # spellings that count only at the beginning of a caption
     boundary: tuple[bool, ...]  # (V,) tokens that begin a word or end the caption: "doghouse" does not contain "dog"
+    joiners: frozenset[int] = frozenset()  # tokens after which a word continues: "t - shirt" does not contain "shirt"
 
     @property
     def length(self) -> int:
@@ -35,6 +36,8 @@ class Phrase:
 
 
 SAID = -1
+LOST = -2  # an initial form that can no longer match
+HELD = -3  # a form that cannot begin with the next token, which continues a word
 Progress = tuple[int, ...]  # matched tokens of each form of a phrase, initial forms last; (SAID,) when complete
 
 
@@ -51,7 +54,7 @@ class Checklist:
     def __init__(self, phrases: Sequence[Phrase]) -> None:
         self.phrases = tuple(phrases)
         self._lengths = [min(map(len, phrase.forms)) for phrase in phrases]  # without initial forms
-        self._falls = [[_borders(form) for form in phrase.forms] for phrase in phrases]
+        self._falls = [[_falls(form, phrase.joiners) for form in phrase.forms] for phrase in phrases]
 
     def start(self) -> tuple[Progress, ...]:
         """Return the states before the first token."""
@@ -84,15 +87,15 @@ class Checklist:
         tokens: set[int] = set()
         for index, (phrase, state) in enumerate(zip(self.phrases, states, strict=True)):
             if state != (SAID,) and not self._complete(index, state):
-                tokens |= {form[done] for form, done in zip(phrase.forms, state, strict=False)}
-                tokens |= {f[d] for f, d in zip(phrase.initial, state[len(phrase.forms) :], strict=True) if d >= 0}
+                forms = (*phrase.forms, *phrase.initial)
+                tokens |= {form[done] for form, done in zip(forms, state, strict=True) if done >= 0}
         return tokens
 
     def _begun(self, index: int, state: Progress) -> int:
         """Return the contribution of an incomplete phrase to the bank."""
         phrase = self.phrases[index]
         forms = (*phrase.forms, *phrase.initial)
-        missing = min(len(form) - done for form, done in zip(forms, state, strict=True) if done != LOST)
+        missing = min(len(form) - max(done, 0) for form, done in zip(forms, state, strict=True) if done != LOST)
         return max(2 * (self._lengths[index] - missing), 0) - (missing == 0)
 
     def _complete(self, index: int, state: Progress) -> bool:
@@ -106,16 +109,14 @@ class Checklist:
         after: list[int] = []
         for form, falls, matched in zip(phrase.forms, self._falls[index], state, strict=False):
             done = matched
-            while done and (done == len(form) or form[done] != token):  # Knuth, Morris and Pratt 1977
-                done = falls[done - 1]
-            after.append(done + 1 if form[done] == token else 0)
+            while done >= 0 and (done == len(form) or form[done] != token):  # Knuth, Morris and Pratt 1977
+                done = falls[done]
+            joins = token in phrase.joiners and form[0] not in phrase.joiners
+            after.append(max(done + 1, 0) or (HELD if joins else 0))
         for form, done in zip(phrase.initial, state[len(phrase.forms) :], strict=True):
             goes_on = 0 <= done < len(form) and form[done] == token
             after.append(done + 1 if goes_on else LOST)
         return tuple(after)
-
-
-LOST = -2  # an initial form that can no longer match
 
 
 def _borders(form: Sequence[int]) -> list[int]:
@@ -128,6 +129,22 @@ def _borders(form: Sequence[int]) -> list[int]:
         length += form[place] == form[length]
         borders[place] = length
     return borders
+
+
+def _falls(form: Sequence[int], joiners: frozenset[int]) -> list[int]:
+    """Return for 0 to all matched tokens of ``form`` how many remain matched if another token follows; -1 for none.
+
+    A match never begins after one of ``joiners``, unless the form itself begins with one.
+    """
+    borders = _borders(form)
+    apart = frozenset() if form[0] in joiners else joiners
+    falls = [-1]
+    for matched in range(1, len(form) + 1):
+        rest = borders[matched - 1]
+        while rest >= 0 and form[matched - rest - 1] in apart:
+            rest = borders[rest - 1] if rest else -1
+        falls.append(rest)
+    return falls
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,10 @@ def phrase_bias(phrases: Mapping[str, float], tokenizer: CaptionTokenizer) -> Pr
     A phrase matches in any case, from the beginning of a word. So a longer word that begins with a forbidden one is
     possible only if none of its tokens ends where the forbidden word does.
     """
-    biases = list(zip(spellings(phrases, tokenizer.pieces), phrases.values(), strict=True))
+    raw = {phrase: tokenizer.raw(phrase).strip() for phrase in phrases}
+    sought = {phrase: value for phrase, value in phrases.items() if raw[phrase]}  # others never occur
+    written = spellings([raw[phrase] for phrase in sought], tokenizer.pieces)
+    biases = list(zip(written, sought.values(), strict=True))
 
     def process(log_probs: Tensor, past: Tensor) -> Tensor:
         rows: list[int] = []

@@ -65,6 +65,8 @@ def _encoded(words: str, named: str, tokenizer: CaptionTokenizer) -> list[int]:
     tokens, config = tokenizer.encode(words), tokenizer.config
     if {config.bos_id, config.eos_id, config.pad_id} & set(tokens):
         raise UsageError(f"{named!r} contains a special token of the checkpoint, which no caption contains; remove it")
+    if tokenizer.is_raw and not all(tokenizer.pieces[token] for token in tokens):
+        raise UsageError(f"{named!r} has a word or character that the checkpoint cannot write; use other words")
     return tokens
 
 
@@ -79,7 +81,7 @@ def _phrase(words: str, tokenizer: CaptionTokenizer) -> Phrase:
             raise UsageError(f"{choice!r} never occurs in captions, so it cannot be required; name a word")
         forms.add(tuple(inside))
         initial.add(tuple(beginning))
-    return Phrase(tuple(sorted(forms)), tuple(sorted(initial - forms)), _boundary(tokenizer))
+    return Phrase(tuple(sorted(forms)), tuple(sorted(initial - forms)), _boundary(tokenizer), tokenizer.joiners)
 
 
 def _boundary(tokenizer: CaptionTokenizer) -> tuple[bool, ...]:
@@ -92,4 +94,5 @@ def _boundary(tokenizer: CaptionTokenizer) -> tuple[bool, ...]:
         return first not in "-'\u2019" and first.isprintable() and not one_word("a", first)
 
     firsts = [folded(piece)[:1] for piece in tokenizer.pieces]
-    return tuple(token == tokenizer.config.eos_id or ends(first) for token, first in enumerate(firsts))
+    end, joiners = tokenizer.config.eos_id, tokenizer.joiners
+    return tuple(token == end or (ends(first) and token not in joiners) for token, first in enumerate(firsts))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import takewhile
 
 from captioner.config import Calibration
 from captioner.generation.hypothesis import Hypothesis
@@ -16,32 +17,42 @@ def word_spans(tokens: Sequence[int], tokenizer: CaptionTokenizer) -> list[tuple
 
     Punctuation belongs to the word before it, and a space of its own to the word after it.
     """
+    return _spans(list(tokenizer.written(tokens)), tokenizer)
+
+
+def _spans(pieces: Sequence[bytes], tokenizer: CaptionTokenizer) -> list[tuple[int, int]]:
     starts: list[int] = []
     blank = False  # the word has only spaces so far
-    for i, piece in enumerate(tokenizer.pieces[token] for token in tokens):
-        begins = not starts or (begins_word(piece, tokenizer) and not blank)
+    for i, piece in enumerate(pieces):
+        begins = not starts or (_begins_word(piece, tokenizer) and not blank)
         if begins:
             starts.append(i)
         blank = (begins or blank) and not piece.strip()
-    return list(zip(starts, [*starts[1:], len(tokens)], strict=False))
+    return list(zip(starts, [*starts[1:], len(pieces)], strict=False))
+
+
+def word_texts(tokens: Sequence[int], tokenizer: CaptionTokenizer) -> list[str]:
+    """Return the text of each word in ``tokens``, one for each of ``word_spans``."""
+    pieces = list(tokenizer.written(tokens))
+    spans = _spans(pieces, tokenizer)
+    return [b"".join(pieces[start:end]).decode(errors="replace").strip() for start, end in spans]
 
 
 def whole_words(tokens: Sequence[int], most: int, tokenizer: CaptionTokenizer) -> int:
     """Return how many of a caption's first ``most`` ``tokens`` are whole words, without a truncated last word."""
-    return max((end for _, end in word_spans(tokens[: most + 1], tokenizer) if end <= most), default=0)
+    return max((end for _, end in word_spans(tokens, tokenizer) if end <= most), default=0)
 
 
-def begins_word(piece: bytes, tokenizer: CaptionTokenizer) -> bool:
+def _begins_word(piece: bytes, tokenizer: CaptionTokenizer) -> bool:
     """Return whether a token's bytes begin a word: with a space, or in a script without spaces."""
     return piece[:1] == b" " or (tokenizer.config.words != "ptb" and piece[:1] >= b"\xe0")
 
 
 def word_log_probs(hypothesis: Hypothesis, tokenizer: CaptionTokenizer) -> list[tuple[str, float]]:
     """Return each word with its log-probability, given the image and the words before it."""
-    return [
-        (tokenizer.decode(hypothesis.tokens[start:end]), sum(hypothesis.log_probs[start:end]))
-        for start, end in word_spans(hypothesis.tokens, tokenizer)
-    ]
+    values = hypothesis.log_probs
+    sums = (sum(values[start:end]) for start, end in word_spans(hypothesis.tokens, tokenizer))
+    return list(zip(word_texts(hypothesis.tokens, tokenizer), sums, strict=True))
 
 
 def calibrated(log_prob: float, calibration: Calibration) -> float:
@@ -62,11 +73,9 @@ def as_they_come(tokens: Iterable[int], tokenizer: CaptionTokenizer) -> Iterator
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     waiting = ""
     begun = False
-    for token in tokens:
-        if token == tokenizer.config.eos_id:
-            break
-        piece = tokenizer.pieces[token]
-        if begins_word(piece, tokenizer) and waiting.strip():
+    caption = takewhile(lambda token: token != tokenizer.config.eos_id, tokens)
+    for piece in tokenizer.written(caption):
+        if _begins_word(piece, tokenizer) and waiting.strip():
             yield waiting
             waiting, begun = "", True
         waiting += decoder.decode(piece)

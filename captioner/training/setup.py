@@ -128,7 +128,7 @@ def _tokenizer(recipe: Recipe, data: Data) -> CaptionTokenizer:
     settings = recipe.tokenizer
     if settings.source is not None:
         tokenizer = gpt2_tokenizer(settings.source, lowercase=settings.lowercase)
-        return CaptionTokenizer(tokenizer.model, replace(tokenizer.config, words=settings.words))
+        return tokenizer.with_config(replace(tokenizer.config, words=settings.words))
     captions = (caption for sample in data.train for caption in sample.captions)
     return train_tokenizer(
         chain(captions, data.text),

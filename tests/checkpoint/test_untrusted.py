@@ -352,12 +352,12 @@ def test_a_short_tokenizer_is_refused_and_a_padded_vocabulary_is_not(saved: Path
     for count in (len(vocab) // 2, len(vocab)):
         without(count)
         with pytest.raises(
-            CheckpointError, match=r"tokenizer\.json (has \d+ tokens and the model|is not a Hugging Face)"
+            CheckpointError, match=r"tokenizer( has \d+ tokens and the model|\.json is not a Hugging Face)"
         ):
             load(saved)
     vocab[last] = 10**6
     (saved / "tokenizer.json").write_text(json.dumps(values), encoding="utf-8")
-    with pytest.raises(CheckpointError, match=r"tokenizer\.json has 1000001 tokens"):
+    with pytest.raises(CheckpointError, match="tokenizer has 1000001 tokens"):
         load(saved)
 
 

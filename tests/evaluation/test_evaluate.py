@@ -17,12 +17,14 @@ from captioner.data.images import open_image
 from captioner.data.samples import Sample
 from captioner.data.transforms import preprocess
 from captioner.errors import DataError
-from captioner.evaluation.decode import word_chances
+from captioner.evaluation.decode import judged, word_chances
 from captioner.evaluation.evaluate import evaluate, fingerprint
 from captioner.evaluation.tables import figures, statements
 from captioner.generation.hypothesis import Hypothesis
 from captioner.metrics.words import words
 from captioner.training.tasks import Data
+
+from ..text.wordpiece import wordpiece
 
 
 @pytest.fixture
@@ -162,3 +164,21 @@ def test_words_are_backed_by_what_people_say(checkpoint: Checkpoint, known: list
     assert [right for _, right in found] == [True, True]
     assert [p for p, _ in found] == pytest.approx([math.exp(-0.5 * first), math.exp(-0.5 * (len(tokens) - first))])
     assert not word_chances(hypothesis, replace(sample, captions=("cat",)), tokenizer, Calibration(), words)[1][1]
+
+
+def test_captions_of_wordpiece_are_cut_at_whole_words(tmp_path: Path) -> None:
+    tokenizer = wordpiece(tmp_path)
+    captions = [tokenizer.encode("a man's t-shirt, a dog"), tokenizer.encode("a doghouse")]
+    cut = Hypothesis(tuple(captions[0][:6]), (-1.0,) * 6, 0.0)
+    whole = Hypothesis(tuple(captions[1]), (-1.0,) * 4, 0.0)
+    assert judged([cut, whole], captions, tokenizer) == (-8.0, {0: "a man's"})
+
+
+def test_words_of_wordpiece_are_compared_with_those_of_people(tmp_path: Path) -> None:
+    tokenizer = wordpiece(tmp_path)
+    tokens = tuple(tokenizer.encode("a man's t-shirt"))
+    hypothesis = Hypothesis(tokens, (-1.0,) * (len(tokens) + 1), 0.0)
+    sample = Sample(name="x", path=Path("x.jpg"), captions=("The man's hat", "a red T-shirt"))
+    found = word_chances(hypothesis, sample, tokenizer, Calibration(), words)
+    assert [said for _, said in found] == [True, True, True]
+    assert [round(chance, 3) for chance, _ in found] == [round(math.exp(-n), 3) for n in (1, 3, 3)]

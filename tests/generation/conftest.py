@@ -10,6 +10,9 @@ import torch
 from captioner.config import DecoderConfig, TextConfig
 from captioner.models.decoder import Decoder, ImageMemory
 from captioner.models.vision import EncodedImage
+from captioner.text import CaptionTokenizer
+
+from ..text.wordpiece import wordpiece
 
 TEXT = TextConfig(bos_id=0, eos_id=1, pad_id=2)
 
@@ -38,3 +41,9 @@ def make() -> Callable[..., tuple[Decoder, ImageMemory]]:
         return decoder, decoder.remember(EncodedImage(tokens, (2, 3), 1))
 
     return build
+
+
+@pytest.fixture(scope="session")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> CaptionTokenizer:
+    """Return a WordPiece tokenizer, whose tokens do not tell spaces around punctuation."""
+    return wordpiece(tmp_path_factory.mktemp("wordpiece"))

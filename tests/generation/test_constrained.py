@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from captioner.generation.constrained import Checklist, Phrase
 from captioner.generation.rules import Rules, compile_rules
 from captioner.generation.search import search
 from captioner.models.decoder import Decoder, ImageMemory
+from captioner.text import CaptionTokenizer
 
 from ..reference import every_caption
 from .conftest import TEXT
@@ -27,24 +29,31 @@ A, B, C = 3, 4, 5  # the first words of the toy vocabulary
 
 
 def phrase(
-    *forms: Sequence[int], initial: Sequence[Sequence[int]] = (), inner: Sequence[int] = (), size: int = 6
+    *forms: Sequence[int],
+    initial: Sequence[Sequence[int]] = (),
+    inner: Sequence[int] = (),
+    joiners: Sequence[int] = (),
+    size: int = 6,
 ) -> Phrase:
-    """Return a phrase of the rules; ``inner`` tokens continue a word."""
+    """Return a phrase of the rules; ``inner`` tokens continue a word, and so does the token after a joiner."""
     boundary = tuple(token not in inner for token in range(size))
-    return Phrase(tuple(map(tuple, forms)), tuple(map(tuple, initial)), boundary)
+    return Phrase(tuple(map(tuple, forms)), tuple(map(tuple, initial)), boundary, frozenset(joiners))
 
 
 def says(caption: Sequence[int], wanted: Phrase) -> bool:
     """Return whether a caption, given without its end, contains the phrase at any place."""
     for place, form in itertools.product(range(len(caption)), (*wanted.forms, *wanted.initial)):
         end = place + len(form)
-        here = tuple(caption[place:end]) == form and (place == 0 or form in wanted.forms)
+        held = place > 0 and caption[place - 1] in wanted.joiners and form[0] not in wanted.joiners
+        here = tuple(caption[place:end]) == form and (place == 0 or form in wanted.forms) and not held
         if here and (end == len(caption) or wanted.boundary[caption[end]]):
             return True
     return False
 
 
-def test_the_checklist_is_a_look_at_the_whole_caption() -> None:
+@pytest.mark.parametrize("joins", [False, True])
+def test_the_checklist_is_a_look_at_the_whole_caption(joins: bool) -> None:
+    """With joiners the phrases are those of a WordPiece captioner, without forms at the beginning alone."""
     chance = random.Random(0)
     answers = []
     for _ in range(1500):
@@ -53,11 +62,13 @@ def test_the_checklist_is_a_look_at_the_whole_caption() -> None:
         def some(most: int, tokens: range = tokens) -> tuple[int, ...]:
             return tuple(chance.choice(tokens) for _ in range(chance.randint(1, most)))
 
+        joiners = [1] if joins else []
         phrases = [
             phrase(
                 *{some(4) for _ in range(chance.randint(1, 2))},
-                initial=[some(3) for _ in range(chance.randint(0, 1))],
-                inner=chance.sample(tokens, chance.randint(0, len(tokens) - 1)),
+                initial=[some(3) for _ in range(0 if joins else chance.randint(0, 1))],
+                inner=[*joiners, *chance.sample(tokens, chance.randint(0, len(tokens) - 1 - joins))],
+                joiners=joiners,
             )
             for _ in range(chance.randint(1, 3))
         ]
@@ -68,7 +79,7 @@ def test_the_checklist_is_a_look_at_the_whole_caption() -> None:
             before = checklist.bank(states)
             wanted = checklist.wanted(states)
             ends = [t for t in tokens if all(p.boundary[t] for p in phrases)]
-            if not checklist.is_complete(states):
+            if not checklist.is_complete(states) and not (joins and caption[-1:] == joiners):
                 steps = wanted | set(ends if checklist.word_is_open(states) else [])
                 assert not ends or any(checklist.bank(checklist.after(states, t)) > before for t in steps)
             token = chance.choice(tokens)
@@ -218,3 +229,33 @@ def test_what_cannot_be_said_gives_no_caption(rules: WordRules, make: Make) -> N
     compiled = compile_rules(config, toy_words(8))
     wanted = (phrase((6, 6), size=8),)  # "d d"
     assert search(decoder, memory, TEXT, config, rules=Rules(compiled.processors, compiled.prefix, wanted)) == [[], []]
+
+
+def test_words_joined_by_hyphens_do_not_count(bert: CaptionTokenizer) -> None:
+    """ "shirt" does not occur in "t-shirt", nor "man" in "man's"."""
+
+    def complete(words: str, text: str) -> bool:
+        config = GenerationConfig(beams=2, rules=WordRules(require=(words,)))
+        checklist = Checklist(compile_rules(config, bert).require)
+        states = checklist.start()
+        for token in bert.encode(text):
+            states = checklist.after(states, token)
+        return checklist.is_complete(states)
+
+    for words, text in [("t-shirt", "a t-shirt"), ("man's", "the man's hat"), ("hat", "man's hat, a dog")]:
+        assert complete(words, text)
+    for words, text in [("shirt", "a t-shirt"), ("man", "a man's hat"), ("dog", "a doghouse"), ("s", "a man's hat")]:
+        assert not complete(words, text)
+    assert complete("shirt", "a t-shirt, a shirt")
+
+
+@pytest.mark.parametrize("words", [("t-shirt",), ("man's hat", "dog"), ("shirt", "t-shirt")])
+def test_a_search_with_wordpiece_says_the_words(words: tuple[str, ...], make: Make, bert: CaptionTokenizer) -> None:
+    decoder, memory = make(0, images=2, vocab_size=bert.vocab_size)
+    config = GenerationConfig(beams=3, max_tokens=9, rules=WordRules(require=words, forbid=("big",)))
+    for found in search(decoder, memory, bert.config, config, rules=compile_rules(config, bert)):
+        assert found
+        for hypothesis in found:
+            text = f" {bert.decode(hypothesis.tokens)} "
+            for word in words:
+                assert re.search(rf"(?<![-'\w]){word}(?![-'\w])", text), (word, text)

@@ -224,3 +224,40 @@ def test_scripts_without_spaces() -> None:
     rule = phrase_bias({"浜辺": -math.inf}, tokenizer)
     *before, last = (tokenizer.pieces.index(bytes([byte])) for byte in "犬が浜辺".encode())
     assert rule(torch.zeros(1, tokenizer.vocab_size), torch.tensor([before]))[0, last] == -math.inf
+
+
+@pytest.mark.parametrize(
+    "phrase", ["t-shirt", "T-Shirt", "man's", "Man's hat", "dog", "3.5", "doghouse", "cafe", "Café"]
+)
+def test_phrases_of_wordpiece(phrase: str, bert: CaptionTokenizer) -> None:
+    rule = phrase_bias({phrase: -math.inf}, bert)
+    tokens = bert.encode(phrase)
+    zeros = torch.zeros(1, bert.vocab_size)
+    for before in ([], bert.encode("a big"), bert.encode("a (")):
+        row = rule(zeros, torch.tensor([[*before, *tokens[:-1]]], dtype=torch.long))[0]
+        assert row[tokens[-1]] == -math.inf
+        assert row.isfinite().sum() == bert.vocab_size - 1
+
+
+def test_a_forbidden_phrase_of_wordpiece_never_comes_out(bert: CaptionTokenizer) -> None:
+    for phrase in ("t-shirt", "man's hat", "dog"):
+        rule = phrase_bias({phrase: -math.inf}, bert)
+        usual = [*{*bert.encode(phrase), *bert.encode("a")}]
+        generator = torch.Generator().manual_seed(0)
+        said = torch.full((300, 1), usual[0])
+        allowed = torch.full((bert.vocab_size,), -math.inf)
+        allowed[usual] = 0.0
+        stopped = 0
+        for _ in range(9):
+            log_probs = rule(allowed.expand(len(said), -1), said)
+            stopped += int((log_probs[:, usual] == -math.inf).sum())
+            said = torch.cat([said, torch.multinomial(log_probs.exp(), 1, generator=generator)], dim=1)
+        assert stopped > 5, "the rule was hardly needed"
+        for tokens in said[:, 1:].tolist():
+            assert not re.search(rf"(?<!\w){phrase}(?!\w)", bert.decode(tokens))
+
+
+def test_n_grams_of_wordpiece(bert: CaptionTokenizer) -> None:
+    said = bert.encode("a man's hat, a man's")
+    row = no_repeat_ngram(4)(torch.zeros(1, bert.vocab_size), torch.tensor([said]))[0]
+    assert row.isinf().nonzero().flatten().tolist() == bert.encode("hat")

@@ -114,3 +114,31 @@ def test_one_token_for_start_and_end() -> None:
     assert tokenizer.config == TextConfig(bos_id=0, eos_id=0, pad_id=0, lowercase=False)
     [phrase] = compile_rules(GenerationConfig(beams=2, rules=WordRules(require=("dog",))), tokenizer).require
     assert phrase.boundary[0]
+
+
+@pytest.mark.parametrize("words", ["t-shirt", "T-Shirt", "man's hat", "MAN'S hat"])
+def test_required_phrases_of_wordpiece(words: str, bert: CaptionTokenizer) -> None:
+    [phrase] = compile_rules(GenerationConfig(beams=2, rules=WordRules(require=(words,))), bert).require
+    assert phrase.forms == (tuple(bert.encode(words)),)
+    assert phrase.initial == ()
+
+
+def test_words_of_wordpiece_that_continue(bert: CaptionTokenizer) -> None:
+    [phrase] = compile_rules(GenerationConfig(beams=2, rules=WordRules(require=("dog",))), bert).require
+    ends = {piece: phrase.boundary[token] for token, piece in enumerate(bert.pieces) if piece}
+    assert all(ends[piece] for piece in (b" the", b" ,", b" s", b' "', b" ("))
+    assert not any(ends[piece] for piece in (b"house", b"s", b" '", b" -"))
+    assert phrase.boundary[bert.config.eos_id]
+    assert {bert.pieces[token] for token in phrase.joiners} == {b" '", b" -"}
+
+
+def test_a_prefix_of_wordpiece(bert: CaptionTokenizer) -> None:
+    rules = compile_rules(GenerationConfig(rules=WordRules(prefix="A photo of a man's")), bert)
+    assert bert.decode(rules.prefix) == "a photo of a man's"
+
+
+@pytest.mark.parametrize("rules", [{"prefix": "a zebra"}, {"require": ("zebra",)}, {"require": ("dog|zebra",)}])
+def test_words_that_wordpiece_cannot_write(rules: dict[str, object], bert: CaptionTokenizer) -> None:
+    with pytest.raises(UsageError, match=r"zebra' has a word or character that the checkpoint cannot write; use other"):
+        compiled(bert, **rules)
+    compiled(bert, forbid=("zebra", "\u200b"), bias={"giraffe": 1.0})  # never occurs

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import math
+import random
+from collections.abc import Iterator
 
 import pytest
 
 from captioner.config import Calibration
 from captioner.generation.hypothesis import Hypothesis
-from captioner.generation.words import as_they_come, calibrated, confidence, whole_words, word_log_probs, word_spans
+from captioner.generation.words import (
+    as_they_come,
+    calibrated,
+    confidence,
+    whole_words,
+    word_log_probs,
+    word_spans,
+    word_texts,
+)
 from captioner.text import CaptionTokenizer, train_tokenizer
 
 
@@ -90,3 +100,71 @@ def test_confidence_is_the_share_of_words_that_people_say_too(tokenizer: Caption
     doubt = Calibration(slope=1.0, offset=-1.0)
     assert confidence(hypothesis, tokenizer, doubt) < confidence(hypothesis, tokenizer, Calibration())
     assert confidence(Hypothesis((), (-0.1,), 0.0), tokenizer, Calibration()) == 0
+
+
+BERT_TEXTS = [
+    "a man's t-shirt",
+    "two dogs, a black-and-white cat!",
+    'a sign says "stop"',
+    "the dogs' house",
+    "a doghouse (big) on the beach",
+    "10:30 or 3.5, $5 or 50%",
+    "'stop' and/or \"a man's hat\"",
+    "dog",
+    "",
+]
+
+
+@pytest.mark.parametrize("text", BERT_TEXTS)
+def test_words_of_wordpiece_are_those_of_the_text(text: str, bert: CaptionTokenizer) -> None:
+    """``##`` pieces belong to their word, and so do punctuation marks that are joined to it."""
+    text = text.replace("50%", "5%")
+    tokens = bert.encode(text)
+    hypothesis = Hypothesis(tuple(tokens), tuple([-0.5] * (len(tokens) + 1)), 0.0)
+    found = word_log_probs(hypothesis, bert)
+    spans = word_spans(tokens, bert)
+    assert bert.decode(tokens) == text
+    assert [word for word, _ in found] == word_texts(tokens, bert) == text.split()
+    assert [value for _, value in found] == [-0.5 * (end - start) for start, end in spans]
+    assert [place for start, end in spans for place in range(start, end)] == list(range(len(tokens)))
+
+
+@pytest.mark.parametrize("text", BERT_TEXTS)
+def test_a_stream_of_wordpiece_joins_to_the_text(text: str, bert: CaptionTokenizer) -> None:
+    tokens = bert.encode(text)
+    for ending in ([], [bert.config.eos_id], [bert.config.eos_id, *tokens]):
+        pieces = list(as_they_come([*tokens, *ending], bert))
+        assert "".join(pieces) == bert.decode(tokens)
+        assert [piece.strip() for piece in pieces] == bert.decode(tokens).split()
+
+
+def test_any_tokens_of_wordpiece_stream_as_they_are_decoded(bert: CaptionTokenizer) -> None:
+    generator = random.Random(0)
+    for _ in range(300):
+        tokens = [generator.randrange(bert.vocab_size) for _ in range(9)]
+        tokens = [token for token in tokens if token != bert.config.eos_id]
+        assert "".join(as_they_come(tokens, bert)) == bert.decode(tokens)
+        assert [word for word in word_texts(tokens, bert) if word] == bert.decode(tokens).split()
+
+
+def test_words_of_wordpiece_come_a_few_words_later(bert: CaptionTokenizer) -> None:
+    taken = 0
+
+    def tokens() -> Iterator[int]:
+        nonlocal taken
+        for token in bert.encode("a man's hat on the beach in a house"):
+            taken += 1
+            yield token
+
+    stream = as_they_come(tokens(), bert)
+    assert next(stream) == "a"
+    assert next(stream) == " man's"
+    assert taken < 10
+
+
+def test_whole_words_of_wordpiece(bert: CaptionTokenizer) -> None:
+    tokens = bert.encode("a man's t-shirt, doghouse")
+    pieces = [bert.pieces[token] for token in tokens]
+    assert pieces == [b" a", b" man", b" '", b" s", b" t", b" -", b" shirt", b" ,", b" dog", b"house"]
+    kept = [whole_words(tokens, most, bert) for most in range(len(tokens) + 1)]
+    assert kept == [0, 1, 1, 1, 4, 4, 4, 4, 8, 8, 10]

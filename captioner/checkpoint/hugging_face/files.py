@@ -12,10 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captioner.checkpoint.files import LONGEST_TEXT, download, first_line, read_json, regular_text, require_regular
+from captioner.checkpoint.files import LONGEST_TEXT, download, first_line, read_json, require_regular
+from captioner.checkpoint.hugging_face.vocabularies import byte_level, wordpiece
 from captioner.config import TextConfig
 from captioner.errors import CheckpointError, quoted
 from captioner.text import CaptionTokenizer
+
+_SENTENCEPIECE = ("sentencepiece.bpe.model", "spiece.model", "source.spm", "tokenizer.model")
 
 
 def locate(source: str | os.PathLike[str]) -> Path:
@@ -103,42 +106,33 @@ def require(values: Mapping[str, Any], supported: Mapping[str, tuple[Any, ...]],
             )
 
 
-def read_tokenizer(directory: Path, text: TextConfig) -> CaptionTokenizer:
-    """Read the tokenizer of a checkpoint: tokenizer.json, or else GPT-2's vocab.json and merges.txt.
+def read_tokenizer(directory: Path, text: TextConfig, *, ids: int | None = None) -> CaptionTokenizer:
+    """Read a checkpoint's tokenizer: tokenizer.json, or else vocab.json and merges.txt, or else BERT's vocab.txt.
 
-    Raises ``CheckpointError`` for missing or damaged files.
+    ``ids``, if known, is the vocabulary size of the model, which may have some tokens more than the files. Raises
+    ``CheckpointError`` for missing or damaged files, and for a tokenizer of another model.
     """
-    if (directory / "tokenizer.json").exists():
+
+    def exist(*names: str) -> bool:
+        return all((directory / name).exists() for name in names)
+
+    if exist("tokenizer.json"):
         content = json.dumps(read_json(directory / "tokenizer.json", most=LONGEST_TEXT))
-    elif (directory / "vocab.json").exists() and (directory / "merges.txt").exists():
-        content = _byte_level(directory)
+    elif exist("vocab.json", "merges.txt"):
+        content = byte_level(directory)
+    elif exist("vocab.txt"):
+        content = wordpiece(directory)
+    elif found := next(filter(exist, _SENTENCEPIECE), None):
+        raise CheckpointError(
+            f"{found} in {directory} is a SentencePiece model, which cannot be read here; save the tokenizer with "
+            "transformers' AutoTokenizer, which writes tokenizer.json"
+        )
     else:
         raise CheckpointError(
-            f"{directory} has neither tokenizer.json nor vocab.json and merges.txt; save the model's tokenizer there"
+            f"{directory} has neither tokenizer.json, nor vocab.json and merges.txt, nor vocab.txt; save the model's "
+            "tokenizer there"
         )
-    tokenizer = CaptionTokenizer.from_json(content, text)
+    tokenizer = CaptionTokenizer.from_json(content, text, ids=ids)
     tokenizer.model.no_padding()  # the file may contain settings of earlier calls
     tokenizer.model.no_truncation()
     return tokenizer
-
-
-def _byte_level(directory: Path) -> str:
-    """Convert GPT-2's older tokenizer files to the format of tokenizer.json."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-
-    def optional(name: str) -> dict[str, Any]:
-        return read_json(directory / name) if (directory / name).exists() else {}
-
-    vocab, added = read_json(directory / "vocab.json", most=LONGEST_TEXT), optional("added_tokens.json")
-    try:
-        lines = regular_text(directory / "merges.txt", most=LONGEST_TEXT).split("\n")
-        pairs = (line.split() for line in lines if line and not line.startswith("#version"))
-        model = Tokenizer(models.BPE(vocab=vocab, merges=[(a, b) for a, b in pairs]))
-    except Exception as error:  # tokenizers raises bare Exception
-        raise CheckpointError(f"vocab.json and merges.txt in {directory} do not fit together: {error}") from error
-    prefix_space = bool(optional("tokenizer_config.json").get("add_prefix_space", False))
-    model.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix_space)
-    model.decoder = decoders.ByteLevel()
-    model.add_special_tokens([token for token in ("<|endoftext|>",) if token in vocab])
-    model.add_tokens(sorted(added, key=lambda token: int(added[token])))  # new ids follow the vocabulary
-    return str(model.to_str())

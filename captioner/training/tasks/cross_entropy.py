@@ -68,7 +68,7 @@ class CrossEntropy(Task):
 
         An image without a caption that keeps the rules gets an empty caption.
         """
-        tokenizer = CaptionTokenizer(self.tokenizer.model, model.config.text)  # with the special tokens of this stage
+        tokenizer = self.tokenizer.with_config(model.config.text)  # with the special tokens of this stage
         checkpoint = Checkpoint(model, tokenizer, self.recipe.generation)
         samples = self.data.validation
         items = self.captions(samples, store, views="plain")

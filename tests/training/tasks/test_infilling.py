@@ -29,6 +29,8 @@ from captioner.training.tasks import Data
 from captioner.training.tasks.cross_entropy import CrossEntropy
 from captioner.training.tasks.infilling import Gaps, Infilling, gap_id, gaps_and_middles
 
+from ...text.wordpiece import wordpiece
+
 Make = Callable[..., Recipe]
 SAID = ("a brown dog runs in deep snow", "two people", "größe", "a dog")
 
@@ -59,6 +61,17 @@ def test_a_gap_is_one_to_four_words_of_the_caption(tokenizer: CaptionTokenizer) 
         seen.add((first, words))
         assert len(left) + len(middle) in [*starts, len(ids)]
     assert seen == {(first, words) for words in (1, 2, 3, 4) for first in range(8 - words)}
+
+
+def test_gaps_of_wordpiece_are_whole_words(tmp_path: Path) -> None:
+    bert = wordpiece(tmp_path)
+    ids = tuple(bert.encode("a man's t-shirt, a doghouse"))
+    words, gap = {"a", "man's", "t-shirt,", "doghouse"}, bert.config.pad_id
+    for seed in range(60):
+        found = Gaps(bert, 60, share=1.0)(ids, random.Random(seed))
+        middle = found[len(found) - found[::-1].index(gap) :]
+        assert middle
+        assert {*bert.decode(middle).replace("t-shirt ", "t-shirt, ").split()} <= words
 
 
 def test_half_of_the_captions_get_one_and_the_draws_decide(tokenizer: CaptionTokenizer) -> None:

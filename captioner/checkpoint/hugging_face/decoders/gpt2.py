@@ -122,4 +122,4 @@ def gpt2_tokenizer(source: str | os.PathLike[str], *, lowercase: bool) -> Captio
     end = tokenizer.model.token_to_id("<|endoftext|>")
     if end is None:
         raise CheckpointError(f"the tokenizer of {source} has no <|endoftext|>; use one of GPT-2's")
-    return CaptionTokenizer(tokenizer.model, TextConfig(bos_id=end, eos_id=end, pad_id=end, lowercase=lowercase))
+    return tokenizer.with_config(TextConfig(bos_id=end, eos_id=end, pad_id=end, lowercase=lowercase))

@@ -1,27 +1,20 @@
-"""The caption tokenizer: byte-level BPE, so that no word of any language is unknown."""
+"""The caption tokenizer: byte-level BPE, in which no word is unknown, or the WordPiece or Unigram of a checkpoint."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from captioner.config import TextConfig, Words, is_text
+from captioner.config import TextConfig, is_text
 from captioner.errors import CheckpointError, UsageError, reason_of
+from captioner.text.pieces import kind_of, pieces_of
+from captioner.text.punctuation import joined
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-
-def _byte_alphabet() -> dict[str, int]:
-    """Return the printable character that byte-level BPE uses for each byte: itself, or the next one from U+0100."""
-    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in plain]
-    return {chr(b): b for b in plain} | {chr(0x100 + number): b for number, b in enumerate(others)}
-
-
-_BYTES = _byte_alphabet()
 UNSPACED_LANGUAGES = ("zh", "ja", "th")
 _UNSPACED = re.compile("[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 FEWEST_TEXTS = 7 / 8  # smallest share of a model's ids that the tokenizer must cover
@@ -75,19 +68,49 @@ class CaptionTokenizer:
                 break
             if token not in (config.bos_id, config.eos_id, config.pad_id, *config.languages.values()):
                 kept.append(int(token))
+        if self.is_raw:
+            return b"".join(self.written(kept)).decode(errors="replace").strip()
         return str(self.model.decode(kept, skip_special_tokens=True)).strip()
 
     @cached_property
+    def is_raw(self) -> bool:
+        """True if ``pieces`` have a space around each punctuation mark, which ``written`` removes again."""
+        return kind_of(self.model) == "wordpiece"
+
+    @cached_property
     def pieces(self) -> tuple[bytes, ...]:
-        """The UTF-8 bytes that each of the V tokens adds to the text, maybe part of a character; b"" if special."""
+        """The UTF-8 bytes that each of the V tokens adds to the text, maybe part of a character; b"" if special.
+
+        With WordPiece it is the raw text, in which every word and every punctuation mark begins with a space.
+        """
         config = self.config
         special = {config.bos_id, config.eos_id, config.pad_id, *config.languages.values()}
         special |= {token for token, added in self.model.get_added_tokens_decoder().items() if added.special}
-        written = [self.model.id_to_token(token) or "" for token in range(self.vocab_size)]
-        return tuple(
-            b"" if token in special else bytes(_BYTES[c] for c in text) if _BYTES.keys() >= set(text) else text.encode()
-            for token, text in enumerate(written)
-        )
+        return pieces_of(self.model, self.vocab_size, special)
+
+    def written(self, tokens: Iterable[int]) -> Iterator[bytes]:
+        """Yield the bytes that each token adds to the text as people write it, as soon as they are certain."""
+        pieces = (self.pieces[token] for token in tokens)
+        return joined(pieces) if self.is_raw else pieces
+
+    def raw(self, text: str) -> str:
+        """Return ``text`` in the form of ``pieces``: with WordPiece words and marks apart, otherwise unchanged."""
+        if not self.is_raw:
+            return text
+        normal = self.model.normalizer.normalize_str(text) if self.model.normalizer else text
+        if self.model.pre_tokenizer is None:
+            return normal
+        return " ".join(word for word, _ in self.model.pre_tokenizer.pre_tokenize_str(normal))
+
+    @cached_property
+    def joiners(self) -> frozenset[int]:
+        """The tokens of hyphens and apostrophes that join two words, although ``pieces`` put a space before them."""
+        marks = (b" -", b" '", " \u2019".encode())
+        return frozenset(token for token, piece in enumerate(self.pieces) if self.is_raw and piece in marks)
+
+    def with_config(self, config: TextConfig) -> CaptionTokenizer:
+        """Return the same tokenizer with other special tokens or another case of text."""
+        return CaptionTokenizer(self.model, config, self._padded)
 
     def language_of(self, caption: str) -> str:
         """Return the language of ``caption``, judged by its script; empty for a captioner of one language.
@@ -137,44 +160,6 @@ class CaptionTokenizer:
             size = 1 + max(model.get_vocab(with_added_tokens=True).values(), default=-1)
             if not FEWEST_TEXTS * ids <= size <= ids:
                 raise CheckpointError(
-                    f"tokenizer.json has {size} tokens and the model {ids}; take both files from the same checkpoint"
+                    f"the tokenizer has {size} tokens and the model {ids}; take both from the same checkpoint"
                 )
         return cls(model, config, ids or 0)
-
-
-def train_tokenizer(
-    captions: Iterable[str],
-    vocab_size: int,
-    *,
-    lowercase: bool = True,
-    words: Words = "ptb",
-    languages: Sequence[str] = (),
-) -> CaptionTokenizer:
-    """Train byte-level BPE (Sennrich et al. 2016 on bytes) on captions; a word has the same tokens at every position.
-
-    Without spaces between words (``words`` other than ``ptb``, or an unspaced language) a whole caption would become
-    one token: there a token is at most one character. Every language but the first gets its own start token.
-
-    The vocabulary contains at least the 256 bytes and the special tokens, even for a smaller ``vocab_size``.
-    """
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    model = Tokenizer(models.BPE())
-    spaced = words == "ptb" or any(name not in UNSPACED_LANGUAGES for name in languages)
-    unspaced = words != "ptb" or any(name in UNSPACED_LANGUAGES for name in languages)
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=spaced)
-    characters = pre_tokenizers.Split(Regex("[\u00e0-\u00ef]..|\u00f0..."), "isolated")  # 3 or 4 bytes: beyond U+07FF
-    model.pre_tokenizer = pre_tokenizers.Sequence([byte_level, characters]) if unspaced else byte_level
-    model.decoder = decoders.ByteLevel()
-    special = ["<pad>", "<bos>", "<eos>", *(f"<{name}>" for name in languages[1:])]
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=special,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    model.train_from_iterator((tidy(caption, lowercase=lowercase) for caption in captions), trainer)
-    starts = {name: 1 if number == 0 else 2 + number for number, name in enumerate(languages)}
-    return CaptionTokenizer(
-        model, TextConfig(pad_id=0, bos_id=1, eos_id=2, lowercase=lowercase, words=words, languages=starts)
-    )
