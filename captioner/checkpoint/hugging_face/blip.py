@@ -51,7 +51,7 @@ def convert_blip(directory: Path, values: Mapping[str, Any], source: str) -> Che
         "vision.backbone.": encoder_weights(vision_values, part_of(state, "vision_model."), source),
         "decoder.": bert.decoder_weights(text_values, part_of(state, "text_decoder."), decoder, source),
     }
-    tokenizer = read_tokenizer(directory, text)
+    tokenizer = read_tokenizer(directory, text, ids=decoder.vocab_size)
     question = None
     if any(name.startswith("text_encoder.") for name in state):
         if seen != width:

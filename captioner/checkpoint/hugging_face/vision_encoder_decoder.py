@@ -61,7 +61,7 @@ def convert_vision_encoder_decoder(directory: Path, values: Mapping[str, Any], s
         source,
     )
     training = {"converted_from": source, "generation_ignored": ignored_settings(settings)}
-    return Checkpoint(model, read_tokenizer(directory, text), generation_config(settings, source), training)
+    return Checkpoint(model, read_tokenizer(directory, text, ids=text_decoder.vocab_size), generation_config(settings, source), training)
 
 
 def _memory_width(encoder: Mapping[str, Any], decoder: Mapping[str, Any]) -> int | None:

@@ -29,7 +29,8 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_it_says_so_once(vit_gpt2: Make, kept: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model, directory = vit_gpt2(0)
+    model, directory = vit_gpt2(0, decoder={"vocab_size": 270})
+    capsys.readouterr()
     first = load(directory)
     said = capsys.readouterr().err
     assert said == f"converting {directory.resolve()}, once; the result is kept in {find(directory)}\n"
@@ -45,7 +46,7 @@ def test_it_says_so_once(vit_gpt2: Make, kept: Path, capsys: pytest.CaptureFixtu
 
 
 def test_a_changed_checkpoint_is_converted_again(vit_gpt2: Make, kept: Path) -> None:
-    _, directory = vit_gpt2(1)
+    _, directory = vit_gpt2(1, decoder={"vocab_size": 270})
     before = find(directory)
     path = directory / "generation_config.json"
     path.write_text(path.read_text().replace("{", '{"num_beams": 3,', 1))
@@ -58,20 +59,20 @@ def test_a_folder_that_cannot_be_written_is_named(vit_gpt2: Make, kept: Path) ->
     kept.parent.mkdir(parents=True)
     kept.parent.chmod(0o500)
     with pytest.raises(CheckpointError, match="set HF_HOME to another folder"):
-        load(vit_gpt2(0)[1])
+        load(vit_gpt2(0, decoder={"vocab_size": 270})[1])
 
 
 def test_a_file_in_the_way_is_named(vit_gpt2: Make, kept: Path) -> None:
     kept.parent.mkdir(parents=True)
     kept.write_text("not a folder")
     with pytest.raises(CheckpointError, match="set HF_HOME to another folder"):
-        load(vit_gpt2(0)[1])
+        load(vit_gpt2(0, decoder={"vocab_size": 270})[1])
 
 
 def test_every_command_takes_it(
     vit_gpt2: Make, kept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _, directory = vit_gpt2(0)
+    _, directory = vit_gpt2(0, decoder={"vocab_size": 270})
     photo = tmp_path / "photo.png"
     Image.new("RGB", (20, 30)).save(photo)
     assert main(["caption", str(photo), "--model", str(directory)]) == 0

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from captioner.checkpoint.hugging_face import convert
-from captioner.config import GenerationConfig, TextConfig
+from captioner.config import GenerationConfig, TextConfig, WordRules
 from captioner.errors import CheckpointError
 
 
@@ -38,10 +38,11 @@ def edit(path: Path, change: dict[str, Any], *, part: str | None = None) -> None
 @pytest.mark.parametrize(
     ("part", "change", "message"),
     [
-        (None, {"model_type": "blip"}, "of type 'blip'"),
-        (None, {"encoder": None}, "with encoder None"),
-        ("encoder", {"model_type": "convnext"}, "with encoder 'convnext' .* of vit, deit, swin, .* with gpt2"),
-        ("decoder", {"model_type": "bert"}, "decoder 'bert'"),
+        (None, {"model_type": "git"}, "of type 'git'; models of type vision-encoder-decoder and blip can be converted"),
+        (None, {"encoder": None}, "has encoder None"),
+        ("encoder", {"model_type": "convnext"}, "has encoder 'convnext' .* of type vit, deit, swin, .* and a decoder of type gpt2, bert, "),
+        ("decoder", {"model_type": "xlnet"}, "decoder 'xlnet'"),
+        ("decoder", {"model_type": "blip_text_model"}, "decoder 'blip_text_model'"),
         ("encoder", {"hidden_act": "gelu_new"}, "hidden_act 'gelu_new'"),
         ("encoder", {"num_channels": 1}, "num_channels 1"),
         ("encoder", {"image_size": [16, 24]}, "image_size"),
@@ -95,11 +96,14 @@ def test_an_impossible_id_is_named(source: Path, value: Any) -> None:
 def test_generation_defaults(source: Path, place: str) -> None:
     if place == "config.json":
         (source / "generation_config.json").unlink()
-    settings = {"num_beams": 4, "max_length": 16, "length_penalty": 0.6, "no_repeat_ngram_size": 3, "do_sample": False}
+    settings = {"num_beams": 4, "max_length": 16, "length_penalty": 0.6, "repetition_penalty": 1.2, "do_sample": False}
+    settings |= {"no_repeat_ngram_size": 3}
     edit(source / place, settings | {"decoder_start_token_id": 0})
     found = convert(source)
-    assert found.generation == GenerationConfig(beams=4, max_tokens=15, length_penalty=0.6)
-    assert found.training["generation_ignored"] == {"no_repeat_ngram_size": 3}
+    assert found.generation == GenerationConfig(
+        beams=4, max_tokens=15, length_penalty=0.6, rules=WordRules(no_repeat_ngram=3)
+    )
+    assert found.training["generation_ignored"] == {"repetition_penalty": 1.2}
     edit(source / place, {"max_new_tokens": 9})
     assert convert(source).generation.max_tokens == 9
     edit(source / place, {"num_beams": 0})
