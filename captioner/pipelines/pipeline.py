@@ -17,8 +17,7 @@ from captioner.data.images import ImageSource
 from captioner.data.loader import Transform
 from captioner.data.samples import Sample
 from captioner.errors import ImageError, UsageError, unwrap
-from captioner.explain.explain import explain
-from captioner.explain.explanation import Explanation
+from captioner.explain.explain import Explanation, explain
 from captioner.generation.words import as_they_come
 from captioner.pipelines.origin import Portable
 
