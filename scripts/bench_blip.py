@@ -37,7 +37,7 @@ from captioner.system.allocation import keep_freed_memory
 CAPTION, ANSWER, BEAMS, SIDE = 20, 10, 3, 384
 GROUPS = ("captions", "answers", "memory", "encoder")
 QUESTION = "how many dogs are in the picture?"
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"how many dogs are in the picture ?".split()]
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *["how", "many", "dogs", "are", "in", "the", "picture", "?"]]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
 TARGETS = {"fp32": {1: 1.4, 8: 1.5}, "bf16": {1: 6.0, 8: 6.0}, "int8": {1: 6.0, 8: 6.0}}
 

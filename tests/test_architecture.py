@@ -24,15 +24,14 @@ FLOORS = {
     **dict.fromkeys(("config", "version", "system", "native"), 1),
     **dict.fromkeys(("layers", "data", "metrics", "text"), 2),
     **dict.fromkeys(("models", "html"), 3),
-    **dict.fromkeys(("checkpoint", "inspection"), 4),
+    **dict.fromkeys(("checkpoint", "generation", "inspection"), 4),
     "inference": 5,
-    **dict.fromkeys(("generation", "hub"), 6),
-    "captioning": 7,
-    **dict.fromkeys(("evaluation", "explain"), 8),
-    **dict.fromkeys(("training", "pipelines"), 9),
-    **dict.fromkeys(("folder", "scale_out"), 10),
-    "cli": 11,
-    **dict.fromkeys(("__init__", "__main__"), 12),
+    **dict.fromkeys(("captioning", "hub"), 6),
+    **dict.fromkeys(("evaluation", "explain"), 7),
+    **dict.fromkeys(("training", "pipelines"), 8),
+    **dict.fromkeys(("folder", "scale_out"), 9),
+    "cli": 10,
+    **dict.fromkeys(("__init__", "__main__"), 11),
 }
 MOST_LINES = 300
 LONG = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
@@ -16,7 +16,6 @@ from captioner.data.images import ImageSource
 from captioner.data.loader import load_pixels
 from captioner.errors import CaptionerError, ImageError, unwrap
 from captioner.generation.hypothesis import Hypothesis
-from captioner.generation.likelihood import score_captions
 from captioner.generation.refine import refine
 from captioner.generation.rerank import ordered, rerank
 from captioner.generation.rules import compile_rules
@@ -28,8 +27,6 @@ from captioner.models.vision import EncodedImage
 
 Result = list[Hypothesis] | ImageError
 T = TypeVar("T")
-Judge: TypeAlias = Callable[..., Iterator[list[list[float]]]]
-"""``likelihoods`` or ``matches``."""
 Beside: TypeAlias = Callable[[EncodedImage], Tensor]
 """A function from B encoded images to one row each, (B, W)."""
 
@@ -164,48 +161,8 @@ def stream_tokens(checkpoint: AnyCheckpoint, image: ImageSource, config: Generat
     rules = compile_rules(config, checkpoint.tokenizer)
     seed = content_seed(pixels, config.sampling.seed) if config.sampling else 0
     with torch.inference_mode():
-        memory = _remember(checkpoint, [pixels])
+        memory = checkpoint.model.remember(encode(checkpoint, [pixels]))
     return one_by_one(checkpoint.model.decoder, memory, checkpoint.config.text, config, rules=rules, seed=seed)
-
-
-def likelihoods(
-    checkpoint: AnyCheckpoint, images: Iterable[ImageSource], captions: Sequence[Sequence[int]], *, batch_size: int = 16
-) -> Iterator[list[list[float]]]:
-    """Yield per batch B rows of log p(caption, end | image), one value per caption given as token ids.
-
-    Raises ``ImageError`` for an unreadable image.
-    """
-    tokenizer = checkpoint.tokenizer
-    starts = [tokenizer.start_of_ids(ids) for ids in captions]
-    for memory in _memories(checkpoint, images, batch_size):
-        scored = score_captions(
-            checkpoint.model.decoder, memory, [captions] * memory.images, checkpoint.config.text, starts=starts
-        )
-        yield [[hypothesis.log_prob for hypothesis in row] for row in scored]
-
-
-def matches(
-    checkpoint: AnyCheckpoint, images: Iterable[ImageSource], captions: Sequence[Sequence[int]], *, batch_size: int = 16
-) -> Iterator[list[list[float]]]:
-    """Yield per batch B rows of the probability, 0 to 1, that each caption is true of the image.
-
-    Raises ``UsageError`` for a captioner without a matching head, before an image is read.
-    """
-    require_matching(checkpoint)
-    for memory in _memories(checkpoint, images, batch_size):
-        yield match_captions(checkpoint.model, memory, [captions] * memory.images)
-
-
-def _memories(checkpoint: AnyCheckpoint, images: Iterable[ImageSource], batch_size: int) -> Iterator[ImageMemory]:
-    """Yield the memory of each batch of images. Raises ``ImageError`` for an unreadable image."""
-    for batch in in_batches(pixels_of(checkpoint, images, batch_size), batch_size):
-        with torch.inference_mode():
-            memory = _remember(checkpoint, [unwrap(pixels) for pixels in batch])
-        yield memory
-
-
-def _remember(checkpoint: AnyCheckpoint, pixels: list[Tensor]) -> ImageMemory:
-    return checkpoint.model.remember(encode(checkpoint, pixels))
 
 
 @torch.inference_mode()

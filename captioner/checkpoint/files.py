@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captioner.errors import CheckpointError, quoted
+from captioner.errors import CheckpointError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from captioner.cli.arguments import argument, group
-from captioner.cli.captioning import Captioning
 from captioner.cli.folder import run_folder
-from captioner.cli.options import complain_of
+from captioner.cli.options import Captioning, complain_of
 from captioner.cli.output import escaped, message, print_text, tell
 from captioner.cli.scale_out import Ray, run_ray
 from captioner.cli.writing import Writing

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from captioner.cli.arguments import argument
-from captioner.cli.judging import Judging, images_of, is_predictions, judge_file, judge_model
+from captioner.cli.judging import Judging, ModelChoice, images_of, is_predictions, judge_file, judge_model
 from captioner.cli.options import GENERATION, JSON_SCORES, Compute
 from captioner.cli.output import print_text
 
@@ -40,11 +40,11 @@ def run(options: Options) -> int:
         judge_file(name, images, judging)
         if is_predictions(name)
         else judge_model(
-            None if name == SHIPPED_NAME else name,
+            ModelChoice(
+                source=None if name == SHIPPED_NAME else name, compute=options.compute, generation=options.generation
+            ),
             images,
             judging,
-            compute=options.compute,
-            generation=options.generation,
         )
         for name in names
     ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from captioner.cli.arguments import argument
-from captioner.cli.judging import Judging, images_of, judge_file, judge_model, probe_model
+from captioner.cli.judging import Judging, ModelChoice, images_of, judge_file, judge_model, probe_model
 from captioner.cli.options import GENERATION, JSON_SCORES, MODEL, Compute
 from captioner.cli.output import print_text
 
@@ -60,31 +60,20 @@ def run(options: Options) -> int:
     if options.probe and (options.predictions or options.per_image or options.report):
         raise UsageError("--probe needs a model and prints tables; leave out --predictions, --per-image and --report")
     images = images_of(judging)
+    model = ModelChoice(
+        source=options.model, compute=options.compute, generation=options.generation, aspect=options.aspect
+    )
     if options.probe:
         from captioner.config import to_dict
         from captioner.evaluation import probe
 
-        probed = probe_model(
-            options.model,
-            images,
-            judging,
-            compute=options.compute,
-            generation=options.generation,
-            aspect=options.aspect,
-        )
+        probed = probe_model(model, images, judging)
         print_text(json.dumps(to_dict(probed)) if options.json else probe.markdown(probed))
         return 1 if probed.problems else 0
     if options.predictions:
         evaluation = judge_file(options.predictions, images, judging, partial=options.partial)
     else:
-        evaluation = judge_model(
-            options.model,
-            images,
-            judging,
-            compute=options.compute,
-            generation=options.generation,
-            aspect=options.aspect,
-        )
+        evaluation = judge_model(model, images, judging)
 
     from captioner.evaluation.tables import figures, markdown, per_image
 

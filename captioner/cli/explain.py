@@ -18,7 +18,7 @@ from captioner.cli.options import GENERATION, MODEL, Device, Photos, complain_of
 from captioner.cli.output import print_json, print_text, tell
 
 if TYPE_CHECKING:
-    from captioner.explain.explanation import Explanation
+    from captioner.explain.explain import Explanation
 
 FORMS = (".html", ".png")
 

@@ -12,8 +12,7 @@ from captioner.cli.output import escaped, print_text, tell
 from captioner.cli.progress import Progress
 
 if TYPE_CHECKING:
-    from captioner.cli.captioning import Captioning, Printing
-    from captioner.cli.options import Photos
+    from captioner.cli.options import Captioning, Photos, Printing
     from captioner.cli.writing import Writing
     from captioner.folder.job import Job
     from captioner.folder.run import Outcome, Run

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from captioner.cli.arguments import argument
 from captioner.cli.options import Compute, Reading, require
 from captioner.cli.output import tell
-from captioner.config import Words
+from captioner.config import GenerationConfig, Words
 
 if TYPE_CHECKING:
     from captioner.config.model import Aspect
@@ -126,94 +127,99 @@ def judge_file(path: str, images: Images, judging: Judging, *, partial: bool = F
     return replace(evaluation, notes=notes)
 
 
-def judge_model(
-    source: str | None,
-    images: Images,
-    judging: Judging,
-    *,
-    compute: Compute,
-    generation: Mapping[str, Any],
-    aspect: Aspect | None = None,
-) -> Evaluation:
-    """Caption the images with a model and evaluate the captions."""
-    from tqdm import tqdm
+@dataclass(frozen=True, kw_only=True)
+class ModelChoice:
+    """A model and the way it captions the images of an evaluation."""
 
-    from captioner.config import with_options
+    source: str | None  # checkpoint directory or hub id; None for the shipped model
+    compute: Compute
+    generation: Mapping[str, Any]  # options instead of the model's
+    aspect: Aspect | None = None  # aspect rule instead of the model's
+
+
+def judge_model(model: ModelChoice, images: Images, judging: Judging) -> Evaluation:
+    """Caption the images with a model and evaluate the captions."""
     from captioner.evaluation.evaluate import evaluate
 
-    checkpoint = _ready(source, images, judging, compute, aspect)
-    settings = with_options(checkpoint.generation, generation)
-    words = judging.words or checkpoint.config.text.words_in(settings.language)
-    _hint(words, images)
-    with tqdm(total=len(images.judged), unit=" images", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
+    ready = _ready(model, images, judging)
+    _hint(ready.words, images)
+    with _bar(images) as progress:
         evaluation = evaluate(
-            checkpoint,
+            ready.checkpoint,
             images.judged,
-            settings,
-            batch_size=compute.batch_size,
-            words=words,
+            ready.settings,
+            batch_size=model.compute.batch_size,
+            words=ready.words,
             training=images.training,
             java=judging.java,
             spice=judging.spice,
-            progress=bar.update,
+            progress=progress,
         )
     for problem in evaluation.problems:
         tell(problem)
     return replace(evaluation, notes=images.notes)
 
 
-def probe_model(
-    source: str | None,
-    images: Images,
-    judging: Judging,
-    *,
-    compute: Compute,
-    generation: Mapping[str, Any],
-    aspect: Aspect | None = None,
-) -> Probe:
+def probe_model(model: ModelChoice, images: Images, judging: Judging) -> Probe:
     """Caption the images and changed copies of them with a model, and compare the captions."""
-    from tqdm import tqdm
-
-    from captioner.config import with_options
     from captioner.evaluation.probe import probe
 
-    checkpoint = _ready(source, images, judging, compute, aspect)
-    settings = with_options(checkpoint.generation, generation)
-    with tqdm(total=len(images.judged), unit=" images", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
+    ready = _ready(model, images, judging)
+    with _bar(images) as progress:
         result = probe(
-            checkpoint,
+            ready.checkpoint,
             images.judged,
-            settings,
-            batch_size=compute.batch_size,
-            words=judging.words or checkpoint.config.text.words_in(settings.language),
-            progress=bar.update,
+            ready.settings,
+            batch_size=model.compute.batch_size,
+            words=ready.words,
+            progress=progress,
         )
     for problem in result.problems:
         tell(problem)
     return result
 
 
-def _ready(
-    source: str | None, images: Images, judging: Judging, compute: Compute, aspect: Aspect | None
-) -> PreparedCheckpoint:
-    """Load and prepare the model. Raises ``DataError`` if it was trained on exactly these images."""
+@dataclass(frozen=True, kw_only=True)
+class _Ready:
+    checkpoint: PreparedCheckpoint
+    settings: GenerationConfig
+    words: Words
+
+
+@contextmanager
+def _bar(images: Images) -> Iterator[Callable[[int], object]]:
+    """Show a progress bar on a terminal, and yield the function that advances it by a number of images."""
+    from tqdm import tqdm
+
+    with tqdm(total=len(images.judged), unit=" images", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
+        yield bar.update
+
+
+def _ready(model: ModelChoice, images: Images, judging: Judging) -> _Ready:
+    """Load and prepare the model, and return it with its settings and word splitter.
+
+    Raises ``DataError`` if it was trained on exactly these images.
+    """
     from captioner.checkpoint import load
+    from captioner.config import with_options
     from captioner.errors import DataError
     from captioner.evaluation.judge import fingerprint
     from captioner.inference import prepare
     from captioner.pipelines import choose_device
 
-    checkpoint = load(source, device=choose_device(compute.device))
+    checkpoint = load(model.source, device=choose_device(model.compute.device))
     if judging.split != "train" and checkpoint.training.get("data") == fingerprint(images.judged):
         raise DataError(
             f"the model was trained on these images of {judging.data} (fingerprint {checkpoint.training['data']}); "
             "evaluate it on others, or use --split train to score it on its training images"
         )
-    prepared = prepare(checkpoint, compute.precision, keep=False)
-    if aspect is not None:
+    prepared = prepare(checkpoint, model.compute.precision, keep=False)
+    if model.aspect is not None:
         config = prepared.model.config
-        prepared.model.config = replace(config, preprocess=replace(config.preprocess, aspect=aspect, zoom=1.0))
-    return prepared
+        prepared.model.config = replace(config, preprocess=replace(config.preprocess, aspect=model.aspect, zoom=1.0))
+    settings = with_options(prepared.generation, model.generation)
+    words = judging.words or prepared.config.text.words_in(settings.language)
+    return _Ready(checkpoint=prepared, settings=settings, words=words)
 
 
 def is_predictions(name: str) -> bool:

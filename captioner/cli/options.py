@@ -11,14 +11,16 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 from captioner.cli.arguments import Part, add_argument, argument, whole
-from captioner.cli.output import paths_of
+from captioner.cli.output import paths_of, print_caption, print_json
 from captioner.config import GenerationConfig, generation_options, with_options
 from captioner.data.paths import plain
 
 if TYPE_CHECKING:
+    from captioner.captioning.captions import Caption
     from captioner.data.connections import Reach
     from captioner.data.items import Item
     from captioner.data.leftout import LeftOut
+    from captioner.pipelines import CaptionPipeline
 
 
 MOST_FRAMES = 1_000_000  # per video: every frame of nine hours
@@ -191,3 +193,42 @@ def complain(text: str) -> None:
     """Print a line on stderr, only on rank 0 of a distributed run."""
     if leads():
         print(plain(text), file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Printing:
+    """The form of results on stdout."""
+
+    json: bool = field(default=False, metadata=argument(help="JSON lines: path, caption, score; or path, error"))
+    details: bool = field(
+        default=False, metadata=argument(help="JSON lines that include confidence and word probabilities")
+    )
+
+    @property
+    def records(self) -> bool:
+        """True for JSON lines, which include errors."""
+        return self.json or self.details
+
+    def print_caption(self, path: str, caption: Caption) -> None:
+        print_caption(path, caption, json=self.json, details=self.details)
+
+    def print_error(self, path: str, error: str) -> None:
+        print_json({"path": path, "error": error})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Captioning:
+    """The photos, their captions, and the form of results on stdout."""
+
+    photos: PhotosAnywhere
+    printing: Printing
+    count: int = field(default=1, metadata=argument(help="captions per photo, best first", metavar="N", least=1))
+    model: str | None = field(default=None, metadata=MODEL)
+    compute: Compute
+    generation: Mapping[str, Any] = field(metadata=GENERATION)
+
+    def load(self) -> CaptionPipeline:
+        """Load the model."""
+        from captioner.pipelines import load
+
+        return load(self.model, device=self.compute.device, precision=self.compute.precision)

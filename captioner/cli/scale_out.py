@@ -10,7 +10,7 @@ from captioner.cli.options import complain_of
 from captioner.cli.output import escaped, paths_of, print_json, print_text, tell
 
 if TYPE_CHECKING:
-    from captioner.cli.captioning import Captioning
+    from captioner.cli.options import Captioning
     from captioner.cli.writing import Writing
 
 

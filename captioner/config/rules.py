@@ -16,7 +16,9 @@ STRONGEST_RULE = 1000.0  # beyond it sums of log-probabilities overflow
 class WordRules:
     """Constraints on the words of a caption; a word or phrase gets its bias at its last token."""
 
-    prefix: str = field(default="", metadata=option(help="first words of every caption", metavar="TEXT", alias="prompt"))
+    prefix: str = field(
+        default="", metadata=option(help="first words of every caption", metavar="TEXT", alias="prompt")
+    )
     require: tuple[str, ...] = field(
         default=(),
         metadata=option(

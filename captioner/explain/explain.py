@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,14 +13,39 @@ from captioner.captioning.batches import NOTHING_FITS, caption_encoded, encode
 from captioner.captioning.labels import labels_of
 from captioner.config import GenerationConfig
 from captioner.data.images import ImageSource, open_image
+from captioner.data.paths import shown
 from captioner.data.transforms import preprocess, view
 from captioner.errors import ImageError, UsageError
-from captioner.explain.explanation import Explanation
-from captioner.explain.reading import Array, LayerReads
+from captioner.explain.reading import Array, LayerReads, Reading
 from captioner.generation.words import word_spans, word_texts
 from captioner.inference import AnyCheckpoint
 from captioner.layers.attention import ImageRead
 from captioner.models.decoder import Decoder, ImageMemory
+
+
+class Explanation(Reading):
+    """The result of ``explain``: a reading that can be saved as a page or a picture.
+
+    explanation = explain(checkpoint, "photo.jpg")
+    print(explanation.words, explanation.probabilities)
+    explanation.save("photo.html")
+    """
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write an interactive page (``.html``) or a strip with one picture per word (``.png``).
+
+        Raises ``UsageError`` for another suffix.
+        """
+        from captioner.explain.page import page  # imported here to keep the package's import fast
+        from captioner.explain.strip import png
+
+        forms: dict[str, Callable[[Reading], bytes]] = {".html": lambda reading: page(reading).encode(), ".png": png}
+        path = Path(path)
+        form = forms.get(path.suffix.lower())
+        if form is None:
+            raise UsageError(f"{shown(path)} is neither .html nor .png; use one of these suffixes")
+        path.write_bytes(form(self))
+        return path
 
 
 @torch.inference_mode()

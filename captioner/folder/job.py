@@ -12,8 +12,7 @@ from captioner.data.items import Item
 from captioner.data.leftout import LeftOut
 from captioner.errors import ImageError
 from captioner.folder.entry import Photo
-from captioner.folder.photos import photos_of
-from captioner.folder.plan import Plan
+from captioner.folder.plan import Place, Plan
 from captioner.folder.run import Outcome, Run
 
 if TYPE_CHECKING:
@@ -60,3 +59,10 @@ class Job:
             return stream(sources, count=self.count, batch_size=self.batch_size, **self.options)
 
         yield from work.go(chain([first], todo), captions, together=self.batch_size)
+
+
+def photos_of(items: Iterable[Item], place: Place) -> Iterator[Photo]:
+    """Yield the photo of each item of a walk; its key is its path in ``place``."""
+    for item in items:
+        key = item.id if item.problem else place.key(item.id)
+        yield Photo(id=item.id, key=key, source=item, path=item.path, problem=item.problem)

@@ -1,5 +1,5 @@
 """Generation: from an image memory to captions, by search strategies over one decoding step.
 
-May import inference, models, metrics and the packages below them; it needs neither data nor checkpoint. Start reading
+May import models, metrics and the packages below them; it needs neither data nor checkpoint. Start reading
 at ``search.py``.
 """

@@ -20,7 +20,7 @@ from captioner.generation.hypothesis import Hypothesis
 from captioner.generation.likelihood import score_captions
 from captioner.generation.processors import Processor
 from captioner.generation.rules import NO_RULES, Rules
-from captioner.generation.step import Writing
+from captioner.generation.step import Start, Writing
 from captioner.generation.walk import likeliest, write
 from captioner.generation.words import word_spans
 from captioner.models.decoder import Decoder, ImageMemory
@@ -221,10 +221,12 @@ def _continued(
             decoder,
             memory.select(images),
             text,
-            steps=steps,
-            captions=plain.beams,
-            processors=processors(chosen),
-            prefix=[begun[i][1] for i in chosen],
+            Start(
+                captions=plain.beams,
+                steps=steps,
+                processors=processors(chosen),
+                prefix=[begun[i][1] for i in chosen],
+            ),
         )
         if plain.beams > 1:
             captions = beam_search(writing, text, plain, steps)

@@ -7,8 +7,7 @@ Greedy decoding and sampling (``walk.py``), beam search (``beam.py``) and constr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -21,9 +20,8 @@ from captioner.generation.rules import NO_RULES, Rules
 from captioner.generation.sample import draw
 from captioner.generation.speculative_beams import SpeculativeBeams
 from captioner.generation.speculative_greedy import SpeculativeGreedy
-from captioner.generation.step import Writing
+from captioner.generation.step import Start, Writing
 from captioner.generation.walk import likeliest, walk, write
-from captioner.inference.decoder import PreparedDecoder
 from captioner.models.decoder import Decoder, ImageMemory
 
 
@@ -87,11 +85,11 @@ def _begin(
 ) -> tuple[Writing, int]:
     """Start the captions; return them and the most tokens of each."""
     steps = room(decoder.config.context, config, rules)
-    begin: Callable[..., Writing] = partial(Writing, captions=captions)
-    draft = decoder.draft if isinstance(decoder, PreparedDecoder) else None
+    start = Start(captions=captions, steps=steps, processors=rules.processors, prefix=rules.prefix)
+    draft = decoder.draft
     if draft is not None and memory.images == 1 and config.sampling is None:
         if captions == 1:
-            begin = partial(SpeculativeGreedy, draft=draft)
-        elif config.groups == 1 and not rules.require:
-            begin = partial(SpeculativeBeams, draft=draft, captions=captions)
-    return begin(decoder, memory, text, steps=steps, processors=rules.processors, prefix=rules.prefix), steps
+            return SpeculativeGreedy(decoder, memory, text, start, draft=draft), steps
+        if config.groups == 1 and not rules.require:
+            return SpeculativeBeams(decoder, memory, text, start, draft=draft), steps
+    return Writing(decoder, memory, text, start), steps

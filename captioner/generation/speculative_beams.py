@@ -7,16 +7,14 @@ speed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from captioner.config import TextConfig
-from captioner.generation.processors import Processor
-from captioner.generation.step import Writing, best_continuations, rows_of, wide
+from captioner.generation.step import Start, Writing, best_continuations, rows_of, wide
 from captioner.layers.cache import DecoderCache
 from captioner.models.decoder import Decoder, ImageMemory
 
@@ -30,21 +28,12 @@ class SpeculativeBeams(Writing):
     """A ``Writing`` for beam search on one image, with speculative decoding by a draft."""
 
     def __init__(
-        self,
-        decoder: Decoder,
-        memory: ImageMemory,
-        text: TextConfig,
-        *,
-        draft: Decoder,
-        steps: int,
-        captions: int,
-        processors: Sequence[Processor] = (),
-        prefix: Sequence[int] = (),
+        self, decoder: Decoder, memory: ImageMemory, text: TextConfig, start: Start, *, draft: Decoder
     ) -> None:
-        """Start with the arguments of ``Writing`` and the draft of ``decoder``."""
-        self._width = captions + SPARE  # branches of a level, the most slots per token, see ``advance``
-        super().__init__(decoder, memory, text, steps=steps, captions=self._width, processors=processors, prefix=prefix)
-        self._draft, self._left, self._end = draft, steps, text.eos_id
+        """Begin the captions with the draft of ``decoder``."""
+        self._width = start.captions + SPARE  # branches of a level, the most slots per token, see ``advance``
+        super().__init__(decoder, memory, text, replace(start, captions=self._width))
+        self._draft, self._left, self._end = draft, start.steps, text.eos_id
         self._levels: list[_Level] = []  # the first holds the running beams, the others are read ahead
         self._beams: list[int] = []  # indices of the running beams in the first level
 

@@ -7,14 +7,11 @@ speed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from captioner.config import TextConfig
-from captioner.generation.processors import Processor
-from captioner.generation.step import Writing
+from captioner.generation.step import Start, Writing
 from captioner.models.decoder import Decoder, ImageMemory
 
 AHEAD = 9  # tokens; 20 words of 153M, whose draft nearly always agrees: 185 ms at 4, 165 at 6, 140 at 9, 143 at 13
@@ -27,19 +24,11 @@ class SpeculativeGreedy(Writing):
     """
 
     def __init__(
-        self,
-        decoder: Decoder,
-        memory: ImageMemory,
-        text: TextConfig,
-        *,
-        draft: Decoder,
-        steps: int,
-        processors: Sequence[Processor] = (),
-        prefix: Sequence[int] = (),
+        self, decoder: Decoder, memory: ImageMemory, text: TextConfig, start: Start, *, draft: Decoder
     ) -> None:
-        """Start with the arguments of ``Writing`` and the draft of ``decoder``."""
-        super().__init__(decoder, memory, text, steps=steps, captions=1, processors=processors, prefix=prefix)
-        self._draft, self._left, self._end = draft, steps, text.eos_id
+        """Begin the caption with the draft of ``decoder``."""
+        super().__init__(decoder, memory, text, start)
+        self._draft, self._left, self._end = draft, start.steps, text.eos_id
         self._guessed: list[int] = []  # the draft's tokens that the decoder has read
         self._known = torch.empty(0)  # (1, 1 + guessed, V): log-probabilities after the last token and each guess
 

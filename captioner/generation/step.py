@@ -6,6 +6,7 @@ All captions of an image share its memory and its cache slots.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -32,10 +33,23 @@ def best_continuations(log_probs: Tensor, sums: Tensor, count: int) -> tuple[Ten
     return place // each.shape[-1], token.flatten(1).gather(1, place), totals
 
 
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """The captions to generate for each image.
+
+    prefix: The first tokens of every caption, or ``prefix[b]`` for those of image b, all of equal length.
+    """
+
+    captions: int  # per image
+    steps: int  # most tokens of a caption after the prefix
+    processors: Sequence[Processor] = ()
+    prefix: Sequence[int] | Sequence[Sequence[int]] = ()
+
+
 class Writing:
     """The K partial captions of each of B images. Call ``next`` and ``advance`` in turn.
 
-        writing = Writing(decoder, memory, text, steps=20, captions=1)
+        writing = Writing(decoder, memory, text, Start(captions=1, steps=20))
         log_probs = writing.next()  # (B, K, V)
         writing.advance(parents, log_probs.argmax(-1))  # parents (B, K)
 
@@ -43,28 +57,15 @@ class Writing:
     log_probs: (B, K, T) the model's log-probabilities of ``tokens``.
     """
 
-    def __init__(
-        self,
-        decoder: Decoder,
-        memory: ImageMemory,
-        text: TextConfig,
-        *,
-        steps: int,
-        captions: int,
-        processors: Sequence[Processor] = (),
-        prefix: Sequence[int] | Sequence[Sequence[int]] = (),
-    ) -> None:
-        """Start ``captions`` captions per image, with at most ``steps`` tokens after the ``prefix``.
-
-        Every caption begins with ``prefix``, or those of image b with ``prefix[b]``, all of equal length.
-        """
-        self.decoder, self.memory, self.processors = decoder, memory, processors
+    def __init__(self, decoder: Decoder, memory: ImageMemory, text: TextConfig, start: Start) -> None:
+        """Begin the captions with the prefix of ``start``."""
+        self.decoder, self.memory, self.processors = decoder, memory, start.processors
         device = memory.centres.device
-        begun = torch.tensor(prefix, dtype=torch.long, device=device)  # (T,) or (B, T)
-        self.cache = decoder.new_cache(memory.images, 1 + begun.shape[-1] + captions * steps)
+        begun = torch.tensor(start.prefix, dtype=torch.long, device=device)  # (T,) or (B, T)
+        self.cache = decoder.new_cache(memory.images, 1 + begun.shape[-1] + start.captions * start.steps)
         self.tokens = (begun if begun.ndim == 1 else begun[:, None]).expand(memory.images, 1, -1)
-        start = torch.tensor([[text.bos_id]], device=device).expand(memory.images, 1)
-        self._asked = torch.cat([start, self.tokens[:, 0]], dim=1)  # (N, T) tokens not yet read by the decoder
+        bos = torch.tensor([[text.bos_id]], device=device).expand(memory.images, 1)
+        self._asked = torch.cat([bos, self.tokens[:, 0]], dim=1)  # (N, T) tokens not yet read by the decoder
         self.log_probs = torch.zeros(memory.images, 1, 0, dtype=torch.float32, device=device)
         self._model = torch.empty(0)
 

@@ -39,7 +39,7 @@ class PreparedDecoder(Decoder):
         draft = _draft_of(decoder) if precision == "fp32" and worthwhile else None
         for name, module in decoder.named_children():
             self.add_module(name, module)
-        self.draft: PreparedDecoder | None = draft
+        self.draft = draft
         self._pack(precision)
         self.steps = NativeSteps.of(self)
         # Half the bytes that every token reads per image; torch's operators would convert it at every step.

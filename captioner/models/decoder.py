@@ -144,6 +144,7 @@ class Decoder(nn.Module):
         # Recompute blocks in the backward pass instead of keeping their activations; an attribute, as timm has one for
         # the backbone, because nothing that lies between training and the blocks knows of it.
         self.checkpointing = False
+        self.draft: Decoder | None = None  # a cheaper copy for speculative decoding; a prepared decoder may have one
         self.token_embedding = nn.Embedding(config.vocab_size, config.width)
         self.position_embedding = nn.Embedding(config.context, config.width)
         self.embedding_norm = _norm(config) if config.embedding_norm else nn.Identity()

@@ -1,15 +1,23 @@
-"""The forms of a captioner from which another process can load it again: its origin, or its weights."""
+"""A captioner that leaves its process: saved, pushed, or pickled as its origin or its weights."""
 
 from __future__ import annotations
 
+import copy
+import os
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-from captioner.checkpoint import Checkpoint
+from captioner.checkpoint import Checkpoint, save
 from captioner.checkpoint import load as load_checkpoint
 from captioner.checkpoint.files import SHIPPED_NAME
 from captioner.config import GenerationConfig
 from captioner.errors import UsageError, reason_of
+from captioner.hub import push_to_hub
 from captioner.inference import AnyCheckpoint, Precision, PreparedCheckpoint, prepare
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +58,69 @@ def parcel(checkpoint: AnyCheckpoint, origin: Origin | None) -> Origin | Weights
         return replace(origin, generation=checkpoint.generation)
     precision = checkpoint.model.precision if isinstance(checkpoint, PreparedCheckpoint) else None
     return Weights(checkpoint=checkpoint.original(), precision=precision)
+
+
+class Portable:
+    """A captioner that can leave its process: saved, pushed to the hub, pickled, or in its trainable form."""
+
+    def __init__(self, checkpoint: AnyCheckpoint) -> None:
+        self.checkpoint = checkpoint
+        self.origin: Origin | None = None  # set by ``load``
+
+    def original(self) -> Checkpoint:
+        """Return the captioner that can be trained and saved, with the pipeline's present options.
+
+        A pipeline from ``load`` loads it again from the same checkpoint; one of a captioner in memory has kept it.
+        Raises ``CheckpointError`` if the checkpoint is gone.
+        """
+        return self.checkpoint.original()
+
+    def save(self, directory: str | os.PathLike[str], *, dtype: Literal["fp32", "fp16"] = "fp32") -> Path:
+        """Save the captioner with its present options, as ``captioner.save`` does."""
+        return save(self, directory, dtype=dtype)
+
+    def push_to_hub(
+        self,
+        name: str,
+        *,
+        private: bool | None = None,
+        revision: str | None = None,
+        license: str | None = None,
+        message: str = "Push a captioner",
+        token: str | bool | None = None,
+    ) -> str:
+        """Push the captioner with its present options, as ``captioner.push_to_hub`` does."""
+        return push_to_hub(
+            self,
+            name,
+            private=private,
+            revision=revision,
+            license=license,
+            message=message,
+            token=token,
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the pipeline as the name of its checkpoint, or with its weights if ``load`` did not load it."""
+        rest = {name: value for name, value in self.__dict__.items() if name != "checkpoint"}
+        return _unpacked, (type(self), parcel(self.checkpoint, self.origin)), rest
+
+    def __copy__(self) -> Self:
+        return self._copy_of(self.__dict__)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self._copy_of(copy.deepcopy(self.__dict__, memo))
+
+    def _copy_of(self, values: dict[str, Any]) -> Self:
+        pipe = object.__new__(type(self))
+        pipe.__dict__.update(values)
+        return pipe
+
+
+def _unpacked(kind: type[Portable], source: Origin | Weights) -> Portable:
+    pipe = object.__new__(kind)
+    pipe.checkpoint = source.load()
+    return pipe
 
 
 def choose_device(name: str | None = None) -> str:

@@ -1,35 +1,38 @@
-"""The pipeline from photos to ``Caption`` objects: single images, lists, streams and data loader batches."""
+"""The pipeline: images in; captions, explanations, scores, embeddings and evaluations out."""
 
 from __future__ import annotations
 
 import asyncio
-import copy
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, TypeVar, overload
 
-from captioner.captioning.batches import Generated, caption_batches, check_learnt, pixels_of, stream_tokens
-from captioner.captioning.captions import Caption, GenerationOptions, caption_of
-from captioner.captioning.embeddings import Vectors, vectors_of
-from captioner.captioning.labels import labels_of
-from captioner.config import GenerationConfig, with_options
+from captioner.captioning.batches import pixels_of, stream_tokens
+from captioner.captioning.captions import Caption, GenerationOptions
+from captioner.captioning.embeddings import Vectors, embed_images, embed_texts, image_features, table_of
+from captioner.captioning.scores import Judge, likelihoods, matches, score_texts
+from captioner.captioning.stream import require_size, settings_of, stream_captions
+from captioner.config import Words, with_options
 from captioner.data.images import ImageSource
 from captioner.data.loader import Transform
+from captioner.data.samples import Sample
 from captioner.errors import ImageError, UsageError, unwrap
-from captioner.explain.explain import explain
-from captioner.explain.explanation import Explanation
+from captioner.explain.explain import Explanation, explain
 from captioner.generation.words import as_they_come
-from captioner.pipelines.judging import Judging
-from captioner.pipelines.origin import Origin, Weights, parcel
+from captioner.pipelines.origin import Portable
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
     from typing_extensions import Unpack
+
+    from captioner.evaluation.evaluate import Evaluation
 
 S = TypeVar("S", bound=ImageSource)
 
 
-class CaptionPipeline(Judging):
+class CaptionPipeline(Portable):
     """A checkpoint ready to caption.
 
         pipe = captioner.load()
@@ -80,8 +83,7 @@ class CaptionPipeline(Judging):
         ``options``: default to the checkpoint's. Raises ``ImageError`` for an unreadable image; ``stream`` yields the
         error instead.
         """
-        many = images if isinstance(images, list) else [images]
-        stream = self.stream(many, count=count, batch_size=batch_size, vectors=vectors, **options)
+        stream = self.stream(_many(images), count=count, batch_size=batch_size, vectors=vectors, **options)
         captions = [unwrap(result) for result in stream]
         return captions if isinstance(images, list) else captions[0]
 
@@ -102,37 +104,9 @@ class CaptionPipeline(Judging):
         """
         if batch_size < 1:
             raise UsageError(f"the batch size must be at least 1, not {batch_size}")
-        config = self._config(count, options)
+        config = settings_of(self.checkpoint, count, options)
         pixels = pixels_of(self.checkpoint, images, batch_size)
-        return self._captions(pixels, count, batch_size, config, vectors)
-
-    def _captions(
-        self,
-        pixels: Iterable[Tensor | ImageError],
-        count: int,
-        batch_size: int,
-        config: GenerationConfig,
-        vectors: Vectors | None = None,
-    ) -> Iterator[Caption | ImageError]:
-        beside = vectors_of(self.checkpoint, vectors) if vectors is not None else None
-        results = caption_batches(self.checkpoint, pixels, config, batch_size=batch_size, beside=beside)
-
-        def one(generated: Generated) -> Caption | ImageError:
-            if isinstance(generated.captions, ImageError):
-                return generated.captions
-            caption = caption_of(generated.captions[:count], self.checkpoint)
-            caption = replace(caption, labels=labels_of(self.checkpoint.config.labels, generated.labels))
-            row = generated.beside
-            if row is None:
-                return caption
-            if vectors == "features":
-                return replace(caption, features=row.numpy())
-            texts = (caption, *caption.alternatives)
-            embeddings = [self.embed_texts(each.text) if each.text else None for each in texts]
-            first, *others = (replace(each, text_embedding=e) for each, e in zip(texts, embeddings, strict=True))
-            return replace(first, embedding=row.numpy(), alternatives=tuple(others))
-
-        return map(one, results)
+        return stream_captions(self.checkpoint, pixels, config, count=count, batch_size=batch_size, vectors=vectors)
 
     @overload
     async def acaption(
@@ -174,26 +148,11 @@ class CaptionPipeline(Judging):
 
         Raises ``UsageError`` for another shape, ``ImageError`` if no caption satisfies all rules.
         """
-        size = self.checkpoint.config.preprocess.size
         images = list(pixels)
-        for image in images:
-            if image.shape != (3, size, size):
-                raise UsageError(
-                    f"the model reads pixels of 3 x {size} x {size}, not {' x '.join(map(str, image.shape))}; use "
-                    "pipe.transform"
-                )
-        stream = self._captions(images, count, len(images) or 1, self._config(count, options))
+        require_size(images, self.checkpoint.config.preprocess.size)
+        config = settings_of(self.checkpoint, count, options)
+        stream = stream_captions(self.checkpoint, images, config, count=count, batch_size=len(images) or 1)
         return [unwrap(result) for result in stream]
-
-    def _config(self, count: int, options: GenerationOptions) -> GenerationConfig:
-        """Return the settings for ``count`` captions per image."""
-        if count < 1:
-            raise UsageError(f"the count of captions per image must be at least 1, not {count}")
-        config = with_options(self.checkpoint.generation, options)
-        if count > config.candidates:
-            config = with_options(self.checkpoint.generation, {**options, "candidates": count})
-        check_learnt(self.checkpoint, config)
-        return config
 
     def stream_words(self, image: ImageSource, **options: Unpack[GenerationOptions]) -> Iterator[str]:
         """Yield the caption of one image word by word as it is generated; joined the words are its text.
@@ -222,24 +181,107 @@ class CaptionPipeline(Judging):
             raise UsageError(f"{', '.join(options)} has no effect on a given caption; omit it")
         return explain(self.checkpoint, image, with_options(self.checkpoint.generation, options), caption=caption)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the pipeline as the name of its checkpoint, or with its weights if ``load`` did not load it."""
-        rest = {name: value for name, value in self.__dict__.items() if name != "checkpoint"}
-        return _unpacked, (type(self), parcel(self.checkpoint, self.origin)), rest
+    @overload
+    def score(self, images: ImageSource, captions: str, *, batch_size: int = 16) -> float: ...
 
-    def __copy__(self) -> CaptionPipeline:
-        return self._copy_of(self.__dict__)
+    @overload
+    def score(self, images: ImageSource, captions: list[str], *, batch_size: int = 16) -> list[float]: ...
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> CaptionPipeline:
-        return self._copy_of(copy.deepcopy(self.__dict__, memo))
+    @overload
+    def score(self, images: list[S], captions: str, *, batch_size: int = 16) -> list[float]: ...
 
-    def _copy_of(self, values: dict[str, Any]) -> CaptionPipeline:
-        pipe = object.__new__(type(self))
-        pipe.__dict__.update(values)
-        return pipe
+    @overload
+    def score(self, images: list[S], captions: list[str], *, batch_size: int = 16) -> list[list[float]]: ...
+
+    def score(
+        self, images: ImageSource | list[S], captions: str | list[str], *, batch_size: int = 16
+    ) -> float | list[float] | list[list[float]]:
+        """Return log p(caption and its end | image), natural logarithm, of every caption under every image.
+
+        A list of images gives one result per image, and a list of captions one value per caption. Raises ``ImageError``
+        for an unreadable image, ``UsageError`` for a caption that is longer than the model's context.
+        """
+        return self._scored(likelihoods, images, captions, batch_size)
+
+    @overload
+    def match(self, images: ImageSource, captions: str, *, batch_size: int = 16) -> float: ...
+
+    @overload
+    def match(self, images: ImageSource, captions: list[str], *, batch_size: int = 16) -> list[float]: ...
+
+    @overload
+    def match(self, images: list[S], captions: str, *, batch_size: int = 16) -> list[float]: ...
+
+    @overload
+    def match(self, images: list[S], captions: list[str], *, batch_size: int = 16) -> list[list[float]]: ...
+
+    def match(
+        self, images: ImageSource | list[S], captions: str | list[str], *, batch_size: int = 16
+    ) -> float | list[float] | list[list[float]]:
+        """Return the probability, 0 to 1, that a caption is true of an image, for lists as in ``score``.
+
+        It needs a matching head, which was trained to separate true captions from similar false ones. Raises
+        ``UsageError`` without one, and otherwise as ``score`` does.
+        """
+        return self._scored(matches, images, captions, batch_size)
+
+    def embed_images(self, images: ImageSource | list[S], *, batch_size: int = 16) -> NDArray[np.float32]:
+        """Return the unit-length embedding of an image, (W,), or of N images, (N, W).
+
+        W is the contrastive head's width. The dot product of two embeddings is their cosine. Raises ``UsageError`` for
+        a captioner without that head, ``ImageError`` for an unreadable image.
+        """
+        rows = embed_images(self.checkpoint, _many(images), batch_size=batch_size)
+        table = table_of(rows, self.checkpoint, "embeddings")
+        return table if isinstance(images, list) else table[0]
+
+    def image_features(self, images: ImageSource | list[S], *, batch_size: int = 16) -> NDArray[np.float32]:
+        """Return the mean patch token of an image, (D,), or of N images, (N, D).
+
+        It needs no head, but was not trained for comparison: subtract the mean over many images before computing
+        cosines. Raises ``ImageError`` for an unreadable image.
+        """
+        rows = image_features(self.checkpoint, _many(images), batch_size=batch_size)
+        table = table_of(rows, self.checkpoint, "features")
+        return table if isinstance(images, list) else table[0]
+
+    def embed_texts(self, texts: str | list[str]) -> NDArray[np.float32]:
+        """Return the embedding of a text, (W,), or of N texts, (N, W), comparable with ``embed_images``.
+
+        Raises ``UsageError`` without a contrastive head, for a text without words, and for a text longer than the
+        model's context.
+        """
+        rows = embed_texts(self.checkpoint, texts if isinstance(texts, list) else [texts])
+        table = table_of(rows, self.checkpoint, "embeddings")
+        return table if isinstance(texts, list) else table[0]
+
+    def evaluate(
+        self,
+        samples: Sequence[Sample],
+        *,
+        batch_size: int = 16,
+        words: Words | None = None,
+        training: Sequence[Sample] | None = None,
+        **options: Unpack[GenerationOptions],
+    ) -> Evaluation:
+        """Caption every image of a dataset and score the captions, as ``captioner.evaluate`` does.
+
+        ``options``: default to the checkpoint's.
+        """
+        from captioner.evaluation.evaluate import evaluate  # its metrics are not needed for captions
+
+        generation = with_options(self.checkpoint.generation, options)
+        return evaluate(self, samples, generation, batch_size=batch_size, words=words, training=training)
+
+    def _scored(
+        self, judge: Judge, images: ImageSource | list[S], captions: str | list[str], batch_size: int
+    ) -> float | list[float] | list[list[float]]:
+        texts = captions if isinstance(captions, list) else [captions]
+        rows = score_texts(judge, self.checkpoint, _many(images), texts, batch_size=batch_size)
+        table = rows if isinstance(captions, list) else [row[0] for row in rows]
+        return table if isinstance(images, list) else table[0]
 
 
-def _unpacked(kind: type[CaptionPipeline], source: Origin | Weights) -> CaptionPipeline:
-    pipe = object.__new__(kind)
-    pipe.checkpoint = source.load()
-    return pipe
+def _many(images: ImageSource | list[S]) -> list[ImageSource]:
+    """Return a list of images as it is, and one image as a list."""
+    return list(images) if isinstance(images, list) else [images]

@@ -12,8 +12,7 @@ from PIL import Image
 
 from captioner.checkpoint import Checkpoint
 from captioner.errors import ImageError, UsageError
-from captioner.explain.explain import explain, read_again
-from captioner.explain.explanation import Explanation
+from captioner.explain.explain import Explanation, explain, read_again
 from captioner.pipelines import CaptionPipeline
 
 Make = Callable[..., Checkpoint]

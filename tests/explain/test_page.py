@@ -17,8 +17,7 @@ import pytest
 from PIL import Image
 
 from captioner.checkpoint import Checkpoint
-from captioner.explain.explain import explain
-from captioner.explain.explanation import Explanation
+from captioner.explain.explain import Explanation, explain
 from captioner.explain.page import page, where
 from captioner.explain.strip import TILE, strip
 

@@ -14,7 +14,7 @@ from captioner.captioning.captions import Caption
 from captioner.data.find import find_items
 from captioner.data.images import open_image
 from captioner.errors import ImageError
-from captioner.folder.photos import photos_of
+from captioner.folder.job import photos_of
 from captioner.folder.plan import Plan, place_of
 from captioner.folder.run import Outcome, Run
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from captioner.captioning.captions import Caption
 from captioner.captioning.labels import Label
 from captioner.data.find import find_items
-from captioner.folder.photos import photos_of
+from captioner.folder.job import photos_of
 from captioner.folder.plan import Plan, place_of
 from captioner.folder.run import Run
 

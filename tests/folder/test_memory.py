@@ -16,7 +16,7 @@ from captioner.captioning.captions import Caption
 from captioner.data import paths
 from captioner.data.items import Item
 from captioner.errors import ImageError
-from captioner.folder.photos import photos_of
+from captioner.folder.job import photos_of
 from captioner.folder.plan import Plan, place_of
 from captioner.folder.run import Run
 

@@ -21,8 +21,8 @@ from captioner.data.sources import read_splits
 from captioner.errors import OutputError
 from captioner.evaluation.predictions import read_predictions
 from captioner.folder import atomic
+from captioner.folder.job import photos_of
 from captioner.folder.outputs import journal_of
-from captioner.folder.photos import photos_of
 from captioner.folder.plan import Plan, Shard, place_of
 from captioner.folder.run import Run, foresee
 from captioner.folder.writers import sidecars

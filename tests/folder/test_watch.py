@@ -10,7 +10,7 @@ import pytest
 
 from captioner.data.find import find_items
 from captioner.folder.entry import Photo
-from captioner.folder.photos import photos_of
+from captioner.folder.job import photos_of
 from captioner.folder.plan import place_of
 from captioner.folder.watch import SHARE, Watch
 

@@ -12,7 +12,7 @@ import torch
 from captioner.config import GenerationConfig, TextConfig
 from captioner.generation.beam import beam_search
 from captioner.generation.search import search
-from captioner.generation.step import Writing
+from captioner.generation.step import Start, Writing
 from captioner.models.decoder import Decoder, ImageMemory
 
 from ..reference import exhaustive_search, plain_beam_search
@@ -60,7 +60,7 @@ def test_one_beam_is_greedy(seed: int, make: Make) -> None:
     config = GenerationConfig(beams=1, max_tokens=12)
     greedy = search(decoder, memory, TEXT, config)
     with torch.inference_mode():
-        beam = beam_search(Writing(decoder, memory, TEXT, steps=12, captions=1), TEXT, config, 12)
+        beam = beam_search(Writing(decoder, memory, TEXT, Start(captions=1, steps=12)), TEXT, config, 12)
     assert [found[0].tokens for found in beam] == [found[0].tokens for found in greedy]
     assert [found[0].score for found in beam] == pytest.approx([found[0].score for found in greedy], abs=1e-5)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from captioner.generation.step import Writing, wide
+from captioner.generation.step import Start, Writing, wide
 from captioner.models.decoder import Decoder, ImageMemory
 
 from ..reference import every_caption
@@ -24,7 +24,7 @@ def test_any_captions_under_way_are_a_forward_pass_of_each(prefix: tuple[int, ..
     for seed in range(5):
         chance = random.Random(seed)
         decoder, memory = make(seed, images=4)
-        writing = Writing(decoder, memory, TEXT, steps=7, captions=3, prefix=prefix)
+        writing = Writing(decoder, memory, TEXT, Start(captions=3, steps=7, prefix=prefix))
         said = [[list(prefix)] for _ in range(4)]
         alive = list(range(4))
         for _ in range(7):
@@ -69,7 +69,7 @@ def test_any_captions_under_way_are_a_forward_pass_of_each(prefix: tuple[int, ..
 def test_each_image_may_begin_in_words_of_its_own(make: Make) -> None:
     decoder, memory = make(1, images=3)
     prefixes = [[3, 4], [5, 5], [9, 3]]
-    writing = Writing(decoder, memory, TEXT, steps=3, captions=1, prefix=prefixes)
+    writing = Writing(decoder, memory, TEXT, Start(captions=1, steps=3, prefix=prefixes))
     found = writing.next()
     for image, prefix in enumerate(prefixes):
         alone = memory.select(torch.tensor([image]))

@@ -10,7 +10,7 @@ import torch
 from captioner.config import GenerationConfig, SamplingConfig, WordRules
 from captioner.generation.rules import Rules, compile_rules
 from captioner.generation.search import one_by_one, search
-from captioner.generation.step import Writing
+from captioner.generation.step import Start, Writing
 from captioner.generation.walk import likeliest, walk
 from captioner.models.decoder import Decoder, ImageMemory
 
@@ -65,7 +65,7 @@ def test_a_stream_that_is_closed_leaves_nothing_behind(taken: int, sampling: Sam
 @torch.inference_mode()
 def test_a_step_says_who_is_under_way(make: Make) -> None:
     decoder, memory = make(1, images=6)
-    writing = Writing(decoder, memory, TEXT, steps=12, captions=1)
+    writing = Writing(decoder, memory, TEXT, Start(captions=1, steps=12))
     ended: list[int] = []
     for number, step in enumerate(walk(writing, TEXT, 12, likeliest), start=1):
         assert writing.tokens.shape == (len(step.images), 1, number)
@@ -90,7 +90,7 @@ def test_where_nothing_may_be_said_the_walk_is_over(make: Make) -> None:
     tokens = list(one_by_one(decoder, alone, TEXT, config, rules=rules))
     assert len(tokens) == 3
     assert tokens[-1] == TEXT.eos_id
-    writing = Writing(decoder, memory, TEXT, steps=9, captions=1, processors=rules.processors)
+    writing = Writing(decoder, memory, TEXT, Start(captions=1, steps=9, processors=rules.processors))
     steps = list(walk(writing, TEXT, 9, likeliest))
     assert len(steps) == 3
     assert not any(step.ends.any() for step in steps)

@@ -1,22 +1,27 @@
-"""A pipeline is pickled as its checkpoint's name and settings, and can be copied."""
+"""A pipeline is pickled as its checkpoint's name and settings, copied, saved, evaluated and trained from."""
 
 from __future__ import annotations
 
 import copy
 import multiprocessing
 import pickle
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 import captioner
 from captioner.captioning.batches import _fits
 from captioner.checkpoint import Checkpoint
+from captioner.checkpoint import load as load_checkpoint
 from captioner.errors import CaptionerError, CheckpointError
 from captioner.pipelines import CaptionPipeline, load, prepared
 from captioner.pipelines.origin import Origin
+from captioner.training.recipe import Recipe
+from captioner.training.run import train
 from captioner.training.tasks import Data
 
 PRECISIONS = ["fp32", "bf16", "int8"]
@@ -102,3 +107,51 @@ def test_a_gpu_in_a_forked_child_is_one_sentence() -> None:
     said = "Cannot re-initialize CUDA in forked subprocess. To use CUDA with multiprocessing, you must use ..."
     with pytest.raises(CaptionerError, match="a forked process cannot use the GPU; start it with 'spawn'"), _fits(1):
         raise RuntimeError(said)
+
+
+Precisions = pytest.mark.parametrize("precision", ["fp32", "int8"])
+
+
+def of(learnt: Path, precision: str) -> CaptionPipeline:
+    pipe = captioner.load(learnt, device="cpu", precision=precision)  # type: ignore[arg-type]
+    pipe.checkpoint.generation = replace(pipe.checkpoint.generation, max_tokens=4)
+    return pipe
+
+
+@Precisions
+def test_it_is_saved_with_its_original_weights_and_present_options(
+    precision: str, learnt: Path, tmp_path: Path
+) -> None:
+    pipe, wanted = of(learnt, precision), load_checkpoint(learnt).model.state_dict()
+    for made in (
+        pipe.save(tmp_path / "one"),
+        captioner.save(pipe, tmp_path / "two"),
+        captioner.save(pipe.checkpoint, tmp_path / "three"),
+    ):
+        found = load_checkpoint(made)
+        assert all(torch.equal(value, wanted[name]) for name, value in found.model.state_dict().items())
+        assert found.generation.max_tokens == 4
+    assert captioner.load(tmp_path / "one", device="cpu").checkpoint.source == str(tmp_path / "one")
+
+
+@Precisions
+def test_it_is_evaluated_as_it_captions(precision: str, learnt: Path, data: Data) -> None:
+    pipe, samples = of(learnt, precision), data.validation
+    said = tuple(caption.text for caption in pipe.caption([str(sample.path) for sample in samples]))
+    assert pipe.evaluate(samples).captions == said
+    assert captioner.evaluate(pipe, samples).captions == said
+    assert captioner.evaluate(pipe.checkpoint, samples).captions == said
+    shorter = tuple(c.text for c in pipe.caption([str(sample.path) for sample in samples], max_tokens=2))
+    assert pipe.evaluate(samples, max_tokens=2).captions == shorter != said
+
+
+@Precisions
+def test_training_goes_on_from_it(
+    precision: str, learnt: Path, data: Data, recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    pipe = of(learnt, precision)
+    said = pipe.caption(str(data.train[0].path))
+    found = load_checkpoint(train(recipe({"epochs": 1}), data, tmp_path / "out", start=pipe))
+    assert found.config == pipe.checkpoint.config
+    assert pipe.caption(str(data.train[0].path)) == said
+    assert pipe.original().model.train().training

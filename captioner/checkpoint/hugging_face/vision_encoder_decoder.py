@@ -14,7 +14,13 @@ from typing import Any
 from captioner.checkpoint.directory import Checkpoint
 from captioner.checkpoint.hugging_face.building import build, part_of, require_layers
 from captioner.checkpoint.hugging_face.decoders import DECODERS
-from captioner.checkpoint.hugging_face.encoders import ENCODERS, encoder_config, encoder_weights, input_config, read_processor
+from captioner.checkpoint.hugging_face.encoders import (
+    ENCODERS,
+    encoder_config,
+    encoder_weights,
+    input_config,
+    read_processor,
+)
 from captioner.checkpoint.hugging_face.files import read_tokenizer, read_weights
 from captioner.checkpoint.hugging_face.settings import generation_config, ignored_settings, read_settings, text_config
 from captioner.errors import CheckpointError
@@ -50,18 +56,19 @@ def convert_vision_encoder_decoder(directory: Path, values: Mapping[str, Any], s
     model = build(
         {"vision": vision, "decoder": text_decoder, "text": text, "preprocess": preprocess},
         {
-            "vision.backbone.": encoder_weights(
-                encoder, part_of(state, "encoder."), source, size=preprocess.size
-            ),
+            "vision.backbone.": encoder_weights(encoder, part_of(state, "encoder."), source, size=preprocess.size),
             "vision.proj.": part_of(state, "enc_to_dec_proj."),
-            "decoder.": DECODERS[reading].decoder_weights(
-                decoder, part_of(state, "decoder."), text_decoder, source
-            ),
+            "decoder.": DECODERS[reading].decoder_weights(decoder, part_of(state, "decoder."), text_decoder, source),
         },
         source,
     )
     training = {"converted_from": source, "generation_ignored": ignored_settings(settings)}
-    return Checkpoint(model, read_tokenizer(directory, text, ids=text_decoder.vocab_size), generation_config(settings, source), training)
+    return Checkpoint(
+        model,
+        read_tokenizer(directory, text, ids=text_decoder.vocab_size),
+        generation_config(settings, source),
+        training,
+    )
 
 
 def _memory_width(encoder: Mapping[str, Any], decoder: Mapping[str, Any]) -> int | None:

@@ -13,7 +13,8 @@ from captioner.checkpoint.hugging_face import convert
 from captioner.checkpoint.hugging_face.encoders import ENCODERS, encoder_config, encoder_weights
 from captioner.errors import CheckpointError
 from captioner.inference import prepare
-from captioner.text import train_tokenizer
+
+from .conftest import tokenizer_json
 
 PLAIN = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}
 SWIN = {"image_size": 32, "patch_size": 2, "embed_dim": 12, "depths": [2, 1], "num_heads": [2, 3], "window_size": 4}
@@ -42,8 +43,7 @@ def test_logits_are_the_originals(
     model.generation_config.decoder_start_token_id = 0
     model.save_pretrained(tmp_path)
     transformers.ViTImageProcessor(size={"height": side, "width": side}).save_pretrained(tmp_path)
-    tokenizer = train_tokenizer(["a dog on a beach"], 270, lowercase=False)
-    (tmp_path / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
+    (tmp_path / "tokenizer.json").write_text(tokenizer_json(12), encoding="utf-8")
     pixels, tokens = torch.randn(2, 3, side, side, generator=generator), torch.randint(0, 12, (2, 9))
     checkpoint = convert(tmp_path)
     with torch.inference_mode():

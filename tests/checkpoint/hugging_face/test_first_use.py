@@ -69,9 +69,7 @@ def test_a_file_in_the_way_is_named(vit_gpt2: Make, kept: Path) -> None:
         load(vit_gpt2(0, decoder={"vocab_size": 270})[1])
 
 
-def test_every_command_takes_it(
-    vit_gpt2: Make, kept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_command_takes_it(vit_gpt2: Make, kept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, directory = vit_gpt2(0, decoder={"vocab_size": 270})
     photo = tmp_path / "photo.png"
     Image.new("RGB", (20, 30)).save(photo)

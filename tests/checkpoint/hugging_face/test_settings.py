@@ -40,7 +40,11 @@ def edit(path: Path, change: dict[str, Any], *, part: str | None = None) -> None
     [
         (None, {"model_type": "git"}, "of type 'git'; models of type vision-encoder-decoder and blip can be converted"),
         (None, {"encoder": None}, "has encoder None"),
-        ("encoder", {"model_type": "convnext"}, "has encoder 'convnext' .* of type vit, deit, swin, .* and a decoder of type gpt2, bert, "),
+        (
+            "encoder",
+            {"model_type": "convnext"},
+            "has encoder 'convnext' .* of type vit, deit, swin, .* and a decoder of type gpt2, bert, ",
+        ),
         ("decoder", {"model_type": "xlnet"}, "decoder 'xlnet'"),
         ("decoder", {"model_type": "blip_text_model"}, "decoder 'blip_text_model'"),
         ("encoder", {"hidden_act": "gelu_new"}, "hidden_act 'gelu_new'"),

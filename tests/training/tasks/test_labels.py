@@ -65,7 +65,11 @@ def test_the_named_labels_are_those_of_the_captions(recipe: MakeRecipe, data: Da
 
 
 def test_labels_start_as_the_classes_of_a_classifier(tmp_path: Path) -> None:
-    labeller = Labeller(LabelsConfig(words=("dog", "cat", "zebra"), tokens=((1,), (2,), (3,))), 4, DecoderConfig(vocab_size=4, width=8, heads=2))
+    labeller = Labeller(
+        LabelsConfig(words=("dog", "cat", "zebra"), tokens=((1,), (2,), (3,))),
+        4,
+        DecoderConfig(vocab_size=4, width=8, heads=2),
+    )
     weight, bias = torch.randn(1000, 4), torch.zeros(1000)
     groups = imagenet_groups(("dog", "cat", "bench press"))
     assert (groups[0][0], groups[0][-1], len(groups[0])) == (151, 275, 121)

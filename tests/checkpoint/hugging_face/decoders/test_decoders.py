@@ -52,7 +52,11 @@ GPT2 = {
 KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "gpt2": ("GPT2Config", "GPT2LMHeadModel", GPT2),
     "bert": ("BertConfig", "BertLMHeadModel", BERT),
-    "bert, tanh, other eps": ("BertConfig", "BertLMHeadModel", BERT | {"hidden_act": "gelu_new", "layer_norm_eps": 0.1}),
+    "bert, tanh, other eps": (
+        "BertConfig",
+        "BertLMHeadModel",
+        BERT | {"hidden_act": "gelu_new", "layer_norm_eps": 0.1},
+    ),
     "bert, relu, one layer": ("BertConfig", "BertLMHeadModel", BERT | {"hidden_act": "relu", "num_hidden_layers": 1}),
     "roberta": ("RobertaConfig", "RobertaForCausalLM", BERT | {"max_position_embeddings": CONTEXT + 2}),
     "blip": ("BlipTextConfig", "BlipTextLMHeadModel", BERT | {"encoder_hidden_size": WIDTH}),
