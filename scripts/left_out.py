@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from dev_scores import scores_on, table
-from run_experiments import BEAMS, ROOT, place_of, read, run
+from run_experiments import BEAMS, place_of, read, run
+from train_default import ROOT
 
 from captioner.checkpoint import load
 from captioner.data.samples import Sample

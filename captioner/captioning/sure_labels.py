@@ -28,7 +28,7 @@ from captioner.metrics.nouns import plural
 from captioner.models.decoder import ImageMemory
 
 LABEL_LANGUAGE = "en"  # labels are English nouns
-MARGIN = 0.1  # how much lower the mean log-probability of the new caption may be, in nats per token
+MARGIN = 0.3  # how much lower the mean log-probability of the new caption may be, in nats per token
 
 
 @dataclass(frozen=True)
