@@ -7,7 +7,7 @@ from typing import Any
 
 from captioner.config import GenerationConfig
 from captioner.data.samples import Sample
-from captioner.evaluation.evaluate import evaluate
+from captioner.evaluation.evaluate import Evaluation, evaluate
 from captioner.evaluation.judge import Judgement, Scores
 from captioner.inference import AnyCheckpoint
 from captioner.metrics.mentions import mentions
@@ -16,8 +16,12 @@ from captioner.training.tasks.labels import read_words
 
 
 def scores_on(checkpoint: AnyCheckpoint, samples: Sequence[Sample], config: GenerationConfig) -> dict[str, Any]:
-    """Return the captions of ``samples`` with their scores, and the scores of floor, control and people, as JSON."""
-    evaluation = evaluate(checkpoint, samples, config, batch_size=32)
+    """Return the ``scores_of`` the captions of ``samples``."""
+    return scores_of(evaluate(checkpoint, samples, config, batch_size=32))
+
+
+def scores_of(evaluation: Evaluation) -> dict[str, Any]:
+    """Return the captions with their scores, and the scores of floor, control and people, as JSON."""
     judgement = evaluation.judgement
     finder = LabelFinder(read_words("everyday"))
     false = mentions(

@@ -25,7 +25,7 @@ from typing import Any
 
 import dev_scores
 import torch
-from dev_scores import scores_on
+from dev_scores import scores_of, scores_on
 from train_default import HELD_OUT, ROOT, choose_generation
 
 from captioner.checkpoint import load
@@ -191,7 +191,8 @@ def judge(out: Path, shared: Path, penalties: Sequence[float], row: Row, dev: Se
         "images_per_second": statistics.median(r["images_per_second"] for r in trained),
         "captions": list(evaluation.captions),
         "sets": {
-            name: scores_on(checkpoint, load_split(shared / name, "dev"), config) for name in (dev if others else ())
+            first: scores_of(evaluation),
+            **{name: scores_on(checkpoint, load_split(shared / name, "dev"), config) for name in others},
         },
     }
 
