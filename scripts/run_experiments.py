@@ -3,10 +3,12 @@
     python scripts/run_experiments.py scripts/experiments/attention.toml --shared ../shared --out runs/attention
 
 An experiment is a TOML file: a recipe, seeds, settings of all rows, and rows. A row is a list of settings, or a table
-with the fields of ``Row``. Each run is a ``captioner train``, or a ``finetune`` of another row's result, with the
-held-out photos of datasets/flickr8k; the script then evaluates its best weights on dev with 5 beams. Results are stored
-in --out: repeat the command to resume, or add --table to print the existing ones. Choose by the held-out column; dev is
-only for reporting. A second table shows the differences from the first row.
+with the fields of ``Row``. Each run is a ``captioner train``, or a ``finetune`` of another row's result, with those of
+the held-out photos in datasets/everyday that are in its data; the script then evaluates its best weights on the dev
+sets of the experiment (``dev``, by default Flickr8k) with 5 beams. Results are stored in --out: repeat the command to
+resume, or add --table to print the existing ones. Choose by the held-out column, between rows with the same data; dev
+is only for reporting. A second table shows the differences from the first row on the first dev set; with several dev
+sets, each has a table with intervals, floor, control and people.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import dev_scores
 import torch
+from dev_scores import scores_of, scores_on
 from train_default import HELD_OUT, ROOT, choose_generation
 
 from captioner.checkpoint import load
@@ -50,6 +54,7 @@ class Row:
     recipe: str  # a file beside the experiment, or a recipe's name
     settings: Sequence[str] = ()
     after: str | None = None  # the row whose best weights to fine-tune; None for random weights
+    start: str | None = None  # the directory of a captioner to fine-tune
     data: Sequence[str] = ("flickr8k",)  # folders in --shared
     text: Sequence[str] = ()  # folders in --shared
 
@@ -59,8 +64,18 @@ class Row:
         return load_recipe(self.recipe, self.settings)
 
 
-def read(path: Path) -> tuple[dict[str, Row], list[int], list[float]]:
-    """Return the rows of an experiment by name, its seeds, and the length penalties to choose from."""
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """The content of an experiment's file."""
+
+    rows: dict[str, Row]  # by name
+    seeds: list[int]
+    penalties: list[float]  # length penalties to choose from on held-out photos
+    dev: list[str]  # folders in --shared; the first one's scores are in the main table
+
+
+def read(path: Path) -> Experiment:
+    """Return the experiment in a TOML file."""
     experiment = tomllib.loads(path.read_text(encoding="utf-8"))
     common = experiment.get("settings", ())
     rows = {}
@@ -73,7 +88,12 @@ def read(path: Path) -> tuple[dict[str, Row], list[int], list[float]]:
             raise SystemExit(f"{path}: row {name} has after = {row.after!r}, which is not a row above it; correct it")
     if experiment.get("equal_parameters"):
         rows = with_equal_parameters(rows)
-    return rows, experiment["seeds"], experiment.get("length_penalties", [1.0])
+    return Experiment(
+        rows=rows,
+        seeds=experiment["seeds"],
+        penalties=experiment.get("length_penalties", [1.0]),
+        dev=experiment.get("dev", ["flickr8k"]),
+    )
 
 
 def parameters(recipe: Recipe) -> int:
@@ -107,6 +127,12 @@ def place_of(name: str, seed: int, out: Path) -> Path:
     return out / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
 
 
+def held_out_in(data: Sequence[str], shared: Path) -> list[str]:
+    """Return the names in ``HELD_OUT`` of photos that are in the training split of one of the folders ``data``."""
+    known = {sample.name for name in data for sample in load_split(shared / name, "train")}
+    return [name for name in HELD_OUT.read_text(encoding="utf-8").split("\n") if name in known]
+
+
 def run(row: Row, seed: int, shared: Path, place: Path, features: Path) -> None:
     """Train or resume the run of one row and seed in ``place``."""
     features.mkdir(parents=True, exist_ok=True)
@@ -116,27 +142,36 @@ def run(row: Row, seed: int, shared: Path, place: Path, features: Path) -> None:
     command = ["train"]
     if row.after is not None:
         command = ["finetune", "--model", str(place_of(row.after, seed, place.parent) / "best")]
-    command += ["--recipe", row.recipe, "--held-out", str(HELD_OUT), "--out", str(place)]
+    elif row.start is not None:
+        command = ["finetune", "--model", row.start]
+    held_out = place / "held_out.txt"
+    held_out.write_text("\n".join(held_out_in(row.data, shared)) + "\n", encoding="utf-8")
+    command += ["--recipe", row.recipe, "--held-out", str(held_out), "--out", str(place)]
     command += ["--data", *(str(shared / name) for name in row.data)]
     if row.text:
         command += ["--text", *(str(shared / name) for name in row.text)]
-    command += [part for setting in (*row.settings, f"seed={seed}") for part in ("--set", setting)]
+    settings = [setting.replace("{shared}", str(shared.resolve())) for setting in (*row.settings, f"seed={seed}")]
+    if command[0] == "finetune":  # its backbone has weights
+        settings = [setting for setting in settings if not setting.startswith("vision_weights=")]
+    command += [part for setting in settings for part in ("--set", setting)]
     if (place / "state.pt").exists():
         command.append("--resume")
     if captioner(command):
         raise SystemExit(f"the run in {place} failed")
 
 
-def judge(out: Path, shared: Path, penalties: Sequence[float]) -> dict[str, Any]:
-    """Return the captions and scores of a run's best weights on dev, and their held-out score.
+def judge(out: Path, shared: Path, penalties: Sequence[float], row: Row, dev: Sequence[str]) -> dict[str, Any]:
+    """Return the captions and scores of a run's best weights on the dev sets, and their held-out score.
 
-    The held-out photos choose the length penalty if there are several.
+    The held-out photos of the row's data choose the length penalty if there are several.
     """
     checkpoint = load(out / "best")
-    samples = load_split(shared / "flickr8k", "dev")
+    first, *others = dev
+    samples = load_split(shared / first, "dev")
     config = replace(checkpoint.generation, beams=BEAMS, length_penalty=penalties[0])
     if len(penalties) > 1:
-        _, held_out = hold_out_named(load_split(shared / "flickr8k", "train"), HELD_OUT)
+        train = [sample for name in row.data for sample in load_split(shared / name, "train")]
+        _, held_out = hold_out_named(train, out / "held_out.txt")
         config = choose_generation(checkpoint, held_out, beams=[BEAMS], penalties=penalties)
     evaluation = evaluate(checkpoint, samples, config, batch_size=32)
     records = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -155,6 +190,10 @@ def judge(out: Path, shared: Path, penalties: Sequence[float]) -> dict[str, Any]
         "steps": records[-1]["step"],
         "images_per_second": statistics.median(r["images_per_second"] for r in trained),
         "captions": list(evaluation.captions),
+        "sets": {
+            first: scores_of(evaluation),
+            **{name: scores_on(checkpoint, load_split(shared / name, "dev"), config) for name in others},
+        },
     }
 
 
@@ -184,14 +223,14 @@ def table(results: dict[str, list[dict[str, Any]]]) -> str:
     return "\n".join(lines)
 
 
-def differences(results: dict[str, list[dict[str, Any]]], shared: Path) -> str:
-    """Return the differences of each row from the first on the same dev photos.
+def differences(results: dict[str, list[dict[str, Any]]], dev: Path) -> str:
+    """Return the differences of each row from the first on the same photos of the dev set ``dev``.
 
     They are means over the seeds, with 95 % intervals by paired bootstrap over photos.
     """
     metrics = {"bleu4": "BLEU-4", "cider_d": "CIDEr-D"}
     scores: dict[str, dict[str, Statistic]] = {}
-    with Judge(load_split(shared / "flickr8k", "dev")) as judge:
+    with Judge(load_split(dev, "dev")) as judge:
         for name, runs in results.items():
             by_seed = [judge.judge(run["captions"]).model.metrics for run in runs]
             scores[name] = {key: averaged([metric[key] for metric in by_seed]) for key in metrics}
@@ -224,22 +263,26 @@ def main() -> int:
     parser.add_argument("--features", type=Path, help="folder of cached features, to share it (default: OUT/features)")
     parser.add_argument("--table", action="store_true", help="print the existing results without running anything")
     args = parser.parse_args()
-    rows, seeds, penalties = read(args.experiment)
+    experiment = read(args.experiment)
+    rows, dev = experiment.rows, experiment.dev
     out = args.out or Path("runs") / args.experiment.stem
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in rows}
-    for seed in seeds:
+    for seed in experiment.seeds:
         for name, row in rows.items():
             place = place_of(name, seed, out)
             result = place / "result.json"
             if not result.exists() and not args.table:
                 run(row, seed, args.shared, place, args.features or out / "features")
-                result.write_text(json.dumps(judge(place, args.shared, penalties)), encoding="utf-8")
+                found = judge(place, args.shared, experiment.penalties, row, dev)
+                result.write_text(json.dumps(found), encoding="utf-8")
             if result.exists():
                 results[name].append(json.loads(result.read_text(encoding="utf-8")))
         finished = {name: runs for name, runs in results.items() if runs}
         print(table(finished), flush=True)
     if len(finished) > 1:
-        print(f"\n{differences(finished, args.shared)}")
+        print(f"\n{differences(finished, args.shared / dev[0])}")
+    for name in dev if len(dev) > 1 and finished else ():  # one seed: intervals are over photos
+        print(f"\n{dev_scores.table(name, {row: runs[0]['sets'][name] for row, runs in finished.items()})}")
     return 0
 
 

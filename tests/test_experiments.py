@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
-EXPERIMENTS = ("attention", "attention_variants", "objectives")
+EXPERIMENTS = ("attention", "attention_variants", "evidence", "left_out", "objectives")
 
 
 @pytest.fixture
@@ -22,20 +22,22 @@ def experiments(monkeypatch):
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_row_can_be_built(experiments, name):
-    rows, seeds, penalties = experiments.read(SCRIPTS / "experiments" / f"{name}.toml")
+    experiment = experiments.read(SCRIPTS / "experiments" / f"{name}.toml")
+    rows = experiment.rows
     assert rows
-    assert seeds
-    assert penalties
+    assert experiment.seeds
+    assert experiment.penalties
+    assert experiment.dev
     for row in rows.values():
         assert row.trains.stages
         if row.after is None:  # from random weights: the backbone's have to be named
-            assert row.trains.vision_weights.startswith("package:")
+            assert row.trains.vision_weights.startswith(("package:", "{shared}/"))
     places = {experiments.place_of(row, 1, Path("out")) for row in rows}
     assert len(places) == len(rows)
 
 
 def test_rows_of_the_attention_experiment_have_equal_parameters(experiments):
-    rows, _, _ = experiments.read(SCRIPTS / "experiments" / "attention.toml")
+    rows = experiments.read(SCRIPTS / "experiments" / "attention.toml").rows
     counts = [experiments.parameters(row.trains) for row in rows.values()]
     assert max(counts) - min(counts) <= 0.001 * max(counts)
 
@@ -50,7 +52,8 @@ def test_a_row_comes_after_one_above_it(experiments, tmp_path):
 def test_a_following_row_starts_from_the_best_weights_of_its_seed(experiments, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(experiments, "captioner", lambda command: asked.append(command) and 0)
-    rows, _, _ = experiments.read(SCRIPTS / "experiments" / "objectives.toml")
+    monkeypatch.setattr(experiments, "held_out_in", lambda data, shared: ["a.jpg"])
+    rows = experiments.read(SCRIPTS / "experiments" / "objectives.toml").rows
     name = "then self-critical"
     experiments.run(rows[name], 3, tmp_path, experiments.place_of(name, 3, tmp_path), tmp_path / "features")
     (command,) = asked

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from captioner.captioning.matching import match_captions, require_matching
+from captioner.captioning.sure_labels import name_sure_labels, require_labels
 from captioner.config import GenerationConfig
 from captioner.data.images import ImageSource
 from captioner.data.loader import load_pixels
@@ -104,9 +105,11 @@ def pixels_of(
 
 
 def check_learnt(checkpoint: AnyCheckpoint, config: GenerationConfig) -> None:
-    """Raise ``UsageError`` if ``config`` needs a head that the captioner lacks."""
+    """Raise ``UsageError`` if ``config`` needs a head or a labeller that the captioner lacks."""
     if config.rerank == "matching":
         require_matching(checkpoint)
+    if config.name_sure_labels:
+        require_labels(checkpoint)
 
 
 @torch.inference_mode()
@@ -127,17 +130,23 @@ def caption_encoded(
     """Return captions and memory like ``caption_pixels``, for encoded images; ``pixels`` only seed the sampling."""
     with _fits(len(pixels)):
         memory = checkpoint.model.remember(encoded)
-        return caption_memory(checkpoint, memory, pixels, config), memory
+        return caption_memory(checkpoint, memory, pixels, config, labels=encoded.labels), memory
 
 
 @torch.inference_mode()
 def caption_memory(
-    checkpoint: AnyCheckpoint, memory: ImageMemory, seeing: Iterable[Tensor], config: GenerationConfig
+    checkpoint: AnyCheckpoint,
+    memory: ImageMemory,
+    seeing: Iterable[Tensor],
+    config: GenerationConfig,
+    *,
+    labels: Tensor | None = None,
 ) -> list[list[Hypothesis]]:
     """Return the captions of B images in ``memory``, best first: searched under the rules, refined and reranked.
 
     If ``config`` samples, an image's random seed depends on its tensor in ``seeing``. An image without a caption that
-    satisfies the rules gets an empty list.
+    satisfies the rules gets an empty list. ``labels`` (B, G) are the log-odds of the labels, if the captioner has a
+    labeller; with ``config.name_sure_labels`` the best caption may be replaced by one that names a sure label.
     """
     rules = compile_rules(config, checkpoint.tokenizer)
     seeds = [content_seed(image, config.sampling.seed) for image in seeing] if config.sampling else None
@@ -148,8 +157,12 @@ def caption_memory(
     if config.rerank == "matching":
         tokens = [[hypothesis.tokens for hypothesis in candidates] for candidates in hypotheses]
         matching = match_captions(checkpoint.model, memory, tokens)
-        return [ordered(*pair) for pair in zip(hypotheses, matching, strict=True)]
-    return [rerank(candidates, config, tokenizer) for candidates in hypotheses]
+        hypotheses = [ordered(*pair) for pair in zip(hypotheses, matching, strict=True)]
+    else:
+        hypotheses = [rerank(candidates, config, tokenizer) for candidates in hypotheses]
+    if config.name_sure_labels and labels is not None:
+        return name_sure_labels(checkpoint, memory, hypotheses, labels, config, rules=rules)
+    return hypotheses
 
 
 def stream_tokens(checkpoint: AnyCheckpoint, image: ImageSource, config: GenerationConfig) -> Iterator[int]:

@@ -42,6 +42,7 @@ class GenerationOptions(TypedDict, total=False):
     repetition_penalty: float | None
     no_repeat_ngram: int | None
     language: str | None
+    name_sure_labels: float | None
 
 
 @dataclass(frozen=True)

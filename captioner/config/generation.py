@@ -123,6 +123,16 @@ class GenerationConfig:
             metavar="LANG",
         ),
     )
+    name_sure_labels: float = field(
+        default=0.0,
+        metadata=option(
+            help="rewrite a caption that omits a label of at least probability P, if a good one names it; 0 is off",
+            metavar="P",
+            least=0.0,
+            most=1.0,
+            paper="Anderson et al. 2017",
+        ),
+    )
     calibration: Calibration = field(default_factory=Calibration)
 
     def __post_init__(self) -> None:
@@ -145,6 +155,8 @@ class GenerationConfig:
             raise ConfigError(f"a consensus needs at least 3 candidates, not {self.candidates}; set candidates")
         if self.rerank == "matching" and self.candidates < 2:
             raise ConfigError("rerank matching needs at least 2 candidates, not 1; set candidates")
+        if self.sampling is not None and self.name_sure_labels:
+            raise ConfigError("name_sure_labels needs a search; drop sampling, or set name_sure_labels to 0")
         if self.refine and self.rules.require:
             raise ConfigError("refine could rewrite the required words; set refine or require, not both")
         if self.refine and self.rerank == "consensus" and self.sampling is not None:
@@ -186,10 +198,10 @@ def _options(kind: Any, part: str = "") -> Iterator[tuple[str, GenerationOption]
 def with_options(config: GenerationConfig, options: Mapping[str, Any]) -> GenerationConfig:
     """Return ``config`` with changed options: fields of it, of its ``sampling`` or of its ``rules``; None is ignored.
 
-    Options imply others unless these are set too. Sampling options set ``beams`` to 1. Beams, groups, ``require`` and a
-    temperature of 0 turn sampling off. One group implies no diversity, and no diversity one group. A single candidate
-    is not reranked. ``beams`` becomes as large as candidates, groups and ``require`` need. Raises ``ConfigError`` for
-    contradictory options.
+    Options imply others unless these are set too. Sampling options set ``beams`` to 1 and ``name_sure_labels`` to 0.
+    Beams, groups, ``require``, ``name_sure_labels`` and a temperature of 0 turn sampling off. One group implies no
+    diversity, and no diversity one group. A single candidate is not reranked. ``beams`` becomes as large as candidates,
+    groups and ``require`` need. Raises ``ConfigError`` for contradictory options.
     """
     settings = {name: value for name, value in options.items() if value is not None}
     if settings.get("candidates") == 1:
@@ -215,8 +227,8 @@ def with_options(config: GenerationConfig, options: Mapping[str, Any]) -> Genera
     elif parts["sampling"] or "sampling" in changes:
         sampling = changes.get("sampling") or config.sampling or SamplingConfig()
         changes["sampling"] = dataclasses.replace(sampling, **parts["sampling"])
-        changes = {"beams": 1, "groups": 1, "diversity": 0.0} | changes
-    elif changes.get("beams", 1) > 1 or changes.get("groups", 1) > 1 or requiring:
+        changes = {"beams": 1, "groups": 1, "diversity": 0.0, "name_sure_labels": 0.0} | changes
+    elif changes.get("beams", 1) > 1 or changes.get("groups", 1) > 1 or requiring or changes.get("name_sure_labels"):
         changes["sampling"] = None
     if "beams" not in changes and changes.get("sampling", config.sampling) is None:
         groups, candidates = (changes.get(name, getattr(config, name)) for name in ("groups", "candidates"))

@@ -45,7 +45,7 @@ def compile_rules(config: GenerationConfig, tokenizer: CaptionTokenizer) -> Rule
     if config.min_tokens > 1:
         processors.append(minimum_length(config.min_tokens, tokenizer.config.eos_id))
     prefix = tuple(_encoded(rules.prefix, rules.prefix, tokenizer))
-    require = tuple(_phrase(phrase, tokenizer) for phrase in rules.require)
+    require = tuple(required(phrase, tokenizer) for phrase in rules.require)
     needed = max([len(prefix) + max(1, len(_needed(require) - set(prefix))), *(p.length for p in require)])
     if needed > config.max_tokens:
         raise UsageError(
@@ -70,8 +70,8 @@ def _encoded(words: str, named: str, tokenizer: CaptionTokenizer) -> list[int]:
     return tokens
 
 
-def _phrase(words: str, tokenizer: CaptionTokenizer) -> Phrase:
-    """Compile a required phrase; ``dog|puppy`` accepts either word."""
+def required(words: str, tokenizer: CaptionTokenizer) -> Phrase:
+    """Compile a required phrase; ``dog|puppy`` accepts either word. Raises ``UsageError`` for one of no token."""
     forms: set[tuple[int, ...]] = set()
     initial: set[tuple[int, ...]] = set()
     before = tokenizer.encode("a")

@@ -12,7 +12,7 @@ from captioner.models.decoder import Decoder
 from captioner.models.encoder_decoder import EncoderDecoder
 from captioner.models.heads import Heads
 from captioner.models.joint import JointOutputs, JointQuery, read_jointly
-from captioner.models.labels import Labeller
+from captioner.models.labels import Labeller, LabelSet
 from captioner.models.vision import Features, VisionEncoder
 from captioner.system.process import plain_defaults, survive_forks
 
@@ -65,16 +65,22 @@ class Captioner(EncoderDecoder):
         self.labeller = labeller.to(self.decoder.token_embedding.weight.device)
 
     def forward(
-        self, tokens: Tensor, image: Tensor | Features | None = None, ask: JointQuery | Literal["labels"] | None = None
+        self,
+        tokens: Tensor,
+        image: Tensor | Features | LabelSet | None = None,
+        ask: JointQuery | Literal["labels"] | None = None,
     ) -> Outputs:
         """Return teacher-forced logits of tokens (B, K, T); the K captions of an image share one encoding.
 
-        ``image``: pixels (B, 3, size, size), cached ``Features``, or None for language modelling without
-        cross-attention. ``ask``: also return the outputs of the heads (a ``JointQuery``) or of the labeller ("labels"),
-        in the same call because a distributed run synchronises on it.
+        ``image``: pixels (B, 3, size, size), cached ``Features``, a ``LabelSet`` that stands for images, or None for
+        language modelling without cross-attention. ``ask``: also return the outputs of the heads (a ``JointQuery``) or
+        of the labeller ("labels"), in the same call because a distributed run synchronises on it.
         """
         encoded = None
-        if image is not None:
+        if isinstance(image, LabelSet):
+            assert self.labeller is not None
+            encoded = self.labeller.alone(image, self.decoder.token_embedding)
+        elif image is not None:
             encoded = self.encode_features(image) if isinstance(image, Features) else self.encode_image(image)
         if isinstance(ask, JointQuery):
             assert encoded is not None

@@ -7,7 +7,7 @@ arXiv 1506.01144; Li et al. 2020, arXiv 2004.06165, object tags as anchor points
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -17,6 +17,14 @@ from captioner.config import DecoderConfig, LabelsConfig
 from captioner.models.vision import EncodedImage, Features
 
 BUCKETS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7)  # borders of the probability buckets of label tokens
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """Labels in place of B images, for a decoder that learns from captions without images."""
+
+    labels: Tensor  # (B, L), indices of words
+    log_odds: Tensor  # (B, L)
 
 
 class Labeller(nn.Module):
@@ -77,6 +85,11 @@ class Labeller(nn.Module):
             prefix=self.count + encoded.prefix,
             labels=log_odds,
         )
+
+    def alone(self, given: LabelSet, embedding: nn.Embedding) -> EncodedImage:
+        """Return the tokens of the given labels as the encoding of images without patches."""
+        tokens = self.tokens(given.labels, given.log_odds, embedding)
+        return EncodedImage(tokens, (0, 0), prefix=tokens.shape[1])
 
     @torch.no_grad()
     def start_from(self, weight: Tensor, bias: Tensor, groups: dict[int, list[int]]) -> None:

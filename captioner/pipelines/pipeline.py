@@ -161,9 +161,11 @@ class CaptionPipeline(Portable):
         ``UsageError`` for options that need beam search, ``ImageError`` for an unreadable image.
         """
         own = self.checkpoint.generation
-        one_by_one = replace(own, beams=1, groups=1, diversity=0.0, candidates=1, rerank="score", refine=0)
+        one_by_one = replace(
+            own, beams=1, groups=1, diversity=0.0, candidates=1, rerank="score", refine=0, name_sure_labels=0.0
+        )
         config = with_options(one_by_one, options)
-        if config.beams > 1 or config.candidates > 1 or config.refine:
+        if config.beams > 1 or config.candidates > 1 or config.refine or config.name_sure_labels:
             raise UsageError(
                 "only greedy decoding and sampling can stream words; omit beams and options that need them"
             )

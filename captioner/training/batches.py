@@ -128,6 +128,7 @@ class TextItems(Dataset[Item]):
     """Lines of text without images."""
 
     def __init__(self, lines: Sequence[str], tokenizer: CaptionTokenizer, *, context: int) -> None:
+        self.lines = lines
         self.encoded = [tuple(tokenizer.encode(line)[: context - 1]) for line in lines]
         self.starts = tuple(map(tokenizer.start_of, lines)) if tokenizer.config.languages else ()
 
@@ -135,7 +136,9 @@ class TextItems(Dataset[Item]):
         return len(self.encoded)
 
     def __getitem__(self, key: tuple[int, int]) -> Item:
-        return Item((self.encoded[key[0]],), None, f"line {key[0] + 1}", self.starts[key[0] : key[0] + 1])
+        place = key[0]
+        texts = (self.lines[place],)
+        return Item((self.encoded[place],), None, f"line {place + 1}", self.starts[place : place + 1], texts)
 
 
 Items = CaptionItems | TextItems

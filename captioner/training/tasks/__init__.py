@@ -8,6 +8,7 @@ from captioner.training.tasks.base import Data, Task
 from captioner.training.tasks.cross_entropy import CrossEntropy
 from captioner.training.tasks.distillation import Distillation
 from captioner.training.tasks.infilling import Infilling
+from captioner.training.tasks.labelled_text import LabelledText
 from captioner.training.tasks.labels import Labels
 from captioner.training.tasks.language_model import LanguageModel
 from captioner.training.tasks.multitask import Multitask
@@ -18,6 +19,7 @@ TASKS: dict[str, type[Task]] = {
     "cross_entropy": CrossEntropy,
     "distillation": Distillation,
     "infilling": Infilling,
+    "labelled_text": LabelledText,
     "labels": Labels,
     "language_model": LanguageModel,
     "multitask": Multitask,

@@ -88,7 +88,7 @@ class CrossEntropy(Task):
                 judged[name] = total + nll, count + tokens
             self.look(model, encoded, memory, batch)
             values = image.values if isinstance(image, Features) else image
-            hypotheses = caption_memory(checkpoint, memory, values, self.recipe.generation)
+            hypotheses = caption_memory(checkpoint, memory, values, self.recipe.generation, labels=encoded.labels)
             written += [split(tokenizer.decode(best[0].tokens)) if best else [] for best in hypotheses]
         written = interleave(gather_objects(written))
         judged = total_of(gather_objects(judged))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,10 +23,9 @@ from captioner.training.distributed import gather_objects
 from captioner.training.features import FeatureStore
 from captioner.training.pretrained import read_classifier
 from captioner.training.recipe import Recipe, Stage
-from captioner.training.tasks.base import Data, named_by_captions, weighted_cross_entropy
+from captioner.training.tasks.base import Data, features_of, named_by_captions, weighted_cross_entropy
 from captioner.training.tasks.cross_entropy import CrossEntropy
-
-LISTS = Path(__file__).parents[1] / "labels"
+from captioner.training.teachers import LISTS, ImageNetTeacher, imagenet_groups
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +38,17 @@ class Options:
     """A file with ``classifier.weight`` and ``classifier.bias`` of an ImageNet classifier on the same backbone, which
     initialise the labels."""
     weight: float = 1.0  # weight of the labels' loss, in nats per image; the captions' loss has 1
+    teacher: float = 0.0
+    """Share of the ImageNet classifier's probability that a label without a mention has as its target. With it, labels
+    that no training caption names keep what ``classifier`` knows."""
 
     def __post_init__(self) -> None:
         if self.count < 1 or not 0 < self.weight < float("inf"):
             raise ConfigError("options.count must be at least 1, and options.weight above 0")
+        if not 0 <= self.teacher <= 1:
+            raise ConfigError(f"options.teacher must lie between 0 and 1, not {self.teacher}")
+        if self.teacher and not self.classifier:
+            raise ConfigError("options.teacher needs an ImageNet classifier; set options.classifier to its file")
 
 
 class Labels(CrossEntropy):
@@ -55,6 +60,7 @@ class Labels(CrossEntropy):
         super().__init__(recipe, stage, data, tokenizer)
         self.options: Options = self.options_of(stage)
         self.finder: LabelFinder | None = None
+        self.teacher: ImageNetTeacher | None = None
         self.hits: list[tuple[int, int, int]] = []
 
     @classmethod
@@ -62,18 +68,8 @@ class Labels(CrossEntropy):
         """Add a labeller to a captioner without one."""
         if recipe.adapter is not None:
             raise UsageError("labels trains a labeller, which an adapter run cannot train; leave the adapter out")
-        if checkpoint.model.labeller is not None:
-            return False
         options = cls.options_of(stage)
-        words = read_words(options.words)
-        tokens = tuple(tuple(checkpoint.tokenizer.encode(word)) for word in words)
-        torch.manual_seed(recipe.seed)
-        checkpoint.model.add_labeller(LabelsConfig(words=words, tokens=tokens, count=options.count))
-        if options.classifier:
-            weight, bias = read_classifier(Path(options.classifier))
-            labeller: Labeller = checkpoint.model.labeller  # type: ignore[assignment]
-            labeller.start_from(weight, bias, imagenet_groups(words))
-        return True
+        return equipped(checkpoint, options.words, options.count, options.classifier, seed=recipe.seed)
 
     def trained(self, name: str) -> bool:
         return not name.startswith("heads.")
@@ -81,10 +77,18 @@ class Labels(CrossEntropy):
     def begin(self, model: Captioner, average: Captioner) -> None:
         assert model.config.labels is not None
         self.finder = LabelFinder(model.config.labels.words)
+        if self.options.teacher:
+            path, words = Path(self.options.classifier), model.config.labels.words
+            self.teacher = ImageNetTeacher(model, path, words, frozen=self.stage.vision == "frozen")
 
     def prepare(self, model: Captioner, batch: Batch) -> Batch:
-        """Add the labels (B, G) that the captions of each image name, 0 or 1."""
-        return replace(batch, extra={**batch.extra, "labels": self._named(batch).to(batch.tokens.device)})
+        """Add the targets (B, G) of the labels: 1 if a caption of the image names it, else the teacher's share."""
+        labels = self._named(batch).to(batch.tokens.device)
+        if self.teacher is not None:
+            if self.stage.vision == "frozen":
+                batch = replace(batch, image=features_of(model, batch))  # computed once, for teacher and captioner
+            labels = torch.maximum(labels, self.options.teacher * self.teacher(batch))
+        return replace(batch, extra={**batch.extra, "labels": labels})
 
     def _named(self, batch: Batch) -> Tensor:
         assert self.finder is not None
@@ -117,6 +121,21 @@ class Labels(CrossEntropy):
         return {**figures, "label_recall": 100 * right / max(named, 1), "label_precision": 100 * right / max(shown, 1)}
 
 
+def equipped(checkpoint: Checkpoint, words: str, count: int, classifier: str, *, seed: int) -> bool:
+    """Add a labeller to a captioner without one, and return whether it was added; see ``Options`` for the values."""
+    if checkpoint.model.labeller is not None:
+        return False
+    names = read_words(words)
+    tokens = tuple(tuple(checkpoint.tokenizer.encode(word)) for word in names)
+    torch.manual_seed(seed)
+    checkpoint.model.add_labeller(LabelsConfig(words=names, tokens=tokens, count=count))
+    if classifier:
+        weight, bias = read_classifier(Path(classifier))
+        labeller: Labeller = checkpoint.model.labeller  # type: ignore[assignment]
+        labeller.start_from(weight, bias, imagenet_groups(names))
+    return True
+
+
 def read_words(name: str) -> tuple[str, ...]:
     """Return the labels of a shipped list or of a file, in its order. Raises ``ConfigError``."""
     path = LISTS / f"{name}.txt" if "/" not in name and not name.endswith(".txt") else Path(name)
@@ -130,15 +149,3 @@ def read_words(name: str) -> tuple[str, ...]:
     if not words:
         raise ConfigError(f"the labels {name} are empty; name a UTF-8 file of one label a line")
     return words
-
-
-def imagenet_groups(words: Sequence[str]) -> dict[int, list[int]]:
-    """Return the ImageNet classes (0 to 999, in the order of their WordNet ids) of each known one of ``words``."""
-    place = {word: n for n, word in enumerate(words)}
-    groups: dict[int, list[int]] = {}
-    for line in (LISTS / "imagenet.txt").read_text(encoding="utf-8").splitlines():
-        word, _, ranges = line.partition(": ")
-        if word in place:
-            ends = [[int(end) for end in part.split("-")] for part in ranges.split()]
-            groups[place[word]] = [n for pair in ends for n in range(pair[0], pair[-1] + 1)]
-    return groups

@@ -39,10 +39,20 @@ class LanguageModel(Task):
         return name.startswith("decoder.") and ".cross_" not in name
 
     def loss(self, wrapped: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        logits = self.logits(wrapped, batch)
         loss, nll = weighted_cross_entropy(
-            wrapped(batch.tokens).logits, batch.targets, batch.weights, label_smoothing=self.stage.label_smoothing
+            logits, batch.targets, batch.weights, label_smoothing=self.stage.label_smoothing
         )
         return {"loss": loss, "nll": nll}
+
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the logits (B, 1, T, V) of a batch of lines."""
+        logits: Tensor = model(batch.tokens).logits
+        return logits
+
+    def prepare_for_validation(self, model: Captioner, batch: Batch) -> Batch:
+        """Return a batch of held-out lines with all that ``logits`` needs, the same at every validation."""
+        return batch
 
     @torch.inference_mode()
     def validate(self, model: Captioner, store: FeatureStore | None, device: torch.device) -> dict[str, float]:
@@ -50,8 +60,8 @@ class LanguageModel(Task):
         keys = [[(i, 0) for i in range(at, min(at + 64, len(items)))] for at in range(0, len(items), 64)]
         total = count = 0.0
         for batch in batches(items, keys, self.collate(), workers=0):
-            batch = batch.to(device)
-            nll, tokens = plain_nll(model(batch.tokens).logits, batch)
+            batch = self.prepare_for_validation(model, batch.to(device))
+            nll, tokens = plain_nll(self.logits(model, batch), batch)
             total, count = total + nll, count + tokens
         judged = (self.tokenizer.decode(ids) for ids in items.encoded)  # the lines, cut to the context
         words = sum(len(line.split()) + 1 for line in judged)

@@ -74,9 +74,11 @@ def test_draws_of_kept_features_differ_from_image_to_image(
     seen: list[torch.Tensor] = []
     write = cross_entropy.caption_memory
 
-    def remember(checkpoint: Checkpoint, memory: Any, seeing: torch.Tensor, config: GenerationConfig) -> Any:
+    def remember(
+        checkpoint: Checkpoint, memory: Any, seeing: torch.Tensor, config: GenerationConfig, **more: Any
+    ) -> Any:
         seen.extend(seeing)
-        return write(checkpoint, memory, seeing, config)
+        return write(checkpoint, memory, seeing, config, **more)
 
     class Kept(CrossEntropy):
         """Validation on features from the disk."""
@@ -104,7 +106,9 @@ def test_an_image_without_a_caption_ends_no_run(
 ) -> None:
     from captioner.training.tasks import cross_entropy
 
-    monkeypatch.setattr(cross_entropy, "caption_memory", lambda _, memory, *rest: [[] for _ in range(memory.images)])
+    monkeypatch.setattr(
+        cross_entropy, "caption_memory", lambda _, memory, *rest, **more: [[] for _ in range(memory.images)]
+    )
     found = validated(checkpoint, data, recipe(), GenerationConfig())
     assert (found["cider_d"], found["bleu4"]) == (0, 0)
 

@@ -13,12 +13,14 @@ from safetensors.torch import save_file
 from captioner.checkpoint import load, save
 from captioner.config import DecoderConfig, LabelsConfig
 from captioner.errors import ConfigError
+from captioner.models.captioner import Captioner
 from captioner.models.labels import Labeller
 from captioner.training.recipe import Recipe
 from captioner.training.run import train
 from captioner.training.setup import new_captioner
 from captioner.training.tasks import Data
-from captioner.training.tasks.labels import LISTS, Labels, imagenet_groups, read_words
+from captioner.training.tasks.labels import Labels, read_words
+from captioner.training.teachers import LISTS, imagenet_groups
 
 MakeRecipe = Callable[..., Recipe]
 SHAPES = ("circle", "square", "triangle", "elephant")
@@ -102,3 +104,60 @@ def test_tokens_outside_the_vocabulary_are_refused(recipe: MakeRecipe, data: Dat
     config = new_captioner(recipe(), data).config
     with pytest.raises(ConfigError, match="vocabulary"):
         replace(config, labels=LabelsConfig(words=("dog",), tokens=((10**9,),)))
+
+
+def classifier_of(model: Captioner, path: Path, bias: dict[int, float]) -> str:
+    """Write a timm file of the model's backbone and of a classifier with constant probabilities; return its name."""
+    chances = torch.full((1000,), 1e-9)
+    for number, chance in bias.items():
+        chances[number] = chance
+    weights = {name: value.contiguous() for name, value in model.vision.backbone.state_dict().items()}
+    weights["classifier.weight"] = torch.zeros(1000, model.vision.channels)
+    save_file({**weights, "classifier.bias": chances.log()}, path)
+    return str(path)
+
+
+def test_the_teacher_is_the_target_of_labels_without_a_mention(recipe: MakeRecipe, data: Data, tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("circle\nzebra\nbus\nkite\n")
+    plain = recipe({"task": "labels"})
+    file = classifier_of(
+        new_captioner(plain, data).model, tmp_path / "w.safetensors", {340: 0.5, 654: 0.1, 779: 0.2, 0: 0.2}
+    )
+    options = {"words": str(tmp_path / "words.txt"), "classifier": file, "teacher": 0.5}
+    for vision in ("frozen", "last:1"):
+        plan = recipe({"task": "labels", "vision": vision, "options": options}, vision_weights=file)
+        checkpoint = new_captioner(plan, data)
+        assert Labels.equip(plan, plan.stages[0], data, checkpoint)
+        task = Labels(plan, plan.stages[0], data, checkpoint.tokenizer)
+        task.begin(checkpoint.model, checkpoint.model)
+        items = task.items(None)
+        batch = task.prepare(checkpoint.model, task.collate()([items[n, 0] for n in range(4)]))
+        for row, sample in zip(batch.extra["labels"], data.train, strict=False):
+            circle = float(any("circle" in caption for caption in sample.captions))
+            torch.testing.assert_close(row, torch.tensor([circle, 0.25, 0.15, 0.0]))  # 0.5 x (0.5, 0.1 + 0.2, none)
+        losses = task.loss(checkpoint.model, batch)
+        assert losses["loss"].isfinite()
+
+
+def test_a_frozen_backbone_of_other_weights_cannot_be_read_by_the_teacher(
+    recipe: MakeRecipe, data: Data, tmp_path: Path, words: str
+) -> None:
+    file = classifier_of(new_captioner(recipe(), data).model, tmp_path / "w.safetensors", {340: 1.0})
+    plan = recipe({"task": "labels", "options": {"words": words, "classifier": file, "teacher": 1.0}}, seed=5)
+    checkpoint = new_captioner(plan, data)
+    Labels.equip(plan, plan.stages[0], data, checkpoint)
+    task = Labels(plan, plan.stages[0], data, checkpoint.tokenizer)
+    with pytest.raises(ConfigError, match="the frozen backbone does not have the weights in"):
+        task.begin(checkpoint.model, checkpoint.model)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"teacher": 2.0, "classifier": "x"}, "options.teacher must lie between 0 and 1, not 2"),
+        ({"teacher": 0.5}, "options.teacher needs an ImageNet classifier; set options.classifier"),
+    ],
+)
+def test_a_teacher_has_a_share_and_a_file(recipe: MakeRecipe, options: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        Labels.options_of(recipe({"task": "labels", "options": options}).stages[0])
