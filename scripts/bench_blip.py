@@ -163,10 +163,10 @@ def compare(folder: str, args: argparse.Namespace) -> None:
                 lambda pixels=pixels, side=side: side.write(pixels, question)  # type: ignore[misc]
                 for side in (peer, ours)
             ]
-            times = in_turns(args.repeats, *write)
+            theirs, own = in_turns(args.repeats, *write)
             kind = f"answer, greedy, {ANSWER} tokens" if peer.answers else f"caption, beam {BEAMS}, {CAPTION} tokens"
             target = 2.0 if peer.answers else TARGETS[precision][batch]
-            row(f"{kind}, batch {batch}, {precision}", *times, "ms", 1e3, f"{target:g} x", faster=True)
+            row(f"{kind}, batch {batch}, {precision}", theirs, own, "ms", 1e3, f"{target:g} x", faster=True)
 
 
 def question_of(folder: str) -> Tensor:
@@ -203,7 +203,9 @@ def encoder(folder: str, args: argparse.Namespace) -> None:
         dtype = torch.float32 if precision == "fp32" else torch.bfloat16
         square = torch.randn(2048, 2048).to(dtype)
         encoding, product = in_turns(
-            args.repeats, lambda ours=ours: ours.model.encode_image(pixels), lambda square=square: square @ square
+            args.repeats,
+            lambda ours=ours, pixels=pixels: ours.model.encode_image(pixels),  # type: ignore[misc]
+            lambda square=square: square @ square,  # type: ignore[misc]
         )
         width, tokens, layers = 768, (SIDE // 16) ** 2 + 1, 12
         operations = layers * (12 * tokens * width**2 + 2 * tokens**2 * width) + tokens * width**2

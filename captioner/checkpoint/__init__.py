@@ -1,6 +1,7 @@
 """Checkpoints: a captioner as a directory of plain files, their model card, and the import of Hugging Face's.
 
-May import models and the packages below them. Start reading at ``directory.py``, then ``loading.py``; ``hugging_face/`` converts others.
+May import models and the packages below them. Start reading at ``directory.py``, then ``loading.py``; ``hugging_face/``
+converts others.
 """
 
 from captioner.checkpoint.directory import Base, Checkpoint, Restorable, merged, save

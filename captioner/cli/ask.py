@@ -1,7 +1,8 @@
 """Ask questions about photos, of a model that answers them: by default Salesforce/blip-vqa-base.
 
 Prints ``path<TAB>answer`` per photo, ``path<TAB>question<TAB>answer`` with several questions, or a JSON record with
-``--json``. A photo that cannot be read gives a line on stderr (with ``--json`` a record with ``error``) and exit code 1.
+``--json``. A photo that cannot be read gives a line on stderr (with ``--json`` a record with ``error``) and exit code
+1.
 """
 
 from __future__ import annotations

@@ -269,8 +269,8 @@ class CaptionerConfig:
     """Everything needed to build the model of a checkpoint, except its weights.
 
     Without ``heads`` it only captions; without ``labels`` the decoder attends to patches only. With ``question``, the
-    encoder of questions, it answers questions: the decoder attends to the question, which attends to the image (BLIP, Li
-    et al. 2022, arXiv 2201.12086, section 5.3).
+    encoder of questions, it answers questions: the decoder attends to the question, which attends to the image (BLIP,
+    Li et al. 2022, arXiv 2201.12086, section 5.3).
     """
 
     vision: VisionConfig

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -86,7 +87,7 @@ def _read_per_word(decoder: Decoder) -> int:
 def _draft_of(decoder: Decoder) -> PreparedDecoder:
     """Return an int8 copy of ``decoder`` that shares all other weights and reads the decoder's image memory."""
     draft = copy.deepcopy(decoder, {id(parameter): parameter for parameter in decoder.parameters()})
-    draft.set_submodule("lm_head", PackedLinear(draft.lm_head, "int8"))  # exact enough for a draft
+    draft.set_submodule("lm_head", PackedLinear(cast(nn.Linear, draft.lm_head), "int8"))  # exact enough for a draft
     for i in range(len(draft.blocks)):
         draft.set_submodule(f"blocks.{i}.cross_attn.kv_proj", nn.Identity())
     return PreparedDecoder(draft, "int8")

@@ -7,6 +7,8 @@ was no faster.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -16,10 +18,13 @@ from captioner.inference.linears import BF16Product, has_product
 class FusedBlock(nn.Module):
     """A pre-norm ViT block of timm, (B, S, C) -> (B, S, C), with packed bf16 weights; made by ``fused``."""
 
-    def __init__(self, block: nn.Module) -> None:
+    def __init__(self, block: Any) -> None:
         super().__init__()
-        self.norm1, self.norm2, self.ls1, self.ls2 = block.norm1, block.norm2, block.ls1, block.ls2
-        self.heads = block.attn.num_heads
+        self.norm1: nn.Module = block.norm1
+        self.norm2: nn.Module = block.norm2
+        self.ls1: nn.Module = block.ls1
+        self.ls2: nn.Module = block.ls2
+        self.heads: int = block.attn.num_heads
         layers = (block.attn.qkv, block.attn.proj, block.mlp.fc1, block.mlp.fc2)
         self._qkv, self._proj, self._fc1, self._fc2 = (BF16Product(layer.weight, layer.bias) for layer in layers)
 
@@ -48,7 +53,7 @@ def fuse_blocks(backbone: nn.Module) -> tuple[str, ...]:
     return tuple(f"blocks.{name}." for name in plain)
 
 
-def _is_plain(block: nn.Module) -> bool:
+def _is_plain(block: Any) -> bool:
     from timm.layers import Mlp
     from timm.layers.attention import Attention
     from timm.models.vision_transformer import Block

@@ -1,8 +1,8 @@
 """The caption decoder: transformer blocks with cross-attention to the image in the middle of each.
 
-By default they are GPT-2's (Radford et al. 2019): with pattern ``G`` everywhere and no gate, this is Hugging Face's GPT-2
-with ``add_cross_attention``, weight for weight. Other settings of ``DecoderConfig`` make the same block that of BERT
-(Devlin et al. 2019, the decoder of BLIP) or of BART (Lewis et al. 2020, the decoder of TrOCR).
+By default they are those of GPT-2 (Radford et al. 2019): with pattern ``G`` everywhere and no gate, this is GPT-2 of
+Hugging Face with ``add_cross_attention``, weight for weight. Other settings of ``DecoderConfig`` make the same block
+that of BERT (Devlin et al. 2019, the decoder of BLIP) or of BART (Lewis et al. 2020, the decoder of TrOCR).
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def activation_of(name: Activation) -> nn.Module:
 class Block(nn.Module):
     """A transformer block: self-attention, cross-attention to the image and an MLP, each residual.
 
-    LayerNorm comes before each of them (pre-norm, GPT-2) or after each sum (post-norm, Vaswani et al. 2017, section 5.4).
+    LayerNorm comes before each of them (pre-norm, GPT-2) or after each sum (post-norm, Vaswani et al. 2017, 5.4).
     """
 
     def __init__(self, config: DecoderConfig, self_kind: str, cross_kind: str) -> None:
@@ -152,7 +152,7 @@ class Decoder(nn.Module):
         self.blocks = nn.ModuleList(
             Block(config, _tiled(config.self_pattern, i), _tiled(config.cross_pattern, i)) for i in range(config.layers)
         )
-        self.final_norm = _norm(config) if config.final_norm else nn.Identity()
+        self.final_norm: nn.Module = _norm(config) if config.final_norm else nn.Identity()
         self.head_transform = HeadTransform(config) if config.head == "bert" else nn.Identity()
         self.lm_head: nn.Module = nn.Identity()
         if config.head != "none":

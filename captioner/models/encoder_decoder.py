@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from captioner.config import CaptionerConfig
+from captioner.errors import UsageError
 from captioner.models.decoder import Decoder, ImageMemory
 from captioner.models.heads import Heads
 from captioner.models.labels import Labeller
@@ -42,7 +43,12 @@ class EncoderDecoder(nn.Module):
         return self.labeller.beside(encoded, self.labeller(features), self.decoder.token_embedding)
 
     def remember(self, encoded: EncodedImage) -> ImageMemory:
-        """Return the decoder's keys and values of the encoded images."""
+        """Return the decoder's keys and values of the encoded images.
+
+        Raises ``UsageError`` for a model that answers questions: its decoder reads questions, not images.
+        """
+        if self.question is not None:
+            raise UsageError("this model answers questions and does not caption; use `captioner ask`, or pipe.ask")
         return self.decoder.remember(encoded)
 
     def encode_question(self, encoded: EncodedImage, tokens: Tensor) -> EncodedImage:

@@ -19,7 +19,7 @@ from captioner.data.samples import Sample
 from captioner.errors import ImageError, UsageError, unwrap
 from captioner.explain.explain import Explanation, explain
 from captioner.generation.words import as_they_come
-from captioner.pipelines.origin import Portable
+from captioner.pipelines.asking import Asking
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 S = TypeVar("S", bound=ImageSource)
 
 
-class CaptionPipeline(Portable):
+class CaptionPipeline(Asking):
     """A checkpoint ready to caption.
 
         pipe = captioner.load()

@@ -78,7 +78,7 @@ def _part(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _correct_heads(text: dict[str, Any], source: object) -> list[str]:
-    """Set the number of heads of BLIP's text model, which old copies of config.json give wrong; return what was said."""
+    """Correct the number of heads, which old copies of config.json give wrong; return sentences about it."""
     heads = text.setdefault("num_attention_heads", WRONG_HEADS)
     if (text.get("hidden_size", WIDTH), heads) != (WIDTH, WRONG_HEADS):
         return []

@@ -52,13 +52,19 @@ def text_config(settings: Mapping[str, Any], vocab_size: int, source: object) ->
     start = settings.get("decoder_start_token_id", settings.get("bos_token_id"))
     end = settings.get("eos_token_id")
     end = end[0] if isinstance(end, list) and len(end) == 1 else end
-    ids = {"decoder_start_token_id": start, "eos_token_id": end, "pad_token_id": settings.get("pad_token_id", end)}
+    ids: dict[str, Any] = {
+        "decoder_start_token_id": start,
+        "eos_token_id": end,
+        "pad_token_id": settings.get("pad_token_id", end),
+    }
     for name, token in ids.items():
         if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < vocab_size:
             raise CheckpointError(
                 f"{source} has {name} {token!r}, which is not an id of its {vocab_size} tokens; correct its config.json"
             )
-    return TextConfig(bos_id=ids["decoder_start_token_id"], eos_id=end, pad_id=ids["pad_token_id"], lowercase=False)
+    return TextConfig(
+        bos_id=ids["decoder_start_token_id"], eos_id=ids["eos_token_id"], pad_id=ids["pad_token_id"], lowercase=False
+    )
 
 
 def generation_config(settings: Mapping[str, Any], source: object) -> GenerationConfig:

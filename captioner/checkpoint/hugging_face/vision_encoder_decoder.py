@@ -40,8 +40,8 @@ def convert_vision_encoder_decoder(directory: Path, values: Mapping[str, Any], s
     seeing, reading = (part.get("model_type") for part in (encoder, decoder))
     if seeing not in _SEEING or reading not in _READING:
         raise CheckpointError(
-            f"{source} has encoder {seeing!r} and decoder {reading!r}; a vision-encoder-decoder can be converted with an "
-            f"encoder of type {', '.join(_SEEING)} and a decoder of type {', '.join(_READING)}"
+            f"{source} has encoder {seeing!r} and decoder {reading!r}; a vision-encoder-decoder can be converted with "
+            f"an encoder of type {', '.join(_SEEING)} and a decoder of type {', '.join(_READING)}"
         )
     settings = read_settings(directory, decoder, values, decoder=reading)
     state = read_weights(directory)

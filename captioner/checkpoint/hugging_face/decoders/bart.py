@@ -105,7 +105,7 @@ def decoder_weights(
 
 
 def sinusoids(context: int, width: int) -> Tensor:
-    """Return fixed position embeddings (T, D): sines, then cosines (Vaswani et al. 2017, 3.5, as fairseq orders them)."""
+    """Return fixed position embeddings (T, D): sines, then cosines (Vaswani et al. 2017, 3.5, in fairseq's order)."""
     half = width // 2
     rates = torch.exp(torch.arange(half).float() * -(math.log(10000) / (half - 1)))
     angles = (torch.arange(context).float() + OFFSET)[:, None] * rates  # (T, D / 2)

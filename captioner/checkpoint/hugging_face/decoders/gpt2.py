@@ -44,7 +44,8 @@ _SUPPORTED = {
 def decoder_config(values: Mapping[str, Any], *, memory_width: int | None, source: object) -> DecoderConfig:
     """Return the config of a decoder equivalent to a GPT-2 with these settings (its config.json).
 
-    ``memory_width``: the width of the tokens that its cross-attention reads, if not its own. Raises ``CheckpointError`` for a setting that changes the result and has no counterpart here.
+    ``memory_width``: the width of the tokens that its cross-attention reads, if not its own. Raises ``CheckpointError``
+    for a setting that changes the result and has no counterpart here.
     """
     require(values, _SUPPORTED, source)
     try:

@@ -1,0 +1,135 @@
+"""Answers to questions about photos: several, follow-ups, batches, and errors in one sentence."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from captioner.captioning.answers import Answer
+from captioner.checkpoint import Checkpoint, save
+from captioner.cli import main
+from captioner.config import DecoderConfig
+from captioner.errors import ImageError, UsageError
+from captioner.inference import prepare
+from captioner.models.captioner import Captioner
+from captioner.pipelines import CaptionPipeline
+from captioner.text import CaptionTokenizer
+
+
+@pytest.fixture
+def answering(checkpoint: Checkpoint) -> Checkpoint:
+    """Return a random captioner that answers questions, with the vocabulary of the tests' captioner."""
+    torch.manual_seed(0)
+    config = checkpoint.config
+    decoder = replace(config.decoder, self_pattern="G", cross_pattern="G", cross_gate=False, context=24)
+    question = DecoderConfig(
+        **{**vars(decoder), "causal": False, "head": "none", "memory_width": decoder.width + 4, "norm": "post"}
+    )
+    text = replace(config.text, question_id=config.text.pad_id)
+    model = Captioner(replace(config, decoder=decoder, question=question, text=text, heads=None, labels=None)).eval()
+    for parameter in model.parameters():
+        parameter.data += torch.randn_like(parameter) * 0.1
+    tokenizer = CaptionTokenizer(checkpoint.tokenizer.model, text)
+    return Checkpoint(model, tokenizer, replace(checkpoint.generation, max_tokens=6))
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("photos")
+    generator = torch.Generator().manual_seed(0)
+    paths = [folder / f"{n}.png" for n in range(3)]
+    for path in paths:
+        pixels = torch.randint(0, 256, (40, 40, 3), generator=generator, dtype=torch.uint8)
+        Image.fromarray(pixels.numpy()).save(path)
+    return paths
+
+
+def test_one_question_has_one_answer(answering: Checkpoint, photos: list[Path]) -> None:
+    pipe = CaptionPipeline(answering)
+    answer = pipe.ask(photos[0], "a red circle?")
+    assert isinstance(answer, Answer)
+    assert answer.question == "a red circle?"
+    assert str(answer) == answer.text
+    assert 0 < answer.confidence <= 1
+    assert pipe.ask(photos[0], ["a red circle?"]) == [answer]
+    assert pipe.ask(photos[0], "a blue square") != answer
+
+
+def test_a_question_may_refer_to_the_answer_and_to_a_caption(answering: Checkpoint, photos: list[Path]) -> None:
+    pipe = CaptionPipeline(answering)
+    first, second = pipe.ask(photos[0], ["a circle?", "{answer} of {caption}?"], caption="two squares")
+    assert second.question == f"{first.text} of two squares?"
+    assert second == pipe.ask(photos[0], second.question)
+
+
+@pytest.mark.parametrize("precision", [None, "fp32", "int8"])
+def test_company_changes_nothing(answering: Checkpoint, photos: list[Path], precision: Any) -> None:
+    """Answers of different lengths make follow-ups of different lengths, which are read apart."""
+    pipe = CaptionPipeline(answering if precision is None else prepare(answering, precision))
+    questions = ["a circle?", "{answer} or {answer} blue?"]
+    together = list(pipe.stream_answers([photos[0], "gone.png", *photos[1:]], questions, beams=2))
+    assert isinstance(together.pop(1), ImageError)
+    assert together == [pipe.ask(photo, questions, beams=2) for photo in photos]
+    assert len({answers[1].question for answers in together if isinstance(answers, list)}) > 1
+
+
+@pytest.mark.parametrize(
+    ("questions", "message"),
+    [
+        ([" "], "a question is empty"),
+        (["{answer}?"], "the first question refers to {answer}"),
+        (["a circle in {caption}?"], "there are no captions"),
+        (["a circle " * 30], "has more than 22 tokens; ask a shorter one"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    answering: Checkpoint, photos: list[Path], questions: list[str], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        CaptionPipeline(answering).ask(photos[0], questions)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_captioner_says_that_it_answers_no_questions(
+    checkpoint: Checkpoint, answering: Checkpoint, photos: list[Path]
+) -> None:
+    with pytest.raises(UsageError, match="does not answer questions; load one that does"):
+        CaptionPipeline(checkpoint).ask(photos[0], "a circle?")
+    pipe = CaptionPipeline(answering)
+    for call in (pipe.caption, pipe.explain, lambda photo: pipe.score(photo, "a circle")):
+        with pytest.raises(UsageError, match="answers questions and does not caption; use `captioner ask`"):
+            call(photos[0])
+
+
+def test_the_command(
+    answering: Checkpoint,
+    learnt: Path,
+    photos: list[Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = str(save(answering, tmp_path / "answering"))
+    paths = [str(photo) for photo in photos]
+    assert main(["ask", "a circle?", *paths, "--model", model]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("\t")[0] for line in lines] == paths
+    pipe = CaptionPipeline(answering)
+    assert [line.split("\t")[1] for line in lines] == [pipe.ask(path, "a circle?").text for path in paths]
+    more = ["--then", "{answer} in {caption}?", "--captioner", str(learnt), "--batch-size", "2"]
+    (tmp_path / "no.png").write_text("no photo")
+    assert main(["ask", "a circle?", *paths, str(tmp_path / "no.png"), "--model", model, "--json", *more]) == 1
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [record["path"] for record in records[:3]] == paths
+    assert "error" in records[3]
+    for record in records[:3]:
+        first, second = record["answers"]
+        assert second["question"].startswith(first["answer"])
+        assert " in a" in second["question"] or " in " in second["question"]
+    assert main(["ask", "a circle?", paths[0], "--model", str(learnt)]) == 1
+    assert "does not answer questions" in capsys.readouterr().err
