@@ -7,7 +7,7 @@ caption of the photo as ``{caption}``, which is all the dialogue that such a mod
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -20,7 +20,6 @@ from captioner.errors import ImageError, UsageError
 from captioner.generation.hypothesis import Hypothesis
 from captioner.inference import AnyCheckpoint
 from captioner.models.vision import EncodedImage
-from captioner.text import CaptionTokenizer
 
 ANSWER, CAPTION = "{answer}", "{caption}"
 
@@ -66,7 +65,19 @@ def answer_questions(
     and for a captioner that does not answer questions.
     """
     require_questions(checkpoint)
-    _check(questions, captions)
+    _check(checkpoint, questions, captions)
+    return _stream(checkpoint, images, questions, config, captions=captions, batch_size=batch_size)
+
+
+def _stream(
+    checkpoint: AnyCheckpoint,
+    images: Iterable[ImageSource | ImageError],
+    questions: Sequence[str],
+    config: GenerationConfig,
+    *,
+    captions: Iterable[str] | None,
+    batch_size: int,
+) -> Iterator[list[Answer] | ImageError]:
     beside = iter(captions) if captions is not None else None
     for batch in in_batches(pixels_of(checkpoint, images, batch_size), batch_size):
         told = ["" if beside is None else next(beside) for _ in batch]
@@ -77,7 +88,7 @@ def answer_questions(
             yield image if isinstance(image, ImageError) else next(dialogues)
 
 
-def _check(questions: Sequence[str], captions: Iterable[str] | None) -> None:
+def _check(checkpoint: AnyCheckpoint, questions: Sequence[str], captions: Iterable[str] | None) -> None:
     for place, question in enumerate(questions):
         if not question.strip():
             raise UsageError("a question is empty; ask something")
@@ -85,6 +96,7 @@ def _check(questions: Sequence[str], captions: Iterable[str] | None) -> None:
             raise UsageError(f"the first question refers to {ANSWER}, but there is none yet; ask another one first")
         if captions is None and CAPTION in question:
             raise UsageError(f"a question refers to {CAPTION}, but there are no captions; give them too")
+        question_ids(checkpoint, question.replace(ANSWER, "").replace(CAPTION, ""))
 
 
 @torch.inference_mode()
@@ -95,64 +107,73 @@ def _dialogues(
     config: GenerationConfig,
     captions: Sequence[str],
 ) -> list[list[Answer] | ImageError]:
-    """Return the answers about B images; an error for one whose rules allow no answer."""
+    """Return the answers about B images, and an error for one that got no answer."""
     if not pixels:
         return []
     encoded = encode(checkpoint, pixels)
-    dialogues: list[list[Answer]] = [[] for _ in pixels]
-    failed: set[int] = set()
+    dialogues: list[list[Answer] | ImageError] = [[] for _ in pixels]
     for question in questions:
-        asked = [
-            question.replace(CAPTION, caption).replace(ANSWER, answers[-1].text if answers else "")
-            for caption, answers in zip(captions, dialogues, strict=True)
-        ]
-        for place, found in enumerate(_answers(checkpoint, encoded, pixels, asked, config)):
-            if not found:
-                failed.add(place)
-                dialogues[place].append(Answer(question=asked[place], text="", confidence=0.0))
-                continue
-            text = checkpoint.tokenizer.decode(found[0].tokens)
-            confidence = math.exp(found[0].log_prob)
-            dialogues[place].append(Answer(question=asked[place], text=text, confidence=confidence))
-    return [ImageError(NOTHING_FITS) if place in failed else answers for place, answers in enumerate(dialogues)]
+        asked: dict[int, str] = {}
+        for place, answers in enumerate(dialogues):
+            if isinstance(answers, list):
+                last = answers[-1].text if answers else ""
+                asked[place] = question.replace(CAPTION, captions[place]).replace(ANSWER, last)
+        for place, result in _answers(checkpoint, encoded, pixels, asked, config).items():
+            answers = dialogues[place]
+            if isinstance(result, ImageError):
+                dialogues[place] = result
+            elif isinstance(answers, list):
+                answers.append(result)
+    return dialogues
 
 
 def _answers(
     checkpoint: AnyCheckpoint,
     encoded: EncodedImage,
     pixels: Sequence[Tensor],
-    asked: Sequence[str],
+    asked: Mapping[int, str],
     config: GenerationConfig,
-) -> list[list[Hypothesis]]:
-    """Return the answers of B images to one question each; questions of one length are read together."""
+) -> dict[int, Answer | ImageError]:
+    """Return the answers to one question each of the images whose places are given.
+
+    Questions of one length are read together. A question that what it refers to made too long is an error of its image.
+    """
     model, device = checkpoint.model, encoded.tokens.device
-    ids = [question_ids(checkpoint.tokenizer, question, _longest(checkpoint)) for question in asked]
-    found: list[list[Hypothesis]] = [[] for _ in asked]
-    for length in sorted({len(tokens) for tokens in ids}):
-        places = [place for place, tokens in enumerate(ids) if len(tokens) == length]
+    found: dict[int, Answer | ImageError] = {}
+    ids: dict[int, list[int]] = {}
+    for place, question in asked.items():
+        try:
+            ids[place] = question_ids(checkpoint, question)
+        except UsageError as error:
+            found[place] = ImageError(str(error))
+    for length in sorted({len(tokens) for tokens in ids.values()}):
+        places = [place for place, tokens in ids.items() if len(tokens) == length]
         images = replace(encoded, tokens=encoded.tokens[places])
         read = model.encode_question(images, torch.tensor([ids[place] for place in places], device=device))
         memory = model.decoder.remember(read)
-        for place, captions in zip(
-            places, caption_memory(checkpoint, memory, [pixels[p] for p in places], config), strict=True
-        ):
-            found[place] = captions
+        written = caption_memory(checkpoint, memory, [pixels[place] for place in places], config)
+        for place, hypotheses in zip(places, written, strict=True):
+            found[place] = _answer(checkpoint, asked[place], hypotheses)
     return found
 
 
-def question_ids(tokenizer: CaptionTokenizer, question: str, most: int) -> list[int]:
+def _answer(checkpoint: AnyCheckpoint, question: str, found: Sequence[Hypothesis]) -> Answer | ImageError:
+    if not found:
+        return ImageError(NOTHING_FITS)
+    text = checkpoint.tokenizer.decode(found[0].tokens)
+    return Answer(question=question, text=text, confidence=math.exp(found[0].log_prob))
+
+
+def question_ids(checkpoint: AnyCheckpoint, question: str) -> list[int]:
     """Return the token ids of a question with its start and end.
 
-    Raises ``UsageError`` for one of more than ``most`` tokens.
+    Raises ``UsageError`` for a question that is longer than the encoder's context.
     """
-    text = tokenizer.config
+    text, encoder = checkpoint.config.text, checkpoint.config.question
+    assert encoder is not None
     assert text.question_id is not None
-    ids = [text.question_id, *tokenizer.encode(question), text.eos_id]
-    if len(ids) > most:
-        raise UsageError(f"the question {question[:40]!r} has more than {most - 2} tokens; ask a shorter one")
+    ids = [text.question_id, *checkpoint.tokenizer.encode(question), text.eos_id]
+    if len(ids) > encoder.context:
+        shown = question if len(question) <= 40 else f"{question[:40]}..."
+        raise UsageError(f"the question {shown!r} has more than {encoder.context - 2} tokens; ask a shorter one")
     return ids
-
-
-def _longest(checkpoint: AnyCheckpoint) -> int:
-    assert checkpoint.config.question is not None
-    return checkpoint.config.question.context
