@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = tempfile.TemporaryDirectory(prefix="captioner-tests-")
+os.environ.setdefault("CAPTIONER_HF_HOME", os.environ.get("HF_HOME", "~/.cache/huggingface"))
 os.environ["HF_HOME"] = CACHE.name  # before huggingface_hub reads it: converted checkpoints are kept there
 
 # The package is imported where it is used: tests that need no torch start without it.

@@ -15,7 +15,7 @@ from captioner.cli.output import tell
 from captioner.config import GenerationConfig, Words
 
 if TYPE_CHECKING:
-    from captioner.config.model import Aspect
+    from captioner.config.vision import Aspect
     from captioner.data.samples import Sample
     from captioner.evaluation.evaluate import Evaluation
     from captioner.evaluation.probe import Probe

@@ -4,6 +4,7 @@ The ``config.json`` of a checkpoint is a ``CaptionerConfig``, its ``generation.j
 recipes (``captioner.training.recipe``) use the same ``from_dict``.
 """
 
+from captioner.config.decoder import Activation, DecoderConfig, MixedInit
 from captioner.config.generation import (
     Calibration,
     GenerationConfig,
@@ -12,16 +13,11 @@ from captioner.config.generation import (
     with_options,
 )
 from captioner.config.model import (
-    Activation,
     AdapterConfig,
     CaptionerConfig,
-    DecoderConfig,
     HeadsConfig,
     LabelsConfig,
-    MixedInit,
-    PreprocessConfig,
     TextConfig,
-    VisionConfig,
     Words,
 )
 from captioner.config.option import Option
@@ -31,6 +27,7 @@ from captioner.config.schema import (
     from_dict,
     to_dict,
 )
+from captioner.config.vision import PreprocessConfig, VisionConfig
 
 __all__ = [
     "Activation",

@@ -19,7 +19,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from captioner.checkpoint import Checkpoint, files, load, save
+from captioner.checkpoint import Checkpoint, load, locate, save
 from captioner.checkpoint.locate import find
 from captioner.config import (
     CaptionerConfig,
@@ -227,7 +227,7 @@ def test_a_truncated_file_is_named(name: str, saved: Path) -> None:
     [
         ("config.json", b"\xff\xfe", "cannot be read"),
         ("config.json", b"[]", "must contain a JSON object"),
-        ("config.json", b'{"model_type": "vision-encoder-decoder"}', "captioner convert"),
+        ("config.json", b'{"model_type": "vision-encoder-decoder"}', "has encoder None and decoder None"),
         ("config.json", b'{"format": 99}', "format 1 .its format is 99.*update captioner"),
         ("config.json", b'{"format": 1}', "setting vision is missing"),
         ("generation.json", b'{"beam": 3}', "did you mean beams"),
@@ -286,7 +286,7 @@ def test_a_hub_id_is_fetched(saved: Path, monkeypatch: pytest.MonkeyPatch) -> No
         huggingface_hub, "snapshot_download", lambda name, revision, allow_patterns: asked.append(name) or str(saved)
     )
     assert load("org/name").config == load(saved).config
-    assert asked == ["org/name"]
+    assert asked == ["org/name", "org/name"]  # its config.json first
 
 
 @pytest.mark.parametrize("error", [OSError("offline\nlong story"), ValueError()])
@@ -297,9 +297,9 @@ def test_a_hub_that_fails(error: Exception, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_model_that_ships(monkeypatch: pytest.MonkeyPatch, saved: Path, tmp_path: Path) -> None:
-    monkeypatch.setattr(files, "SHIPPED", saved)
+    monkeypatch.setattr(locate, "SHIPPED", saved)
     assert load().config == load(saved).config
-    monkeypatch.setattr(files, "SHIPPED", tmp_path / "nothing")
+    monkeypatch.setattr(locate, "SHIPPED", tmp_path / "nothing")
     sentence(load, "contains no model")
 
 

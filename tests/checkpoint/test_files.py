@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from captioner.checkpoint import files
+from captioner.checkpoint import locate
 from captioner.checkpoint.files import fingerprint, read_json, read_shapes, read_text, read_weights
 from captioner.checkpoint.locate import find_base
 from captioner.errors import CheckpointError
@@ -100,8 +100,8 @@ def test_shapes_are_read_from_the_header(tmp_path: Path) -> None:
 
 def test_an_adapter_of_the_hub_names_its_base_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(files, "download", lambda name, wanted: asked.append(name) or tmp_path)
-    monkeypatch.setattr(files, "SHIPPED", tmp_path)
+    monkeypatch.setattr(locate, "download", lambda name, wanted: asked.append(name) or tmp_path)
+    monkeypatch.setattr(locate, "SHIPPED", tmp_path)
     (tmp_path / "config.json").touch()
     for name in ("org/name", "org/name@main"):
         assert find_base(name, fetched=True) == tmp_path

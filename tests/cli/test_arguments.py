@@ -30,6 +30,7 @@ NEEDED = {
     "compare": ["a", "b", "--data", "x"],
     "convert": ["a", "b"],
     "push": ["a", "b"],
+    "ask": ["how many?", "x"],
     "search": ["dog", "x"],
 }
 

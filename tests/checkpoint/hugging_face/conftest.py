@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,10 @@ import torch
 from captioner.text import train_tokenizer
 
 IMAGE, PATCH, WIDTH, CONTEXT = 16, 8, 24, 16
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "dog", "cat", "man", "shirt", "red", "two", "how", "many"]
+WORDS += ["what", "is", "this", "picture", "of", "##s", "##ing", "-", "'", "?", "t", "on", "the", "[DEC]", "[ENC]"]
+PAD, CLS, SEP, DEC = 0, 2, 3, len(WORDS) - 2
+SIDE = 32
 
 
 @torch.no_grad()
@@ -77,3 +81,51 @@ def vit_gpt2(
 @pytest.fixture(scope="session")
 def pixels() -> torch.Tensor:
     return torch.randn(4, 3, IMAGE, IMAGE, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def blip(tmp_path: Path) -> Callable[..., tuple[Any, Path]]:
+    """Return ``make(seed, task=..., width=..., more=..., settings of the text model)``: a BLIP, and its folder.
+
+    ``more``: further words of the vocabulary. A ``seed`` of None keeps transformers' initial weights, ready to train.
+    """
+
+    def make(
+        seed: int | None = 0,
+        *,
+        task: str = "ConditionalGeneration",
+        width: int = 24,
+        more: Sequence[str] = (),
+        **text: Any,
+    ) -> tuple[Any, Path]:
+        import transformers
+
+        vocabulary = [*WORDS, *more]
+
+        words = {
+            "vocab_size": len(vocabulary),
+            "hidden_size": 24,
+            "intermediate_size": 40,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 3,
+            "max_position_embeddings": 30,
+            "bos_token_id": DEC,
+            "sep_token_id": SEP,
+            "pad_token_id": PAD,
+        }
+        seeing = {"hidden_size": width, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 2}
+        config = transformers.BlipConfig(
+            text_config=words | text, vision_config=seeing | {"image_size": SIDE, "patch_size": 16}
+        )
+        model = getattr(transformers, f"BlipFor{task}")(config).eval()
+        if task == "QuestionAnswering":
+            model.decoder_start_token_id = DEC
+        if seed is not None:
+            shake(model, seed)
+        model.save_pretrained(tmp_path)
+        side = {"height": SIDE, "width": SIDE}
+        transformers.BlipImageProcessor(size=side).save_pretrained(tmp_path)
+        (tmp_path / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
+        return model, tmp_path
+
+    return make

@@ -18,49 +18,9 @@ from captioner.errors import CheckpointError
 from captioner.generation.search import search
 from captioner.inference import prepare
 
-from .conftest import shake
+from .conftest import CLS, DEC, PAD, SEP, SIDE, WORDS
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "dog", "cat", "man", "shirt", "red", "two", "how", "many"]
-WORDS += ["what", "is", "this", "picture", "of", "##s", "##ing", "-", "'", "?", "t", "on", "the", "[DEC]", "[ENC]"]
-PAD, CLS, SEP, DEC = 0, 2, 3, len(WORDS) - 2
-SIDE = 32
 Make = Callable[..., tuple[Any, Path]]
-
-
-@pytest.fixture
-def blip(tmp_path: Path) -> Make:
-    """Return ``make(seed, task=..., text=..., vision=...)``: a BLIP of transformers, and its folder."""
-
-    def make(seed: int = 0, *, task: str = "ConditionalGeneration", width: int = 24, **text: Any) -> tuple[Any, Path]:
-        import transformers
-
-        words = {
-            "vocab_size": len(WORDS),
-            "hidden_size": 24,
-            "intermediate_size": 40,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 3,
-            "max_position_embeddings": 30,
-            "bos_token_id": DEC,
-            "sep_token_id": SEP,
-            "pad_token_id": PAD,
-        }
-        seeing = {"hidden_size": width, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 2}
-        config = transformers.BlipConfig(
-            text_config=words | text, vision_config=seeing | {"image_size": SIDE, "patch_size": 16}
-        )
-        config.text_config.vocab_size = len(WORDS)
-        model = getattr(transformers, f"BlipFor{task}")(config).eval()
-        if task == "QuestionAnswering":
-            model.decoder_start_token_id = DEC
-        shake(model, seed)
-        model.save_pretrained(tmp_path)
-        side = {"height": SIDE, "width": SIDE}
-        transformers.BlipImageProcessor(size=side).save_pretrained(tmp_path)
-        (tmp_path / "vocab.txt").write_text("\n".join(WORDS) + "\n")
-        return model, tmp_path
-
-    return make
 
 
 @pytest.fixture

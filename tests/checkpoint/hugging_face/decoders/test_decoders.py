@@ -106,7 +106,7 @@ def convert(values: dict[str, Any], state: dict[str, torch.Tensor], width: int) 
 @pytest.mark.parametrize("seed", [0, 1])
 @torch.inference_mode()
 def test_logits_are_the_originals(kind: str, seed: int, original: Callable[..., Converted]) -> None:
-    """In fp64, which separates a wrong formula from rounding."""
+    """Compare in fp64, which separates a wrong formula from rounding."""
     model, values, state, width = original(kind, seed)
     model, decoder = model.double(), convert(values, state, width).double()
     image = torch.randn(3, PATCHES, width, dtype=torch.float64)
