@@ -102,10 +102,10 @@ def test_an_adapter_of_the_hub_names_its_base_there(tmp_path: Path, monkeypatch:
     asked: list[str] = []
     monkeypatch.setattr(locate, "download", lambda name, wanted: asked.append(name) or tmp_path)
     monkeypatch.setattr(locate, "SHIPPED", tmp_path)
-    (tmp_path / "config.json").touch()
+    (tmp_path / "config.json").write_text('{"format": 1}')
     for name in ("org/name", "org/name@main"):
         assert find_base(name, fetched=True) == tmp_path
-    assert asked == ["org/name", "org/name@main"]
+    assert asked == ["org/name", "org/name", "org/name@main", "org/name@main"]  # each one's config.json first
     assert find_base("shipped", fetched=True) == tmp_path
     assert find_base(str(tmp_path)) == tmp_path
     for name in (str(tmp_path), "..", "../../x", "~/x", "https://example.org/x", "file:///etc", "\\\\host\\share", ""):

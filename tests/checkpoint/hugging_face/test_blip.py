@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
+import captioner
 from captioner.checkpoint import load, save
 from captioner.checkpoint.hugging_face import convert
 from captioner.config import GenerationConfig, TextConfig
@@ -173,3 +175,21 @@ def test_a_blip_for_retrieval_is_refused(blip: Make) -> None:
     save_file(kept, directory / "model.safetensors")
     with pytest.raises(CheckpointError, match="without a text decoder, such as one for retrieval"):
         convert(directory)
+
+
+def test_the_tools_see_a_captioner_like_any_other(blip: Make, tmp_path: Path) -> None:
+    """Explanations, words, required words, streams, int8 and transformers' calls, on one photo."""
+    _, directory = blip()
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (40, 30), (200, 30, 60)).save(photo)
+    pipe = captioner.load(directory, device="cpu")
+    caption = pipe.caption(photo, beams=3)
+    assert " ".join(word.text for word in caption.words).replace("- ", "-").split() == caption.text.split()
+    seen = pipe.explain(photo)
+    assert list(seen.words) == [word.text for word in pipe.caption(photo, beams=1).words]
+    assert "t-shirt" in pipe.caption(photo, require=["t-shirt"], max_tokens=12).text
+    assert pipe.caption(photo, prefix="a picture of", max_tokens=12).text.startswith("a picture of")
+    assert "".join(pipe.stream_words(photo)) == pipe.caption(photo, beams=1).text
+    assert captioner.load(directory, device="cpu", precision="int8").caption(photo).text
+    called = captioner.pipeline("image-to-text", model=str(directory), device=-1)
+    assert called(str(photo))[0]["generated_text"] == pipe.caption(photo).text
