@@ -5,6 +5,7 @@ A file has transformers' names of version 4; a model in memory may have those of
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -131,7 +132,7 @@ def plain_blocks(depth: int) -> dict[int | tuple[int, int], str]:
 
 def square_root(places: int, name: str, source: object) -> int:
     """Return the side of a square grid with this number of ``places``. Raises ``CheckpointError`` if it has none."""
-    root = round(max(places, 0) ** 0.5)
+    root = math.isqrt(max(places, 0))
     if root < 1 or root * root != places:
         raise CheckpointError(f"{source} has {name} for {places} patches, which are no square; download it again")
     return root
