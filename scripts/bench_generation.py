@@ -96,8 +96,7 @@ def processor() -> str:
 def make_model(folder: str, *, tiny: bool) -> None:
     """Save a random ViT-S/16 + GPT-2-small with cross-attention (or a ``tiny`` one) in transformers' format."""
     import transformers
-
-    from captioner.text import train_tokenizer
+    from tokenizers import Tokenizer, models
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -114,8 +113,9 @@ def make_model(folder: str, *, tiny: bool) -> None:
     model.generation_config.decoder_start_token_id = model.generation_config.pad_token_id = gpt2["eos_token_id"]
     model.save_pretrained(folder)
     transformers.ViTImageProcessor().save_pretrained(folder)
-    words = train_tokenizer(["no caption is ever read"], 260, lowercase=False)
-    (Path(folder) / "tokenizer.json").write_text(words.to_json(), encoding="utf-8")
+    words = {f"w{n}": n for n in range(config.decoder.vocab_size)}  # no caption is ever read
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="w0"))
+    (Path(folder) / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
 
 
 class Peer:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -164,6 +164,9 @@ class BF16Product:
         pieces = rows.reshape(-1, rows.shape[-1]).split(PIECE)
         out = torch.cat([self._multiply(piece, activation) for piece in pieces])
         return out.view(*rows.shape[:-1], out.shape[-1])
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> BF16Product:
+        return self  # immutable
 
     def _multiply(self, rows: Tensor, activation: str) -> Tensor:
         product = torch.ops.mkldnn._linear_pointwise.default
