@@ -36,8 +36,9 @@ from captioner.system.allocation import keep_freed_memory
 
 CAPTION, ANSWER, BEAMS, SIDE = 20, 10, 3, 384
 GROUPS = ("captions", "answers", "memory", "encoder")
-QUESTION = "how many dogs are in the picture?"
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *["how", "many", "dogs", "are", "in", "the", "picture", "?"]]
+WORDS = ["[PAD]", "[UNK]", "[unused0]", "[unused1]", *"how many dogs are in the picture ?".split()]
+CLS, SEP = 101, 102
+QUESTION = [CLS, *range(4, len(WORDS)), SEP]  # tokens of the words above
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
 TARGETS = {"fp32": {1: 1.4, 8: 1.5}, "bf16": {1: 6.0, 8: 6.0}, "int8": {1: 6.0, 8: 6.0}}
 
@@ -91,8 +92,8 @@ def make_model(folder: str, task: str, *, tiny: bool) -> None:
             torch.nn.init.normal_(parameter, std=0.02)
     model.save_pretrained(folder)
     transformers.BlipImageProcessor().save_pretrained(folder)
-    words = WORDS + [f"[unused{n}]" for n in range(30522 - len(WORDS))]
-    words[2], words[3], words[101], words[102] = words[101], words[102], "[CLS]", "[SEP]"
+    words = WORDS + [f"[unused{n}]" for n in range(2, 30524 - len(WORDS))]
+    words[CLS], words[SEP] = "[CLS]", "[SEP]"
     (Path(folder) / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
 
 
@@ -127,7 +128,6 @@ class Ours:
         checkpoint = convert(folder)
         self.answers = folder.endswith("answers")
         self.text: TextConfig = checkpoint.config.text
-        self.tokenizer = checkpoint.tokenizer
         self.model = prepare_model(checkpoint.model, precision, keep=False)
         self.most = ANSWER if self.answers else CAPTION
         self.rules = Rules(processors=(minimum_length(self.most + 1, self.text.eos_id),))
@@ -152,7 +152,7 @@ class Ours:
 def compare(folder: str, args: argparse.Namespace) -> None:
     """Print a row per precision and batch size."""
     peer = Peer(folder)
-    question = question_of(folder)
+    question = torch.tensor([QUESTION])
     models = {precision: Ours(folder, precision) for precision in args.precisions}
     for precision, ours in models.items():
         for batch in (1, 8):
@@ -167,13 +167,6 @@ def compare(folder: str, args: argparse.Namespace) -> None:
             kind = f"answer, greedy, {ANSWER} tokens" if peer.answers else f"caption, beam {BEAMS}, {CAPTION} tokens"
             target = 2.0 if peer.answers else TARGETS[precision][batch]
             row(f"{kind}, batch {batch}, {precision}", theirs, own, "ms", 1e3, f"{target:g} x", faster=True)
-
-
-def question_of(folder: str) -> Tensor:
-    """Return the ids (1, T) of the question."""
-    checkpoint = convert(folder)
-    ids = checkpoint.tokenizer.encode(QUESTION)
-    return torch.tensor([[101, *ids, 102]])
 
 
 def memory(folder: str, args: argparse.Namespace) -> None:
@@ -191,7 +184,7 @@ def peak(side: str, folder: str) -> int:
     """Return the peak bytes of this process while it captions, after loading (Linux)."""
     writer = Peer(folder) if side == "peer" else Ours(folder, side)  # type: ignore[arg-type]
     Path("/proc/self/clear_refs").write_text("5")  # reset the peak: loading reads the weights twice on both sides
-    writer.write(torch.randn(8, 3, SIDE, SIDE), question_of(folder))
+    writer.write(torch.randn(8, 3, SIDE, SIDE), torch.tensor([QUESTION]))
     return status("VmHWM")
 
 

@@ -148,10 +148,16 @@ def _packed_fp32(weight: Tensor, bias: Tensor | None) -> Product:
 
 
 class BF16Product:
-    """A product in bf16, (..., in) -> (..., out), fp32 in and out; ``narrow`` keeps bf16."""
+    """A product in bf16, (..., in) -> (..., out), fp32 in and out; ``narrow`` keeps bf16.
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.bfloat16().contiguous(), ROWS_IN_MIND)
+    Without ``pack``, torch's own product: with hundreds of rows it is faster for a layer with no more outputs than
+    inputs (577 x 3072 to 768, with AMX: 1.7 ms instead of 2.7; 768 to 3072: 1.6 instead of 1.2).
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, *, pack: bool = True) -> None:
+        weight = weight.bfloat16().contiguous()
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS_IN_MIND) if pack else weight
+        self._packed = pack
         self._bias = None if bias is None else bias.bfloat16()
 
     def __call__(self, rows: Tensor) -> Tensor:
@@ -169,10 +175,13 @@ class BF16Product:
         return self  # immutable
 
     def _multiply(self, rows: Tensor, activation: str) -> Tensor:
+        if not self._packed:
+            out = F.linear(rows, self._weight, self._bias)
+            return F.gelu(out) if activation == "gelu" else out
         product = torch.ops.mkldnn._linear_pointwise.default
         algorithm = "none" if activation == "gelu" else ""  # GELU by erf
-        out: Tensor = product(rows, self._packed, self._bias, activation, [], algorithm)
-        return out
+        packed: Tensor = product(rows, self._weight, self._bias, activation, [], algorithm)
+        return packed
 
 
 def _packed_int8(weight: Tensor, bias: Tensor | None) -> Product:

@@ -82,7 +82,7 @@ def _prepare_backbone(vision: VisionEncoder, precision: Precision, used: list[st
     """Pack the ``used`` linear layers; a backbone whose weights are mostly in other layers stays fp32.
 
     With int8 they become bf16: a product over hundreds of patches is not limited by reading the weights, and bf16 is
-    closer to fp32 and no slower (ViT-B, 577 tokens, with AMX: int8 160 ms an image, bf16 with fused blocks 153). Linear
+    closer to fp32 and no slower (ViT-B, 577 tokens, with AMX: int8 160 ms an image, fused blocks in bf16 119). Linear
     layers whose weights alone are used (BEiT's fused projections) are not packed.
     """
     backbone = vision.backbone

@@ -26,16 +26,18 @@ class FusedBlock(nn.Module):
         self.ls2: nn.Module = block.ls2
         self.heads: int = block.attn.num_heads
         layers = (block.attn.qkv, block.attn.proj, block.mlp.fc1, block.mlp.fc2)
-        self._qkv, self._proj, self._fc1, self._fc2 = (BF16Product(layer.weight, layer.bias) for layer in layers)
+        self._qkv, self._proj, self._fc1, self._fc2 = (
+            BF16Product(layer.weight, layer.bias, pack=layer.out_features > layer.in_features) for layer in layers
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's output (B, S, C) for ``x`` (B, S, C), fp32."""
         qkv = self._qkv.narrow(self.norm1(x).bfloat16())  # (B, S, 3 C)
         q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (B, H, S, Dh) each
         read = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)  # (B, S, C)
-        x = x + self.ls1(self._proj.narrow(read).float())
+        x = x + self.ls1(self._proj.narrow(read))
         hidden = self._fc1.narrow(self.norm2(x).bfloat16(), "gelu")  # (B, S, 4 C)
-        return x + self.ls2(self._fc2.narrow(hidden).float())
+        return x.add_(self.ls2(self._fc2.narrow(hidden)))
 
 
 def fuse_blocks(backbone: nn.Module) -> tuple[str, ...]:
