@@ -36,7 +36,7 @@ from captioner.system.allocation import keep_freed_memory
 
 CAPTION, ANSWER, BEAMS, SIDE = 20, 10, 3, 384
 GROUPS = ("captions", "answers", "memory", "encoder")
-WORDS = ["[PAD]", "[UNK]", "[unused0]", "[unused1]", *"how many dogs are in the picture ?".split()]
+WORDS = ["[PAD]", "[UNK]", "[unused0]", "[unused1]", *["how", "many", "dogs", "are", "in", "the", "picture", "?"]]
 CLS, SEP = 101, 102
 QUESTION = [CLS, *range(4, len(WORDS)), SEP]  # tokens of the words above
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
