@@ -17,6 +17,10 @@ def test_every_row_of_a_tiny_model() -> None:
     done = subprocess.run([sys.executable, SCRIPT, *rows], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     table = [line for line in done.stdout.splitlines() if line.startswith("| ")]
-    for what in ("caption, beam 3, 20 tokens, batch 1, fp32", "answer, greedy, 10 tokens, batch 8, int8", "peak memory"):
+    for what in (
+        "caption, beam 3, 20 tokens, batch 1, fp32",
+        "answer, greedy, 10 tokens, batch 8, int8",
+        "peak memory",
+    ):
         assert any(what in line for line in table)
     assert sum("multiply-adds a second" in line for line in done.stdout.splitlines()) == 3

@@ -14,11 +14,19 @@ from torch import Tensor
 
 from captioner.checkpoint.files import LONGEST_TEXT, download, first_line, read_json, require_regular
 from captioner.checkpoint.hugging_face.vocabularies import byte_level, wordpiece
-from captioner.config import TextConfig
+from captioner.config import Activation, TextConfig
 from captioner.errors import CheckpointError, quoted
 from captioner.text import CaptionTokenizer
 
 _SENTENCEPIECE = ("sentencepiece.bpe.model", "spiece.model", "source.spm", "tokenizer.model")
+
+
+ACTIVATIONS: Mapping[str, Activation] = {  # by transformers' name, its default first
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+}
 
 
 def locate(source: str | os.PathLike[str]) -> Path:
@@ -80,6 +88,11 @@ def rename(
     return {names[name]: value for name, value in state.items() if name in names}
 
 
+def both(names: Mapping[str, str]) -> dict[str, str]:
+    """Return the names of the weight and the bias of each layer in ``names``."""
+    return {f"{a}.{kind}": f"{b}.{kind}" for a, b in names.items() for kind in ("weight", "bias")}
+
+
 def fuse(state: dict[str, Tensor], layers: Sequence[str]) -> str:
     """Concatenate the weights and biases of linear ``layers`` in ``state``, where all are present.
 
@@ -91,6 +104,27 @@ def fuse(state: dict[str, Tensor], layers: Sequence[str]) -> str:
         if all(part in state for part in parts):
             state[f"{name}.{kind}"] = torch.cat([state.pop(part) for part in parts])  # (n D, D') or (n D,)
     return name
+
+
+def block_names(
+    state: dict[str, Tensor],
+    layers: int,
+    prefix: str,
+    block: Mapping[str, str],
+    fused: Mapping[str, Sequence[str]],
+) -> dict[str, str]:
+    """Return a decoder's names for the layers of its blocks, by theirs; fuse the ``fused`` ones in ``state``.
+
+    ``prefix``: the name of a block, with ``{}`` for its number. ``block``: our names by theirs; ``fused``: their names
+    by ours.
+    """
+    names: dict[str, str] = {}
+    for i in range(layers):
+        theirs = prefix.format(i)
+        names |= {f"{theirs}.{layer}": f"blocks.{i}.{ours}" for layer, ours in block.items()}
+        for ours, parts in fused.items():
+            names[fuse(state, [f"{theirs}.{part}" for part in parts])] = f"blocks.{i}.{ours}"
+    return names
 
 
 def require(values: Mapping[str, Any], supported: Mapping[str, tuple[Any, ...]], source: object) -> None:

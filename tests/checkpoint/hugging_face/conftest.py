@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -76,6 +77,29 @@ def vit_gpt2(
         return model, directory
 
     return make
+
+
+def originals(
+    model: Any, pixels: torch.Tensor, beams: int, most: int, penalty: float, **options: Any
+) -> list[list[tuple[Any, float]]]:
+    """Return the captions of transformers' generate, best first, as tokens between start and end, with their scores."""
+    with torch.inference_mode():
+        found = model.generate(
+            pixel_values=pixels,
+            num_beams=beams,
+            num_return_sequences=beams,
+            max_new_tokens=most,
+            length_penalty=penalty,
+            early_stopping="never" if beams > 1 else None,
+            do_sample=False,
+            return_dict_in_generate=True,
+            output_scores=True,
+            **options,
+        )
+    words = [tuple(itertools.takewhile(lambda token: token != 1, row[1:].tolist())) for row in found.sequences]
+    scores = found.sequences_scores.tolist() if beams > 1 else [float("nan")] * len(words)
+    rows = list(zip(words, scores, strict=True))
+    return [rows[i : i + beams] for i in range(0, len(rows), beams)]
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from captioner.generation.rules import Rules, compile_rules
 from captioner.generation.search import search
 
 from ...generation.toy_words import toy_words
+from .conftest import originals
 
 Make = Callable[..., tuple[Any, Path]]
 V, MOST = 12, 10
@@ -38,26 +39,6 @@ SETTINGS: list[tuple[dict[str, Any], dict[str, Any], int]] = [  # rules here, op
 
 def without_start(log_probs: Tensor, said: Tensor) -> Tensor:
     return log_probs.index_fill(1, torch.tensor([START]), -torch.inf)
-
-
-def originals(model: Any, pixels: Tensor, beams: int, penalty: float, options: dict[str, Any]) -> list[list[Any]]:
-    with torch.inference_mode():
-        found = model.generate(
-            pixel_values=pixels,
-            num_beams=beams,
-            num_return_sequences=beams,
-            max_new_tokens=MOST,
-            length_penalty=penalty,
-            early_stopping="never" if beams > 1 else None,
-            suppress_tokens=[START],
-            return_dict_in_generate=True,
-            output_scores=True,
-            **options,
-        )
-    words = [tuple(itertools.takewhile(lambda token: token != 1, row[1:].tolist())) for row in found.sequences]
-    scores = found.sequences_scores.tolist() if beams > 1 else [float("nan")] * len(words)
-    rows = list(zip(words, scores, strict=True))
-    return [rows[i : i + beams] for i in range(0, len(rows), beams)]
 
 
 def assert_originals(ours: Sequence[Sequence[Hypothesis]], theirs: list[list[Any]], beams: int) -> None:
@@ -91,7 +72,8 @@ def test_rules_find_the_originals_captions(
                 config,
                 rules=Rules(processors=(without_start, *compiled.processors)),
             )
-            assert_originals(ours, originals(model, pixels[:images], beams, penalty, options), beams)
+            theirs = originals(model, pixels[:images], beams, MOST, penalty, suppress_tokens=[START], **options)
+            assert_originals(ours, theirs, beams)
             said += [h.tokens for found in ours for h in found]
     assert len(set(said)) > 12, "the random model says too few things to prove much"
 

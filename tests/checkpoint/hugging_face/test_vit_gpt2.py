@@ -19,6 +19,8 @@ from captioner.config import GenerationConfig
 from captioner.generation.search import search
 from captioner.pipelines import CaptionPipeline
 
+from .conftest import originals
+
 Make = Callable[..., tuple[Any, Path]]
 
 
@@ -51,26 +53,6 @@ def test_logits_are_the_originals(changes: dict[str, Any], projected: bool, vit_
     torch.testing.assert_close(logits_of(checkpoint, pixels, tokens), wanted, atol=1e-4, rtol=0)
     config = checkpoint.config.vision
     assert (config.project, config.norm, config.positions) == (projected, False, False)
-
-
-def originals(model: Any, pixels: torch.Tensor, beams: int, most: int, penalty: float) -> list[list[tuple[Any, float]]]:
-    """Return the captions of transformers' generate, best first, as tokens between start and end, with their scores."""
-    with torch.inference_mode():
-        found = model.generate(
-            pixel_values=pixels,
-            num_beams=beams,
-            num_return_sequences=beams,
-            max_new_tokens=most,
-            length_penalty=penalty,
-            early_stopping="never" if beams > 1 else None,
-            do_sample=False,
-            return_dict_in_generate=True,
-            output_scores=True,
-        )
-    words = [tuple(itertools.takewhile(lambda token: token != 1, row[1:].tolist())) for row in found.sequences]
-    scores = found.sequences_scores.tolist() if beams > 1 else [float("nan")] * len(words)
-    rows = list(zip(words, scores, strict=True))
-    return [rows[i : i + beams] for i in range(0, len(rows), beams)]
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captioner.checkpoint.hugging_face.files import fuse, rename, require
+from captioner.checkpoint.hugging_face.files import ACTIVATIONS, block_names, both, rename, require
 from captioner.config import DecoderConfig, from_dict
 from captioner.errors import CheckpointError, ConfigError
 
@@ -32,8 +32,7 @@ _FUSED = {
 _AROUND = {"layernorm_embedding": "embedding_norm", "layer_norm": "final_norm"}
 _HEADS = ("lm_head.weight", "output_projection.weight")
 _UNUSED = re.compile(r"embed_positions\._float_tensor|version")
-_SUPPORTED = {"activation_function": ("gelu", "relu", "gelu_new", "gelu_pytorch_tanh")}
-_ACTIVATIONS = {"gelu": "gelu", "relu": "relu"}
+_SUPPORTED = {"activation_function": tuple(ACTIVATIONS)}
 
 
 def decoder_config(values: Mapping[str, Any], *, memory_width: int | None, source: object) -> DecoderConfig:
@@ -57,7 +56,7 @@ def decoder_config(values: Mapping[str, Any], *, memory_width: int | None, sourc
                 "mlp_width": values.get("decoder_ffn_dim", 4096),
                 "dropout": values.get("dropout", 0.1),
                 "norm": "pre" if kind == "mbart" else "post",
-                "activation": _ACTIVATIONS.get(values.get("activation_function", "gelu"), "gelu_tanh"),
+                "activation": ACTIVATIONS[values.get("activation_function", "gelu")],
                 "embedding_norm": kind != "trocr" or bool(values.get("layernorm_embedding", True)),
                 "embedding_scale": math.sqrt(width) if scaled and isinstance(width, int) and width > 0 else 1.0,
                 "final_norm": kind == "mbart",
@@ -88,13 +87,8 @@ def decoder_weights(
     inner.pop("embed_positions.weights", None)
     names = {"embed_tokens.weight": "token_embedding.weight"}
     pairs = dict(_AROUND)
-    for i in range(config.layers):
-        pairs |= {f"layers.{i}.{theirs}": f"blocks.{i}.{ours}" for theirs, ours in _BLOCK.items()}
-        for ours, parts in _FUSED.items():
-            pairs[fuse(inner, [f"layers.{i}.{part}" for part in parts])] = f"blocks.{i}.{ours}"
-    for theirs, ours in pairs.items():
-        names |= {f"{theirs}.{kind}": f"{ours}.{kind}" for kind in ("weight", "bias")}
-    weights = rename(inner, names, _UNUSED, source)
+    pairs |= block_names(inner, config.layers, "layers.{}", _BLOCK, _FUSED)
+    weights = rename(inner, names | both(pairs), _UNUSED, source)
     if config.head == "untied" and heads:
         weights["lm_head.weight"] = heads[0]
     if values.get("model_type") == "trocr" and not values.get("use_learned_position_embeddings", True):

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captioner.checkpoint.hugging_face.files import fuse, rename, require
+from captioner.checkpoint.hugging_face.files import ACTIVATIONS, block_names, both, rename, require
 from captioner.config import DecoderConfig, from_dict
 from captioner.errors import CheckpointError, ConfigError
 
@@ -38,11 +38,10 @@ _BIASES = ("cls.predictions.bias", "cls.predictions.decoder.bias", "lm_head.bias
 _TIED = ("cls.predictions.decoder.weight", "lm_head.decoder.weight")
 _UNUSED = re.compile(r"embeddings\.(position_ids|token_type_ids)|pooler\..*")  # buffers of older files, classification
 _SUPPORTED = {
-    "hidden_act": ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu"),
+    "hidden_act": tuple(ACTIVATIONS),
     "position_embedding_type": ("absolute",),
     "tie_word_embeddings": (True,),
 }
-_ACTIVATIONS = {"gelu": "gelu", "relu": "relu"}  # the others are names of the tanh formula
 
 
 def decoder_config(values: Mapping[str, Any], *, memory_width: int | None, source: object) -> DecoderConfig:
@@ -70,7 +69,7 @@ def decoder_config(values: Mapping[str, Any], *, memory_width: int | None, sourc
                 "dropout": values.get("hidden_dropout_prob", 0.1),
                 "norm_eps": values.get("layer_norm_eps", 1e-12),
                 "norm": "post",
-                "activation": _ACTIVATIONS.get(values.get("hidden_act", "gelu"), "gelu_tanh"),
+                "activation": ACTIVATIONS[values.get("hidden_act", "gelu")],
                 "embedding_norm": True,
                 "final_norm": False,
                 "head": "bert",
@@ -103,14 +102,8 @@ def decoder_weights(
     positions = inner.pop("embeddings.position_embeddings.weight", None)
     names = {"embeddings.word_embeddings.weight": "token_embedding.weight"}
     pairs = {"embeddings.LayerNorm": "embedding_norm"} | (_HEADS if config.head == "bert" else {})
-    for i in range(config.layers):
-        layer = f"encoder.layer.{i}"
-        pairs |= {f"{layer}.{theirs}": f"blocks.{i}.{ours}" for theirs, ours in _BLOCK.items()}
-        for ours, parts in _FUSED.items():
-            pairs[fuse(inner, [f"{layer}.{part}" for part in parts])] = f"blocks.{i}.{ours}"
-    for theirs, ours in pairs.items():
-        names |= {f"{theirs}.{kind}": f"{ours}.{kind}" for kind in ("weight", "bias")}
-    weights = rename(inner, names, _UNUSED, source)
+    pairs |= block_names(inner, config.layers, "encoder.layer.{}", _BLOCK, _FUSED)
+    weights = rename(inner, names | both(pairs), _UNUSED, source)
     if positions is not None:
         kept = positions[ROBERTA_OFFSET:] if values.get("model_type") == "roberta" else positions
         weights["position_embedding.weight"] = kept if types is None else kept + types[:1]

@@ -11,7 +11,15 @@ import torch
 from torch import Tensor
 
 from captioner.checkpoint.files import read_json
-from captioner.checkpoint.hugging_face.files import locate, read_tokenizer, read_weights, rename, require
+from captioner.checkpoint.hugging_face.files import (
+    block_names,
+    both,
+    locate,
+    read_tokenizer,
+    read_weights,
+    rename,
+    require,
+)
 from captioner.config import DecoderConfig, TextConfig, from_dict
 from captioner.errors import CheckpointError, ConfigError
 from captioner.models.decoder import Decoder
@@ -74,10 +82,6 @@ def decoder_weights(
 
     Raises ``CheckpointError`` for tensors that are not GPT-2's and for an untied output head.
     """
-    names = {f"{theirs}.{kind}": f"{ours}.{kind}" for theirs, ours in _AROUND.items() for kind in ("weight", "bias")}
-    for i in range(config.layers):
-        for theirs, ours in _BLOCK.items():
-            names |= {f"h.{i}.{theirs}.{kind}": f"blocks.{i}.{ours}.{kind}" for kind in ("weight", "bias")}
     inner = {name.removeprefix("transformer."): value for name, value in state.items()}
     head = inner.pop("lm_head.weight", None)
     if head is not None and not torch.equal(head, inner.setdefault("wte.weight", head)):
@@ -86,7 +90,8 @@ def decoder_weights(
             "be imported"
         )
     transposed = {name: value.T if _CONV1D.search(name) else value for name, value in inner.items()}
-    return rename(transposed, names, _MASKS, source)
+    pairs = _AROUND | block_names(transposed, config.layers, "h.{}", _BLOCK, {})
+    return rename(transposed, both(pairs), _MASKS, source)
 
 
 def load_gpt2(decoder: Decoder, source: str | os.PathLike[str]) -> None:

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from captioner.checkpoint.hugging_face.encoders.shared import (
     Names,
-    both,
     number,
     plain_blocks,
     switch,
@@ -19,6 +18,7 @@ from captioner.checkpoint.hugging_face.encoders.shared import (
     whole,
 )
 from captioner.checkpoint.hugging_face.encoders.vit import AROUND, LAYER, transformer_args
+from captioner.checkpoint.hugging_face.files import both
 from captioner.config import VisionConfig
 
 _TABLE = "relative_position_bias_table"

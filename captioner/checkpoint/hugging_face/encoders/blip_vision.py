@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from captioner.checkpoint.hugging_face.encoders.shared import Names, both, number, plain_blocks, translated, whole
+from captioner.checkpoint.hugging_face.encoders.shared import Names, number, plain_blocks, translated, whole
 from captioner.checkpoint.hugging_face.encoders.vit import transformer_args
+from captioner.checkpoint.hugging_face.files import both
 from captioner.config import VisionConfig
 
 _NAMES = Names(

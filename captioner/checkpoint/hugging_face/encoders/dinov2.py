@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captioner.checkpoint.hugging_face.encoders.shared import (
+    ATTENTION,
     GELU,
     Names,
-    both,
     number,
     plain_blocks,
     ratio,
@@ -28,7 +28,7 @@ from captioner.checkpoint.hugging_face.encoders.shared import (
     whole,
 )
 from captioner.checkpoint.hugging_face.encoders.vit import AROUND
-from captioner.checkpoint.hugging_face.files import require
+from captioner.checkpoint.hugging_face.files import both, require
 from captioner.config import VisionConfig
 from captioner.errors import CheckpointError
 from captioner.models.backbones import ARGUMENTS
@@ -46,17 +46,13 @@ _NAMES = Names(
                 "attention.attention.query": "attn.q",
                 "attention.attention.key": "attn.k",
                 "attention.attention.value": "attn.v",
-                "attention.output.dense": "attn.proj",
+                **ATTENTION,
                 "norm2": "norm2",
                 "mlp.fc1": "mlp.fc1",
                 "mlp.fc2": "mlp.fc2",
                 "mlp.weights_in": "mlp.fc1",
                 "mlp.weights_out": "mlp.fc2",
                 # transformers 5
-                "attention.q_proj": "attn.q",
-                "attention.k_proj": "attn.k",
-                "attention.v_proj": "attn.v",
-                "attention.o_proj": "attn.proj",
                 "mlp.gate_proj": "mlp.gate",
                 "mlp.up_proj": "mlp.up",
                 "mlp.down_proj": "mlp.fc2",

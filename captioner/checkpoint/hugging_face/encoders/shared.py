@@ -19,6 +19,13 @@ from captioner.errors import CheckpointError, quoted
 from captioner.models.backbones import ARGUMENTS
 
 GELU = ("gelu", "gelu_python")  # two names of the exact formula
+ATTENTION = {
+    "attention.output.dense": "attn.proj",
+    # transformers 5
+    **{f"attention.{part}_proj": f"attn.{part}" for part in "qkv"},
+    "attention.o_proj": "attn.proj",
+}
+"""timm's names of the layers of an attention that most families share."""
 _PARTS = re.compile(r"(.*attn\.)q(\.weight|\.bias)")
 
 
@@ -36,11 +43,6 @@ class Names:
     layer: Mapping[str, str]
     prefixes: tuple[str, ...] = ("encoder.layer.{i}.", "layers.{i}.")
     unused: re.Pattern[str] = field(default=re.compile(r"pooler\..*|embeddings\.mask_token"))
-
-
-def both(names: Mapping[str, str]) -> dict[str, str]:
-    """Return the names of the weight and the bias of each layer in ``names``."""
-    return {f"{a}.{kind}": f"{b}.{kind}" for a, b in names.items() for kind in ("weight", "bias")}
 
 
 def translated(

@@ -9,16 +9,16 @@ from typing import Any
 from torch import Tensor
 
 from captioner.checkpoint.hugging_face.encoders.shared import (
+    ATTENTION,
     GELU,
     Names,
-    both,
     number,
     side,
     switch,
     translated,
     whole,
 )
-from captioner.checkpoint.hugging_face.files import require
+from captioner.checkpoint.hugging_face.files import both, require
 from captioner.config import VisionConfig
 from captioner.errors import CheckpointError, quoted
 from captioner.models.backbones import ARGUMENTS
@@ -35,15 +35,10 @@ _LAYER = {
             "attention.self.query": "attn.q",
             "attention.self.key": "attn.k",
             "attention.self.value": "attn.v",
-            "attention.output.dense": "attn.proj",
+            **ATTENTION,
             "layernorm_after": "norm2",
             "intermediate.dense": "mlp.fc1",
             "output.dense": "mlp.fc2",
-            # transformers 5
-            "attention.q_proj": "attn.q",
-            "attention.k_proj": "attn.k",
-            "attention.v_proj": "attn.v",
-            "attention.o_proj": "attn.proj",
             "mlp.fc1": "mlp.fc1",
             "mlp.fc2": "mlp.fc2",
         }

@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from captioner.checkpoint.hugging_face.encoders.shared import (
+    ATTENTION,
     GELU,
     Names,
-    both,
     number,
     plain_blocks,
     ratio,
@@ -19,7 +19,7 @@ from captioner.checkpoint.hugging_face.encoders.shared import (
     translated,
     whole,
 )
-from captioner.checkpoint.hugging_face.files import require
+from captioner.checkpoint.hugging_face.files import both, require
 from captioner.config import VisionConfig
 
 BACKBONES = {"vit": "vit_base_patch16_224", "deit": "deit_base_distilled_patch16_224"}  # by Hugging Face's model_type
@@ -34,15 +34,10 @@ LAYER = both(
         "attention.attention.query": "attn.q",
         "attention.attention.key": "attn.k",
         "attention.attention.value": "attn.v",
-        "attention.output.dense": "attn.proj",
+        **ATTENTION,
         "layernorm_after": "norm2",
         "intermediate.dense": "mlp.fc1",
         "output.dense": "mlp.fc2",
-        # transformers 5
-        "attention.q_proj": "attn.q",
-        "attention.k_proj": "attn.k",
-        "attention.v_proj": "attn.v",
-        "attention.o_proj": "attn.proj",
         "mlp.fc1": "mlp.fc1",
         "mlp.fc2": "mlp.fc2",
     }
