@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import re
 from collections.abc import Callable, Sequence
@@ -28,6 +29,22 @@ def shake(model: Any, seed: int) -> None:
         norm = re.search(r"(ln_|layer_?norm)\w*\.weight", name.lower())
         noise = torch.randn(parameter.shape, generator=generator)
         parameter.copy_(noise * (0.5 if parameter.ndim > 1 else 0.2) + (1.0 if norm else 0.0))
+
+
+def same_logits(
+    ours: Any, theirs: Any, pixels: torch.Tensor, tokens: torch.Tensor, *, name: str = "decoder_input_ids"
+) -> None:
+    """Assert that a converted captioner gives the original's logits.
+
+    Compare in fp64, which separates a wrong formula from rounding; the import itself adds BERT's embeddings in fp32.
+    ``name`` is the original's argument for tokens.
+    """
+    ours, theirs, pixels = copy.deepcopy(ours).double(), copy.deepcopy(theirs).double(), pixels.double()
+    with torch.inference_mode():
+        wanted = theirs(pixel_values=pixels, **{name: tokens}).logits
+        found = ours(tokens[:, None], pixels).logits[:, 0]
+    assert wanted.std() > 0.5  # far from flat, or agreement would prove little
+    torch.testing.assert_close(found, wanted, atol=3e-5, rtol=0)
 
 
 def tokenizer_json(size: int) -> str:

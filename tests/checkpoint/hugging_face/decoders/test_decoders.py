@@ -135,12 +135,12 @@ def test_a_question_is_read_in_both_directions(original: Callable[..., Converted
             "head": "none",
         }
     )
-    encoder = Decoder(config).eval()
+    encoder = Decoder(config).eval().double()
     load_weights(encoder, family.decoder_weights(values, model.state_dict(), config, "it"), "it")
-    image, tokens = torch.randn(2, PATCHES, 32), torch.randint(3, WORDS, (2, 7))
-    wanted = model(input_ids=tokens, encoder_hidden_states=image, is_decoder=False).last_hidden_state
+    image, tokens = torch.randn(2, PATCHES, 32, dtype=torch.float64), torch.randint(3, WORDS, (2, 7))
+    wanted = model.double()(input_ids=tokens, encoder_hidden_states=image, is_decoder=False).last_hidden_state
     states = encoder.states(tokens, encoder.remember(EncodedImage(image, (2, 3))))
-    torch.testing.assert_close(states, wanted, atol=1e-4, rtol=0)
+    torch.testing.assert_close(states, wanted, atol=3e-5, rtol=0)
 
 
 def test_names_of_older_files(original: Callable[..., Converted]) -> None:

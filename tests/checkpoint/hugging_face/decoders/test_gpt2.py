@@ -50,8 +50,10 @@ def test_a_decoder_without_an_image_is_gpt2(gpt2: tuple[Any, Path], pattern: str
     load_gpt2(decoder, directory)
     tokens = torch.randint(0, 12, (3, CONTEXT))
     with torch.inference_mode():
-        torch.testing.assert_close(decoder(tokens), model(tokens).logits, atol=1e-4, rtol=0)
-        image = decoder.remember(EncodedImage(torch.randn(3, 4, WIDTH), (2, 2)))
+        torch.testing.assert_close(
+            decoder.double()(tokens), copy.deepcopy(model).double()(tokens).logits, atol=1e-6, rtol=0
+        )
+        image = decoder.remember(EncodedImage(torch.randn(3, 4, WIDTH, dtype=torch.float64), (2, 2)))
         torch.testing.assert_close(decoder(tokens, image), decoder(tokens))  # its gates are shut: begin as GPT-2
     assert decoder.lm_head.weight is decoder.token_embedding.weight
 
@@ -70,7 +72,9 @@ def test_a_shorter_context_takes_the_first_positions(gpt2: tuple[Any, Path]) -> 
     load_gpt2(decoder, directory)
     tokens = torch.randint(0, 12, (2, 6))
     with torch.inference_mode():
-        torch.testing.assert_close(decoder(tokens), model(tokens).logits, atol=1e-4, rtol=0)
+        torch.testing.assert_close(
+            decoder.double()(tokens), copy.deepcopy(model).double()(tokens).logits, atol=1e-6, rtol=0
+        )
 
 
 def test_files_of_2019_load(gpt2: tuple[Any, Path], tmp_path: Path) -> None:
@@ -86,7 +90,9 @@ def test_files_of_2019_load(gpt2: tuple[Any, Path], tmp_path: Path) -> None:
     load_gpt2(decoder, tmp_path)
     tokens = torch.randint(0, 12, (2, 6))
     with torch.inference_mode():
-        torch.testing.assert_close(decoder(tokens), model(tokens).logits, atol=1e-4, rtol=0)
+        torch.testing.assert_close(
+            decoder.double()(tokens), copy.deepcopy(model).double()(tokens).logits, atol=1e-6, rtol=0
+        )
 
 
 @pytest.mark.parametrize(
