@@ -6,17 +6,18 @@
 ``captioner/native/library.py`` loads it as a shared library: it contains no Python module.
 """
 
+from pathlib import Path
+
 from setuptools import Extension, setup
 
-SOURCE = "captioner/native/src/"
+SOURCES = Path("captioner/native/src")
 
 setup(
     ext_modules=[
         Extension(
             "captioner.native._step",
-            sources=[SOURCE + name for name in ("amx.c", "attention.c", "fp32.c", "largest.c", "library.c")]
-            + [SOURCE + name for name in ("products.c", "rows.c", "step.c", "vnni.c")],
-            depends=[SOURCE + name for name in ("dequantize.h", "lanes.h", "native.h", "plan.h", "tiles.h")],
+            sources=sorted(map(str, SOURCES.glob("*.c"))),
+            depends=sorted(map(str, SOURCES.glob("*.h"))),
             extra_compile_args=["-std=gnu11", "-O3", "-g0", "-fopenmp"],
             extra_link_args=["-fopenmp"],
             libraries=["m"],

@@ -13,11 +13,19 @@ from captioner.layers.attention import MixedRead
 from captioner.layers.cache import DecoderCache, ReadMasks
 from captioner.models.decoder import Block, Decoder, ImageMemory
 from captioner.native.addresses import address, address_of_lines, require
-from captioner.native.library import checked, library
-from captioner.native.plans import GridPlan, LayerPlan, MaskPlan, NormPlan, PairPlan, ProductPlan, StepPlan
+from captioner.native.library import checked, level, library
+from captioner.native.plans import (
+    ACTIVATIONS,
+    GridPlan,
+    LayerPlan,
+    MaskPlan,
+    NormPlan,
+    PairPlan,
+    ProductPlan,
+    StepPlan,
+)
 
 KINDS = "GLM"  # enum kind of src/plan.h
-ACTIVATIONS = ("gelu_tanh", "gelu", "relu")  # enum activation
 WIDE, HALF = torch.float32, torch.float16
 
 
@@ -69,6 +77,7 @@ class NativeSteps:
             capacity=capacity,
             post_norm=config.norm == "post",
             activation=ACTIVATIONS.index(config.activation),
+            level=level(),
             layers=self._layers,
             caches=_pairs([(layer.keys, layer.values) for layer in cache.layers], kept, WIDE, images, *shape),
             x=address(out, WIDE, *x.shape[:2], config.width),

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from captioner.native.addresses import address, require
-from captioner.native.library import library
+from captioner.native.library import level, library
 
 MOST = 64  # of src/largest.c
 
@@ -32,6 +32,7 @@ def largest(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
         count,
         address(values, torch.float32, *shape),
         address(places, torch.int64, *shape),
+        level(),
         torch.get_num_threads(),
     )
     return values, places
@@ -55,5 +56,6 @@ def sharpen(logits: Tensor, x: Tensor, table: Tensor, bias: Tensor | None, count
         address(table, torch.float32, words, width),
         None if bias is None else address(bias, torch.float32, words),
         width,
+        level(),
         torch.get_num_threads(),
     )

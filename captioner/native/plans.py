@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from ctypes import POINTER, Structure, c_float, c_int64, c_void_p
 
+LEVELS = ("torch", "sse42", "avx2", "avx2-vnni", "avx512", "amx", "neon")  # enum level
+ACTIVATIONS = ("gelu_tanh", "gelu", "relu")  # enum activation
+
 
 class ProductPlan(Structure):
     _fields_ = (
@@ -14,7 +17,6 @@ class ProductPlan(Structure):
         ("levels", c_void_p),
         ("scale", c_void_p),
         ("totals", c_void_p),
-        ("tiles", c_int64),
     )
 
 
@@ -54,7 +56,7 @@ class PairPlan(Structure):
 class StepPlan(Structure):
     _fields_ = (
         *((name, c_int64) for name in ("images", "queries", "width", "heads", "hidden", "layer_count")),
-        *((name, c_int64) for name in ("past", "capacity", "patches", "post_norm", "activation")),
+        *((name, c_int64) for name in ("past", "capacity", "patches", "post_norm", "activation", "level")),
         ("layers", POINTER(LayerPlan)),
         ("caches", POINTER(PairPlan)),
         ("memories", POINTER(PairPlan)),

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captioner.native.addresses import address
-from captioner.native.library import checked, has_tiles, library
-from captioner.native.plans import ProductPlan
+from captioner.native.library import checked, level, library
+from captioner.native.plans import ACTIVATIONS, ProductPlan
 
 GROUP, DEPTH = 48, 64  # of src/native.h
 
@@ -39,10 +39,10 @@ class NativeProduct:
         self.inputs, self.outputs = width, count
         self._kept = kept  # the plan holds their addresses
         addresses = {name: address(*value) for name, value in kept.items()}
-        self.plan = ProductPlan(inputs=width, outputs=count, tiles=has_tiles(), **addresses)
+        self.plan = ProductPlan(inputs=width, outputs=count, **addresses)
 
-    def __call__(self, rows: Tensor) -> Tensor:
-        """Multiply rows. Raises ``UsageError`` for rows that are not fp32 on the CPU or have another width."""
+    def __call__(self, rows: Tensor, activation: str | None = None) -> Tensor:
+        """Multiply rows, and apply the activation (one of ``ACTIVATIONS``). Raises ``UsageError`` for rows that are not fp32 on the CPU or have another width."""
         rows = rows.contiguous()
         shape = *rows.shape[:-1], self.outputs
         out = torch.empty(shape, dtype=torch.float32, device="cpu")  # explicit, in case torch's defaults were changed
@@ -54,6 +54,8 @@ class NativeProduct:
                 address(rows, torch.float32, *rows.shape[:-1], self.inputs),
                 rows.numel() // self.inputs,
                 address(out, torch.float32, *shape),
+                -1 if activation is None else ACTIVATIONS.index(activation),
+                level(),
                 torch.get_num_threads(),
             )
         )

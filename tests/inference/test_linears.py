@@ -11,7 +11,7 @@ from torch import nn
 
 from captioner.inference import linears
 from captioner.inference.linears import SHORTLIST, PackedHead, PackedLinear, Precision, has_product, quantized
-from captioner.native.library import library
+from captioner.native.library import activation_steps, library
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
 ERROR = {"fp32": 1e-6, "bf16": 6e-3, "int8": 1.5e-2}  # share of the output's standard deviation
@@ -73,7 +73,8 @@ def test_plain_and_packed_agree(
     monkeypatch.setattr(linears, "has_product", lambda precision: False)
     plain = PackedLinear(layer, precision)
     assert not plain.packed
-    near = {"fp32": 1e-5, "bf16": 1e-2, "int8": 1e-5}[precision]  # bf16 rounds what comes out: up to one step apart
+    same = not compiled or activation_steps() == 255
+    near = {"fp32": 1e-5, "bf16": 1e-2, "int8": 1e-5 if same else 6e-2}[precision]  # bf16 rounds what comes out: up to one step apart
     size = x.square().mean(-1, keepdim=True).sqrt() * layer.weight.square().sum(-1).sqrt()
     assert ((packed(x) - plain(x)).abs() <= near * (size + 1)).all()
     if precision != "fp32":
@@ -94,8 +95,7 @@ def test_a_row_does_not_depend_on_its_company(precision: Precision) -> None:
         torch.testing.assert_close(packed(company)[-1:], alone, rtol=near, atol=near)
 
 
-@pytest.mark.usefixtures("kernels")
-def test_int8_is_the_arithmetic_on_paper() -> None:
+def test_int8_is_the_arithmetic_on_paper(kernels: str) -> None:
     """Zero rows, extreme rows and a zero weight row are included."""
     layer = make(64, 16)
     layer.weight[3] = 0
@@ -107,7 +107,7 @@ def test_int8_is_the_arithmetic_on_paper() -> None:
     levels, scale = quantized(layer.weight)
     assert levels.abs().amax(1).tolist() == [127 if i != 3 else 0 for i in range(16)]
     least = x.amin(1, keepdim=True).double()
-    step = (x.amax(1, keepdim=True) - least) / 255
+    step = (x.amax(1, keepdim=True) - least) / (activation_steps() if kernels == "native" else 255)
     activations = torch.where(step > 1e-9, (x.double() - least) / step, 0).round()
     wanted = ((activations * step + least) @ levels.double().T) * scale.double() + layer.bias.double()
     torch.testing.assert_close(PackedLinear(layer, "int8")(x).double(), wanted, rtol=1e-5, atol=1e-5)
@@ -158,7 +158,7 @@ def test_the_likeliest_logits_of_a_head_are_exact_and_the_others_near(words: int
     count = min(words, SHORTLIST)
     assert (exact.sum(-1) >= count).all()
     assert (found.topk(count // 2).indices == wanted.topk(count // 2).indices).all()
-    torch.testing.assert_close(found, PackedLinear(layer, "int8")(x), rtol=0.05, atol=0.05 * float(wanted.std()))
+    torch.testing.assert_close(found, PackedLinear(layer, "int8")(x), rtol=0.05, atol=0.1 * float(wanted.std()))
     if words > SHORTLIST:
         assert not exact.all()
     torch.testing.assert_close(PackedHead(layer)(x[1]), found[1])  # a row does not depend on its company

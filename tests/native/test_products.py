@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from captioner.errors import UsageError
 from captioner.inference.linears import levels_of, quantized
-from captioner.native.library import has_tiles, library
+from captioner.native import products
+from captioner.native.library import activation_steps, levels, library
+from captioner.native.plans import ACTIVATIONS, LEVELS
 from captioner.native.products import NativeProduct
 
 pytestmark = pytest.mark.skipif(library() is None, reason="the library is not built, or this CPU cannot run it")
@@ -30,7 +32,12 @@ def wanted(layer: nn.Linear, precision: str, x: Tensor) -> Tensor:
     if precision == "int8":
         levels, scale = quantized(layer.weight)
         weight = levels.double() * scale[:, None].double()
-        activations, step, least = levels_of(x)
+        if activation_steps() == 255:
+            activations, step, least = levels_of(x)
+        else:
+            steps, least = float(activation_steps()), x.amin(1, keepdim=True)
+            span = x.amax(1, keepdim=True) - least
+            activations, step = ((x - least) * (steps / (span + 1e-8))).round(), span / steps
         x = activations.double() * step + least
     found = x.double() @ weight.T
     return found if layer.bias is None else found + layer.bias.double()
@@ -46,21 +53,32 @@ def test_it_is_the_product_of_any_number_of_rows(precision: str, shape: tuple[in
     for rows in (1, 2, 3, 5, 7, 8, 9, 17, 33, 49, 100):
         x = torch.randn(rows, shape[0]) * torch.logspace(-3, 3, rows)[:, None]
         found = native(x)
-        tolerance = 1e-5 * (x.abs().amax(1, keepdim=True) + 1)
+        tolerance = (1e-5 if activation_steps() == 255 else 4e-5) * (x.abs().amax(1, keepdim=True) + 1)
         assert found.shape == (rows, shape[1])
         assert ((found.double() - wanted(layer, precision, x)).abs() <= tolerance).all()
         for row in {0, rows // 2, rows - 1}:
             assert torch.equal(native(x[row : row + 1]), found[row : row + 1])
 
 
-@pytest.mark.skipif(not has_tiles(), reason="this CPU has no AMX")
-def test_tiles_and_registers_give_the_same_bits() -> None:
-    layer = nn.Linear(200, 70)
-    native = product(layer.requires_grad_(False), "int8")
-    x = torch.randn(60, 200)
-    found = native(x)
-    native.plan.tiles = 0
-    assert torch.equal(native(x), found)
+@pytest.mark.parametrize("name", levels())
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("activation", [None, *ACTIVATIONS])
+def test_levels_agree(name: str, precision: str, activation: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All levels with FMA give the same bits in fp32, and all with 256 levels of activations in int8."""
+    torch.manual_seed(0)
+    layer = nn.Linear(200, 70).requires_grad_(False)
+    native, x = product(layer, precision), torch.randn(60, 200) * 3
+    monkeypatch.setattr(products, "level", lambda: LEVELS.index(levels()[-1]))
+    highest = native(x, activation)
+    monkeypatch.setattr(products, "level", lambda: LEVELS.index(name))
+    found = native(x, activation)
+    if name not in (("sse42",) if precision == "fp32" else ("sse42", "avx2")):
+        assert torch.equal(found, highest)
+    torch.testing.assert_close(found, highest, atol=1e-5 if precision == "fp32" else 0.2, rtol=1e-5)
+    plain = nn.functional.linear(x, layer.weight, layer.bias)
+    functions = {"gelu": nn.functional.gelu, "relu": nn.functional.relu, None: lambda y: y}
+    functions["gelu_tanh"] = lambda y: nn.functional.gelu(y, approximate="tanh")
+    torch.testing.assert_close(found, functions[activation](plain), atol=1e-5 if precision == "fp32" else 0.2, rtol=1e-5)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])

@@ -1,7 +1,12 @@
 /* Products of int8 weights with AMX, for many rows: its tiles are VNNI's panels, and its sums are exact too. */
+#if defined(__x86_64__) || defined(_M_X64)
+#include "avx512.h"
+
+#include "activations.h"
+
 #include "dequantize.h"
 
-#define AMX __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma,amx-tile,amx-int8")))
+#define AMX TARGETS("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma,amx-tile,amx-int8")
 
 enum { TALL = 16 }; /* rows of a tile */
 
@@ -22,7 +27,9 @@ AMX static void configure(int64_t rows) {
     }
     tiles.rows[6] = TALL;
     tiles.bytes[6] = 64;
+#if defined(__GNUC__) || defined(__clang__)
     __asm__ volatile("" : : "r"(&tiles) : "memory"); /* gcc assumes that LDTILECFG reads only the first eight bytes */
+#endif
     _tile_loadconfig(&tiles);
 }
 
@@ -34,7 +41,7 @@ AMX static void sum_panel(const uint8_t *x, const int8_t *weight, const char *ah
     _tile_zero(2);
     for (int64_t k = 0; k < depth; k += DEPTH) {
         for (int64_t line = 0; line < DEPTH * PANEL; line += 64)
-            _mm_prefetch(ahead + k * PANEL + line, _MM_HINT_T1);
+            PREFETCH(ahead + k * PANEL + line);
         _tile_loadd(6, weight + k * GROUP, 4 * GROUP);
         _tile_loadd(3, x + k, depth);
         _tile_dpbusd(0, 3, 6);
@@ -55,7 +62,7 @@ AMX static void sum_panel(const uint8_t *x, const int8_t *weight, const char *ah
 AMX void multiply_amx(const struct product *product, const struct rows *rows, const struct sink *sink,
                       struct share part, const void *next) {
     const int64_t depth = padded(product->in);
-    int32_t sums[TOGETHER * GROUP] __attribute__((aligned(64)));
+    _Alignas(64) int32_t sums[TOGETHER * GROUP];
     for (int64_t row = 0; row < rows->count; row += TOGETHER) {
         int64_t count = rows->count - row < TOGETHER ? rows->count - row : TOGETHER;
         configure(count);
@@ -70,3 +77,6 @@ AMX void multiply_amx(const struct product *product, const struct rows *rows, co
     }
     _tile_release();
 }
+#else
+typedef int nothing; /* another kind of CPU */
+#endif

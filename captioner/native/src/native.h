@@ -8,18 +8,29 @@
 
 #include "plan.h"
 
-#include <immintrin.h>
 #include <math.h>
 
-#define AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma")))
-#define INLINE AVX512 static inline __attribute__((always_inline))
+#if defined(_MSC_VER) && !defined(__clang__) /* its intrinsics need no target */
+#define TARGETS(names)
+#define ALWAYS_INLINE
+#else
+#define TARGETS(names) __attribute__((target(names)))
+#define ALWAYS_INLINE __attribute__((always_inline))
+#endif
 
-enum { PANEL = 16 }; /* floats of a register */
-enum { GROUP = 48 }; /* adjacent outputs: three registers */
+#if defined(__GNUC__) || defined(__clang__)
+#define PREFETCH(address) __builtin_prefetch(address, 0, 2)
+#else
+#define PREFETCH(address) ((void)(address))
+#endif
+
+enum { PANEL = 16 }; /* floats of the longest register; lists of slots are padded to a multiple of it */
+enum { GROUP = 48 }; /* adjacent outputs: three of the longest registers */
 enum { TOGETHER = 48 };  /* rows per pass over a group of weights: three AMX tiles, six times eight rows */
 enum { DEPTH = 64 }; /* int8 inputs are padded to a multiple of it: the bytes of a register and of an AMX tile row */
+enum { MOST = 64 }; /* largest k of a top k */
 
-/* The input of a product: rows of floats, and for int8 also as levels * step + least. */
+/* The input of a product: rows of floats, and for int8 also as levels * step + least (unsigned bytes; signed on ARM). */
 struct rows {
     int64_t count, width; /* width: floats of a row; levels are padded to a multiple of DEPTH */
     float *values;
@@ -55,10 +66,6 @@ static inline struct share share_of(int64_t pieces, struct team team) {
 static inline int64_t groups_of(const struct product *product) { return (product->out + GROUP - 1) / GROUP; }
 static inline int64_t padded(int64_t width) { return (width + DEPTH - 1) / DEPTH * DEPTH; }
 
-static inline uint16_t first_lanes(int64_t count) {
-    return count >= PANEL ? 0xFFFF : count <= 0 ? 0 : (uint16_t)((1u << count) - 1);
-}
-
 /* A run over weights: ``count`` inputs (in int8: groups of four); each prefetches ``step`` bytes of ``ahead``. */
 struct run {
     const void *weight;
@@ -66,22 +73,6 @@ struct run {
     const char *ahead;
     int64_t step;
 };
-
-/* fp32.c, vnni.c, amx.c: groups ``part`` of a product of all rows, into ``sink``; ``next``: the weights read next. */
-void multiply_fp32(const struct product *, const struct rows *, const struct sink *, struct share part, const void *next);
-void multiply_vnni(const struct product *, const struct rows *, const struct sink *, struct share part, const void *next);
-void multiply_amx(const struct product *, const struct rows *, const struct sink *, struct share part, const void *next);
-
-/* products.c: a thread's part of a product; ``after``: the product read next, or NULL. Allocation of rows. */
-void multiply(const struct product *, const struct rows *, const struct sink *, struct team, const struct product *after);
-void *room_for(int64_t count, int64_t size);
-int rows_alloc(struct rows *rows, int64_t count, int64_t width, int in_levels);
-void rows_free(struct rows *rows);
-void quantize_rows(const struct rows *rows, struct team team); /* by all threads, if rows have levels */
-
-/* rows.c: operations on one row. */
-void quantize(const struct rows *rows, int64_t row);
-void normalize(const float *x, const struct rows *out, int64_t row, const struct norm *norm, float eps);
 
 /* The attention of one head for the queries of one image. */
 struct reading {
@@ -101,10 +92,42 @@ struct reading {
     const struct grid *grid; /* of the local read of an image; NULL otherwise */
 };
 
-/* attention.c: list the slots that a query sees, padded to whole panels, and its window; return their number. */
-int64_t look(const uint8_t *global, const uint8_t *local, int64_t slots, int32_t *seen, float *window);
-/* ``scratch``: attention_scratch(slots) floats. */
-void attend(const struct reading *reading, float *scratch);
-int64_t attention_scratch(int64_t slots);
+/* The top k of a row, unordered. */
+struct best {
+    int64_t count, worst; /* index of the smallest value, the later one of equal values */
+    float values[MOST];
+    int64_t places[MOST];
+};
+
+/* A product of all rows by the groups ``part``, into ``sink``; ``next``: the weights that are read next. */
+typedef void multiply_groups(const struct product *, const struct rows *, const struct sink *, struct share part,
+                             const void *next);
+
+/* The functions of one level of CPU; kernels.h defines them. */
+struct kernels {
+    multiply_groups *multiply_fp32, *multiply_int8, *multiply_many_int8; /* many: more than FEW rows */
+    void (*quantize)(const struct rows *rows, int64_t row);
+    void (*normalize)(const float *x, const struct rows *out, int64_t row, const struct norm *norm, float eps);
+    void (*attend)(const struct reading *reading, float *scratch); /* scratch: attention_scratch(slots) floats */
+    void (*find)(const float *x, int64_t width, int64_t count, struct best *best);
+    float (*dot)(const float *a, const float *b, int64_t width);
+};
+
+extern const struct kernels kernels_sse42, kernels_avx2, kernels_avx2_vnni, kernels_avx512, kernels_neon;
+multiply_groups multiply_amx;
+
+/* cpu.c: the functions of a level that this CPU supports. */
+struct kernels kernels_of(int64_t level);
+
+/* products.c: a thread's part of a product; ``after``: the product read next, or NULL. Allocation of rows. */
+void multiply(const struct kernels *, const struct product *, const struct rows *, const struct sink *, struct team,
+              const struct product *after);
+void *room_for(int64_t count, int64_t size);
+void free_room(void *room);
+int rows_alloc(struct rows *rows, int64_t count, int64_t width, int in_levels);
+void rows_free(struct rows *rows);
+void quantize_rows(const struct kernels *, const struct rows *, struct team); /* by all threads, if rows have levels */
+
+static inline int64_t attention_scratch(int64_t slots) { return 3 * (slots + PANEL); }
 
 #endif

@@ -4,6 +4,9 @@
 
 #include <stdint.h>
 
+/* Kinds of CPUs; captioner/native/library.py names them in this order. */
+enum level { NO_LEVEL, SSE42, AVX2, AVX2_VNNI, AVX512, AMX, NEON };
+
 /* A linear layer. Weights are stored in reading order; outputs are zero-padded to whole groups. */
 struct product {
     int64_t in, out;
@@ -12,7 +15,6 @@ struct product {
     const int8_t *levels; /* int8: [group][in / 4][GROUP][4]; NULL in fp32 */
     const float *scale;   /* int8: [out], the value of one level */
     const float *totals;  /* int8: [out], the sum of each row of weights */
-    int64_t tiles;        /* whether AMX may be used */
 };
 
 struct norm {
@@ -20,7 +22,7 @@ struct norm {
 };
 
 enum kind { READ_GLOBAL, READ_LOCAL, READ_MIXED };
-enum activation { GELU_TANH, GELU_ERF, RELU };
+enum activation { NO_ACTIVATION = -1, GELU_TANH, GELU_ERF, RELU };
 
 /* A decoder block. Products that a kind of attention lacks are NULL. */
 struct layer {
@@ -59,6 +61,7 @@ struct step {
     int64_t past, capacity, patches; /* filled slots, all slots, patches (0 without an image) */
     int64_t post_norm;               /* whether norms follow the residual sums */
     int64_t activation;              /* of the MLP, enum activation */
+    int64_t level;                   /* enum level; this CPU supports it */
     const struct layer *layers;
     const struct cache *caches;
     const struct memory *memories;

@@ -20,6 +20,7 @@ struct sight {
 /* Data passed between the phases. */
 struct state {
     const struct step *step;
+    struct kernels kernels;
     struct rows normed, read, hidden;
     float *qkv, *q, *gate, *point, *spread, *scratch;
     int64_t scratch_width;     /* floats per thread */
@@ -39,14 +40,15 @@ static int sight_alloc(struct sight *sight, int64_t queries, int64_t slots) {
 }
 
 static void sight_free(struct sight *sight) {
-    free(sight->seen);
-    free(sight->counts);
-    free(sight->window);
+    free_room(sight->seen);
+    free_room(sight->counts);
+    free_room(sight->window);
 }
 
 static int state_alloc(struct state *state, const struct step *step, int threads) {
     const int64_t count = step->images * step->queries, slots = step->past + step->queries;
-    *state = (struct state){.step = step, .scratch_width = attention_scratch(more(slots, step->patches))};
+    *state = (struct state){
+        .step = step, .kernels = kernels_of(step->level), .scratch_width = attention_scratch(more(slots, step->patches))};
     int levels = has_levels(step);
     int found = rows_alloc(&state->normed, count, step->width, levels);
     found &= rows_alloc(&state->read, count, step->width, levels);
@@ -68,12 +70,12 @@ static void state_free(struct state *state) {
     rows_free(&state->hidden);
     sight_free(&state->words);
     sight_free(&state->image);
-    free(state->qkv);
-    free(state->q);
-    free(state->gate);
-    free(state->point);
-    free(state->spread);
-    free(state->scratch);
+    free_room(state->qkv);
+    free_room(state->q);
+    free_room(state->gate);
+    free_room(state->point);
+    free_room(state->spread);
+    free_room(state->scratch);
 }
 
 /* normed = norm(x), or x if ``norm`` is NULL; with post-norm also x = normed. */
@@ -82,11 +84,11 @@ static void normalize_rows(const struct state *state, const struct norm *norm, f
     for (int64_t row = team.thread; row < out->count; row += team.threads) {
         float *x = state->step->x + row * out->width, *normed = out->values + row * out->width;
         if (norm)
-            normalize(x, out, row, norm, eps);
+            state->kernels.normalize(x, out, row, norm, eps);
         if (state->step->post_norm)
             memcpy(norm ? x : normed, norm ? normed : x, out->width * sizeof(float));
         if (out->levels)
-            quantize(out, row);
+            state->kernels.quantize(out, row);
     }
 #pragma omp barrier
 }
@@ -94,9 +96,9 @@ static void normalize_rows(const struct state *state, const struct norm *norm, f
 /* x += factor * product(rows) */
 static void add_to_x(const struct state *state, const struct product *product, const struct rows *rows, float factor,
                      struct team team, const struct product *after) {
-    quantize_rows(rows, team);
+    quantize_rows(&state->kernels, rows, team);
     struct sink sink = {.out = state->step->x, .stride = state->step->width, .how = ADD, .factor = factor};
-    multiply(product, rows, &sink, team, after);
+    multiply(&state->kernels, product, rows, &sink, team, after);
 #pragma omp barrier
 }
 
@@ -106,11 +108,24 @@ static void store(const struct state *state, const struct product *product, floa
     if (!product)
         return;
     struct sink sink = {.out = out, .stride = product->out};
-    multiply(product, &state->normed, &sink, team, after);
+    multiply(&state->kernels, product, &state->normed, &sink, team, after);
 }
 
 static const uint8_t *of_query(const struct mask *mask, int64_t image, int64_t query) {
     return mask->bytes ? mask->bytes + image * mask->image_stride + query * mask->query_stride : NULL;
+}
+
+/* List the slots that a query sees, padded to whole panels, and its window; return their number. */
+static int64_t look(const uint8_t *global, const uint8_t *local, int64_t slots, int32_t *seen, float *window) {
+    int64_t count = 0;
+    for (int64_t s = 0; s < slots; s++) {
+        seen[count] = (int32_t)s;
+        window[count] = local && !local[s] ? -INFINITY : 0.0f;
+        count += !global || global[s];
+    }
+    for (int64_t s = count; s % PANEL; s++)
+        seen[s] = seen[count - 1];
+    return count;
 }
 
 static void look_around(const struct state *state, struct team team) {
@@ -166,7 +181,7 @@ static void read_words(const struct state *state, const struct layer *layer, int
             .gate = windowed && layer->self_gate ? state->gate + row * step->heads + head : NULL,
             .gate_stride = step->heads,
         };
-        attend(&reading, state->scratch + team.thread * state->scratch_width);
+        state->kernels.attend(&reading, state->scratch + team.thread * state->scratch_width);
     }
 #pragma omp barrier
 }
@@ -200,7 +215,7 @@ static void read_image(const struct state *state, const struct layer *layer, int
             .gate_stride = step->heads,
             .grid = layer->cross_kind == READ_GLOBAL ? NULL : &step->grid,
         };
-        attend(&reading, state->scratch + team.thread * state->scratch_width);
+        state->kernels.attend(&reading, state->scratch + team.thread * state->scratch_width);
     }
 #pragma omp barrier
 }
@@ -235,7 +250,7 @@ static void run_layer(const struct state *state, int64_t i, struct team team) {
         normalize_rows(state, &layer->mlp_norm, layer->eps, team);
     struct sink sink = {
         .out = state->hidden.values, .stride = step->hidden, .how = ACTIVATE, .activation = step->activation};
-    multiply(layer->fc1, &state->normed, &sink, team, layer->fc2);
+    multiply(&state->kernels, layer->fc1, &state->normed, &sink, team, layer->fc2);
 #pragma omp barrier
     const struct product *after = i + 1 < step->layer_count ? layer[1].qkv : NULL;
     add_to_x(state, layer->fc2, &state->hidden, 1.0f, team, after);
