@@ -124,6 +124,12 @@ def has_product(precision: Precision) -> bool:
     return torch.allclose(actual, expected.expand_as(actual), rtol=2**-8)
 
 
+@functools.cache
+def multiplies_bf16() -> bool:
+    """Return whether this CPU has instructions for bf16; without them a bf16 product is slower than one in fp32."""
+    return has_product("bf16") and torch.cpu._is_avx512_bf16_supported()
+
+
 def quantized(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``weight`` (out, in) as int8 and the scale (out,) of each row; symmetric, the largest value is 127."""
     scale = weight.float().abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny * 127) / 127
@@ -163,7 +169,7 @@ class BF16Product:
     def __call__(self, rows: Tensor) -> Tensor:
         return self.narrow(rows.bfloat16()).float()
 
-    def narrow(self, rows: Tensor, activation: Literal["none", "gelu"] = "none") -> Tensor:
+    def narrow(self, rows: Tensor, activation: Literal["gelu"] | None = None) -> Tensor:
         """Multiply bf16 ``rows`` in pieces if a row's bits would otherwise depend on the number of rows."""
         if not PIECE < rows.numel() // rows.shape[-1] <= WHOLE:
             return self._multiply(rows, activation)
@@ -174,13 +180,13 @@ class BF16Product:
     def __deepcopy__(self, memo: dict[int, Any]) -> BF16Product:
         return self  # immutable
 
-    def _multiply(self, rows: Tensor, activation: str) -> Tensor:
+    def _multiply(self, rows: Tensor, activation: str | None) -> Tensor:
         if not self._packed:
             out = F.linear(rows, self._weight, self._bias)
             return F.gelu(out) if activation == "gelu" else out
         product = torch.ops.mkldnn._linear_pointwise.default
         algorithm = "none" if activation == "gelu" else ""  # GELU by erf
-        packed: Tensor = product(rows, self._weight, self._bias, activation, [], algorithm)
+        packed: Tensor = product(rows, self._weight, self._bias, activation or "none", [], algorithm)
         return packed
 
 
@@ -222,12 +228,13 @@ def _plain_int8(weight: Tensor, bias: Tensor | None) -> Product:
     return multiply
 
 
-def _native_int8(weight: Tensor, bias: Tensor | None) -> Product:
+def native_int8(weight: Tensor, bias: Tensor | None) -> NativeProduct:
+    """Return the library's int8 product by ``weight`` (out, in), fp32, and ``bias`` (out,)."""
     levels, scale = quantized(weight)
     return NativeProduct(levels, bias, scale=scale)
 
 
-_NATIVE: dict[Precision, Callable[[Tensor, Tensor | None], Product]] = {"fp32": NativeProduct, "int8": _native_int8}
+_NATIVE: dict[Precision, Callable[[Tensor, Tensor | None], Product]] = {"fp32": NativeProduct, "int8": native_int8}
 _PACKED: dict[Precision, Callable[[Tensor, Tensor | None], Product]] = {
     "fp32": _packed_fp32,
     "bf16": BF16Product,

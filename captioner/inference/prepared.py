@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from captioner.errors import UsageError
 from captioner.inference.decoder import PreparedDecoder
-from captioner.inference.linears import PackedLinear
+from captioner.inference.linears import PackedLinear, multiplies_bf16
 from captioner.inference.precision import Precision
 from captioner.inference.vit import fuse_blocks
 from captioner.models.adapters import merge
@@ -25,6 +25,7 @@ from captioner.models.captioner import Captioner
 from captioner.models.encoder_decoder import EncoderDecoder
 from captioner.models.norms import fold_norms
 from captioner.models.vision import VisionEncoder
+from captioner.native.library import library
 from captioner.system.allocation import give_back_freed_memory
 from captioner.system.process import plain_defaults
 
@@ -81,18 +82,18 @@ def prepare_model(model: Captioner, precision: Precision, *, keep: bool = True) 
 def _prepare_backbone(vision: VisionEncoder, precision: Precision, used: list[str]) -> None:
     """Pack the ``used`` linear layers; a backbone whose weights are mostly in other layers stays fp32.
 
-    With int8 they become bf16: a product over hundreds of patches is not limited by reading the weights, and bf16 is
-    closer to fp32 and no slower (ViT-B, 577 tokens, with AMX: int8 160 ms an image, fused blocks in bf16 119). Linear
-    layers whose weights alone are used (BEiT's fused projections) are not packed.
+    Linear layers whose weights alone are used (BEiT's fused projections) are not packed.
     """
     backbone = vision.backbone
     layers = [(name, module) for name in used if type(module := backbone.get_submodule(name)) is nn.Linear]
     linear = sum(module.weight.numel() for _, module in layers)
     if precision == "fp32" or 2 * linear >= sum(p.numel() for p in backbone.parameters()):
-        fused = fuse_blocks(backbone) if precision != "fp32" else ()
+        if precision == "int8" and library() is None:  # torch's int8 product is slower over hundreds of patches
+            precision = "bf16" if multiplies_bf16() else "fp32"
+        fused = fuse_blocks(backbone, precision) if precision != "fp32" else ()
         for name, module in layers:
             if not name.startswith(fused):
-                backbone.set_submodule(name, PackedLinear(module, "bf16" if precision == "int8" else precision))
+                backbone.set_submodule(name, PackedLinear(module, precision))
     if isinstance(vision.proj, nn.Linear):
         # Rounding this layer costs most: with it 95.0 % of 1,000 int8 captions equalled fp32's, without it 98.0 %.
         vision.proj = PackedLinear(vision.proj, "fp32")

@@ -42,7 +42,10 @@ class NativeProduct:
         self.plan = ProductPlan(inputs=width, outputs=count, **addresses)
 
     def __call__(self, rows: Tensor, activation: str | None = None) -> Tensor:
-        """Multiply rows, and apply the activation (one of ``ACTIVATIONS``). Raises ``UsageError`` for rows that are not fp32 on the CPU or have another width."""
+        """Multiply rows, and apply the activation, one of ``ACTIVATIONS``.
+
+        Raises ``UsageError`` for rows that are not fp32 on the CPU or have another width.
+        """
         rows = rows.contiguous()
         shape = *rows.shape[:-1], self.outputs
         out = torch.empty(shape, dtype=torch.float32, device="cpu")  # explicit, in case torch's defaults were changed

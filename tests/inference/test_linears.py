@@ -74,7 +74,9 @@ def test_plain_and_packed_agree(
     plain = PackedLinear(layer, precision)
     assert not plain.packed
     same = not compiled or activation_steps() == 255
-    near = {"fp32": 1e-5, "bf16": 1e-2, "int8": 1e-5 if same else 6e-2}[precision]  # bf16 rounds what comes out: up to one step apart
+    near = {"fp32": 1e-5, "bf16": 1e-2, "int8": 1e-5 if same else 6e-2}[
+        precision
+    ]  # bf16 rounds what comes out: up to one step apart
     size = x.square().mean(-1, keepdim=True).sqrt() * layer.weight.square().sum(-1).sqrt()
     assert ((packed(x) - plain(x)).abs() <= near * (size + 1)).all()
     if precision != "fp32":

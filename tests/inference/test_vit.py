@@ -1,6 +1,8 @@
-"""Fused ViT blocks compute what timm's blocks do, in bf16."""
+"""Fused ViT blocks compute what timm's blocks do, in bf16 and int8."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 import timm
@@ -9,8 +11,16 @@ from torch import nn
 
 from captioner.inference.linears import PIECE, WHOLE, has_product
 from captioner.inference.vit import fuse_blocks
+from captioner.native.library import library
 
-pytestmark = pytest.mark.skipif(not has_product("bf16"), reason="this CPU has no product in bf16")
+PRECISIONS: list[Any] = ["bf16", "int8"]
+
+
+@pytest.fixture(params=PRECISIONS)
+def precision(request: pytest.FixtureRequest) -> Any:
+    if not (has_product("bf16") if request.param == "bf16" else library()):
+        pytest.skip(f"this CPU has no product in {request.param}")
+    return request.param
 
 
 def vit(**changes: object) -> nn.Module:
@@ -25,11 +35,11 @@ def vit(**changes: object) -> nn.Module:
 @pytest.mark.parametrize("changes", [{}, {"qkv_bias": False}, {"init_values": 0.5}, {"mlp_ratio": 2.5}])
 @pytest.mark.parametrize("side", [32, 96, 192])
 @torch.inference_mode()
-def test_they_give_what_the_blocks_give(changes: dict[str, object], side: int) -> None:
+def test_they_give_what_the_blocks_give(precision: Any, changes: dict[str, object], side: int) -> None:
     """Sides give few tokens, some that are multiplied in pieces, and many."""
     model, pixels = vit(img_size=side, **changes), torch.randn(2, 3, side, side)
     wanted = model.forward_features(pixels)  # type: ignore[operator]
-    assert fuse_blocks(model) == ("blocks.0.", "blocks.1.", "blocks.2.")
+    assert fuse_blocks(model, precision) == ("blocks.0.", "blocks.1.", "blocks.2.")
     found = model.forward_features(pixels)  # type: ignore[operator]
     assert (found - wanted).abs().max() < 0.03 * wanted.abs().max()
     assert (found - wanted).abs().mean() < 0.01 * wanted.std()
@@ -37,9 +47,9 @@ def test_they_give_what_the_blocks_give(changes: dict[str, object], side: int) -
 
 
 @torch.inference_mode()
-def test_an_image_has_the_same_bits_in_any_company() -> None:
+def test_an_image_has_the_same_bits_in_any_company(precision: Any) -> None:
     model = vit()
-    fuse_blocks(model)
+    fuse_blocks(model, precision)
     pixels = torch.randn(5, 3, 96, 96)
     tokens = (96 // 8) ** 2 + 1
     assert PIECE < tokens < WHOLE < 5 * tokens
@@ -49,7 +59,7 @@ def test_an_image_has_the_same_bits_in_any_company() -> None:
         assert torch.equal(alone[0], together[place])
 
 
-def test_blocks_that_compute_more_stay() -> None:
-    assert fuse_blocks(vit(qk_norm=True)) == ()
-    assert fuse_blocks(vit(act_layer="gelu_tanh")) == ()
-    assert fuse_blocks(timm.create_model("test_efficientnet")) == ()
+def test_blocks_that_compute_more_stay(precision: Any) -> None:
+    assert fuse_blocks(vit(qk_norm=True), precision) == ()
+    assert fuse_blocks(vit(act_layer="gelu_tanh"), precision) == ()
+    assert fuse_blocks(timm.create_model("test_efficientnet"), precision) == ()

@@ -78,7 +78,9 @@ def test_levels_agree(name: str, precision: str, activation: str | None, monkeyp
     plain = nn.functional.linear(x, layer.weight, layer.bias)
     functions = {"gelu": nn.functional.gelu, "relu": nn.functional.relu, None: lambda y: y}
     functions["gelu_tanh"] = lambda y: nn.functional.gelu(y, approximate="tanh")
-    torch.testing.assert_close(found, functions[activation](plain), atol=1e-5 if precision == "fp32" else 0.2, rtol=1e-5)
+    torch.testing.assert_close(
+        found, functions[activation](plain), atol=1e-5 if precision == "fp32" else 0.2, rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
