@@ -27,7 +27,7 @@ INLINE floats f_gelu(floats x) {
 
 /* GELU by the error function: x * Phi(x); Abramowitz and Stegun 7.1.26, within 1.5e-7 of erf. */
 INLINE floats f_gelu_erf(floats x) {
-    floats z = f_mul(f_abs(x), f_all(0.70710678f));
+    floats z = f_max(f_all(1e-9f), f_mul(f_abs(x), f_all(0.70710678f))); /* z^4 must not be denormal: five times as slow */
     floats t = f_div(f_all(1.0f), f_fma(z, f_all(0.3275911f), f_all(1.0f)));
     floats p = f_all(1.061405429f);
     p = f_fma(p, t, f_all(-1.453152027f));
