@@ -58,6 +58,32 @@ def test_its_threads_are_those_of_torch() -> None:
     assert len(done.stdout.split()) == 1, done.stdout
 
 
+@built
+@pytest.mark.parametrize("name", [*room.levels(), "torch", "avx1024", "", " AVX2 "])
+def test_a_variable_chooses_the_level(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(room.VARIABLE, name)
+    compiled, found = room._loaded.__wrapped__()
+    wanted = name.strip().lower()
+    assert (compiled is None) == (wanted == "torch")
+    if wanted in room.levels():
+        assert (found.level, found.reason) == (wanted, f"{room.VARIABLE} is {wanted}")
+    elif wanted == "torch":
+        assert found.level is None
+    else:
+        assert found.level == room.levels()[-1]
+        assert found.reason == (
+            "" if not name else f"{room.VARIABLE} is 'avx1024', not one of torch, {', '.join(room.levels())}"
+        )
+    assert found.path is not None
+
+
+def test_the_reason_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "FOLDER", tmp_path)
+    assert room._loaded.__wrapped__()[1].reason == "the library was not built"
+    (tmp_path / "_step.so").write_bytes(b"no library")
+    assert "cannot be loaded" in room._loaded.__wrapped__()[1].reason
+
+
 def test_structs_have_the_fields_of_the_sources_in_their_order() -> None:
     text = re.sub(r"/\*.*?\*/", "", (SOURCES / "plan.h").read_text(encoding="utf-8"), flags=re.S)
     for name, plan in (("product", ProductPlan), ("layer", LayerPlan), ("step", StepPlan)):

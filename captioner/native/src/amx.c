@@ -1,5 +1,5 @@
 /* Products of int8 weights with AMX, for many rows: its tiles are VNNI's panels, and its sums are exact too. */
-#if defined(__x86_64__) || defined(_M_X64)
+#if defined(__x86_64__) && defined(__linux__) /* others do not let a process use it */
 #include "avx512.h"
 
 #include "activations.h"
@@ -78,5 +78,5 @@ AMX void multiply_amx(const struct product *product, const struct rows *rows, co
     _tile_release();
 }
 #else
-typedef int nothing; /* another kind of CPU */
+typedef int nothing;
 #endif

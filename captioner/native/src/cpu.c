@@ -68,8 +68,10 @@ struct kernels kernels_of(int64_t level) {
     struct kernels kernels = level == SSE42 ? kernels_sse42 : level == AVX2 ? kernels_avx2 : kernels_avx2_vnni;
     if (level == AVX512 || level == AMX)
         kernels = kernels_avx512;
+#if defined(__linux__)
     if (level == AMX)
         kernels.multiply_many_int8 = multiply_amx;
+#endif
     return kernels;
 }
 #else
