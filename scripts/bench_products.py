@@ -4,9 +4,9 @@
 
 Rows of activations are multiplied by a weight matrix of a decoder (768 x 3072) that is not in the cache: calls take
 turns on 24 copies. Times are medians, in microseconds. FBGEMM and ONNX Runtime quantize all rows with one step, so a
-row depends on the others; the library and oneDNN quantize each row. ``CAPTIONER_CPU_LEVEL`` holds the library to a level
-and the other variables torch; FBGEMM and ONNX Runtime always use all that the CPU has. torch's builds for x86 have no
-XNNPACK, and KleidiAI is for ARM. See docs/speed.md.
+row depends on the others; the library and oneDNN quantize each row. ``CAPTIONER_CPU_LEVEL`` holds the library to a
+level and the other variables torch; FBGEMM and ONNX Runtime always use all that the CPU has. torch's builds for x86
+have no XNNPACK, and KleidiAI is for ARM. See docs/speed.md.
 """
 
 from __future__ import annotations
