@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from captioner.cli.arguments import argument
-from captioner.cli.options import MODEL, complain, leads, require, require_readers
+from captioner.cli.options import MODEL, complain, leads, require_readers
 from captioner.cli.training import Training, fitted, training_data
 
 if TYPE_CHECKING:
@@ -43,7 +43,10 @@ class Options:
 
 
 def run(options: Options) -> int:
-    from captioner.errors import ConfigError
+    from captioner.errors import ConfigError, require
+    from captioner.training.packages import require_training
+
+    require_training()
     from captioner.training.recipe import load_recipe
 
     training = options.training

@@ -7,13 +7,13 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 from captioner.cli.arguments import Part, add_argument, argument, whole
 from captioner.cli.output import paths_of, print_caption, print_json
 from captioner.config import GenerationConfig, generation_options, with_options
 from captioner.data.paths import plain
+from captioner.errors import require
 
 if TYPE_CHECKING:
     from captioner.captioning.captions import Caption
@@ -160,14 +160,6 @@ def _read_generation(values: Mapping[str, Any]) -> dict[str, Any]:
 
 GENERATION = {"part": Part(add=_add_generation, read=_read_generation)}
 """The metadata of a field with options for generation, in the form of ``captioner.config.with_options``."""
-
-
-def require(package: str, extra: str, purpose: str) -> None:
-    """Raise ``MissingExtraError`` if a package is not installed."""
-    from captioner.errors import MissingExtraError
-
-    if find_spec(package) is None:
-        raise MissingExtraError(package, extra, purpose)
 
 
 def require_readers(data: Sequence[str]) -> None:

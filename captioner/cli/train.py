@@ -29,6 +29,9 @@ class Options:
 
 
 def run(options: Options) -> int:
+    from captioner.training.packages import require_training
+
+    require_training()
     from captioner.training.recipe import load_recipe
 
     training = options.training
