@@ -64,7 +64,7 @@ def run(options: Options) -> int:
 
     from captioner.pipelines import load
 
-    pipe = load(options.model, device=options.device.device, precision=options.device.precision)
+    pipe = load(options.model, device=options.device.device, precision=options.device.checked_precision())
     (out.parent if one_file else out).mkdir(parents=True, exist_ok=True)
     taken: set[str] = set()
     failed = 0

@@ -215,7 +215,7 @@ def _ready(model: ModelChoice, images: Images, judging: Judging) -> _Ready:
             f"the model was trained on these images of {judging.data} (fingerprint {checkpoint.training['data']}); "
             "evaluate it on others, or use --split train to score it on its training images"
         )
-    prepared = prepare(checkpoint, model.compute.precision, keep=False)
+    prepared = prepare(checkpoint, model.compute.checked_precision(), keep=False)
     if model.aspect is not None:
         config = prepared.model.config
         prepared.model.config = replace(config, preprocess=replace(config.preprocess, aspect=model.aspect, zoom=1.0))
