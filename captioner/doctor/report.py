@@ -15,6 +15,7 @@ SECTIONS: Mapping[str, Mapping[str, Probe]] = {
         "native library": software.native,
         "OpenMP": software.openmp,
         "torch": software.torch_build,
+        "torchvision": software.torchvision,
         "packages": software.packages,
         "extras": software.extras,
     },

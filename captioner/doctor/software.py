@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from captioner.doctor.lines import Fact, Line, Warned
+from captioner.errors import reason_of
 
 PACKAGES = ("torchvision", "timm", "pillow", "numpy", "tokenizers", "safetensors", "huggingface_hub")
 EXTRAS = {
@@ -67,6 +68,18 @@ def torch_build() -> Iterator[Line]:
         yield Warned(
             problem="torch is the build for CUDA (about 3 GB more), and no GPU can be used",
             remedy=f"install the driver of the GPU, or torch for the CPU: {CPU_TORCH}",
+        )
+
+
+def torchvision() -> Iterator[Line]:
+    """Warn if torchvision cannot be imported: often torch is from another index than it."""
+    try:
+        import torchvision  # noqa: F401
+    except Exception as error:
+        yield Warned(
+            problem=f"torchvision cannot be imported with this torch: {reason_of(error)}",
+            remedy=f"install both from the same index, for the CPU: {CPU_TORCH}",
+            fatal=True,
         )
 
 

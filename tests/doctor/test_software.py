@@ -119,3 +119,12 @@ def test_the_extras_are_those_of_the_package() -> None:
             known.update(train if package == "captioner" else [package])
         known.discard("tomli")  # part of Python since 3.11
     assert {name: set(packages) for name, packages in software.EXTRAS.items()} == extras
+
+
+def test_a_torchvision_of_another_torch_is_fatal(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not list(software.torchvision())
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    (found,) = software.torchvision()
+    assert isinstance(found, Warned)
+    assert found.fatal
+    assert found.problem.startswith("torchvision cannot be imported with this torch: ")
