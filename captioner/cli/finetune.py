@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from captioner.cli.arguments import argument
 from captioner.cli.options import MODEL, complain, leads, require_readers
+from captioner.cli.output import print_text
 from captioner.cli.training import Training, fitted, training_data
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def run(options: Options) -> int:
     best = train(recipe, data, out, start=start, resume=training.resume, report=complain)
     if leads():
         _report(options.model, best, data, doubts)
-        print(best)
+        print_text(str(best))
     return 0
 
 

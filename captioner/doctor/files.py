@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-from captioner.doctor.lines import Fact, Line, Warned
+from captioner.doctor.lines import Fact, Line, Warned, home_folder
 
 SECONDS = 1.0  # to add up the sizes of a cache
 
@@ -54,15 +54,21 @@ def caches() -> Iterator[Line]:
     from huggingface_hub import constants
 
     from captioner.checkpoint.locate import converted_folder
+    from captioner.data.sources.shards import table_cache
 
-    for name, folder in (("hub cache", Path(constants.HF_HUB_CACHE)), ("converted models", converted_folder())):
+    folders = {
+        "hub cache": Path(constants.HF_HUB_CACHE),
+        "converted models": converted_folder(),
+        "tables of shards": table_cache(),
+    }
+    for name, folder in folders.items():
         size = _size(folder) if folder.is_dir() else "empty"
         trouble = _trouble(folder)
         yield Fact(name=name, value=f"{_named(folder)}, {size}, {trouble or 'writable'}")
         if trouble:
             yield Warned(
-                problem=f"the folder of the {name} is {trouble}, so models cannot be downloaded or converted",
-                remedy="set HF_HOME to a folder that can be written",
+                problem=f"the folder of the {name} is {trouble}, so files are made again for each run",
+                remedy="set HF_HOME (XDG_CACHE_HOME for the tables of shards) to a folder that can be written",
             )
 
 
@@ -73,8 +79,9 @@ def _named(folder: Path) -> str:
         if top and folder.is_relative_to(os.path.expanduser(top)):
             rest = folder.relative_to(os.path.expanduser(top)).as_posix()
             return f"${variable}" if rest == "." else f"${variable}/{rest}"
-    with contextlib.suppress(ValueError):
-        return f"~/{folder.relative_to(Path.home()).as_posix()}"
+    home = home_folder()
+    if home and folder.is_relative_to(home):
+        return f"~/{folder.relative_to(home).as_posix()}"
     return "another folder"
 
 

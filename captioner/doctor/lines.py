@@ -54,9 +54,17 @@ def _cleaned(line: Line) -> Line:
     return Warned(problem=scrubbed(line.problem), remedy=line.remedy, fatal=line.fatal)
 
 
+def home_folder() -> str:
+    """Return the user's folder; empty if there is none."""
+    try:
+        return str(Path.home())
+    except RuntimeError:
+        return ""
+
+
 def scrubbed(text: str) -> str:
     """Return a text without paths, tokens, passwords of URLs and control codes, of at most ``LONGEST`` characters."""
-    text = text.replace(str(Path.home()), "~") if len(str(Path.home())) > 1 else text
+    text = text.replace(home, "~") if len(home := home_folder()) > 1 else text
     text = _PATH.sub("PATH", _QUOTED_PATH.sub("PATH", plain(" ".join(text.split()))))
     text = _TOKEN.sub("TOKEN", text)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."

@@ -63,6 +63,7 @@ def test_a_missing_model_is_fatal(shipped: Path) -> None:
 
 def test_caches_with_their_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     monkeypatch.delenv("HF_HUB_CACHE", raising=False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     (tmp_path / "captioner" / "deep").mkdir(parents=True)
@@ -72,16 +73,19 @@ def test_caches_with_their_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert facts(found) == {
         "hub cache": "$HF_HOME/hub, empty, writable",
         "converted models": "$HF_HOME/captioner, 2.0 MB, writable",
+        "tables of shards": "$HF_HOME/xdg/captioner, empty, writable",
     }
     assert not warnings(found)
     assert not (tmp_path / "hub").exists(), "the report makes no folder"
+    assert not (tmp_path / "xdg").exists()
 
 
 def test_a_cache_that_cannot_be_written_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "file" / "hub"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     found = warnings(list(files.caches()))
-    assert len(found) == 2
+    assert len(found) == 3
     assert all("not writable (not a directory)" in warning.problem for warning in found)
     assert all(str(tmp_path) not in warning.problem for warning in found)
 

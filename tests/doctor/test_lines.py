@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from captioner.doctor.lines import LONGEST, Fact, Line, Warned, lines_of, scrubbed
+from captioner.doctor.lines import LONGEST, Fact, Line, Warned, home_folder, lines_of, scrubbed
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,15 @@ def test_names_and_tokens_are_left_out(text: str, shown: str) -> None:
 def test_the_home_folder_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "home", lambda: Path("/home/an na"))
     assert scrubbed("no space in /home/an na/.cache") == "no space in ~/.cache"
+
+
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", missing)
+    assert home_folder() == ""
+    assert scrubbed("torch 2") == "torch 2"
 
 
 def test_values_are_short() -> None:
