@@ -38,13 +38,16 @@ def native() -> Iterator[Line]:
 
     found = status()
     name = "" if found.path is None else f" ({found.path.name})"
-    yield Fact(name="native library", value=f"{found.level or 'torch operators alone'}{name}: {found.reason}")
+    reason = found.reason or "the highest level of this CPU and this library"
+    yield Fact(name="native library", value=f"{found.level or 'torch operators alone'}{name}: {reason}")
     level = found.level or TORCH
     yield Fact(
         name="int8", value=f"{'may be' if faster('int8', level) else 'is not'} faster than fp32 at level {level}"
     )
     chosen = os.environ.get("CAPTIONER_CPU_LEVEL")
-    if found.level is None and chosen != TORCH:
+    if found.level and chosen and chosen.strip().lower() != found.level:
+        yield Warned(problem=found.reason, remedy="choose one of these, or unset it")
+    if found.level is None and (chosen or "").strip().lower() != TORCH:
         if chosen:
             remedy = "unset CAPTIONER_CPU_LEVEL"
         elif found.path is None:

@@ -34,10 +34,12 @@ def warnings(lines: list[Line]) -> list[Warned]:
     ("level", "path", "chosen", "remedy"),
     [
         ("avx2", "/x/_step.so", "", None),
+        ("avx2", "/x/_step.so", "AVX2", None),
+        ("avx2", "/x/_step.so", "avx1024", "choose one of these, or unset it"),
         (None, None, "", "install captioner from a wheel, or where there is a C compiler: pip install"),
         (None, "/x/_step.so", "", "if this CPU is not the reason, install captioner again: pip install"),
         (None, "/x/_step.so", "avx1024", "unset CAPTIONER_CPU_LEVEL"),
-        (None, "/x/_step.so", "torch", None),
+        (None, "/x/_step.so", "Torch", None),
     ],
 )
 def test_a_library_that_is_not_used_is_a_warning(
