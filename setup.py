@@ -6,13 +6,36 @@
 ``captioner/native/library.py`` loads it as a shared library: it contains no Python module.
 """
 
+import os
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_ext import build_ext
 
 SOURCES = Path("captioner/native/src")
+REQUIRED = os.environ.get("CAPTIONER_NATIVE") == "required"  # wheels for others: a failed compilation ends the build
+
+
+class Wheel(bdist_wheel):
+    """One wheel per platform, for every Python: the library does not use Python's ABI."""
+
+    def get_tag(self):
+        return "py3", "none", super().get_tag()[2]
+
+
+class Library(build_ext):
+    """A shared library for ctypes: no Python version in its name, and no ``PyInit`` function to export."""
+
+    def get_ext_filename(self, fullname):
+        return os.path.join(*fullname.split(".")) + (".pyd" if os.name == "nt" else ".so")
+
+    def get_export_symbols(self, ext):
+        return ext.export_symbols
+
 
 setup(
+    cmdclass={"bdist_wheel": Wheel, "build_ext": Library},
     ext_modules=[
         Extension(
             "captioner.native._step",
@@ -21,7 +44,7 @@ setup(
             extra_compile_args=["-std=gnu11", "-O3", "-g0", "-fopenmp"],
             extra_link_args=["-fopenmp"],
             libraries=["m"],
-            optional=True,
+            optional=not REQUIRED,
         )
-    ]
+    ],
 )

@@ -18,6 +18,7 @@ package.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -60,6 +61,12 @@ class MissingExtraError(CaptionerError):
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(f"{purpose} needs {package}: pip install 'captioner[{extra}]'")
+
+
+def require(package: str, extra: str, purpose: str) -> None:
+    """Raise ``MissingExtraError`` if a package is not installed."""
+    if find_spec(package) is None:
+        raise MissingExtraError(package, extra, purpose)
 
 
 def unwrap(result: T | ImageError) -> T:

@@ -80,12 +80,17 @@ def _stamp(directory: Path) -> str:
     return repr(files)
 
 
-def _converted(name: str, version: str) -> Path:
-    """Return the directory of the converted checkpoint ``name``, whose files are those of ``version``."""
+def converted_folder() -> Path:
+    """Return the folder of converted checkpoints, beside the hub's cache."""
     from huggingface_hub import constants
 
+    return Path(constants.HF_HUB_CACHE).parent / "captioner"
+
+
+def _converted(name: str, version: str) -> Path:
+    """Return the directory of the converted checkpoint ``name``, whose files are those of ``version``."""
     digest = hashlib.sha256(repr((CONVERSION, name, version)).encode()).hexdigest()[:16]
-    folder = Path(constants.HF_HUB_CACHE).parent / "captioner"
+    folder = converted_folder()
     kept = folder / f"{re.sub(r'[^0-9A-Za-z.-]+', '--', name).strip('-')[-80:]}-{digest}"
     if (kept / WEIGHTS).exists():
         return kept

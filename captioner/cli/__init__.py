@@ -14,7 +14,20 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from captioner.cli import ask, caption, compare, convert, evaluate, explain, finetune, inspect, push, search, train
+from captioner.cli import (
+    ask,
+    caption,
+    compare,
+    convert,
+    doctor,
+    evaluate,
+    explain,
+    finetune,
+    inspect,
+    push,
+    search,
+    train,
+)
 from captioner.cli.arguments import add_arguments, parsed
 from captioner.cli.output import tell
 from captioner.data.paths import plain
@@ -34,6 +47,7 @@ VERBS = {
     "convert": convert,
     "push": push,
     "search": search,
+    "doctor": doctor,
 }
 
 

@@ -74,9 +74,10 @@ def _answers(options: Options, items: Iterator[Item]) -> Iterator[tuple[str, lis
     from captioner.pipelines import load
 
     compute, questions = options.compute, [options.question, *options.then]
-    pipe = load(options.model, device=compute.device, precision=compute.precision)
+    precision = compute.checked_precision()
+    pipe = load(options.model, device=compute.device, precision=precision)
     captioned = any(CAPTION in question for question in questions)
-    writer = load(options.captioner, device=compute.device, precision=compute.precision) if captioned else None
+    writer = load(options.captioner, device=compute.device, precision=precision) if captioned else None
     for batch in in_batches(items, compute.batch_size):
         captions = None if writer is None else [str(c) for c in writer.stream(batch, batch_size=compute.batch_size)]
         answers = pipe.stream_answers(

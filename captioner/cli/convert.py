@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from captioner.cli.arguments import argument
+from captioner.cli.output import print_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +31,10 @@ def run(options: Options) -> int:
     from captioner.errors import UsageError
 
     if not options.merge:
-        print(save(convert(options.source), options.out))
+        print_text(str(save(convert(options.source), options.out)))
         return 0
     checkpoint = load(options.source)
     if checkpoint.base is None:
         raise UsageError(f"{options.source} is not an adapter; leave out --merge")
-    print(save(merged(checkpoint), options.out))
+    print_text(str(save(merged(checkpoint), options.out)))
     return 0

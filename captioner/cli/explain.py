@@ -64,7 +64,7 @@ def run(options: Options) -> int:
 
     from captioner.pipelines import load
 
-    pipe = load(options.model, device=options.device.device, precision=options.device.precision)
+    pipe = load(options.model, device=options.device.device, precision=options.device.checked_precision())
     (out.parent if one_file else out).mkdir(parents=True, exist_ok=True)
     taken: set[str] = set()
     failed = 0
@@ -109,8 +109,9 @@ def figures(explanation: Explanation) -> dict[str, object]:
 def _stem(name: str) -> str:
     """Return the stem for the output files of a photo, which may be in an archive or at a URL."""
     from captioner.data.urls import is_url
+    from captioner.system.names import accepted
 
-    return Path(name.partition("?")[0] if is_url(name) else name).stem or "photo"
+    return accepted(Path(name.partition("?")[0] if is_url(name) else name).stem) or "photo"
 
 
 def _free(stem: str, taken: set[str]) -> str:

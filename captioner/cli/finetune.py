@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from captioner.cli.arguments import argument
-from captioner.cli.options import MODEL, complain, leads, require, require_readers
+from captioner.cli.options import MODEL, complain, leads, require_readers
+from captioner.cli.output import print_text
 from captioner.cli.training import Training, fitted, training_data
 
 if TYPE_CHECKING:
@@ -43,7 +44,10 @@ class Options:
 
 
 def run(options: Options) -> int:
-    from captioner.errors import ConfigError
+    from captioner.errors import ConfigError, require
+    from captioner.training.packages import require_training
+
+    require_training()
     from captioner.training.recipe import load_recipe
 
     training = options.training
@@ -76,7 +80,7 @@ def run(options: Options) -> int:
     best = train(recipe, data, out, start=start, resume=training.resume, report=complain)
     if leads():
         _report(options.model, best, data, doubts)
-        print(best)
+        print_text(str(best))
     return 0
 
 

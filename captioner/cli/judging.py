@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captioner.cli.arguments import argument
-from captioner.cli.options import Compute, Reading, require
+from captioner.cli.options import Compute, Reading
 from captioner.cli.output import tell
 from captioner.config import GenerationConfig, Words
 
@@ -59,10 +59,12 @@ def images_of(judging: Judging) -> Images:
     from captioner.data.messages import counted, some
     from captioner.data.sources import read_splits
     from captioner.data.splits import ALL, SPLIT_NAMES
-    from captioner.errors import DataError, UsageError
+    from captioner.errors import DataError, UsageError, require
     from captioner.evaluation.leaks import leaked
+    from captioner.metrics.bleu import check_bleu
     from captioner.metrics.spice import check_spice
 
+    check_bleu()
     if judging.words == "jieba":
         require("jieba", "chinese", "--words jieba")
     if judging.spice:
@@ -213,7 +215,7 @@ def _ready(model: ModelChoice, images: Images, judging: Judging) -> _Ready:
             f"the model was trained on these images of {judging.data} (fingerprint {checkpoint.training['data']}); "
             "evaluate it on others, or use --split train to score it on its training images"
         )
-    prepared = prepare(checkpoint, model.compute.precision, keep=False)
+    prepared = prepare(checkpoint, model.compute.checked_precision(), keep=False)
     if model.aspect is not None:
         config = prepared.model.config
         prepared.model.config = replace(config, preprocess=replace(config.preprocess, aspect=model.aspect, zoom=1.0))

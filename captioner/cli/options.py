@@ -7,19 +7,21 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from captioner.cli.arguments import Part, add_argument, argument, whole
 from captioner.cli.output import paths_of, print_caption, print_json
 from captioner.config import GenerationConfig, generation_options, with_options
 from captioner.data.paths import plain
+from captioner.errors import require
 
 if TYPE_CHECKING:
     from captioner.captioning.captions import Caption
     from captioner.data.connections import Reach
     from captioner.data.items import Item
     from captioner.data.leftout import LeftOut
+    from captioner.inference.precision import Precision
     from captioner.pipelines import CaptionPipeline
 
 
@@ -95,6 +97,18 @@ class PhotosAnywhere(Photos):
         return "private" if self.allow_private else super().reach
 
 
+@cache
+def _note_on(precision: Precision) -> None:
+    """Print a sentence, once, if a precision is not faster than fp32 on this CPU."""
+    from captioner.inference.precision import faster
+
+    if not faster(precision):
+        complain(
+            f"captioner: {precision} is not faster than fp32 on this CPU (`captioner doctor` says why), and changes a "
+            f"few captions; leave out --precision {precision} unless memory is short"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Device:
     """The hardware and the precision of a model."""
@@ -109,6 +123,11 @@ class Device:
             help="precision of the weights; bf16 and int8 are faster and change a few captions (default: %(default)s)"
         ),
     )
+
+    def checked_precision(self) -> Precision:
+        """Return the precision, after a sentence on stderr if fp32 is as fast on this CPU."""
+        _note_on(self.precision)
+        return self.precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,14 +179,6 @@ def _read_generation(values: Mapping[str, Any]) -> dict[str, Any]:
 
 GENERATION = {"part": Part(add=_add_generation, read=_read_generation)}
 """The metadata of a field with options for generation, in the form of ``captioner.config.with_options``."""
-
-
-def require(package: str, extra: str, purpose: str) -> None:
-    """Raise ``MissingExtraError`` if a package is not installed."""
-    from captioner.errors import MissingExtraError
-
-    if find_spec(package) is None:
-        raise MissingExtraError(package, extra, purpose)
 
 
 def require_readers(data: Sequence[str]) -> None:
@@ -231,4 +242,4 @@ class Captioning:
         """Load the model."""
         from captioner.pipelines import load
 
-        return load(self.model, device=self.compute.device, precision=self.compute.precision)
+        return load(self.model, device=self.compute.device, precision=self.compute.checked_precision())

@@ -27,7 +27,14 @@ def paths_of(arguments: Iterable[str]) -> Iterator[str]:
             raise UsageError("stdin is closed; pass the paths as arguments or through a pipe")
         for line in sys.stdin.buffer:
             if line := line.rstrip(b"\r\n"):
-                yield os.fsdecode(line)
+                yield _path_in(line)
+
+
+def _path_in(line: bytes) -> str:
+    try:
+        return os.fsdecode(line)
+    except UnicodeDecodeError:  # on Windows; elsewhere any bytes can be a name
+        raise UsageError(f"the line {ascii(line[:80])[1:]} on stdin is not UTF-8; write the list in UTF-8") from None
 
 
 def escaped(text: str) -> str:
@@ -74,7 +81,12 @@ def print_text(text: str, end: str = "\n") -> None:
     """
     sys.stdout.flush()
     rest = "backslashreplace" if sys.stdout.isatty() else "surrogateescape"
-    sys.stdout.buffer.write((text.translate(CONTROLS) + end).encode("utf-8", rest))
+    text = text.translate(CONTROLS) + end
+    try:
+        data = text.encode("utf-8", rest)
+    except UnicodeEncodeError:  # half a character, which names on Windows may hold
+        data = text.encode("utf-8", "backslashreplace")
+    sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
 
 

@@ -46,7 +46,9 @@ def run(options: Options) -> int:
     from captioner.errors import ImageError
     from captioner.pipelines import load
 
-    checkpoint = load(options.model, device=options.compute.device, precision=options.compute.precision).checkpoint
+    checkpoint = load(
+        options.model, device=options.compute.device, precision=options.compute.checked_precision()
+    ).checkpoint
     listed: deque[str] = deque()
     left = options.photos.left_out()
 

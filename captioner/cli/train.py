@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from captioner.cli.arguments import argument
 from captioner.cli.options import complain, leads, require_readers
+from captioner.cli.output import print_text
 from captioner.cli.training import Training, fitted, training_data
 
 
@@ -29,6 +30,9 @@ class Options:
 
 
 def run(options: Options) -> int:
+    from captioner.training.packages import require_training
+
+    require_training()
     from captioner.training.recipe import load_recipe
 
     training = options.training
@@ -43,5 +47,5 @@ def run(options: Options) -> int:
     recipe = fitted(options.recipe, training.settings, len(data.train))
     best = train(recipe, data, out, resume=training.resume, report=complain)
     if leads():
-        print(best)
+        print_text(str(best))
     return 0

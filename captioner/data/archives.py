@@ -61,7 +61,7 @@ class Names:
         self.seen: dict[str, int] = {}
 
     def wanted(self, name: str) -> bool:
-        *folders, last = [part for part in self._parts(name) if part != ".."] or [""]
+        *folders, last = self._parts(name) or [""]
         if not is_image_name(name):
             self.left.see(last)
             return False
@@ -80,7 +80,9 @@ class Names:
         return f"{self.archive}!/{inner}{f'#{number}' if number > 1 else ''}"
 
     def _parts(self, name: str) -> list[str]:
-        return [part for part in name.split("/") if part not in ("", ".")]
+        # Old programs of Windows separate folders by backslashes, which zip forbids. With "..", a member could have
+        # the id of a photo beside the archive, and its caption would become that photo's.
+        return [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
 
 
 def _zipped(path: Path, names: Names) -> Iterator[Item]:

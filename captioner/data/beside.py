@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 from captioner.data.paths import is_image_name
+from captioner.system.names import folded
 
 CAPTION_SUFFIXES = (".caption", ".txt")
 """The suffixes of caption files. ``.caption`` comes first: if both exist, ``.txt`` usually holds tags."""
@@ -34,12 +35,12 @@ class Beside:
         images = [name for name in listed if is_image_name(name)]
         self._texts = frozenset(name for name in (listed if texts is None else texts) if not is_image_name(name))
         self._exact = {spelled for name in images for spelled in (name, _stem(name))}
-        stems = Counter(_stem(name).casefold() for name in images)
+        stems = Counter(folded(_stem(name)) for name in images)
         self._shared = frozenset(stem for stem, count in stems.items() if count > 1)
-        self._owners = {name.casefold() for name in images} | stems.keys()
+        self._owners = {folded(name) for name in images} | stems.keys()
         self._folded: dict[str, list[str]] = defaultdict(list)
         for name in sorted(self._texts):
-            self._folded[name.casefold()].append(name)
+            self._folded[folded(name)].append(name)
         self._samples = Counter(_sample(name) for name in images if "." in _stem(name))
         self._parts: dict[tuple[str, str], list[str]] = defaultdict(list)
         for name in sorted(self._texts):
@@ -53,7 +54,7 @@ class Beside:
         for name in (name + suffix for name in names):
             matches += [name] if name in self._texts else []
             # A file with the exact stem of another image (a.txt, besides A.jpg and a.jpg) belongs to that image.
-            similar = self._folded.get(name.casefold(), ())
+            similar = self._folded.get(folded(name), ())
             matches += [other for other in similar if _stem(other) in names or _stem(other) not in self._exact]
         if self._samples[_sample(image)] == 1 and "." in _stem(image) and not matches:
             matches += self._parts.get((_sample(image), suffix), ())[:2]
@@ -63,10 +64,10 @@ class Beside:
     def own(self, image: str, suffix: str) -> str:
         """Return the name of a file that belongs to this image alone, existing or new."""
         stem = _stem(image)
-        shared = stem.casefold() in self._shared
+        shared = folded(stem) in self._shared
         first = (image if shared else stem) + suffix
-        own_names = (image + suffix).casefold(), first.casefold()
-        return next((name for name in self.files(image, suffix) if name.casefold() in own_names), first)
+        own_names = folded(image + suffix), folded(first)
+        return next((name for name in self.files(image, suffix) if folded(name) in own_names), first)
 
     def is_owned(self, name: str) -> bool:
         """Return whether a text file belongs to an image by its name."""
@@ -76,7 +77,7 @@ class Beside:
         )
 
     def _has_owner(self, name: str) -> bool:
-        return _stem(name).casefold() in self._owners
+        return folded(_stem(name)) in self._owners
 
 
 def _stem(name: str) -> str:
@@ -85,4 +86,4 @@ def _stem(name: str) -> str:
 
 def _sample(name: str) -> str:
     """Return the part before the first dot, which names a sample of a WebDataset."""
-    return name.partition(".")[0].casefold()
+    return folded(name.partition(".")[0])

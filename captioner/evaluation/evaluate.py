@@ -17,6 +17,7 @@ from captioner.data.samples import Sample
 from captioner.errors import CheckpointError, DataError
 from captioner.evaluation.judge import Judge, Judgement, Scores, fingerprint
 from captioner.inference import AnyCheckpoint, Holder, held
+from captioner.metrics.bleu import check_bleu
 from captioner.metrics.bootstrap import Interval, intervals
 from captioner.metrics.calibration import calibration_error, rank_correlation
 from captioner.metrics.diversity import Diversity
@@ -102,10 +103,11 @@ def evaluate(
     ``words``: the word splitter; by default that of the captions' language. ``training``: the samples whose captions
     are not novel.
     ``java``: METEOR too, if it can be computed. Unreadable images are skipped and listed in ``problems``. Raises
-    ``DataError`` if all images are unreadable.
+    ``DataError`` if all images are unreadable, and ``MissingExtraError`` without nltk, before any work.
     """
     from captioner.evaluation.decode import decode
 
+    check_bleu()
     if not samples:
         raise DataError("there are no images to evaluate on; give data with images")
     checkpoint = held(checkpoint)

@@ -11,9 +11,12 @@ from collections.abc import Iterable
 from captioner.data.paths import shown
 from captioner.errors import OutputError
 from captioner.system.disk import put_in_place
+from captioner.system.names import WINDOWS
 
 _numbers = itertools.count()
 _PARTIAL = ".partial"
+_IN_USE = (32, 33)  # Windows: sharing violation, lock violation
+_LONGEST_PATH = 259  # Windows, unless its setting LongPathsEnabled is on; longer ones "do not exist"
 
 
 def replace_file(path: str, parts: Iterable[bytes], token: str) -> None:
@@ -52,10 +55,12 @@ def refused(path: str, error: OSError) -> OutputError:
     """Return the error for a file that cannot be written, with the remedy."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         why = "the disk is full; free some space and repeat the command"
+    elif getattr(error, "winerror", None) in _IN_USE:
+        why = "another program has it open; close it there and repeat the command"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         why = f"{'read-only file system' if error.errno == errno.EROFS else 'permission denied'}; "
         why += "write elsewhere with --out DIR, or change the folder's permissions"
-    elif error.errno == errno.ENAMETOOLONG:
+    elif error.errno == errno.ENAMETOOLONG or (WINDOWS and len(os.path.abspath(path)) > _LONGEST_PATH):
         why = "its name would be too long; write jsonl or csv, or shorten the photo's name"
     else:
         why = f"{(error.strerror or str(error)).lower()}; write elsewhere with --out DIR, or fix the cause"

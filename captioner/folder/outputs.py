@@ -23,6 +23,7 @@ from captioner.folder.writers.forms import FORMS
 from captioner.folder.writers.sidecars import Sidecars
 from captioner.folder.writers.tables import Table
 from captioner.folder.writers.xmp import Xmp
+from captioner.system.names import folded
 
 REVIEW = "review"
 
@@ -160,8 +161,8 @@ class Outputs:
             if slot is not None and not slot.file and name in tables:
                 continue
             file = os.path.abspath(slot.file) if slot is not None and slot.file else ""
-            allowed = {_casefolded(path) for path in writers[name].places(key)} if name in writers else set()
-            if _casefolded(file) not in allowed or place.key(place.whole(key)) != key:
+            allowed = {_folded(path) for path in writers[name].places(key)} if name in writers else set()
+            if _folded(file) not in allowed or place.key(place.whole(key)) != key:
                 raise OutputError(
                     f"{shown(self.journal.path or '')} does not belong to a run here: it assigns the caption of "
                     f"{shown(key)} to {shown(file or name)}; move it away to start a new run"
@@ -170,10 +171,10 @@ class Outputs:
         return files
 
 
-def _casefolded(path: str) -> tuple[str, str]:
-    """Return folder and casefolded name: ``A.TXT`` may hold the caption of ``A.JPG``."""
+def _folded(path: str) -> tuple[str, str]:
+    """Return folder and folded name: ``A.TXT`` may hold the caption of ``A.JPG``."""
     folder, name = os.path.split(path)
-    return folder, name.casefold()
+    return folder, folded(name)
 
 
 def journal_of(plan: Plan) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from captioner.errors import require
 from captioner.metrics.checks import Caption, check_corpus
 from captioner.metrics.ngrams import ORDERS, Floats, Row, matched
 from captioner.metrics.statistic import Statistic, divided
@@ -35,6 +36,11 @@ class BleuScore:
     reference_words: int  # words of the references closest in length
 
 
+def check_bleu() -> None:
+    """Raise ``MissingExtraError`` if nltk is missing."""
+    require("nltk", "evaluate", "BLEU")
+
+
 def bleu(candidates: Sequence[Caption], references: Sequence[Sequence[Caption]]) -> BleuScore:
     """Return BLEU-1 to BLEU-4 of one candidate per image against all references of the image, without smoothing.
 
@@ -42,9 +48,11 @@ def bleu(candidates: Sequence[Caption], references: Sequence[Sequence[Caption]])
     n-grams for each candidate with fewer than n words; here such a candidate adds 0. Captions of four words or more are
     not affected. A BLEU without any match is 0 (the COCO tools print a residue of their rounding constants).
 
-    Raises ``DataError`` for an empty corpus, lists of different lengths, or an image without references.
+    Raises ``DataError`` for an empty corpus, lists of different lengths, or an image without references, and
+    ``MissingExtraError`` without nltk.
     """
     check_corpus(candidates, references)
+    check_bleu()
     from nltk.translate.bleu_score import closest_ref_length, corpus_bleu  # half a second to import
 
     lengths = [len(candidate) for candidate in candidates]
@@ -87,6 +95,7 @@ def smoothed_bleu(candidate: Caption, references: Sequence[Caption]) -> float:
     Smoothing adds 1 to the counts of bigrams and longer n-grams (Lin and Och 2004, COLING; Chen and Cherry 2014,
     smoothing 2), so that a caption without a matching 4-gram still has a score. Not comparable with corpus BLEU.
     """
+    check_bleu()
     from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu  # half a second to import
 
     if not candidate:

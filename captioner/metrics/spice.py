@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from importlib.util import find_spec
 
 import numpy as np
 
-from captioner.errors import CaptionerError, MissingExtraError, reason_of
+from captioner.errors import CaptionerError, reason_of, require
 from captioner.metrics.checks import Caption, check_corpus
 from captioner.metrics.ngrams import Floats
 
@@ -21,8 +20,7 @@ def check_spice() -> None:
     """Raise ``CaptionerError`` if Java or pycocoevalcap is missing."""
     if shutil.which("java") is None:
         raise CaptionerError("SPICE needs Java; install a Java runtime, best version 8")
-    if find_spec("pycocoevalcap") is None:
-        raise MissingExtraError("pycocoevalcap", "coco", "SPICE")
+    require("pycocoevalcap", "coco", "SPICE")
 
 
 def spice(candidates: Sequence[Caption], references: Sequence[Sequence[Caption]]) -> Floats:

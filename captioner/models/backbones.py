@@ -10,11 +10,12 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from torch import nn
 
 from captioner.config import PreprocessConfig, VisionConfig
-from captioner.errors import ConfigError, quoted, reason_of
+from captioner.errors import CaptionerError, ConfigError, quoted, reason_of
 
 _SWITCH = 1  # True and False are 1 and 0
 _DEEPEST = 256  # layers of one stage
@@ -53,13 +54,24 @@ ARGUMENTS: Mapping[str, float] = {
 """The arguments allowed in ``vision.backbone_args``, each with its largest value."""
 
 
+def import_timm() -> Any:
+    """Import timm, which takes five seconds. Raises ``CaptionerError`` if torchvision does not fit torch."""
+    try:
+        import timm
+    except (ImportError, OSError, RuntimeError) as error:
+        raise CaptionerError(
+            f"timm cannot be imported ({reason_of(error)}); install torch and torchvision again, both from the same "
+            "index as in the README, then timm"
+        ) from error
+    return timm
+
+
 def build_backbone(config: VisionConfig, preprocess: PreprocessConfig) -> nn.Module:
     """Build the backbone that ``config`` names, with random weights.
 
     Raises ``ConfigError`` for a name that timm does not know and for arguments that are not allowed or do not fit.
     """
-    import timm  # takes five seconds to import, so not before a model is built
-
+    timm = import_timm()
     name = config.backbone
     if not re.fullmatch(r"\w+(\.[\w.-]+)?", name) or not timm.is_model(name):
         raise ConfigError(f"vision.backbone {quoted(name)} is not a model of timm {timm.__version__}")
@@ -76,8 +88,7 @@ def backbone_args(config: VisionConfig, preprocess: PreprocessConfig) -> dict[st
 
     Raises ``ConfigError`` for an argument outside ``ARGUMENTS`` and for a value that is too large or not a number.
     """
-    import timm
-
+    timm = import_timm()
     args = dict(config.backbone_args)
     for name, value in args.items():
         _check(name, value)

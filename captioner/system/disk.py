@@ -9,8 +9,10 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import time
 from pathlib import Path
 
+WINDOWS = os.name == "nt"
 _UNKNOWN = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # errors of file systems that cannot fsync a directory
 
 
@@ -21,8 +23,18 @@ def put_in_place(partial: str | os.PathLike[str], path: str | os.PathLike[str], 
     """
     if not forced:
         _force(os.fspath(partial))
-    os.replace(partial, path)
+    _replace(partial, path)
     sync_folder(os.path.dirname(path))
+
+
+def _replace(partial: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
+    """Rename a file. On Windows try for a second, since a virus scanner or an index may have either file open."""
+    for pause in (0.05, 0.1, 0.2, 0.3, 0.4) if WINDOWS else ():
+        try:
+            return os.replace(partial, path)
+        except PermissionError:
+            time.sleep(pause)
+    return os.replace(partial, path)
 
 
 def replace_folder(partial: Path, folder: Path) -> None:
@@ -42,7 +54,7 @@ def replace_folder(partial: Path, folder: Path) -> None:
 
 def sync_folder(folder: str | os.PathLike[str]) -> None:
     """Flush the entries of a directory to the disk, if the system supports it. Raises ``OSError``."""
-    if os.name == "nt":  # Windows cannot open a directory, and NTFS journals its entries
+    if WINDOWS:  # it cannot open a directory, and NTFS journals its entries
         return
     try:
         descriptor = os.open(os.fspath(folder) or os.curdir, os.O_RDONLY)
@@ -69,7 +81,7 @@ def _force(path: str) -> None:
 
 
 def _force_file(path: str) -> None:
-    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDWR if WINDOWS else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

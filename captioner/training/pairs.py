@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as distributed
 import torch.nn.functional as F
-from accelerate.utils import gather, pad_across_processes
 from torch import Tensor
 
 from captioner.models.heads import LOSSES
@@ -95,6 +94,8 @@ def of_all_processes(own: Pairs) -> Pairs:
     """
     if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
         return own
+    from accelerate.utils import gather, pad_across_processes
+
     processes, rank = distributed.get_world_size(), distributed.get_rank()
 
     def gather_all(values: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from captioner.checkpoint import load
 from captioner.checkpoint.files import SHIPPED_NAME, require_regular
 from captioner.errors import CheckpointError, ConfigError
+from captioner.models.backbones import import_timm
 
 
 def load_backbone(backbone: nn.Module, name: str, source: str, args: Mapping[str, Any]) -> None:
@@ -35,8 +36,7 @@ def load_backbone(backbone: nn.Module, name: str, source: str, args: Mapping[str
 
 
 def _from_timm(name: str, args: Mapping[str, Any]) -> dict[str, Tensor]:
-    import timm
-
+    timm = import_timm()
     try:
         return dict(timm.create_model(name, pretrained=True, num_classes=0, **args).state_dict())
     except Exception as error:  # offline, unknown tag, no pretrained weights: the hub's errors have no common base

@@ -12,6 +12,7 @@ from captioner.checkpoint import Checkpoint, Restorable, merged
 from captioner.config import to_dict
 from captioner.data.messages import counted
 from captioner.errors import ConfigError, TrainingError, UsageError
+from captioner.training.packages import require_training
 from captioner.training.recipe import Recipe
 from captioner.training.setup import new_captioner
 from captioner.training.state import STATE
@@ -38,6 +39,7 @@ def train(
     ``resume`` continues the run in ``out`` from its last saved state; without it, an existing run is never overwritten.
     Raises a ``CaptionerError`` if the recipe, the data and the contents of ``out`` do not fit together.
     """
+    require_training()
     check_out(out, resume=resume)
     start = start.original() if start is not None else None
     _check(recipe, data, start)

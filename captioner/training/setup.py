@@ -8,10 +8,9 @@ from dataclasses import replace
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 
 from captioner.checkpoint import Checkpoint
 from captioner.checkpoint.hugging_face import gpt2_tokenizer, load_gpt2
@@ -27,6 +26,9 @@ from captioner.text import CaptionTokenizer, tidy, train_tokenizer
 from captioner.training.pretrained import load_backbone
 from captioner.training.recipe import Recipe
 from captioner.training.tasks import Data
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 Report = Callable[[str], None]
 
@@ -144,6 +146,9 @@ def accelerator(recipe: Recipe) -> Accelerator:
 
     Raises ``ConfigError`` for a precision that the device does not support.
     """
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
     AcceleratorState._reset_state()  # else a second run in one process must have the precision of the first
     precision = _precision(recipe)
     if precision == "fp16" and not torch.cuda.is_available():

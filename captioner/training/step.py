@@ -11,10 +11,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from captioner.errors import ConfigError, TrainingError
@@ -24,6 +23,9 @@ from captioner.training.batches import Batch
 from captioner.training.distributed import shard, shard_like, sharding, unshard
 from captioner.training.optim import make_optimizer, set_rate
 from captioner.training.tasks.base import MODEL, Phase, Task
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 EXPLODED = 1000.0  # loss per word; a uniform guess among 50,000 words has 11
 

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
 from captioner.checkpoint import Checkpoint, save
@@ -210,6 +209,8 @@ class Trainer:
             raise KeyboardInterrupt(f"stopped after step {self.position.total_step}; repeat the command with --resume")
 
     def _validate(self, task: Task, store: FeatureStore | None) -> None:
+        from accelerate.utils import broadcast_object_list
+
         position, accelerator = self.position, self.accelerator
         validation = self._validation_store(task.stage, store)
         self.average.eval()

@@ -32,6 +32,7 @@ NEEDED = {
     "push": ["a", "b"],
     "ask": ["how many?", "x"],
     "search": ["dog", "x"],
+    "doctor": [],
 }
 
 

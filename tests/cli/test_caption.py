@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from captioner.cli import main, output
+from captioner.cli import main, options, output
+from captioner.inference import precision as precisions
 from captioner.training.tasks import Data
 
 Run = Callable[..., tuple[int, list[bytes], list[str]]]
@@ -252,3 +253,16 @@ def test_a_reader_that_leaves_is_no_error(learnt: Path, data: Data, toy: Path) -
         process.stdin.close()
         assert process.stderr.read() == b""
         assert process.wait() == 1
+
+
+@pytest.mark.parametrize(("precision", "ahead", "told"), [("int8", False, 1), ("int8", True, 0), ("fp32", False, 0)])
+def test_int8_that_is_not_faster_is_one_sentence(
+    run: Run, photos: Path, monkeypatch: pytest.MonkeyPatch, precision: str, ahead: bool, told: int
+) -> None:
+    monkeypatch.setattr(precisions, "INT8_AHEAD", dict.fromkeys(precisions.INT8_AHEAD, ahead))
+    options._note_on.cache_clear()
+    code, out, err = run("caption", photos, "--precision", precision)
+    assert (code, len(out), len(err)) == (0, 4, told)
+    if told:
+        assert err[0].startswith("captioner: int8 is not faster than fp32 on this CPU (`captioner doctor` says why)")
+    assert run("caption", photos, "--precision", precision) == (0, out, []), "the sentence comes once in a process"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -11,9 +12,10 @@ from typing import Any
 import pytest
 
 from captioner.captioning.captions import Caption
-from captioner.cli import main, options
+from captioner.cli import main, options, output
 from captioner.cli.output import escaped, print_caption, print_json, print_text, tell
 from captioner.data.paths import plain
+from captioner.errors import UsageError
 from captioner.training.log import RunLog
 
 CODES = "\x1b[31m\x07\x9b2J\x7f\r"
@@ -76,3 +78,18 @@ def test_passwords_are_left_out(text: str, told: str) -> None:
 def test_backslashes_tell_names_apart() -> None:
     names: list[Any] = ["\x1b", "\\x1b", "\t", "\\t"]
     assert len({escaped(name) for name in names}) == 4
+
+
+def test_half_a_character_of_a_name_on_windows_is_escaped(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    output.print_text("dog\ud83d.jpg")
+    assert capfdbinary.readouterr().out == b"dog\\ud83d.jpg\n"
+
+
+def test_a_list_that_cannot_be_names_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows the bytes of a list must be UTF-8; elsewhere any bytes are a name."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a.jpg\ncaf\xe9.jpg\n")))
+    monkeypatch.setattr(os, "fsdecode", lambda line: line.decode("utf-8"))
+    paths = output.paths_of(["-"])
+    assert next(paths) == "a.jpg"
+    with pytest.raises(UsageError, match=r"the line 'caf\\xe9.jpg' on stdin is not UTF-8; write the list in UTF-8"):
+        next(paths)

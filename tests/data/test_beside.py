@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 
 from captioner.data.beside import Beside
@@ -47,3 +49,13 @@ def test_a_file_that_belongs_to_an_image_is_no_table() -> None:
     assert [name for name in ("A.TXT", "b.jpg.txt", "s0.outputs.txt", "captions.txt") if not beside.is_owned(name)] == [
         "captions.txt"
     ]
+
+
+def test_a_letter_may_be_composed_or_not() -> None:
+    """macOS takes the two forms for one name, and tables and archives from it hold the other one."""
+    composed, apart = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    assert composed != apart
+    beside = Beside([f"{composed}.jpg", f"{apart}.txt"])
+    assert beside.files(f"{composed}.jpg", ".txt") == [f"{apart}.txt"]
+    assert beside.own(f"{composed}.jpg", ".txt") == f"{apart}.txt"
+    assert beside.is_owned(f"{apart}.txt")

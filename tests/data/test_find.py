@@ -11,6 +11,7 @@ import struct
 import tarfile
 import tracemalloc
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from captioner.data import tars
 from captioner.data.find import find_items
 from captioner.data.images import image_size, open_image
 from captioner.data.items import Item
+from captioner.data.leftout import LeftOut
 from captioner.errors import ImageError
 
 
@@ -123,6 +125,24 @@ def test_a_name_that_comes_again_has_a_number(tmp_path: Path) -> None:
         "a.zip!/a.png -> 4",
         "a.zip!/a.png#2 -> 5",
     ]
+
+
+@pytest.mark.parametrize("make", [zipped, tar])
+def test_backslashes_separate_folders(tmp_path: Path, make: Callable[..., Path]) -> None:
+    """Old programs of Windows write them; a hidden file of a Mac stays hidden."""
+    members = {r"trip\sea\1.png": picture(), r"__MACOSX\trip\._1.png": picture(), r"..\..\2.png": picture()}
+    archive = make(tmp_path / "a.tar", members)
+    left = LeftOut()
+    found = [item.id.removeprefix(os.fspath(archive)) for item in find_items([os.fspath(archive)], left=left)]
+    assert found == ["!/trip/sea/1.png", "!/2.png"]
+    assert left.bins
+
+
+@pytest.mark.parametrize("make", [zipped, tar])
+def test_a_member_never_has_the_id_of_a_photo_beside_its_archive(tmp_path: Path, make: Callable[..., Path]) -> None:
+    archive = make(tmp_path / "a.tar", {"../1.png": picture(), "x/../../1.png": picture(), "1.png": picture()})
+    found = [item.id.removeprefix(os.fspath(archive)) for item in find_items([os.fspath(archive)])]
+    assert found == ["!/1.png", "!/x/1.png", "!/1.png#2"]
 
 
 def test_what_a_tar_holds_is_never_lost_in_silence(tmp_path: Path) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import builtins
 import inspect
+import re
 from typing import Any
 
 import pytest
 import timm
 
 from captioner.config import PreprocessConfig, VisionConfig
-from captioner.errors import ConfigError
+from captioner.errors import CaptionerError, ConfigError
 from captioner.models.backbones import ARGUMENTS, backbone_args, build_backbone
 
 
@@ -97,3 +99,20 @@ def test_the_input_size_goes_to_the_families_that_fix_it() -> None:
     vit, convnext = (VisionConfig(backbone=name) for name in ("vit_tiny_patch16_224", "test_convnext"))
     assert backbone_args(vit, PreprocessConfig(size=96)) == {"img_size": 96}
     assert backbone_args(convnext, PreprocessConfig(size=96)) == {}
+
+
+def test_a_torchvision_of_another_torch_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchvision built for another torch raises this RuntimeError while timm is imported."""
+    original = builtins.__import__
+
+    def broken(name: str, *rest: Any) -> Any:
+        if name == "timm":
+            raise RuntimeError("operator torchvision::nms does not exist")
+        return original(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", broken)
+    reason = re.escape(
+        "timm cannot be imported (operator torchvision::nms does not exist); install torch and torchvision"
+    )
+    with pytest.raises(CaptionerError, match=reason):
+        build()

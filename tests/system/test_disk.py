@@ -70,11 +70,37 @@ def test_a_file_system_that_cannot_force_a_folder(tmp_path: Path, monkeypatch: p
 
 def test_nobody_else_renames_into_place() -> None:
     """Other modules have to rename through the helper."""
-    house = Path(disk.__file__).parent
-    allowed = {house / "disk.py": 3}  # into place; an old folder aside, and back
+    house = Path(disk.__file__).parents[1]
+    allowed = {house / "system" / "disk.py": 4}  # into place; an old folder aside, and back
     found = {}
     for path in house.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         if times := sum(text.count(call) for call in ("os.replace(", "os.rename(", ".rename(")):
             found[path] = times
     assert found == allowed
+
+
+@pytest.mark.parametrize(("windows", "failures", "renamed"), [(True, 3, True), (True, 9, False), (False, 1, False)])
+def test_windows_tries_again_while_a_file_is_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, windows: bool, failures: int, renamed: bool
+) -> None:
+    replace, pauses, left = os.replace, list[float](), [failures]
+
+    def busy(old: str, new: str) -> None:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise PermissionError(13, "in use")
+        replace(old, new)
+
+    (tmp_path / "a.partial").write_text("new")
+    monkeypatch.setattr(disk, "WINDOWS", windows)
+    monkeypatch.setattr(os, "replace", busy)
+    monkeypatch.setattr(disk.time, "sleep", pauses.append)
+    if renamed:
+        disk._replace(tmp_path / "a.partial", tmp_path / "a")
+    else:
+        with pytest.raises(PermissionError):
+            disk._replace(tmp_path / "a.partial", tmp_path / "a")
+    assert (tmp_path / "a").exists() is renamed
+    assert sum(pauses) < 2
+    assert len(pauses) == (min(failures, 5) if windows else 0)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from captioner.data.paths import is_image_name
+from captioner.system.names import folded, has_drive
 
 
 class LooseNames:
@@ -20,27 +21,28 @@ class LooseNames:
     def find(self, base: str, name: str) -> Path | None:
         """Return the only file below ``base`` that matches the name, with folders in any case."""
         *folders, last = [part for part in name.split("/") if part not in ("", ".")] or [""]
-        if os.path.isabs(name) or ".." in (*folders, last) or not last:
+        parts = *folders, last
+        if not last or os.path.isabs(name) or ".." in parts or any(map(has_drive, parts)):
             return None
         path = base
         for folder in folders:
             exact = os.path.join(path, folder)
-            matches = {folder} if os.path.isdir(exact) else self._folders_in(path).get(folder.casefold(), set())
+            matches = {folder} if os.path.isdir(exact) else self._folders_in(path).get(folded(folder), set())
             if len(matches) != 1:
                 return None
             path = os.path.join(path, *matches)
         files = self._files_in(path)
-        matches = files.get(last.casefold()) or files.get(last.casefold() + "\0", set())
+        matches = files.get(folded(last)) or files.get(folded(last) + "\0", set())
         return Path(path, *matches) if len(matches) == 1 else None
 
     def _files_in(self, folder: str) -> dict[str, set[str]]:
-        """Return file names by casefolded name; images also by their stem, marked with a null character."""
+        """Return file names by folded name; images also by their stem, marked with a null character."""
         if folder not in self._folded:
             names = self._folded[folder] = {}
             for name in self._files(folder):
-                names.setdefault(name.casefold(), set()).add(name)
+                names.setdefault(folded(name), set()).add(name)
                 if is_image_name(name):
-                    names.setdefault(os.path.splitext(name)[0].casefold() + "\0", set()).add(name)
+                    names.setdefault(folded(os.path.splitext(name)[0]) + "\0", set()).add(name)
         return self._folded[folder]
 
     def _folders_in(self, folder: str) -> dict[str, set[str]]:
@@ -49,7 +51,7 @@ class LooseNames:
             try:
                 with os.scandir(folder or os.curdir) as entries:
                     for name in (entry.name for entry in entries if entry.is_dir()):
-                        names.setdefault(name.casefold(), set()).add(name)
+                        names.setdefault(folded(name), set()).add(name)
             except (OSError, ValueError):
                 pass
         return self._folders[folder]

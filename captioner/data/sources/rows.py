@@ -15,6 +15,7 @@ from captioner.data.samples import Sample
 from captioner.data.sources.loose import LooseNames
 from captioner.data.splits import ALL, SPLIT_NAMES, Dataset
 from captioner.errors import DataError
+from captioner.system.names import may_leave
 
 # Folders of annotations and images in the known datasets.
 ANNOTATION_FOLDERS = ("annotations", "captions", "Flickr8k_text")
@@ -109,7 +110,7 @@ class ImageFinder:
         return None
 
     def _reaches(self, spelled: str, whole: str) -> bool:
-        if not (os.path.isabs(spelled) or os.path.splitdrive(spelled)[0] or ".." in spelled):
+        if not may_leave(spelled):
             return True
         path = os.path.normcase(os.path.abspath(whole))
         return any(path.startswith(os.path.normcase(os.path.join(top, ""))) for top in self._tops)

@@ -120,17 +120,22 @@ class ShardSamples(Samples):
         return self._open[1].execute(query, values)
 
 
+def table_cache() -> Path:
+    """Return the folder for the tables in the user's cache. Raises ``RuntimeError`` for a user without a home."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "captioner"
+
+
 def _cache() -> Path:
     """Return the folder of the tables: the user's cache, or a folder of this process if the cache is not writable.
 
     A shared temporary folder would be unsafe: another user could put a table there.
     """
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "captioner"
     try:
+        folder = table_cache()
         folder.mkdir(parents=True, exist_ok=True)
         if os.access(folder, os.W_OK):
             return folder
-    except OSError:
+    except (OSError, RuntimeError):  # no permission, no home
         pass
     return _own_folder()
 

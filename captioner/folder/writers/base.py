@@ -12,6 +12,7 @@ from captioner.data.urls import is_url
 from captioner.errors import OutputError
 from captioner.folder.entry import Entry, Photo, Slot
 from captioner.folder.plan import Place
+from captioner.system.names import accepted, folded, ignores_case
 
 
 class FileWriter(Protocol):
@@ -36,11 +37,16 @@ class Neighbours:
     If photos of one folder differ only in their suffix, such as ``dog.jpg`` and ``dog.png``, their files are
     ``dog.jpg.txt`` and ``dog.png.txt``, so that no caption overwrites another. An existing file that ``Beside`` assigns
     to one photo alone keeps its name. Listings of the last few folders are cached.
+
+    In an ``--out`` folder that ignores case, ``a.zip!/A/1.jpg`` and ``a.zip!/a/1.jpg`` would have one file. There the
+    first photo of this run has it, and the other one is refused.
     """
 
     def __init__(self, place: Place) -> None:
         self._place = place
         self._listed: dict[str, Beside] = {}
+        self._claims: dict[int, int] = {}  # hashes of file and photo, in a folder that ignores case
+        self._merges: bool | None = None
 
     def file(self, photo: Photo, suffix: str) -> str:
         """Return the path of the photo's file with this suffix. Raises ``OutputError`` if there is none."""
@@ -49,10 +55,21 @@ class Neighbours:
                 raise OutputError(
                     f"cannot write a file beside {shown(photo.id)}: it is not in a folder; use --out DIR or write jsonl"
                 )
-            return os.path.join(self._place.out, _inside(photo.key) + suffix)
+            return self._claimed(os.path.join(self._place.out, _inside(photo.key) + suffix), photo)
         folder, name = os.path.split(os.path.abspath(photo.path))
         texts = self._folder(photo, folder)
-        return os.path.join(texts, self._of(folder, texts).own(name, suffix))
+        return self._claimed(os.path.join(texts, self._of(folder, texts).own(name, suffix)), photo)
+
+    def _claimed(self, file: str, photo: Photo) -> str:
+        """Return a file in ``--out``, unless it is that of another photo. Raises ``OutputError``."""
+        if self._merges is None:
+            self._merges = not self._place.beside and any(map(ignores_case, locks(self._place.out)))
+        if self._merges and self._claims.setdefault(hash(folded(file)), hash(photo.key)) != hash(photo.key):
+            raise OutputError(
+                f"cannot write {shown(file)}: it is the file of another photo already, since this folder ignores case; "
+                "write jsonl or csv, or to another folder with --out DIR"
+            )
+        return file
 
     def found(self, photo: Photo, suffix: str) -> list[str]:
         """Return the files with this suffix that may hold the photo's caption, the most specific first."""
@@ -79,6 +96,11 @@ class Neighbours:
         return self._listed[folder]
 
 
+def locks(out: str) -> list[str]:
+    """Return the lock files in the ``--out`` folder of a run; a run holds one from its beginning to its end."""
+    return [os.path.join(out, name) for name in _names(out) if name.startswith(".captioner") and name.endswith(".lock")]
+
+
 def _names(folder: str) -> list[str]:
     try:
         return os.listdir(folder)
@@ -97,4 +119,4 @@ def _inside(key: str) -> str:
     if is_url(key):
         key = quote(key.partition("://")[2], safe="/")
     parts = os.path.splitdrive(key)[1].replace("\\", "/").split("/")
-    return os.path.join("", *(part for part in parts if part not in ("", ".", "..")))
+    return os.path.join("", *(accepted(part) for part in parts if part not in ("", ".", "..")))

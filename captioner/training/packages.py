@@ -1,0 +1,15 @@
+"""The packages that training needs and captioning does not."""
+
+from __future__ import annotations
+
+import sys
+
+from captioner.errors import require
+
+PACKAGES = ("accelerate", "nltk", *(("tomli",) if sys.version_info < (3, 11) else ()))
+
+
+def require_training() -> None:
+    """Raise ``MissingExtraError`` if a package of the extra ``train`` is missing without which no run can start."""
+    for package in PACKAGES:
+        require(package, "train", "training")
