@@ -7,6 +7,7 @@
 """
 
 import os
+import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -14,6 +15,15 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 SOURCES = Path("captioner/native/src")
+FUNCTIONS = ["multiply", "step", "largest", "sharpen", "supports", "size"]
+# All use the OpenMP that torch brings; on macOS the library finds it when it is loaded, so it is not linked.
+UNIX = {
+    "extra_compile_args": ["-std=gnu11", "-O3", "-g0", "-fopenmp"],
+    "extra_link_args": ["-fopenmp"],
+    "libraries": ["m"],
+}
+MACOS = {"extra_compile_args": ["-std=gnu11", "-O3", "-g0", "-Xpreprocessor", "-fopenmp"]}
+WINDOWS = {"extra_compile_args": ["/std:c11", "/O2", "/openmp:llvm"]}
 REQUIRED = os.environ.get("CAPTIONER_NATIVE") == "required"  # wheels for others: a failed compilation ends the build
 
 
@@ -41,10 +51,9 @@ setup(
             "captioner.native._step",
             sources=sorted(map(str, SOURCES.glob("*.c"))),
             depends=sorted(map(str, SOURCES.glob("*.h"))),
-            extra_compile_args=["-std=gnu11", "-O3", "-g0", "-fopenmp"],
-            extra_link_args=["-fopenmp"],
-            libraries=["m"],
+            export_symbols=[f"captioner_{name}" for name in FUNCTIONS],
             optional=not REQUIRED,
+            **{"darwin": MACOS, "win32": WINDOWS}.get(sys.platform, UNIX),
         )
     ],
 )

@@ -10,8 +10,8 @@ TORCH = "torch"  # torch operators alone
 INT8_AHEAD: dict[str, bool | None] = {
     "amx": True,
     "avx512": True,
-    "avx2-vnni": None,
-    "avx2": None,
+    "avx2-vnni": True,
+    "avx2": True,
     "sse42": None,
     "neon": None,
     TORCH: False,
