@@ -1,8 +1,8 @@
-"""A benchmark of BLIP base against transformers on the same weights, as a Markdown table with machine and commit.
+"""A benchmark of BLIP against transformers on the same weights, as a Markdown table with machine and commit.
 
-    python scripts/bench_blip.py [--rows captions answers memory encoder]
+    python scripts/bench_blip.py [--rows captions answers memory encoder] [--size large]
 
-The weights are random, of BLIP base's shape: a ViT-B/16 at 384 pixels and a decoder of 12 layers. Both sides get the
+The weights are random, of BLIP base's shape (ViT-B/16 at 384 pixels) or large's (ViT-L/16). Both sides get the
 same pixels; captions have 3 beams and 20 tokens, answers are greedy with 10 tokens. In fp32 the run fails unless the
 tokens are equal. ``encoder`` compares the ViT with the largest product that the CPU does. See docs/speed.md.
 """
@@ -37,6 +37,7 @@ from captioner.system.allocation import keep_freed_memory
 CAPTION, ANSWER, BEAMS, SIDE = 20, 10, 3, 384
 GROUPS = ("captions", "answers", "memory", "encoder")
 WORDS = ["[PAD]", "[UNK]", "[unused0]", "[unused1]", *["how", "many", "dogs", "are", "in", "the", "picture", "?"]]
+SIZES = ("base", "large", "tiny")
 CLS, SEP = 101, 102
 QUESTION = [CLS, *range(4, len(WORDS)), SEP]  # tokens of the words above
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--tiny", action="store_true", help="use a tiny random model, to test the script")
+    parser.add_argument("--size", choices=SIZES, default="base", help="tiny: to test the script")
     parser.add_argument("--child", nargs=2, metavar=("SIDE", "MODEL"), help=argparse.SUPPRESS)  # one side of ``memory``
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for task, group in (("ConditionalGeneration", "captions"), ("QuestionAnswering", "answers")):
             if group in args.rows or (group == "captions" and {"memory", "encoder"} & set(args.rows)):
-                make_model(f"{folder}/{group}", task, tiny=args.tiny)
+                make_model(f"{folder}/{group}", task, args.size)
         for group in ("captions", "answers"):
             if group in args.rows:
                 compare(f"{folder}/{group}", args)
@@ -72,8 +73,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             encoder(f"{folder}/captions", args)
 
 
-def make_model(folder: str, task: str, *, tiny: bool) -> None:
-    """Save a random BLIP (or a ``tiny`` one) in transformers' format."""
+def make_model(folder: str, task: str, size: str) -> None:
+    """Save a random BLIP of a size, one of ``SIZES``, in transformers' format."""
     import transformers
 
     transformers.logging.set_verbosity_error()
@@ -81,7 +82,9 @@ def make_model(folder: str, task: str, *, tiny: bool) -> None:
     torch.manual_seed(0)
     text: dict[str, Any] = {"num_attention_heads": 12}
     vision: dict[str, Any] = {"image_size": SIDE}
-    if tiny:
+    if size == "large":
+        vision |= {"num_attention_heads": 16, "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24}
+    if size == "tiny":
         text = {"num_attention_heads": 2, "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2}
         vision |= {"num_attention_heads": 2, "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2}
         vision |= {"patch_size": 96}

@@ -13,7 +13,7 @@ SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "bench_blip.py"
 
 @pytest.mark.slow
 def test_every_row_of_a_tiny_model() -> None:
-    rows = ["--tiny", "--repeats", "1", "--threads", "1"]
+    rows = ["--size", "tiny", "--repeats", "1", "--threads", "1"]
     done = subprocess.run([sys.executable, SCRIPT, *rows], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     table = [line for line in done.stdout.splitlines() if line.startswith("| ")]
