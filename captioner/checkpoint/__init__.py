@@ -4,7 +4,8 @@ May import models and the packages below them. Start reading at ``directory.py``
 converts others.
 """
 
+from captioner.checkpoint.averaging import average
 from captioner.checkpoint.directory import Base, Checkpoint, Restorable, merged, save
 from captioner.checkpoint.loading import base_of, load
 
-__all__ = ["Base", "Checkpoint", "Restorable", "base_of", "load", "merged", "save"]
+__all__ = ["Base", "Checkpoint", "Restorable", "average", "base_of", "load", "merged", "save"]
