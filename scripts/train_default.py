@@ -52,8 +52,9 @@ of the training splits were held out to choose its settings.
 
 Its labels are 687 everyday nouns. Label and caption are guesses: they name gender, age and things that are not there.
 
-The backbone started from ImageNet weights (EfficientNet-Lite3). The weights have a licence of their own, apart from the
-code's: see `captioner/weights/LICENSE.md`.
+The backbone started from ImageNet weights (EfficientNet-Lite3). The weights are the mean of two runs that were trained
+with a reward, one of them after eight more epochs (`averaged` in training.json). They have a licence of their own,
+apart from the code's: see `captioner/weights/LICENSE.md`.
 """
 
 STEADINESS = """\
