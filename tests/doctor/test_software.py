@@ -13,6 +13,7 @@ from captioner.doctor import software
 from captioner.doctor.lines import Fact, Line, Warned
 from captioner.inference import precision
 from captioner.native import library
+from captioner.native.plans import LEVELS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -130,3 +131,16 @@ def test_a_torchvision_of_another_torch_is_fatal(monkeypatch: pytest.MonkeyPatch
     assert isinstance(found, Warned)
     assert found.fatal
     assert found.problem.startswith("torchvision cannot be imported with this torch: ")
+
+
+def test_the_page_shows_every_level() -> None:
+    page = (ROOT / "docs" / "doctor.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `([\w-]+)` \|.*\| `(.*)` \|$", page, re.MULTILINE))
+    assert rows.keys() == precision.INT8_AHEAD.keys() - {"neon"}
+    for level, int8 in rows.items():
+        verb = "may be" if precision.faster("int8", level) else "is not"
+        assert int8 == f"{verb} faster than fp32 at level {level}"
+
+
+def test_every_level_is_in_the_table_of_precisions() -> None:
+    assert set(LEVELS) == precision.INT8_AHEAD.keys()
