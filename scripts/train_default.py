@@ -1,4 +1,4 @@
-"""Train the shipped model, choose average and decoding on held-out images, and save it in captioner/weights/default.
+"""Train the shipped model, choose its decoding on the held-out images, and save it in captioner/weights/default.
 
     python scripts/train_default.py --shared ../shared --out runs/everyday [--resume] [--only-ship]
 
@@ -13,33 +13,24 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
-from operator import itemgetter
 from pathlib import Path
 
-from captioner.checkpoint import Checkpoint, average, load, save
+from captioner.checkpoint import Checkpoint, load, save
 from captioner.checkpoint.card import write_card
 from captioner.checkpoint.files import SHIPPED
 from captioner.cli import main as captioner
-from captioner.config import Calibration, GenerationConfig, WordRules
+from captioner.config import Calibration, GenerationConfig
 from captioner.data.samples import Sample
 from captioner.data.sources import load_split
 from captioner.evaluation.evaluate import evaluate
 from captioner.evaluation.probe import markdown, probe
 from captioner.metrics.calibration import fit_calibration
-from captioner.training.recipe import load_recipe
-from captioner.training.run import train
 from captioner.training.setup import read_data
 
 ROOT = Path(__file__).resolve().parents[1]
 HELD_OUT = ROOT / "datasets" / "everyday" / "held_out.txt"
 PHOTOS = ("flickr8k", "coco", "written")
 PENALTIES = (0.5, 0.7, 0.8, 0.9, 1.0)
-SHARES = (0.0, 0.3, 0.5, 1.0)  # of the first of two captioners in their average
-CONTINUATIONS: tuple[tuple[str, tuple[str, ...], str, str], ...] = (  # recipe, settings, start, folder
-    ("everyday_reward", (), "labels", "first"),
-    ("everyday_more", (), "labels", "more"),
-    ("everyday_reward", ("seed=5", "stages.0.epochs=9"), "more", "second"),
-)
 CARD_NOTES = """\
 ## What it knows
 
@@ -52,9 +43,8 @@ of the training splits were held out to choose its settings.
 
 Its labels are 687 everyday nouns. Label and caption are guesses: they name gender, age and things that are not there.
 
-The backbone started from ImageNet weights (EfficientNet-Lite3). The weights are the mean of two runs that were trained
-with a reward, one of them after eight more epochs (`averaged` in training.json). They have a licence of their own,
-apart from the code's: see `captioner/weights/LICENSE.md`.
+The backbone started from ImageNet weights (EfficientNet-Lite3). The weights have a licence of their own, apart from the
+code's: see `captioner/weights/LICENSE.md`.
 """
 
 STEADINESS = """\
@@ -98,49 +88,25 @@ def choose_generation(
     return best([*tried, *bans])
 
 
-def choose_average(checkpoints: Sequence[Checkpoint], held_out: Sequence[Sample]) -> Checkpoint:
-    """Return the average of two captioners, or one of them, with the best CIDEr-D + 2 x BLEU-4 on held-out photos."""
-    found: list[tuple[float, Checkpoint]] = []
-    for share in SHARES:
-        averaged = average(checkpoints, [share, 1 - share])
-        decoding = replace(averaged.generation, beams=5, length_penalty=0.8, rules=WordRules(no_repeat_ngram=2))
-        scores = evaluate(averaged, held_out, decoding, batch_size=32).model
-        print(f"share {share} of the first: BLEU-4 {scores.bleu.bleu4:.2f}, CIDEr-D {scores.cider_d:.2f}", flush=True)
-        found.append((scores.cider_d + 2 * scores.bleu.bleu4, averaged))
-    return max(found, key=itemgetter(0))[1]
-
-
-def train_all(shared: Path, out: Path, photos: Sequence[str], *, resume: bool) -> int:
-    """Train the captioner, twice more from it with a reward, the second time after more epochs; return an exit code."""
-    data = ["--data", *photos, str(shared / "chinese"), "--outside"]  # the Chinese captions are not beside their photos
-    data += ["--held-out", str(HELD_OUT)]
-    text = [str(shared / "text" / f"{name}_captions.txt") for name in ("flickr30k", "coco")]
-    weights = shared / "weights" / "tf_efficientnet_lite3.safetensors"
-    settings = ["--set", f"vision_weights={weights}", "--set", f"stages.1.options.classifier={weights}"]
-    command = ["train", "--recipe", "everyday", *data, "--text", *text, *settings, "--out", str(out / "labels")]
-    if code := captioner(command + ["--resume"] * resume):
-        return code
-    loaded = read_data(
-        [*photos, str(shared / "chinese")], held_out=str(HELD_OUT), outside=True, validation_images=800, report=print
-    )
-    for recipe, changes, start, name in CONTINUATIONS:
-        go_on = resume and (out / name).exists()
-        train(load_recipe(recipe, changes), loaded, out / name, start=load(out / start), resume=go_on, report=print)
-    return 0
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared")
     parser.add_argument("--out", type=Path, default=Path("runs/everyday"))
     parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--only-ship", action="store_true", help="skip the training: the runs in --out are finished")
+    parser.add_argument("--only-ship", action="store_true", help="skip the training: the run in --out is finished")
     args = parser.parse_args()
     photos = [str(args.shared / name) for name in PHOTOS]
-    if not args.only_ship and (code := train_all(args.shared, args.out, photos, resume=args.resume)):
-        return code
+    if not args.only_ship:
+        text = [str(args.shared / "text" / f"{name}_captions.txt") for name in ("flickr30k", "coco")]
+        weights = args.shared / "weights" / "tf_efficientnet_lite3.safetensors"
+        command = ["train", "--recipe", "everyday", "--data", *photos, str(args.shared / "chinese"), "--text", *text]
+        command += ["--outside"]  # the Chinese captions are in another folder than their photos
+        command += ["--held-out", str(HELD_OUT), "--out", str(args.out), "--set", f"vision_weights={weights}"]
+        command += ["--set", f"stages.1.options.classifier={weights}"]
+        if code := captioner(command + ["--resume"] * args.resume):
+            return code
+    checkpoint = load(args.out)
     held_out = read_data(photos, held_out=str(HELD_OUT), validation_images=800, report=print).validation
-    checkpoint = choose_average([load(args.out / name) for name in ("first", "second")], held_out)
     checkpoint.generation = choose_generation(checkpoint, held_out, beams=(3, 5), penalties=PENALTIES)
     steadiness = markdown(probe(checkpoint, load_split(args.shared / "flickr8k", "dev")))
     parts = [write_card(checkpoint.config, checkpoint.training), CARD_NOTES, STEADINESS + steadiness]
