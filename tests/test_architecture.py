@@ -29,7 +29,7 @@ FLOORS = {
     **dict.fromkeys(("captioning", "hub"), 6),
     **dict.fromkeys(("evaluation", "explain"), 7),
     **dict.fromkeys(("training", "pipelines"), 8),
-    **dict.fromkeys(("doctor", "folder", "scale_out"), 9),
+    **dict.fromkeys(("doctor", "folder", "scale_out", "serving"), 9),
     "cli": 10,
     **dict.fromkeys(("__init__", "__main__"), 11),
 }
@@ -65,6 +65,9 @@ OPTIONAL = (
 )
 HEAVY = ("torch", "torchvision", "timm", "transformers", "accelerate", "tensorboard", "pyarrow", "peft")
 HEAVY += ("pandas", "polars", "ray")
+SERVING = ("fastapi", "starlette", "uvicorn", "pydantic", "prometheus_client", "python_multipart", "h11")
+"""Packages of a server, which only the room ``serving`` imports; only `captioner serve` imports that room."""
+HEAVY += SERVING
 
 
 def module_name(path: Path) -> str:
@@ -159,6 +162,20 @@ def test_imports_go_down(name: str) -> None:
 @pytest.mark.parametrize("name", MODULES)
 def test_optional_packages_wait_for_their_use(name: str) -> None:
     assert not [found for found in imports_of(MODULES[name], at_import=True) if inside(found, OPTIONAL)]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_only_the_server_imports_its_packages(name: str) -> None:
+    if room(name) != "serving":
+        assert not [found for found in imports_of(MODULES[name]) if inside(found, SERVING)]
+        assert not [found for found in imports_of(MODULES[name], at_import=True) if room(found) == "serving"]
+
+
+def test_the_server_loads_no_torch() -> None:
+    """The model's process has it; without it the server stays small when the model is unloaded."""
+    program = "import sys, captioner.serving.serve; print('torch' in sys.modules, 'PIL' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["False", "False"], done.stderr
 
 
 @pytest.mark.parametrize("name", MODULES)

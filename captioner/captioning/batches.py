@@ -67,10 +67,12 @@ def caption_batches(
     *,
     batch_size: int,
     beside: Beside | None = None,
+    encoded: Callable[[], object] | None = None,
 ) -> Iterator[Generated]:
     """Caption loaded images, each (3, size, size), and yield a row of ``beside`` with each.
 
-    ``beside`` reuses the encoding of the batch, so it costs almost nothing.
+    ``beside`` reuses the encoding of the batch, so it costs almost nothing. ``encoded`` is called when a batch has been
+    encoded, before its captions are written.
     """
     for batch in in_batches(pixels, batch_size):
         good = [image for image in batch if isinstance(image, Tensor)]
@@ -78,10 +80,12 @@ def caption_batches(
         rows: Iterator[Tensor] = iter(())
         labels: Iterator[Tensor] = iter(())
         if good:
-            encoded = encode(checkpoint, good)
-            rows = iter(beside(encoded) if beside is not None else ())
-            labels = iter(encoded.labels.cpu() if encoded.labels is not None else ())
-            hypotheses = iter(caption_encoded(checkpoint, encoded, good, config)[0])
+            seen = encode(checkpoint, good)
+            if encoded is not None:
+                encoded()
+            rows = iter(beside(seen) if beside is not None else ())
+            labels = iter(seen.labels.cpu() if seen.labels is not None else ())
+            hypotheses = iter(caption_encoded(checkpoint, seen, good, config)[0])
         for image in batch:
             if isinstance(image, ImageError):
                 yield Generated(captions=image)

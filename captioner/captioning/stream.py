@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from torch import Tensor
@@ -48,13 +48,15 @@ def stream_captions(
     count: int,
     batch_size: int,
     vectors: Vectors | None = None,
+    encoded: Callable[[], object] | None = None,
 ) -> Iterator[Caption | ImageError]:
     """Yield a ``Caption`` with ``count`` - 1 alternatives for each loaded image, (3, size, size), or its error.
 
-    Raises ``UsageError`` at the call if ``vectors`` need a head that the captioner lacks.
+    ``encoded`` is called when a batch has been encoded. Raises ``UsageError`` at the call if ``vectors`` need a head
+    that the captioner lacks.
     """
     beside = vectors_of(checkpoint, vectors) if vectors is not None else None
-    results = caption_batches(checkpoint, pixels, config, batch_size=batch_size, beside=beside)
+    results = caption_batches(checkpoint, pixels, config, batch_size=batch_size, beside=beside, encoded=encoded)
     return (_caption(checkpoint, generated, count, vectors) for generated in results)
 
 

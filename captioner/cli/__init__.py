@@ -26,6 +26,7 @@ from captioner.cli import (
     inspect,
     push,
     search,
+    serve,
     train,
 )
 from captioner.cli.arguments import add_arguments, parsed
@@ -48,6 +49,7 @@ VERBS = {
     "push": push,
     "search": search,
     "doctor": doctor,
+    "serve": serve,
 }
 
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from captioner.captioning.records import record_of
 from captioner.data.paths import CONTROLS, plain
 from captioner.errors import UsageError
 
@@ -45,25 +46,10 @@ def escaped(text: str) -> str:
 def print_caption(path: str, caption: Caption, *, json: bool, details: bool) -> None:
     """Print a photo's captions, one per line, or as one record with ``json`` or ``details``."""
     if json or details:
-        print_json({"path": path, **_record(caption, details=details)})
+        print_json({"path": path, **record_of(caption, details=details)})
         return
     for candidate in (caption, *caption.alternatives):
         print_text(f"{escaped(path)}\t{escaped(candidate.text)}")
-
-
-def _record(caption: Caption, *, details: bool) -> dict[str, object]:
-    record: dict[str, object] = {"caption": caption.text, "score": round(caption.score, 4)}
-    if details:
-        record["confidence"] = round(caption.confidence, 4)
-        record["words"] = [[word.text, round(word.probability, 4)] for word in caption.words]
-        if caption.labels:
-            record["labels"] = [[label.text, round(label.probability, 4)] for label in caption.labels]
-    for name in ("embedding", "text_embedding", "features"):
-        if (vector := getattr(caption, name)) is not None:
-            record[name] = [round(value, 6) for value in vector.tolist()]
-    if caption.alternatives:
-        record["alternatives"] = [_record(other, details=details) for other in caption.alternatives]
-    return record
 
 
 def print_json(record: dict[str, object]) -> None:

@@ -1,0 +1,149 @@
+"""Serve captions over HTTP, at the addresses of PhotoPrism, OpenAI, Ollama, Hugging Face and A1111.
+
+The paths are listed at /docs. SIGTERM and Ctrl-C answer what was accepted and end the server.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from captioner.cli.arguments import argument, group
+from captioner.cli.options import MODEL, Device, require
+from captioner.cli.output import tell
+
+if TYPE_CHECKING:
+    from captioner.serving.settings import Settings
+
+KEY = "CAPTIONER_API_KEY"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """The clients and what they may ask for."""
+
+    api_key: str | None = field(
+        default=None,
+        metadata=argument(
+            help=f"key that clients send as a bearer token; {KEY} in the environment keeps it out of the process list",
+            metavar="K",
+        ),
+    )
+    cors: tuple[str, ...] = field(
+        default=(), metadata=argument(help="allow web pages of this origin; repeatable", metavar="ORIGIN")
+    )
+    allow_host: tuple[str, ...] = field(
+        default=(),
+        metadata=argument(help="name in a Host header to answer to without a key; repeatable", metavar="NAME"),
+    )
+    allow_urls: bool = field(
+        default=False, metadata=argument(help="fetch images from public http(s) URLs that clients name")
+    )
+    root: str | None = field(
+        default=None, metadata=argument(help="read images below this folder that clients name by path", metavar="DIR")
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """Limits."""
+
+    batch: int = field(default=32, metadata=argument(help="photos captioned together", metavar="N", least=1))
+    wait: int = field(
+        default=5, metadata=argument(help="milliseconds to wait for further photos", metavar="MS", least=0)
+    )
+    queue: int = field(default=256, metadata=argument(help="waiting photos; more get status 503", metavar="N", least=1))
+    max_photos: int = field(default=32, metadata=argument(help="photos per request", metavar="N", least=1))
+    max_body: int = field(default=64, metadata=argument(help="MiB per request", metavar="MIB", least=1))
+    max_megapixels: int = field(default=200, metadata=argument(help="megapixels per photo", metavar="N", least=1))
+    timeout: int = field(default=120, metadata=argument(help="seconds per request", metavar="S", least=1))
+    drain: int = field(
+        default=30, metadata=argument(help="seconds from SIGTERM to the end of the server", metavar="S", least=1)
+    )
+    idle_unload: float = field(
+        default=0.0,
+        metadata=argument(help="unload the model after MIN minutes without a request; 0: never", metavar="MIN"),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options of `captioner serve`."""
+
+    model: str | None = field(default=None, metadata=MODEL)
+    host: str = field(
+        default="127.0.0.1", metadata=argument(help="address to listen at (default: %(default)s)", metavar="H")
+    )
+    port: int = field(
+        default=8000, metadata=argument(help="port; 0 chooses a free one (default: %(default)s)", metavar="N", least=0)
+    )
+    device: Device
+    access: Access = field(metadata=group("access", "by default only this machine, without a key; docs/serve.md"))
+    bounds: Bounds = field(metadata=group("limits", "each with its default in docs/serve.md"))
+
+
+def run(options: Options) -> int:
+    for package in ("fastapi", "uvicorn", "prometheus_client", "python_multipart"):
+        require(package, "serve", "`captioner serve`")
+    from functools import partial
+
+    from captioner.serving.serve import load, serve
+
+    settings = _settings(options)
+    if not settings.key and not _is_loopback(options.host):
+        tell(
+            f"warning: anyone who reaches {options.host}:{options.port} may use this server; set --api-key, or {KEY} "
+            "in the environment"
+        )
+    loading = partial(load, settings.model, settings.device, settings.precision)
+    failure = serve(settings, loading, options.host, options.port, lambda url: tell(f"listening at {url}"))
+    if failure is not None:
+        tell(failure)
+        return 1
+    return 0
+
+
+def _settings(options: Options) -> Settings:
+    from captioner.errors import UsageError
+    from captioner.serving.settings import MIB, Limits, Settings
+
+    access, bounds = options.access, options.bounds
+    key = access.api_key if access.api_key is not None else os.environ.get(KEY, "")
+    if access.api_key == "" or key != key.strip() or not key.isprintable():
+        raise UsageError("the key is empty, or holds spaces at its ends or control codes; choose another one")
+    if access.root is not None and not os.path.isdir(access.root):
+        raise UsageError(f"--root {access.root} is not a folder; name one")
+    if not 0 <= bounds.idle_unload < 1e6:
+        raise UsageError("--idle-unload is a number of minutes of at least 0")
+    limits = Limits(
+        batch=bounds.batch,
+        wait=bounds.wait / 1000,
+        queue=bounds.queue,
+        photos=min(bounds.max_photos, bounds.queue),
+        body=bounds.max_body * MIB,
+        bodies=max(8 * bounds.max_body, 512) * MIB,
+        pixels=bounds.max_megapixels * 1_000_000,
+        timeout=bounds.timeout,
+        drain=bounds.drain,
+    )
+    return Settings(
+        model=options.model,
+        device=options.device.device,
+        precision=options.device.precision,
+        key=key,
+        origins=access.cors,
+        hosts=access.allow_host,
+        allow_urls=access.allow_urls,
+        root=access.root,
+        idle=bounds.idle_unload,
+        limits=limits,
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"

@@ -1,0 +1,86 @@
+"""The outermost layer of the application: bodies bounded while they are read, and the measure of each request.
+
+A body without Content-Length has no announced size, so bytes are counted as they arrive. All bodies in progress share
+one limit, so that many large requests cannot fill the memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from captioner.serving.metrics import Metrics
+from captioner.serving.protocols import protocol_of
+from captioner.serving.refusals import Refusal
+from captioner.serving.settings import Limits
+
+
+class Bodies:
+    """Middleware that bounds bodies and measures requests."""
+
+    def __init__(self, app: ASGIApp, limits: Limits, metrics: Metrics) -> None:
+        self.app, self.limits, self.metrics = app, limits, metrics
+        self.held = 0  # bytes of all bodies in progress
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        body = _Body(self, receive, dict(scope["headers"]).get(b"content-length", b""))
+        begin, status = time.monotonic(), 499
+
+        async def note(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, body.receive, note)
+        finally:
+            self.held -= body.size
+            protocol = protocol_of(scope["path"])
+            if protocol is not None:
+                self.metrics.request(protocol, status, time.monotonic() - begin)
+
+
+class _Body:
+    """The body of one request."""
+
+    def __init__(self, bodies: Bodies, receive: Receive, length: bytes) -> None:
+        self._bodies, self._receive = bodies, receive
+        self._announced = int(length) if length.isdigit() and len(length) < 19 else 0
+        self._end = time.monotonic() + bodies.limits.body_time
+        self._whole = False
+        self.size = 0
+
+    async def receive(self) -> Message:
+        """Return the next message. Raises ``Refusal``, which becomes the protocol's own error."""
+        limits = self._bodies.limits
+        if self._whole:
+            return await self._receive()
+        if self._announced > limits.body:
+            raise self._too_large()
+        try:
+            left = max(0.0, self._end - time.monotonic())
+            message: dict[str, Any] = dict(await asyncio.wait_for(self._receive(), left))
+        except asyncio.TimeoutError:
+            seconds = f"{limits.body_time:g} s"
+            raise Refusal("late", f"the body did not arrive within {seconds}", status=408, ends=True) from None
+        self._whole = message["type"] != "http.request" or not message.get("more_body", False)
+        length = len(message.get("body", b""))
+        self.size += length
+        self._bodies.held += length
+        if self.size > limits.body:
+            raise self._too_large()
+        if self._bodies.held > limits.bodies:
+            words = "server busy, please try again in 5 s: the images that wait are too large together"
+            raise Refusal("busy", words, retry_after=5, ends=True)
+        return message
+
+    def _too_large(self) -> Refusal:
+        most = f"{self._bodies.limits.body / 1e6:.0f} MB"
+        return Refusal("size", f"the body is larger than {most}; send fewer or smaller images", ends=True)

@@ -1,0 +1,141 @@
+"""Bodies and headers: their sizes and times are bounded on a real connection."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Start = Callable[..., Any]
+
+
+def connect(url: str) -> socket.socket:
+    host, _, port = url.removeprefix("http://").partition(":")
+    return socket.create_connection((host, int(port)), timeout=20)
+
+
+def read_all(link: socket.socket) -> bytes:
+    parts = []
+    while part := link.recv(1 << 16):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def chunks(size: int) -> Iterator[bytes]:
+    for _ in range(size // 1000):
+        yield b"x" * 1000
+
+
+@pytest.mark.parametrize("path", ["/caption", "/v1/chat/completions", "/api/generate"])
+def test_a_large_body_is_refused_with_and_without_length(start: Start, path: str) -> None:
+    server = start(limits={"body": 100_000})
+    with server.client() as client:
+        for body in (b"x" * 200_000, chunks(200_000)):
+            answer = client.post(path, content=body, headers={"content-type": "application/json"})
+            assert answer.status_code == 413
+            assert "larger than 0 MB" in str(answer.json()["error"])
+        form = client.post("/caption", files={"image": b"x" * 200_000})
+        assert form.status_code == 413
+        assert client.post("/caption", json={"image": "AAAA"}).status_code == 400, "the server continues"
+
+
+def test_an_announced_size_is_refused_before_the_body(start: Start) -> None:
+    server = start(limits={"body": 1000})
+    with connect(server.url) as link:
+        link.sendall(b"POST /caption HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999999999\r\n\r\n")
+        assert read_all(link).startswith(b"HTTP/1.1 413 ")
+
+
+def test_all_bodies_together_are_bounded(start: Start) -> None:
+    server = start(limits={"body": 1000, "bodies": 1500})
+    begun = b"POST /caption HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n" + b"x" * 900
+    with connect(server.url) as first, connect(server.url) as second:
+        first.sendall(begun)
+        time.sleep(0.3)
+        second.sendall(begun)
+        answer = read_all(second)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after: 5" in answer.lower()
+        first.sendall(b"x" * 100)
+        assert first.recv(1000).startswith(b"HTTP/1.1 400 "), "the first is served"
+    with server.client() as client:
+        assert client.post("/caption", json={"image": "AAAA"}).status_code == 400, "nothing stays counted"
+
+
+def test_a_slow_body_and_a_slow_header_end(start: Start) -> None:
+    server = start(limits={"body_time": 0.3, "header_time": 0.5})
+    with connect(server.url) as slow, connect(server.url) as idle, connect(server.url) as partial:
+        slow.sendall(b"POST /caption HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nxx")
+        partial.sendall(b"POST /caption HTTP/1.1\r\nHo")
+        begin = time.monotonic()
+        assert read_all(slow).startswith(b"HTTP/1.1 408 ")
+        assert read_all(idle) == b""
+        assert read_all(partial) == b""
+        assert time.monotonic() - begin < 5
+
+
+def test_what_is_not_http_gets_json(start: Start) -> None:
+    server = start()
+    with connect(server.url) as link:
+        link.sendall(b"\x16\x03\x01 what is this\r\n\r\n")
+        head, _, body = read_all(link).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"application/json" in head
+    assert json.loads(body) == {"error": "Invalid HTTP request received."}
+
+
+def test_a_client_that_leaves_frees_its_place(start: Start, photos: Path) -> None:
+    import threading
+
+    server = start(limits={"queue": 1, "photos": 1, "wait": 0.0})
+    held, go = threading.Event(), threading.Event()
+    run = server.runner.run
+
+    def slow(*arguments: Any) -> Any:
+        held.set()
+        go.wait(20)
+        return run(*arguments)
+
+    server.runner.run = slow
+    data = (photos / "0.png").read_bytes()
+    post = b"POST /caption HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n" % len(
+        data
+    )
+    with connect(server.url) as first:
+        first.sendall(post + data)
+        assert held.wait(20)
+        with connect(server.url) as second:
+            second.sendall(post + data)
+            time.sleep(0.3)
+            with server.client() as client:
+                assert client.post("/caption", content=data, headers={"content-type": "image/png"}).status_code == 503
+        time.sleep(0.3)
+        with connect(server.url) as third:
+            third.sendall(post + data)
+            time.sleep(0.3)
+            go.set()
+            assert third.recv(1000).startswith(b"HTTP/1.1 200 ")
+        assert first.recv(1000).startswith(b"HTTP/1.1 200 ")
+    assert len(server.runner.batches) == 2, "the second one was not captioned"
+
+
+def test_an_ending_server_answers_a_request_on_an_open_connection(start: Start) -> None:
+    server = start()
+    with connect(server.url) as link:
+        ask = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        link.sendall(ask)
+        first = b""
+        while not first.endswith(b"}"):
+            first += link.recv(1000)
+        assert b"connection: close" not in first.lower()
+        server.server.should_exit = True
+        time.sleep(0.3)
+        link.sendall(ask)
+        answer = read_all(link)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b"connection: close" in answer.lower()

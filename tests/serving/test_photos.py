@@ -1,0 +1,102 @@
+"""The ways in which a photo enters, and what is refused before it is read."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from captioner.serving.photos import PhotoDoor
+from captioner.serving.refusals import Refusal
+from captioner.serving.settings import Limits, Settings
+
+DATA = bytes(range(256))
+TEXT = base64.b64encode(DATA).decode()
+
+
+def enter(*texts: str, **settings: Any) -> list[bytes]:
+    photos = asyncio.run(PhotoDoor(Settings(**settings)).of_texts(texts))
+    return [photo.data for photo in photos]
+
+
+def path(root: Path | None, *paths: str) -> list[bytes]:
+    door = PhotoDoor(Settings(root=None if root is None else str(root), limits=Limits(body=1000)))
+    return [photo.data for photo in asyncio.run(door.of_paths(paths))]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        TEXT,
+        TEXT.rstrip("="),
+        f"\n{TEXT[:20]}\n{TEXT[20:]}\n",
+        f"data:image/jpeg;base64,{TEXT}",
+        f"DATA:;BASE64,{TEXT}",
+        "data:application/octet-stream," + "".join(f"%{byte:02x}" for byte in DATA),
+    ],
+)
+def test_base64_and_data_urls(text: str) -> None:
+    assert enter(text) == [DATA]
+
+
+def test_a_large_photo_is_decoded_too() -> None:
+    large = DATA * 1000
+    assert enter(base64.b64encode(large).decode(), TEXT) == [large, DATA]
+
+
+@pytest.mark.parametrize("text", ["not base64!", "data:image/png", "é", "file:///etc/passwd", "\ud800"])
+def test_other_texts_are_refused(text: str) -> None:
+    with pytest.raises(Refusal, match="cannot read image 1: ") as refused:
+        enter(text)
+    assert refused.value.status_code == 400
+
+
+def test_the_number_of_photos_is_bounded() -> None:
+    with pytest.raises(Refusal, match="send fewer") as refused:
+        enter(*[TEXT] * 33)
+    assert refused.value.status_code == 413
+    with pytest.raises(Refusal, match="holds no image"):
+        enter()
+
+
+def test_addresses_need_an_option_and_stay_public() -> None:
+    with pytest.raises(Refusal, match="--allow-urls"):
+        enter("http://127.0.0.1:1/a.png")
+    for address in ("http://127.0.0.1:1/a.png", "http://[::1]/a.png", "http://169.254.169.254/latest", "HTTP://10.1/"):
+        with pytest.raises(Refusal, match="private network"):
+            enter(address, allow_urls=True)
+
+
+def test_paths_need_a_root_and_stay_below_it(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "a").mkdir(parents=True)
+    (root / "a" / "b.png").write_bytes(DATA)
+    (tmp_path / "secret").write_bytes(DATA)
+    (root / "link").symlink_to(tmp_path / "secret")
+    (root / "folder").symlink_to(tmp_path)
+    (root / "good").symlink_to("a/b.png")
+    (root / "large").write_bytes(b"0" * 1001)
+    os.mkfifo(root / "pipe")
+    assert path(root, "a/b.png", "good", str(root / "a" / "b.png")) == [DATA] * 3
+    outside: Sequence[str] = (
+        "../secret",
+        "link",
+        "folder/secret",
+        str(tmp_path / "secret"),
+        "/etc/passwd",
+        "../none",
+        "\0",
+    )
+    for name in outside:
+        with pytest.raises(Refusal, match="it is not below the folder of --root"):
+            path(root, name)
+    for name, reason in {"pipe": "pipe", "a": "folder", "none": "no such file", "large": "exceed"}.items():
+        with pytest.raises(Refusal, match=reason):
+            path(root, name)
+    with pytest.raises(Refusal, match="reads no paths"):
+        path(None, "a/b.png")
