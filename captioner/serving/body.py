@@ -17,6 +17,9 @@ from captioner.serving.protocols import protocol_of
 from captioner.serving.refusals import Refusal
 from captioner.serving.settings import Limits
 
+_JSON = ("openai", "ollama", "photoprism", "a1111")
+"""Protocols whose bodies are JSON, whatever a client calls them; `curl -d` and others call them forms."""
+
 
 class Bodies:
     """Middleware that bounds bodies and measures requests."""
@@ -31,6 +34,10 @@ class Bodies:
             return
         body = _Body(self, receive, dict(scope["headers"]).get(b"content-length", b""))
         begin, status = time.monotonic(), 499
+        protocol = protocol_of(scope["path"])
+        if protocol in _JSON:
+            kept = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
+            scope["headers"] = [*kept, (b"content-type", b"application/json")]
 
         async def note(message: Message) -> None:
             nonlocal status
@@ -42,7 +49,6 @@ class Bodies:
             await self.app(scope, body.receive, note)
         finally:
             self.held -= body.size
-            protocol = protocol_of(scope["path"])
             if protocol is not None:
                 self.metrics.request(protocol, status, time.monotonic() - begin)
 

@@ -1,0 +1,57 @@
+"""Hugging Face's image-to-text task: the bytes of an image, or base64 in JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+
+from captioner.serving.answers import Json
+from captioner.serving.refusals import Refusal
+from captioner.serving.service import Service
+from captioner.serving.tasks import Photo
+
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["inputs"],
+                    "properties": {"inputs": {"type": "string"}, "parameters": {"type": "object"}},
+                }
+            },
+        },
+    }
+}
+
+
+def router(service: Service) -> APIRouter:
+    """Return the routes."""
+    routes = APIRouter(tags=["Hugging Face"])
+
+    @routes.post("/models/{name:path}", openapi_extra=_BODY, summary="Hugging Face: caption an image")
+    async def caption(request: Request, name: str) -> Json:
+        body = await request.body()
+        photos = [Photo(name="image 1", data=body)]
+        if request.headers.get("content-type", "").lower().startswith("application/json"):
+            photos = await service.door.of_texts([_inputs(body)])
+        (record,) = await service.best(request, photos)
+        return Json([{"generated_text": record["caption"]}])
+
+    return routes
+
+
+def _inputs(body: bytes) -> str:
+    try:
+        values = json.loads(body)
+    except (ValueError, RecursionError):
+        values = None
+    inputs = values.get("inputs") if isinstance(values, dict) else None
+    if not isinstance(inputs, str):
+        raise Refusal("request", "the body is neither an image nor JSON with its base64 in inputs")
+    return inputs
