@@ -153,9 +153,11 @@ class Model:
 
 def _within(data: bytes, most: int) -> bytes:
     """Return the bytes of an image of at most ``most`` pixels. Raises ``Refused``."""
-    from captioner.data.images import image_size
+    from captioner.data.images import MAX_PIXELS, image_size
     from captioner.data.items import Refused
 
+    if most >= MAX_PIXELS:
+        return data  # the reader has this limit itself
     try:
         width, height = image_size(data)
     except ImageError:

@@ -99,7 +99,7 @@ class Server(uvicorn.Server):
             server_header=False,
             backlog=_BACKLOG,
             timeout_keep_alive=_KEEP_ALIVE,
-            timeout_graceful_shutdown=max(1, int(0.9 * limits.drain)),
+            timeout_graceful_shutdown=0.9 * limits.drain,  # type: ignore[arg-type]  # it takes fractions too
             **settings,
         )
         super().__init__(config)
@@ -124,8 +124,8 @@ class Server(uvicorn.Server):
         """Handle signals, without raising them again at the end: a drained server has ended well."""
         before: dict[int, Any] = {}
         with contextlib.suppress(ValueError):  # not in the main thread
-            for number in (signal.SIGINT, signal.SIGTERM):
-                before[number] = signal.signal(number, self.handle_exit)
+            for signum in (signal.SIGINT, signal.SIGTERM):
+                before[signum] = signal.signal(signum, self.handle_exit)
         try:
             yield
         finally:

@@ -19,9 +19,11 @@ from case import CAPTION
 from table import cases, is_address
 
 HOSTILE = [case for case in cases() if not case.archive and not is_address(case.name) and case.outcome]
+HOSTILE = [case for case in HOSTILE if not case.name.startswith("places/")]  # permissions and links stay on the disk
 
 
-def test_hostile_photos_get_their_status(start: Callable[..., Any], model: Model, tmp_path: Path) -> None:
+@pytest.mark.parametrize("largest", [1 << 18, pytest.param(60 << 20, marks=pytest.mark.slow)])
+def test_hostile_photos_get_their_status(start: Callable[..., Any], tmp_path: Path, largest: int) -> None:
     """Each photo of the table is captioned or refused as on the command line; folders and pipes cannot be sent."""
     server = start()
     wrong, sent = [], 0
@@ -30,7 +32,7 @@ def test_hostile_photos_get_their_status(start: Callable[..., Any], model: Model
             path = tmp_path / str(number)
             try:
                 case.make(path)
-                data = path.read_bytes() if path.is_file() and path.stat().st_size < 60 << 20 else None
+                data = path.read_bytes() if path.is_file() and path.stat().st_size < largest else None
             except (OSError, ValueError):
                 data = None
             if data is None:
@@ -50,10 +52,11 @@ def test_the_limit_of_pixels(start: Callable[..., Any], model: Model, photos: Pa
     server = start(of=Model(model.pipe, 40 * 899))
     with server.client() as client:
         assert client.post("/caption", files={"image": (photos / "0.png").read_bytes()}).json()["error"] == (
-            "cannot read image: its 40 x 900 pixels exceed this server's limit of 0.03596 megapixels; scale it down"
+            "cannot read upload: its 40 x 900 pixels exceed this server's limit of 0.03596 megapixels; scale it down"
         )
-        good = client.post("/caption", files={"image": (photos / "11.webp").read_bytes()})
-        assert good.status_code == (200 if 1030 * 240 <= 40 * 899 else 400)
+    wider = start(of=Model(model.pipe, 40 * 900))
+    with wider.client() as client:
+        assert client.post("/caption", files={"image": (photos / "0.png").read_bytes()}).status_code == 200
 
 
 def test_pages_of_other_sites(start: Callable[..., Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any, Literal
 
 from fastapi import APIRouter
@@ -181,7 +180,7 @@ def _flat(items: list[tuple[str, str]]) -> dict[str, Any]:
     return values
 
 
-def _body(model: type[BaseModel]) -> Mapping[str, Any]:
+def _body(model: type[BaseModel]) -> dict[str, Any]:
     """Return the OpenAPI description of a body in its three forms."""
     schema = model.model_json_schema()
     form = {**schema, "properties": {**schema["properties"]}}
