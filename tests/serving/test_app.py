@@ -18,17 +18,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "hostile"))
 from case import CAPTION
 from table import cases, is_address
 
-HOSTILE = [case for case in cases() if not case.archive and not is_address(case.name) and case.outcome]
-HOSTILE = [case for case in HOSTILE if not case.name.startswith("places/")]  # permissions and links stay on the disk
-
 
 @pytest.mark.parametrize("largest", [1 << 18, pytest.param(60 << 20, marks=pytest.mark.slow)])
 def test_hostile_photos_get_their_status(start: Callable[..., Any], tmp_path: Path, largest: int) -> None:
     """Each photo of the table is captioned or refused as on the command line; folders and pipes cannot be sent."""
     server = start()
     wrong, sent = [], 0
+    # Archives and addresses are not photos; permissions and links stay on the disk.
+    hostile = [case for case in cases() if case.outcome and not case.archive and not is_address(case.name)]
+    hostile = [case for case in hostile if not case.name.startswith("places/")]
+    if largest < 1 << 20:
+        hostile = [case for case in hostile if case.name != "sizes/12000x12000.png"]  # small, but takes seconds
     with server.client() as client:
-        for number, case in enumerate(HOSTILE):
+        for number, case in enumerate(hostile):
             path = tmp_path / str(number)
             try:
                 case.make(path)
