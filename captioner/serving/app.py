@@ -17,7 +17,7 @@ from captioner.serving import life
 from captioner.serving.answers import Errors, Json
 from captioner.serving.body import Bodies
 from captioner.serving.guard import Guard, Guarded
-from captioner.serving.protocols import a1111, huggingface, ollama, openai, own, photoprism
+from captioner.serving.protocols import a1111, huggingface, librephotos, ollama, openai, own, photoprism
 from captioner.serving.service import Service
 from captioner.version import __version__
 
@@ -48,7 +48,7 @@ def application(service: Service) -> ASGIApp:
             Exception: errors.raised,
         },
     )
-    for routes in (life, own, photoprism, openai, ollama, huggingface, a1111):
+    for routes in (life, own, photoprism, openai, ollama, huggingface, a1111, librephotos):
         app.include_router(routes.router(service))
     app.openapi = partial(_openapi, app, app.openapi)  # type: ignore[method-assign]
     guarded: ASGIApp = Guarded(app, Guard(settings), errors.of_path)

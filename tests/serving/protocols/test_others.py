@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,3 +41,15 @@ def test_a1111(server: Any, model: Model, photos: Path) -> None:
         assert bad.status_code == 400
         assert bad.json()["detail"].startswith("cannot read image 1")
         assert client.post("/sdapi/v1/interrogate", json={"model": "clip"}).status_code == 400
+
+
+def test_librephotos(start: Callable[..., Any], server: Any, model: Model, photos: Path) -> None:
+    path = photos / "0.png"
+    with start(root=str(photos)).client() as client:
+        for name in ("0.png", str(path)):
+            answer = client.post("/generate-caption", json={"image_path": name, "onnx": False})
+            assert (answer.status_code, answer.json()) == (201, {"caption": model.pipe.caption(str(path)).text})
+        outside = client.post("/generate-caption", json={"image_path": "../0.png"})
+        assert (outside.status_code, outside.json()["kind"]) == (400, "photo")
+    with server.client() as client:
+        assert "reads no paths" in client.post("/generate-caption", json={"image_path": str(path)}).json()["error"]
