@@ -45,7 +45,7 @@ class Toy:
     def stop(self) -> None:
         pass
 
-    kill = stop
+    end = stop
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from captioner.errors import CaptionerError
 from captioner.serving.metrics import Metrics
 from captioner.serving.refusals import Refusal
 from captioner.serving.settings import Limits
-from captioner.serving.tasks import About, Died, Photo, Record, Runner, Task
+from captioner.serving.tasks import About, Died, Photo, Record, Runner, Task, Unavailable
 
 _WIDEST = 8  # captions per photo of the search that still leave a batch its full size
 _TRIES = 2  # runs of a photo whose runs end the model
@@ -46,6 +46,7 @@ class Batches:
         self.runner, self.limits, self.metrics = runner, limits, metrics
         self.about: About | None = None  # None until the model has answered
         self.loaded = False
+        self.failing = False  # the model ended, and its replacement has not answered yet
         self._idle = idle * 60
         self._queue: deque[_Waiting] = deque()
         self._running: tuple[_Waiting, ...] = ()
@@ -99,7 +100,7 @@ class Batches:
             self._loop_task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._loop_task
-        self.runner.kill()
+        self.runner.end()
         with contextlib.suppress(Died):
             await self._in_thread(self.runner.stop)
         self._thread.shutdown(wait=False)
@@ -176,7 +177,7 @@ class Batches:
         except Died as death:
             await self._again(batch, death)
             return
-        self._deaths, self.loaded = 0, True
+        self._deaths, self.loaded, self.failing = 0, True, False
         self.metrics.loaded(True)
         self._rate = 0.8 * self._rate + 0.2 * len(batch) / max(1e-3, time.monotonic() - start)
         self.metrics.batch(reply)
@@ -185,13 +186,16 @@ class Batches:
                 each.answer.set_result(record)
 
     async def _again(self, batch: Sequence[_Waiting], death: Died) -> None:
-        """Put the photos of a batch that ended the model first in the queue, to run alone, but only once."""
+        """Put the photos of a batch that ended the model first in the queue, to run alone, but only once.
+
+        If the model could not be loaded, the photos wait for a model that can, as long as their requests do.
+        """
         self._deaths += 1
-        self.loaded = False
+        self.loaded, self.failing = False, True
         self.metrics.died()
         _log.warning("%s; it is replaced", death)
         for each in reversed(batch):
-            each.tries += 1
+            each.tries += not isinstance(death, Unavailable)
             if each.tries < _TRIES:
                 self._queue.appendleft(each)
             elif not each.answer.done():

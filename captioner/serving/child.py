@@ -45,16 +45,21 @@ def main(pipe: Connection, load: Callable[[], CaptionPipeline], pixels: int) -> 
     while True:
         try:
             task, photos = pipe.recv()
-        except (EOFError, OSError):
+            _send(pipe, **_done(model, task, photos))
+        except (EOFError, OSError):  # the server ended
             return
-        try:
-            _send(pipe, reply=asdict(model.run(task, photos)))
-        except CaptionerError as error:
-            _send(pipe, refused=str(error))
-        except MemoryError:
-            raise  # the process ends and gives its memory back
-        except Exception:
-            _send(pipe, failed=traceback.format_exc())
+
+
+def _done(model: Model, task: Task, photos: list[Photo]) -> dict[str, Any]:
+    """Return the message about a task."""
+    try:
+        return {"reply": asdict(model.run(task, photos))}
+    except CaptionerError as error:
+        return {"refused": str(error)}
+    except MemoryError:
+        raise  # the process ends and gives its memory back
+    except Exception:
+        return {"failed": traceback.format_exc()}
 
 
 def _send(pipe: Connection, **message: Any) -> None:

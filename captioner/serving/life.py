@@ -44,6 +44,8 @@ def router(service: Service) -> APIRouter:
     async def readyz() -> Json:
         if service.stopping:
             return Json({"status": "stopping"}, 503, headers={"Retry-After": "5"})
+        if service.batches.failing:
+            return Json({"status": "replacing the model"}, 503, headers={"Retry-After": "5"})
         if service.batches.about is None:
             return Json({"status": "loading"}, 503, headers={"Retry-After": "5"})
         return Json({"status": "ready" if service.batches.loaded else "unloaded"})

@@ -43,6 +43,6 @@ def serve(
     try:
         Server(service, lambda: report(url)).run(sockets=[listener])
     finally:
-        worker.kill()
+        worker.end()
         listener.close()
     return service.failure

@@ -59,6 +59,10 @@ class Died(Exception):
     """The model's process ended, or did not answer in time, before it replied."""
 
 
+class Unavailable(Died):
+    """The model cannot be loaded again, at least not now."""
+
+
 class Runner(Protocol):
     """A model that runs tasks, one at a time."""
 
@@ -68,11 +72,11 @@ class Runner(Protocol):
     def run(self, task: Task, photos: list[Photo], patience: float) -> Reply:
         """Run a task; start the model if it is not loaded. ``patience`` in seconds.
 
-        Raises ``CaptionerError`` for a task that the model cannot do, and ``Died``.
+        Raises ``CaptionerError`` for a task that the model cannot do, ``Died``, and ``Unavailable``.
         """
 
     def stop(self) -> None:
         """Remove the model from memory."""
 
-    def kill(self) -> None:
-        """End a task that is running, from another thread; it raises ``Died``."""
+    def end(self) -> None:
+        """End for good, from another thread; a task that is running raises ``Died``."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from captioner.errors import CaptionerError
 from captioner.serving.child import main
-from captioner.serving.tasks import About, Died, Photo, Reply, Task
+from captioner.serving.tasks import About, Died, Photo, Reply, Task, Unavailable
 
 if TYPE_CHECKING:
     from captioner.pipelines import CaptionPipeline
@@ -37,6 +37,7 @@ class Worker:
         self._process: Any = None
         self._pipe: Connection | None = None
         self._about: About | None = None
+        self._ended = False
 
     @property
     def pid(self) -> int | None:
@@ -54,13 +55,21 @@ class Worker:
         self._process = context.Process(target=main, args=arguments, name="captioner-model", daemon=True)
         self._process.start()
         _processes.add(self._process)
+        if self._ended:
+            self._kill()
         other.close()  # or the end of the process would not close the pipe
         self._about = About(**self._receive(LOADING)["about"])
         return self._about
 
     def run(self, task: Task, photos: list[Photo], patience: float) -> Reply:
-        """Run a task. Raises ``CaptionerError`` for a task that the model cannot do, and ``Died``."""
-        self.start()
+        """Run a task; load the model first if it is not loaded.
+
+        Raises ``CaptionerError`` for a task that the model cannot do, ``Unavailable`` and ``Died``.
+        """
+        try:
+            self.start()
+        except (CaptionerError, Died, RuntimeError) as error:
+            raise Unavailable(f"the model cannot be loaded again: {error}") from None
         assert self._pipe is not None
         try:
             self._pipe.send((task, photos))
@@ -80,16 +89,20 @@ class Worker:
             process.kill()
             process.join()
 
-    def kill(self) -> None:
-        """End the process at once, from any thread; a running task raises ``Died``."""
-        if (process := self._process) is not None:
+    def end(self) -> None:
+        """End the process at once and for good, from any thread; a running task raises ``Died``."""
+        self._ended = True
+        self._kill()
+
+    def _kill(self) -> None:
+        if (process := self._process) is not None and process.pid is not None:
             process.kill()
 
     def _receive(self, patience: float) -> dict[str, Any]:
         assert self._pipe is not None
         try:
             if not self._pipe.poll(patience):
-                self.kill()
+                self._kill()
                 raise Died(f"the model did not answer within {patience:g} seconds")
             message: dict[str, Any] = json.loads(self._pipe.recv_bytes())
         except (EOFError, OSError):

@@ -45,7 +45,7 @@ class Direct:
     def stop(self) -> None:
         pass
 
-    def kill(self) -> None:
+    def end(self) -> None:
         pass
 
 

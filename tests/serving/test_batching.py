@@ -15,7 +15,7 @@ from captioner.serving.batching import Batches
 from captioner.serving.metrics import Metrics
 from captioner.serving.refusals import Refusal
 from captioner.serving.settings import Limits
-from captioner.serving.tasks import About, Died, Photo, Reply, Task
+from captioner.serving.tasks import About, Died, Photo, Reply, Task, Unavailable
 
 ABOUT = About(generation={}, labels=False, search=False)
 
@@ -42,7 +42,7 @@ class Toy:
     def stop(self) -> None:
         self.stopped += 1
 
-    def kill(self) -> None:
+    def end(self) -> None:
         self.hold.set()
 
 
@@ -249,3 +249,34 @@ def test_the_end_answers_everyone() -> None:
 def test_a_request_must_fit_the_queue() -> None:
     with pytest.raises(UsageError, match="raise the queue"):
         Limits(queue=4, photos=5)
+
+
+def test_photos_wait_while_the_model_cannot_be_loaded() -> None:
+    failures = [1, 1, 1]
+
+    def act(names: list[str]) -> None:
+        if failures:
+            failures.pop()
+            raise Unavailable("the model cannot be loaded again: no memory")
+
+    async def work(batches: Batches) -> Any:
+        ask = asyncio.create_task(batches.ask(Task(), [photo(0), photo(1)]))
+        await asyncio.sleep(0.05)
+        assert batches.failing
+        found = await ask
+        assert not batches.failing
+        return found
+
+    assert said(run(Toy(act), work)) == ["0", "1"]
+
+
+def test_a_model_that_never_loads_again_ends_in_the_time_limit() -> None:
+    def act(names: list[str]) -> None:
+        raise Unavailable("the model cannot be loaded again: it is gone")
+
+    async def work(batches: Batches) -> Refusal:
+        with pytest.raises(Refusal) as refused:
+            await batches.ask(Task(), [photo(0)])
+        return refused.value
+
+    assert run(Toy(act), work, timeout=0.3).status_code == 504

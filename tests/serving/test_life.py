@@ -37,7 +37,7 @@ class Slow:
     def stop(self) -> None:
         self.loaded -= 1
 
-    def kill(self) -> None:
+    def end(self) -> None:
         self.go.set()
 
 
