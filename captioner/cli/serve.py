@@ -11,10 +11,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from captioner.cli.arguments import argument, group
-from captioner.cli.options import MODEL, Device, require
+from captioner.cli.options import MODEL, Device
 from captioner.cli.output import tell
+from captioner.errors import UsageError, require
+from captioner.system.allocation import keep_freed_memory
 
 if TYPE_CHECKING:
+    from captioner.pipelines import CaptionPipeline
     from captioner.serving.settings import Settings
 
 KEY = "CAPTIONER_API_KEY"
@@ -89,7 +92,7 @@ def run(options: Options) -> int:
         require(package, "serve", "`captioner serve`")
     from functools import partial
 
-    from captioner.serving.serve import load, serve
+    from captioner.serving.serve import serve
 
     settings = _settings(options)
     if not settings.key and not _is_loopback(options.host):
@@ -97,7 +100,7 @@ def run(options: Options) -> int:
             f"warning: anyone who reaches {options.host}:{options.port} may use this server; set --api-key, or {KEY} "
             "in the environment"
         )
-    loading = partial(load, settings.model, settings.device, settings.precision)
+    loading = partial(load_model, settings.model, options.device)
     failure = serve(settings, loading, options.host, options.port, lambda url: tell(f"listening at {url}"))
     if failure is not None:
         tell(failure)
@@ -105,8 +108,15 @@ def run(options: Options) -> int:
     return 0
 
 
+def load_model(model: str | None, device: Device) -> CaptionPipeline:
+    """Load the pipeline, in the model's process: it never imports what the server needs, nor the server torch."""
+    from captioner.pipelines import load
+
+    keep_freed_memory()
+    return load(model, device=device.device, precision=device.checked_precision())
+
+
 def _settings(options: Options) -> Settings:
-    from captioner.errors import UsageError
     from captioner.serving.settings import MIB, Limits, Settings
 
     access, bounds = options.access, options.bounds

@@ -24,6 +24,7 @@ EXTRAS = {
     "xmp": ("exiv2",),
     "heif": ("pillow-heif",),
     "video": ("av",),
+    "serve": ("fastapi", "starlette", "uvicorn", "h11", "prometheus-client", "python-multipart"),
 }
 """The packages of each extra, as in pyproject.toml."""
 CPU_TORCH = "pip install --force-reinstall torch torchvision --index-url https://download.pytorch.org/whl/cpu"

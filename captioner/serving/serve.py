@@ -13,17 +13,7 @@ from captioner.serving.settings import Settings
 from captioner.serving.worker import Worker
 
 if TYPE_CHECKING:
-    from captioner.inference import Precision
     from captioner.pipelines import CaptionPipeline
-
-
-def load(model: str | None, device: str | None, precision: Precision) -> CaptionPipeline:
-    """Load a pipeline, in the model's process."""
-    from captioner.pipelines import load
-    from captioner.system.allocation import keep_freed_memory
-
-    keep_freed_memory()
-    return load(model, device=device, precision=precision)
 
 
 def serve(

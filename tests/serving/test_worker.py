@@ -9,19 +9,21 @@ from pathlib import Path
 
 import pytest
 
+from captioner.cli.options import Device
+from captioner.cli.serve import load_model
 from captioner.errors import CaptionerError
 from captioner.serving import worker
-from captioner.serving.serve import load
 from captioner.serving.tasks import About, Died, Photo, Task
 from captioner.serving.worker import Worker
 
 PIXELS = 10_000_000
+CPU = Device(device="cpu")
 
 
 def test_a_process_captions_ends_and_starts_again(learnt: Path, photos: Path) -> None:
     import captioner
 
-    found = Worker(partial(load, str(learnt), "cpu", "fp32"), PIXELS)
+    found = Worker(partial(load_model, str(learnt), CPU), PIXELS)
     try:
         about = found.start()
         assert isinstance(about, About)
@@ -53,7 +55,7 @@ def test_a_process_captions_ends_and_starts_again(learnt: Path, photos: Path) ->
     [
         (partial(os._exit, 3), Died, "the model's process ended"),
         (partial(int, "x"), RuntimeError, "ValueError: invalid literal"),
-        (partial(load, "/no/such/model", "cpu", "fp32"), CaptionerError, "/no/such/model"),
+        (partial(load_model, "/no/such/model", CPU), CaptionerError, "/no/such/model"),
     ],
 )
 def test_a_model_that_does_not_load(act: partial[None], error: type[Exception], said: str) -> None:
