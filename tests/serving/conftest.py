@@ -174,7 +174,7 @@ def _command(*arguments: str, ready: bool = True, **environment: str) -> Iterato
             assert url, "the server ended"
         found = Command(url.split()[-1], process)
         if ready:
-            wait_until(lambda: httpx.get(f"{found.url}/readyz", trust_env=False).status_code == 200, 120)
+            wait_until(lambda: httpx.get(f"{found.url}/readyz", trust_env=False).status_code == 200, 600)
         yield found
     finally:
         if process.poll() is None:
