@@ -19,6 +19,7 @@ from captioner.version import __version__
 
 if TYPE_CHECKING:
     from captioner.captioning.captions import Caption
+    from captioner.captioning.word_list import word_list
     from captioner.checkpoint import Checkpoint, save
     from captioner.errors import CaptionerError, ImageError
     from captioner.evaluation.evaluate import evaluate
@@ -41,6 +42,7 @@ _NAMES = {
     "pipeline": "captioner.pipelines.image_to_text",
     "push_to_hub": "captioner.hub",
     "save": "captioner.checkpoint",
+    "word_list": "captioner.captioning.word_list",
 }
 
 __all__ = [
@@ -57,6 +59,7 @@ __all__ = [
     "pipeline",
     "push_to_hub",
     "save",
+    "word_list",
 ]
 
 

@@ -31,11 +31,13 @@ class Answer:
     question: The question as it was asked, with what ``{answer}`` and ``{caption}`` stand for.
     text: The answer, mostly one to three words.
     confidence: Probability of the whole answer, 0 to 1, given photo and question.
+    unsure: True if the confidence is below the option ``unsure``.
     """
 
     question: str
     text: str
     confidence: float
+    unsure: bool = False
 
     def __str__(self) -> str:
         return self.text
@@ -153,15 +155,18 @@ def _answers(
         memory = model.decoder.remember(read)
         written = caption_memory(checkpoint, memory, [pixels[place] for place in places], config)
         for place, hypotheses in zip(places, written, strict=True):
-            found[place] = _answer(checkpoint, asked[place], hypotheses)
+            found[place] = _answer(checkpoint, asked[place], hypotheses, config.unsure)
     return found
 
 
-def _answer(checkpoint: AnyCheckpoint, question: str, found: Sequence[Hypothesis]) -> Answer | ImageError:
+def _answer(
+    checkpoint: AnyCheckpoint, question: str, found: Sequence[Hypothesis], unsure: float
+) -> Answer | ImageError:
     if not found:
         return ImageError(NOTHING_FITS)
     text = checkpoint.tokenizer.decode(found[0].tokens)
-    return Answer(question=question, text=text, confidence=math.exp(found[0].log_prob))
+    confidence = math.exp(found[0].log_prob)
+    return Answer(question=question, text=text, confidence=confidence, unsure=confidence < unsure)
 
 
 def question_ids(checkpoint: AnyCheckpoint, question: str) -> list[int]:

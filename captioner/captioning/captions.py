@@ -38,11 +38,13 @@ class GenerationOptions(TypedDict, total=False):
     prefix: str | None
     require: str | Sequence[str] | None
     forbid: str | Sequence[str] | None
+    neutral: bool | None
     bias: Mapping[str, float] | None
     repetition_penalty: float | None
     no_repeat_ngram: int | None
     language: str | None
     name_sure_labels: float | None
+    unsure: float | None
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Caption:
     embedding: Embedding (W,) of the image, if requested.
     text_embedding: Embedding (W,) of the caption, in the same space, if requested.
     features: Encoder features (D,) of the image, if requested.
+    unsure: True if its confidence is below the option ``unsure``.
     """
 
     text: str
@@ -77,21 +80,27 @@ class Caption:
     embedding: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
     text_embedding: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
     features: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+    unsure: bool = False
 
     def __str__(self) -> str:
         return self.text
 
 
-def caption_of(hypotheses: Sequence[Hypothesis], checkpoint: AnyCheckpoint) -> Caption:
-    """Return the first (best) hypothesis of an image as a ``Caption``, with the others as its alternatives."""
+def caption_of(hypotheses: Sequence[Hypothesis], checkpoint: AnyCheckpoint, *, unsure: float = 0.0) -> Caption:
+    """Return the first (best) hypothesis of an image as a ``Caption``, with the others as its alternatives.
+
+    Those with a confidence below ``unsure`` are marked.
+    """
     tokenizer, calibration = checkpoint.tokenizer, checkpoint.generation.calibration
     best, *others = (
         Caption(
             tokenizer.decode(h.tokens),
             h.log_prob / h.length,
-            confidence(h, tokenizer, calibration),
+            sure,
             tuple(Word(text, math.exp(value)) for text, value in word_log_probs(h, tokenizer)),
+            unsure=sure < unsure,
         )
         for h in hypotheses
+        for sure in [confidence(h, tokenizer, calibration)]
     )
     return replace(best, alternatives=tuple(others))

@@ -57,16 +57,17 @@ def stream_captions(
     """
     beside = vectors_of(checkpoint, vectors) if vectors is not None else None
     results = caption_batches(checkpoint, pixels, config, batch_size=batch_size, beside=beside, encoded=encoded)
-    return (_caption(checkpoint, generated, count, vectors) for generated in results)
+    return (_caption(checkpoint, generated, config, count=count, vectors=vectors) for generated in results)
 
 
 def _caption(
-    checkpoint: AnyCheckpoint, generated: Generated, count: int, vectors: Vectors | None
+    checkpoint: AnyCheckpoint, generated: Generated, config: GenerationConfig, *, count: int, vectors: Vectors | None
 ) -> Caption | ImageError:
     if isinstance(generated.captions, ImageError):
         return generated.captions
-    caption = caption_of(generated.captions[:count], checkpoint)
-    caption = replace(caption, labels=labels_of(checkpoint.config.labels, generated.labels))
+    caption = caption_of(generated.captions[:count], checkpoint, unsure=config.unsure)
+    labels = labels_of(checkpoint.config.labels, generated.labels, neutral=config.rules.neutral)
+    caption = replace(caption, labels=labels)
     row = generated.beside
     if row is None:
         return caption

@@ -91,7 +91,7 @@ def omissions(
     kinds = _kinds(words.words)
     found: list[Omission | None] = []
     for candidates, log_odds in zip(hypotheses, labels.cpu(), strict=True):
-        probable = labels_of(words, log_odds) if candidates else ()
+        probable = labels_of(words, log_odds, neutral=config.rules.neutral) if candidates else ()
         caption = checkpoint.tokenizer.decode(candidates[0].tokens) if candidates else ""
         sure = [x for x in probable if x.probability >= max(config.name_sure_labels, LEAST_PROBABLE)]
         label = next((x for x in sure if not kinds.names(x.text, caption)), None)

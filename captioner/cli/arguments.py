@@ -69,7 +69,9 @@ def add_argument(
     kind = _without_none(hint)
     origin = typing.get_origin(kind)
     settings: dict[str, Any] = {"help": option.help}
-    if kind is bool:
+    if kind is bool and default is None:  # a setting of the checkpoint, which --no-NAME switches off
+        settings |= {"action": argparse.BooleanOptionalAction, "default": None}
+    elif kind is bool:
         settings |= {"action": "store_false" if default is True else "store_true", "default": default}
     else:
         settings |= {"metavar": option.metavar, "type": own.parse or _parser(kind, option), "nargs": own.nargs}

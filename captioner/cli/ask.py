@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from captioner.captioning.records import marked
 from captioner.cli.arguments import argument
 from captioner.cli.options import GENERATION, Compute, PhotosAnywhere, complain_of
-from captioner.cli.output import escaped, message, print_json, print_text, tell
+from captioner.cli.output import escaped, message, print_json, print_text, said, tell
 
 if TYPE_CHECKING:
     from captioner.captioning.answers import Answer
@@ -94,11 +95,13 @@ def _print(path: str, result: list[Answer] | ImageError, *, json: bool) -> None:
             print(message(result), file=sys.stderr)
     elif json:
         answers = [
-            {"question": each.question, "answer": each.text, "confidence": round(each.confidence, 4)} for each in result
+            {"question": each.question, "answer": each.text, "confidence": round(each.confidence, 4)}
+            | marked(each.unsure)
+            for each in result
         ]
         print_json({"path": path, "answers": answers})
     elif len(result) == 1:
-        print_text(f"{escaped(path)}\t{escaped(result[0].text)}")
+        print_text(f"{escaped(path)}\t{escaped(said(result[0]))}")
     else:
         for each in result:
-            print_text(f"{escaped(path)}\t{escaped(each.question)}\t{escaped(each.text)}")
+            print_text(f"{escaped(path)}\t{escaped(each.question)}\t{escaped(said(each))}")

@@ -50,6 +50,8 @@ def run(options: Options) -> int:
     printing = captioning.printing
     if options.stream and (printing.records or captioning.count > 1):
         raise UsageError("--stream prints one caption as plain text; leave out --json, --details and --count")
+    if options.stream and captioning.generation.get("unsure"):
+        raise UsageError("--stream prints a caption before its confidence is known; leave out --unsure")
     if not options.ray.address:
         writing.check(captioning.photos.paths, stream=options.stream)
     if options.vectors and (options.ray.address or writing.given or not printing.records):

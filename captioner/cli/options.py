@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from captioner.cli.arguments import Part, add_argument, argument, whole
 from captioner.cli.output import paths_of, print_caption, print_json
-from captioner.config import GenerationConfig, generation_options, with_options
+from captioner.config import GenerationConfig, Option, generation_options, with_options
 from captioner.data.paths import plain
 from captioner.errors import require
 
@@ -162,15 +162,26 @@ class Reading:
     )
 
 
+FORBID_FILE = Option(
+    help="word list: a UTF-8 file of forbidden words or phrases, one per line; # begins a comment", metavar="FILE"
+)
+
+
 def _add_generation(parser: argparse.ArgumentParser) -> None:
     section = parser.add_argument_group("generation", "defaults come from the model's generation.json")
     for name, known in generation_options().items():
         add_argument(section, name, known.hint, None, known.option)
+        if name == "forbid":
+            add_argument(section, "forbid_file", str, None, FORBID_FILE)
 
 
 def _read_generation(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that were set. Raises ``ConfigError`` for contradictory ones, before a model is loaded."""
     options = {name: values[name] for name in generation_options() if values[name] is not None}
+    if values["forbid_file"] is not None:
+        from captioner.captioning.word_list import word_list
+
+        options["forbid"] = [*options.get("forbid", ()), *word_list(values["forbid_file"])]
     if "bias" in options:
         options["bias"] = dict(options["bias"])
     with_options(GenerationConfig(max_tokens=sys.maxsize), options)

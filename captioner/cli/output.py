@@ -13,6 +13,7 @@ from captioner.data.paths import CONTROLS, plain
 from captioner.errors import UsageError
 
 if TYPE_CHECKING:
+    from captioner.captioning.answers import Answer
     from captioner.captioning.captions import Caption
 
 _ESCAPES = {**CONTROLS, **str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})}
@@ -49,7 +50,12 @@ def print_caption(path: str, caption: Caption, *, json: bool, details: bool) -> 
         print_json({"path": path, **record_of(caption, details=details)})
         return
     for candidate in (caption, *caption.alternatives):
-        print_text(f"{escaped(path)}\t{escaped(candidate.text)}")
+        print_text(f"{escaped(path)}\t{escaped(said(candidate))}")
+
+
+def said(caption: Caption | Answer) -> str:
+    """Return a caption or an answer as plain text, with a word of warning if it is unsure."""
+    return f"not sure: {caption.text}" if caption.unsure else caption.text
 
 
 def print_json(record: dict[str, object]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
+from captioner.captioning.records import marked
 from captioner.cli.arguments import argument
 from captioner.cli.options import complain_of
 from captioner.cli.output import escaped, paths_of, print_json, print_text, tell
@@ -74,9 +75,9 @@ def run_ray(captioning: Captioning, ray: Ray, writing: Writing, *, stream: bool)
             failed += row["error"] is not None
             if printing.json:
                 result = {"error": row["error"]} if row["error"] else {"caption": row["caption"], "score": row["score"]}
-                print_json({"path": name, **result})
+                print_json({"path": name, **result, **marked(bool(row.get("unsure")))})
             elif row["error"]:
                 tell(row["error"])
             else:
-                print_text(f"{escaped(name)}\t{escaped(row['caption'])}")
+                print_text(f"{escaped(name)}\t{'not sure: ' if row.get('unsure') else ''}{escaped(row['caption'])}")
     return 1 if failed else 0

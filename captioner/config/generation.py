@@ -133,6 +133,12 @@ class GenerationConfig:
             paper="Anderson et al. 2017",
         ),
     )
+    unsure: float = field(
+        default=0.0,
+        metadata=option(
+            help="mark captions with a confidence below P as unsure; 0 is off", metavar="P", least=0.0, most=1.0
+        ),
+    )
     calibration: Calibration = field(default_factory=Calibration)
 
     def __post_init__(self) -> None:

@@ -26,6 +26,10 @@ class WordRules:
         ),
     )
     forbid: tuple[str, ...] = field(default=(), metadata=option(help="forbidden words; repeatable", metavar="WORDS"))
+    neutral: bool = field(
+        default=False,
+        metadata=option(help="neutral words for people: person, child, without presuming gender or age"),
+    )
     bias: Mapping[str, float] = field(
         default_factory=dict,
         metadata=option(
@@ -74,7 +78,7 @@ class WordRules:
             required = [choices.split("|") for choices in self.require]
             others = {"prefix": [[self.prefix]], "require": required, "bias": [[other] for other in self.bias]}
             for name, alternatives in others.items():
-                if any(all(_says(choice, phrase) for choice in choices) for choices in alternatives):
+                if any(all(says(choice, phrase) for choice in choices) for choices in alternatives):
                     raise ConfigError(f"{phrase!r} is in both forbid and {name}; remove it from one of them")
 
 
@@ -87,5 +91,7 @@ def _plain_words(phrase: str) -> str:
     return " ".join(phrase.casefold().split())
 
 
-def _says(text: str, phrase: str) -> bool:
-    return bool(re.search(rf"(?<!\w){re.escape(_plain_words(phrase))}(?!\w)", _plain_words(text)))
+def says(text: str, phrase: str) -> bool:
+    """Return whether ``text`` contains the words of ``phrase``, in any case."""
+    text, phrase = _plain_words(text), _plain_words(phrase)
+    return phrase in text and bool(re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", text))

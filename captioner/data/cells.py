@@ -11,9 +11,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-COLUMNS = ("path", "caption", "score", "confidence", "labels")
+COLUMNS = ("path", "caption", "score", "confidence", "labels", "unsure")
 """The columns of the table, which identify it when it is read back."""
-WITHOUT_LABELS = COLUMNS[:4]
+OLDER = (COLUMNS[:4], COLUMNS[:5])
 """The columns of older tables."""
 _BEGINS = r"(?:^|(?<=[;\t\r\n]))"
 _RUNS = r"'*[=+\-@\t\r\uff1d\uff0b\uff0d\uff20]"  # the last four: the wide forms of the first four
@@ -33,4 +33,4 @@ def unguarded(cell: str) -> str:
 
 def is_ours(header: Sequence[str]) -> bool:
     """Return whether a table with this header has guarded cells."""
-    return tuple(header) in (COLUMNS, WITHOUT_LABELS)
+    return tuple(header) in (COLUMNS, *OLDER)

@@ -62,8 +62,9 @@ def explain(
     pixels = preprocess(photo, settings)
     tokens = _encoded(checkpoint, caption) if caption is not None else ()
     encoded = encode(checkpoint, [pixels])
+    config = config or checkpoint.generation
     if caption is None:
-        [hypotheses], memory = caption_encoded(checkpoint, encoded, [pixels], config or checkpoint.generation)
+        [hypotheses], memory = caption_encoded(checkpoint, encoded, [pixels], config)
         if not hypotheses:
             raise ImageError(NOTHING_FITS)
         tokens = hypotheses[0].tokens
@@ -96,7 +97,11 @@ def explain(
         tokens=tuple(tokens),
         spans=tuple(spans),
         layers=tuple(layers),
-        labels=labels_of(checkpoint.config.labels, encoded.labels[0] if encoded.labels is not None else None),
+        labels=labels_of(
+            checkpoint.config.labels,
+            encoded.labels[0] if encoded.labels is not None else None,
+            neutral=config.rules.neutral,
+        ),
     )
 
 

@@ -38,12 +38,15 @@ class CaptionRecord:
     score: float
     confidence: float
     labels: tuple[tuple[str, float], ...] = ()  # with their probabilities, most probable first
+    unsure: bool = False
 
     @staticmethod
-    def of(text: str, score: float, confidence: float, labels: Iterable[tuple[str, float]] = ()) -> CaptionRecord:
+    def of(
+        text: str, score: float, confidence: float, labels: Iterable[tuple[str, float]] = (), unsure: bool = False
+    ) -> CaptionRecord:
         """Return the record of values that were read from a file. Raises ``ValueError`` for invalid ones."""
         pairs = tuple((str(name), float(probability)) for name, probability in labels)
-        return CaptionRecord(str(text), float(score), float(confidence), pairs)
+        return CaptionRecord(str(text), float(score), float(confidence), pairs, bool(unsure))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -271,7 +271,7 @@ def _own_schema() -> set[tuple[object, ...]]:
 
 
 def _row(entry: Entry) -> tuple[object, ...]:
-    captions = json.dumps([[c.text, c.score, c.confidence, c.labels] for c in entry.captions])
+    captions = json.dumps([[c.text, c.score, c.confidence, c.labels, c.unsure] for c in entry.captions])
     slots = json.dumps({name: [slot.file, slot.old] for name, slot in entry.slots.items()})
     key, identity = os.fsencode(entry.key), os.fsencode(entry.id)
     return key, identity, captions, slots, entry.captions[0].confidence, " ".join(entry.slots)

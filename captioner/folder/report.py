@@ -62,6 +62,7 @@ def _cards(entries: Sequence[Entry], journal: Journal, plan: Plan, walk: Walk) -
         best, *others = entry.captions
         text = plan.compose(best.text, entry.id)
         details = f"confidence {100 * best.confidence:.0f} %, score {best.score:.2f}"
+        details += ", unsure" if best.unsure else ""
         details += "" if best.confidence >= plan.min_confidence else ", for review"
         yield card(
             text,

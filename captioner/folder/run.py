@@ -146,7 +146,9 @@ class Run:
 
     def _entry(self, photo: Photo, caption: Caption) -> Entry:
         captions = tuple(
-            CaptionRecord(c.text, c.score, c.confidence, tuple((label.text, label.probability) for label in c.labels))
+            CaptionRecord(
+                c.text, c.score, c.confidence, tuple((label.text, label.probability) for label in c.labels), c.unsure
+            )
             for c in (caption, *caption.alternatives)
         )
         doubtful = caption.confidence < self.plan.min_confidence

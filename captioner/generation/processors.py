@@ -6,12 +6,13 @@ penalty that multiplies them would depend on that constant.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from captioner.generation.spelling import folded, spellings
+from captioner.generation.spelling import Completions, folded, spellings
 from captioner.text import CaptionTokenizer
 
 Processor = Callable[[Tensor, Tensor], Tensor]
@@ -53,31 +54,50 @@ def no_repeat_ngram(size: int) -> Processor:
     return process
 
 
-def phrase_bias(phrases: Mapping[str, float], tokenizer: CaptionTokenizer) -> Processor:
+def phrase_bias(phrases: Mapping[str, float], tokenizer: CaptionTokenizer, *, unless: Iterable[str] = ()) -> Processor:
     """Add a phrase's value to every token that completes it, in any spelling; -inf forbids the phrase.
 
     A phrase matches in any case, from the beginning of a word. So a longer word that begins with a forbidden one is
-    possible only if none of its tokens ends where the forbidden word does.
+    possible only if none of its tokens ends where the forbidden word does. A token that completes one of the phrases
+    ``unless`` gets no value.
     """
-    raw = {phrase: tokenizer.raw(phrase).strip() for phrase in phrases}
-    sought = {phrase: value for phrase, value in phrases.items() if raw[phrase]}  # others never occur
-    written = spellings([raw[phrase] for phrase in sought], tokenizer.pieces)
-    biases = list(zip(written, sought.values(), strict=True))
+    return _phrase_bias(tuple(phrases.items()), tokenizer, tuple(unless))
+
+
+@lru_cache(maxsize=16)  # the rules are compiled for every batch, and a word list takes a while
+def _phrase_bias(
+    phrases: tuple[tuple[str, float], ...], tokenizer: CaptionTokenizer, unless: tuple[str, ...]
+) -> Processor:
+    raw = ((tokenizer.raw(phrase).strip(), value) for phrase, value in phrases)
+    sought = [(phrase, value) for phrase, value in raw if phrase]  # others never occur
+    exceptions = [phrase for phrase in (tokenizer.raw(phrase).strip() for phrase in unless) if phrase]
+    written = spellings([*(phrase for phrase, _ in sought), *exceptions], tokenizer.pieces)
+    biased, excepted = Completions(written[: len(sought)]), Completions(written[len(sought) :])
+    values = [value for _, value in sought]
+    always = torch.zeros(tokenizer.vocab_size)  # (V,)
+    for tokens, value in zip(biased.anywhere, values, strict=True):
+        always[list(tokens)] += value
+    spared = set().union(*excepted.anywhere)
 
     def process(log_probs: Tensor, past: Tensor) -> Tensor:
+        device = log_probs.device
         rows: list[int] = []
         columns: list[int] = []
-        values: list[float] = []
+        added: list[float] = []
+        free: list[tuple[int, int]] = [(row, token) for row in range(len(past)) for token in spared]
         for row, tokens in enumerate(past.tolist()):
             text = folded(b"".join(tokenizer.pieces[token] for token in tokens))
-            for spelling, value in biases:
-                completing = spelling.completing(text)
+            for number, completing in biased.after(text).items():
                 rows += [row] * len(completing)
                 columns += completing
-                values += [value] * len(completing)
-        device = log_probs.device
+                added += [values[number]] * len(completing)
+            free += [(row, token) for tokens in excepted.after(text).values() for token in tokens]
         places = tuple(torch.tensor(place, dtype=torch.long, device=device) for place in (rows, columns))
-        added = torch.tensor(values, dtype=log_probs.dtype, device=device)
-        return log_probs.index_put(places, added, accumulate=True)
+        add = torch.tensor(added, dtype=log_probs.dtype, device=device)
+        result = (log_probs + always.to(device)).index_put(places, add, accumulate=True)
+        if free:
+            kept = tuple(torch.tensor(place, dtype=torch.long, device=device) for place in zip(*free, strict=True))
+            result[kept] = log_probs[kept]
+        return result
 
     return process

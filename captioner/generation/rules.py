@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from captioner.config import GenerationConfig
 from captioner.errors import UsageError
 from captioner.generation.constrained import Phrase
+from captioner.generation.neutral import neutral
 from captioner.generation.processors import (
     Processor,
     minimum_length,
@@ -34,7 +35,8 @@ NO_RULES = Rules()
 def compile_rules(config: GenerationConfig, tokenizer: CaptionTokenizer) -> Rules:
     """Compile the rules of ``config``. Raises ``UsageError`` if no caption can satisfy them."""
     rules = config.rules
-    processors: list[Processor] = []
+    # Neutral words first: what follows holds for the words that take the place of others too.
+    processors = [*neutral(rules, tokenizer)] if rules.neutral else []
     if rules.repetition_penalty != 1:
         processors.append(repetition_penalty(rules.repetition_penalty))
     if rules.no_repeat_ngram:

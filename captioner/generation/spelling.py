@@ -33,13 +33,31 @@ class Spelling:
     anywhere: frozenset[int]  # tokens that contain the whole phrase after the end of another word
     endings: Mapping[str, frozenset[int]]  # start of the phrase at the end of the text -> tokens with the rest
 
-    def completing(self, text: str) -> set[int]:
-        """Return the tokens that complete the phrase after the ``folded`` ``text``."""
-        tokens = set(self.anywhere)
-        for before, rest in self.endings.items():
-            if text.endswith(before) and not one_word(text[: len(text) - len(before)][-1:], self.first):
-                tokens |= rest
-        return tokens
+
+class Completions:
+    """The phrases that the next token may complete, found by the end of the text instead of one by one."""
+
+    def __init__(self, spellings: Sequence[Spelling]) -> None:
+        self.anywhere = [spelling.anywhere for spelling in spellings]
+        self._in_word = [_in_word(spelling.first) for spelling in spellings]
+        self._ends: dict[str, list[tuple[int, frozenset[int]]]] = {}
+        for number, spelling in enumerate(spellings):
+            for before, rest in spelling.endings.items():
+                if more := rest - spelling.anywhere:
+                    self._ends.setdefault(before, []).append((number, more))
+        self._longest = max(map(len, self._ends), default=0)
+
+    def after(self, text: str) -> dict[int, set[int]]:
+        """Return the tokens that complete each phrase after the ``folded`` ``text``, besides those of ``anywhere``."""
+        found: dict[int, set[int]] = {}
+        for length in range(min(self._longest, len(text)) + 1):
+            place = len(text) - length
+            ends = self._ends.get(text[place:], ())
+            inside = bool(ends) and _in_word(text[:place][-1:])
+            for number, tokens in ends:
+                if not (inside and self._in_word[number]):
+                    found.setdefault(number, set()).update(tokens)
+        return found
 
 
 def spellings(phrases: Iterable[str], pieces: Sequence[bytes]) -> list[Spelling]:

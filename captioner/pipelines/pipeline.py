@@ -165,6 +165,8 @@ class CaptionPipeline(Asking):
             own, beams=1, groups=1, diversity=0.0, candidates=1, rerank="score", refine=0, name_sure_labels=0.0
         )
         config = with_options(one_by_one, options)
+        if options.get("unsure"):
+            raise UsageError("words stream before the confidence of their caption is known; omit unsure")
         if config.beams > 1 or config.candidates > 1 or config.refine or config.name_sure_labels:
             raise UsageError(
                 "only greedy decoding and sampling can stream words; omit beams and options that need them"

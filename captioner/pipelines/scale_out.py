@@ -92,6 +92,8 @@ def caption_dataset(
 ) -> Dataset:
     """Add the columns ``caption``, ``score`` and ``error`` to a Ray dataset; the rows may change their order.
 
+    With the option ``unsure``, also the column ``unsure``, which is true for captions below that confidence.
+
     model: Anything that ``load`` accepts; all workers must have access to it.
     column: The images: paths, URLs, file contents, or the path-bytes pairs of ``datasets``. Default: the first of
         ``COLUMNS`` that a row has.
@@ -186,12 +188,14 @@ class _Worker:
         results = list(self.pipe.stream(images, batch_size=len(images) or 1, **self.settings["options"]))
         captions = [None if isinstance(result, ImageError) else result for result in results]
         bulky = [name for name in present if pa.types.is_nested(kind := table.schema.field(name).type) or _binary(kind)]
-        for name in ("caption", "score", "error", *([] if self.settings["keep_images"] else bulky)):
+        for name in ("caption", "score", "unsure", "error", *([] if self.settings["keep_images"] else bulky)):
             if name in table.column_names:
                 table = table.drop([name])
         errors = [str(result) if isinstance(result, ImageError) else None for result in results]
         table = table.append_column("caption", pa.array([c.text if c else None for c in captions], pa.string()))
         table = table.append_column("score", pa.array([c.score if c else None for c in captions], pa.float64()))
+        if self.settings["options"].get("unsure"):
+            table = table.append_column("unsure", pa.array([c.unsure if c else None for c in captions], pa.bool_()))
         return table.append_column("error", pa.array(errors, pa.string()))
 
 

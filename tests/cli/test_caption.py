@@ -117,6 +117,8 @@ def test_words_are_streamed_photo_by_photo(run: Run, photos: Path, said: list[st
         (["--forbid", "dog", "--require", "a dog"], "'dog' is in both forbid and require"),
         (["--candidates", "4", "--beams", "2"], "4 captions per image need at least as many beams, not 2"),
         (["--stream", "--json"], "--stream prints one caption"),
+        (["--stream", "--unsure", "0.6"], "--stream prints a caption before its confidence is known"),
+        (["--forbid-file", "no-such-list"], "the word list no-such-list cannot be read (No such file or directory)"),
         (["--groups", "2"], "diversity above 0 and groups above 1 require each other"),
         (["--top-p", "1.5"], "top_p must be above 0 and at most 1"),
     ],

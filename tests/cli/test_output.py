@@ -38,6 +38,19 @@ def test_control_codes_are_escaped(capfdbinary: pytest.CaptureFixture[bytes], tm
     assert err.decode().splitlines() == [f"captioner: e{SAFE}", f"f{SAFE}", f"g{SAFE}"]
 
 
+def test_unsure_captions_are_marked(capfd: pytest.CaptureFixture[str]) -> None:
+    other = Caption("a dog", -1.0, 0.7)
+    unsure = Caption("a cat", -2.0, 0.5, alternatives=(other,), unsure=True)
+    print_caption("x.jpg", unsure, json=False, details=False)
+    print_caption("x.jpg", unsure, json=True, details=False)
+    print_caption("x.jpg", other, json=True, details=False)
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[:2] == ["x.jpg\tnot sure: a cat", "x.jpg\ta dog"]
+    assert json.loads(lines[2])["unsure"] is True
+    assert "unsure" not in json.loads(lines[2])["alternatives"][0]
+    assert json.loads(lines[3]) == {"path": "x.jpg", "caption": "a dog", "score": -1.0}
+
+
 def test_options_that_are_file_names(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["inspect", "x", "--no\x1b[2Jsuch"])

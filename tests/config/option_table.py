@@ -37,11 +37,13 @@ def _values(known: GenerationOption) -> str:
     if kind in (int, float):
         noun = "whole number" if kind is int else "number"
         return f"{noun}, {known.option.limits.removeprefix('a number ')}"
+    if kind is bool:
+        return "yes or no (`--no-...`)"
     return "text" if kind is str else "words or phrases"
 
 
 def _default(default: object) -> str:
-    if default is None:
+    if default is None or default is False:
         return "off"
     if isinstance(default, float):
         return f"{default:g}"

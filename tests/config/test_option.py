@@ -21,7 +21,7 @@ from captioner.cli.arguments import add_arguments, parsed
 from captioner.cli.evaluate import Options
 from captioner.config import GenerationConfig, SamplingConfig, WordRules, generation_options, to_dict, with_options
 from captioner.config.option import Option, check_limits, option, option_of
-from captioner.errors import ConfigError
+from captioner.errors import ConfigError, UsageError
 
 OPTIONS = generation_options()
 TABLES = {"sampling", "rules", "calibration"}
@@ -44,11 +44,13 @@ SET: dict[str, Any] = {  # a value of every option that differs from its default
     "prefix": "a",
     "require": ("dog",),
     "forbid": ("cat",),
+    "neutral": True,
     "bias": {"dog": 1.5},
     "repetition_penalty": 1.5,
     "no_repeat_ngram": 2,
     "language": "en",
     "name_sure_labels": 0.5,
+    "unsure": 0.5,
 }
 NEEDED: dict[str, dict[str, Any]] = {"groups": {"diversity": 0.5}, "diversity": {"groups": 2}}
 NEEDED |= {"rerank": {"candidates": 2}}
@@ -98,9 +100,27 @@ def test_the_command_line_has_it(name: str, parser: argparse.ArgumentParser) -> 
     assert (action.dest, action.default, action.help, action.metavar) == (name, None, option.help, option.metavar)
     text = "dog=1.5" if name == "bias" else value[0] if isinstance(value, tuple) else str(value)
     needed = [f"--{other}={more}" for other, more in NEEDED.get(name, {}).items()]
-    values = vars(parser.parse_args(["--data", "x", flag, text, *needed]))
+    values = vars(parser.parse_args(["--data", "x", flag, *([] if value is True else [text]), *needed]))
     given = parsed(Options, values).generation[name]
     assert given == (list(value) if isinstance(value, tuple) else value)
+
+
+def test_a_switch_of_the_checkpoint_can_be_switched_off(parser: argparse.ArgumentParser) -> None:
+    options = parsed(Options, vars(parser.parse_args(["--data", "x", "--no-neutral"]))).generation
+    assert options == {"neutral": False}
+    assert not with_options(GenerationConfig(rules=WordRules(neutral=True)), options).rules.neutral
+
+
+def test_a_word_list_joins_the_forbidden_words(parser: argparse.ArgumentParser, tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("# a comment\nhot dog\ncat\n")
+    given = ["--data", "x", "--forbid-file", str(tmp_path / "words.txt")]
+    assert parsed(Options, vars(parser.parse_args(given))).generation == {"forbid": ["hot dog", "cat"]}
+    both = parsed(Options, vars(parser.parse_args([*given, "--forbid", "man"]))).generation
+    assert with_options(GenerationConfig(), both).rules.forbid == ("man", "hot dog", "cat")
+    with pytest.raises(ConfigError, match="'hot dog' is in both forbid and prefix"):
+        parsed(Options, vars(parser.parse_args([*given, "--prefix", "a Hot Dog on"])))
+    with pytest.raises(UsageError, match=r"cannot be read \(No such file or directory\); name a text file"):
+        parsed(Options, vars(parser.parse_args(["--data", "x", "--forbid-file", str(tmp_path / "gone")])))
 
 
 @pytest.mark.parametrize("name", LIMITED)

@@ -45,7 +45,7 @@ def say(sources: Iterable[Any], said: list[str] | None = None) -> Iterator[Capti
         except ImageError as error:
             yield error
         else:
-            yield Caption(f"photo {name}", -0.5, 0.2 if "doubt" in name else 0.8)
+            yield Caption(f"photo {name}", -0.5, 0.2 if "doubt" in name else 0.8, unsure="unsure" in name)
 
 
 Go = Callable[..., list[Outcome]]

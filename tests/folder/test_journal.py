@@ -30,7 +30,7 @@ def entry(key: str, file: str, output: str = "txt") -> Entry:
 
 
 def test_labels_survive_an_interrupt_and_older_journals_are_read(photos: Path) -> None:
-    labelled = CaptionRecord("a cat", -0.5, 0.8, (("cat", 0.97), ("couch", 0.5)))
+    labelled = CaptionRecord("a cat", -0.5, 0.8, (("cat", 0.97), ("couch", 0.5)), unsure=True)
     journal = Journal(None)
     journal.add([Entry(id="a", key="a", captions=(labelled, *SAID), slots={"txt": Slot()}), entry("b", "")])
     assert [found.captions for found in journal.entries("txt")] == [(labelled, *SAID), SAID]

@@ -164,6 +164,22 @@ def test_doubtful_captions_go_to_the_review_list_alone(go: Go, photos: Path) -> 
     assert len(records(photos / "review.jsonl")) == 1, "asked again, listed once"
 
 
+def test_unsure_captions_are_marked_in_tables_and_plain_elsewhere(go: Go, photos: Path) -> None:
+    (photos / "1.png").rename(photos / "unsure.png")
+    (photos / "captions.csv").write_text("path,caption,score,confidence,labels\n2.png,mine,,,\n")  # an older table
+    go("txt", "jsonl", "csv", "coco", "metadata")
+    marks = {line["path"]: line.get("unsure") for line in records(photos / "captions.jsonl")}
+    assert marks == {"unsure.png": True, "2.png": None, "more/3.png": None, "more/10.png": None}
+    with open(photos / "captions.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["path"]: row["unsure"] for row in rows} == {
+        name: "true" if value else "" for name, value in marks.items()
+    }
+    assert rows[0] == {"path": "2.png", "caption": "mine", "score": "", "confidence": "", "labels": "", "unsure": ""}
+    assert (photos / "unsure.txt").read_text() == "photo unsure.png\n"
+    assert "not sure" not in (photos / "metadata.jsonl").read_text() + (photos / "captions.coco.json").read_text()
+
+
 def test_templates_are_written_and_not_journaled(go: Go, photos: Path) -> None:
     go("txt", "jsonl", template="zwx, {caption} in {folder}")
     assert (photos / "more/3.txt").read_text() == "zwx, photo 3.png in more\n"
@@ -309,7 +325,7 @@ def test_what_is_in_the_way_is_told(go: Go, photos: Path) -> None:
     (photos / "captions.csv").write_text("file,text\n")
     (problem,) = go("txt")[0].problems
     assert problem == f"cannot read {photos}/1.txt: is a directory; fix the cause, or write elsewhere with --out DIR"
-    with pytest.raises(OutputError, match=r"has other columns than path, .*, confidence, labels; move it away"):
+    with pytest.raises(OutputError, match=r"has other columns than path, .*, confidence, labels, unsure; move it away"):
         go("csv")
     assert (photos / "captions.csv").read_text() == "file,text\n"
     Path(journal_of(Plan(place=place_of([os.fspath(photos)], None)))).write_bytes(b"no journal" * 100)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import IO, Any, AnyStr, TextIO
 
-from captioner.data.cells import COLUMNS, WITHOUT_LABELS, guarded, is_ours, unguarded
+from captioner.data.cells import COLUMNS, OLDER, guarded, is_ours, unguarded
 from captioner.data.paths import shown
 from captioner.data.urls import is_url
 from captioner.errors import OutputError
@@ -57,8 +57,18 @@ def _figures(caption: CaptionRecord) -> dict[str, float]:
     return {"score": round(caption.score, 4), "confidence": round(caption.confidence, 4)}
 
 
+def _yes(caption: CaptionRecord) -> str:
+    return "true" if caption.unsure else ""
+
+
+def _json_figures(caption: CaptionRecord) -> dict[str, float]:
+    return {**_figures(caption), **({"unsure": True} if caption.unsure else {})}
+
+
 def _spell_jsonl(name: str, texts: list[str], captions: tuple[CaptionRecord, ...]) -> list[bytes]:
-    first, *others = ({"caption": text, **_figures(caption)} for text, caption in zip(texts, captions, strict=True))
+    first, *others = (
+        {"caption": text, **_json_figures(caption)} for text, caption in zip(texts, captions, strict=True)
+    )
     labels = [[text, round(probability, 4)] for text, probability in captions[0].labels]
     more = {key: value for key, value in (("labels", labels), ("alternatives", others)) if value}
     return [json_line({"path": name, **first, **more}) + b"\n"]
@@ -82,7 +92,9 @@ def _spell_csv(name: str, texts: list[str], captions: tuple[CaptionRecord, ...])
         raise OutputError(f"cannot name {shown(name)} in a CSV file: its name is not UTF-8; write jsonl, or rename it")
     labels = guarded(", ".join(label for label, _ in captions[0].labels))
     pairs = zip(texts, captions, strict=True)
-    rows = ([guarded(name), guarded(text), *_figures(caption).values(), labels] for text, caption in pairs)
+    rows = (
+        [guarded(name), guarded(text), *_figures(caption).values(), labels, _yes(caption)] for text, caption in pairs
+    )
     return [_csv_line(row) for row in rows]
 
 
@@ -158,15 +170,15 @@ def _lines(file: IO[AnyStr], path: str) -> Iterator[AnyStr]:
 
 
 def _csv_row(cells: list[str]) -> Row:
-    if len(cells) == len(WITHOUT_LABELS):
-        cells = [*cells, ""]
+    if len(cells) in map(len, OLDER):
+        cells = [*cells, *[""] * (len(COLUMNS) - len(cells))]
     name, text = map(unguarded, cells[:2]) if len(cells) == len(COLUMNS) else (None, "")
     return Row(raw=_csv_line(cells), name=name, text=text)
 
 
-def _lacks_labels(path: str) -> bool:
+def _is_older(path: str) -> bool:
     with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
-        return tuple(next(_csv_rows(file, path), ())) == WITHOUT_LABELS
+        return tuple(next(_csv_rows(file, path), ())) in OLDER
 
 
 def _json_row(raw: bytes, record: Any, image: str, caption: str) -> Row:
@@ -227,7 +239,7 @@ FORMS = {
         spell=_spell_csv,
         read=_read_csv,
         head=(",".join(COLUMNS) + "\n").encode(),
-        outdated=_lacks_labels,
+        outdated=_is_older,
     ),
     "metadata": Form(
         file="metadata{}.jsonl",
