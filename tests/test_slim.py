@@ -55,7 +55,6 @@ def test_development_installs_every_extra() -> None:
     assert set(own[len("captioner[") : -1].split(",")) == PROJECT["optional-dependencies"].keys() - {"dev"}
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="modules of training import tomli")
 def test_a_caption_needs_no_extra() -> None:
     """Every module is imported, and a photo captioned, in a process that cannot import the packages of the extras."""
     program = f"""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 from captioner.errors import require
 
-PACKAGES = ("accelerate", "nltk", *(("tomli",) if sys.version_info < (3, 11) else ()))
+PACKAGES = ("accelerate", "nltk")
 
 
 def require_training() -> None:
