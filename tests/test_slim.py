@@ -28,6 +28,7 @@ NEEDED = {
     "pillow",
     "safetensors",
     "timm",
+    "tomli",
     "tokenizers",
     "torch",
     "torchvision",  # timm imports it
