@@ -23,6 +23,10 @@ class Training:
         metadata=argument(help="folders or files of captioned images", metavar="DATA", nargs="+")
     )
     reading: Reading
+    accepted: bool = field(
+        default=False,
+        metadata=argument(help="only captions that people accepted or edited in `captioner review`"),
+    )
     held_out: str | None = field(
         default=None,
         metadata=argument(help="names of the training images to hold out, one per line", metavar="FILE"),
@@ -56,6 +60,7 @@ def training_data(training: Training, recipe: Recipe, *, text: Sequence[str] = (
         sidecars=training.reading.sidecars,
         validation_images=recipe.validation_images,
         outside=training.reading.outside,
+        accepted=training.accepted,
         report=complain,
     )
 

@@ -13,10 +13,14 @@ from captioner.folder.atomic import refused
 from captioner.folder.own import refuse_foreign
 
 
+class Held(OutputError):
+    """The error for a folder that another run is writing to."""
+
+
 class Lock:
     """A lock, held from construction to ``release``.
 
-    Raises ``OutputError`` if another run holds it or the file cannot be created.
+    Raises ``Held`` if another run holds it, ``OutputError`` if the file cannot be created.
     """
 
     def __init__(self, path: str) -> None:
@@ -26,7 +30,7 @@ class Lock:
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
-            raise OutputError(
+            raise Held(
                 f"another run is writing to {shown(os.path.dirname(path))}; wait for it to end, or write elsewhere "
                 "with --out DIR"
             ) from None

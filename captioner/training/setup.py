@@ -15,6 +15,7 @@ import torch
 from captioner.checkpoint import Checkpoint
 from captioner.checkpoint.hugging_face import gpt2_tokenizer, load_gpt2
 from captioner.config import CaptionerConfig
+from captioner.data.decisions import read_accepted
 from captioner.data.samples import Joined, Part, Sample, Samples
 from captioner.data.sources import read_splits
 from captioner.data.sources.sidecars import Reading
@@ -41,6 +42,7 @@ def read_data(
     sidecars: Reading = "lines",
     validation_images: int,
     outside: bool = False,
+    accepted: bool = False,
     report: Report,
 ) -> Data:
     """Read the training and validation data of a run.
@@ -50,10 +52,14 @@ def read_data(
     images if it has no splits: the same tenth that ``captioner evaluate`` calls dev), at most ``validation_images``.
     Lines of the ``text`` files that equal a held-out caption are skipped; a hundredth of the others, at least one and
     at most 1,000 lines, validates the language model. ``outside``: the datasets may name images outside their folders.
+    ``accepted``: use only the captions that people accepted or edited in `captioner review`.
     """
     parts: list[Sequence[Sample]] = []
     for source in data:
-        dataset = read_splits(source, outside=outside, sidecars=sidecars)
+        if accepted:
+            dataset = read_accepted(source, outside=outside)
+        else:
+            dataset = read_splits(source, outside=outside, sidecars=sidecars)
         for sentence in (*dataset.problems, *dataset.notes):
             report(sentence)
         if not dataset.splits.keys() & {"train", ALL}:
