@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -30,8 +31,9 @@ FLOORS = {
     **dict.fromkeys(("evaluation", "explain"), 7),
     **dict.fromkeys(("training", "pipelines"), 8),
     **dict.fromkeys(("doctor", "folder", "scale_out", "serving"), 9),
-    "cli": 10,
-    **dict.fromkeys(("__init__", "__main__"), 11),
+    "reviewing": 10,
+    "cli": 11,
+    **dict.fromkeys(("__init__", "__main__"), 12),
 }
 MOST_LINES = 300
 LONG = {
@@ -66,7 +68,7 @@ OPTIONAL = (
 HEAVY = ("torch", "torchvision", "timm", "transformers", "accelerate", "tensorboard", "pyarrow", "peft")
 HEAVY += ("pandas", "polars", "ray")
 SERVING = ("fastapi", "starlette", "uvicorn", "pydantic", "prometheus_client", "python_multipart", "h11")
-"""Packages of a server, which only the room ``serving`` imports; only `captioner serve` imports that room."""
+"""Packages of a server, which only the rooms ``serving`` and ``reviewing`` import, and only their commands these."""
 HEAVY += SERVING
 
 
@@ -166,9 +168,10 @@ def test_optional_packages_wait_for_their_use(name: str) -> None:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_only_the_server_imports_its_packages(name: str) -> None:
-    if room(name) != "serving":
+    servers = ("serving", "reviewing")
+    if room(name) not in servers:
         assert not [found for found in imports_of(MODULES[name]) if inside(found, SERVING)]
-        assert not [found for found in imports_of(MODULES[name], at_import=True) if room(found) == "serving"]
+        assert not [found for found in imports_of(MODULES[name], at_import=True) if room(found) in servers]
 
 
 def test_the_server_loads_no_torch() -> None:
@@ -203,7 +206,10 @@ def test_wheel_holds_styles_and_scripts_of_pages() -> None:
 
 
 def test_pages_share_one_style() -> None:
-    assert [path.relative_to(HOUSE).as_posix() for path in HOUSE.rglob("*.css")] == ["html/page.css"]
+    """The page of `captioner review` adds the layout of its grid, dialogs and bars, and no colours."""
+    sheets = sorted(path.relative_to(HOUSE).as_posix() for path in HOUSE.rglob("*.css"))
+    assert sheets == ["html/page.css", "reviewing/review.css"]
+    assert not re.search(r"#[0-9a-f]{3}|rgb|hsl", (HOUSE / sheets[1]).read_text(encoding="utf-8"))
 
 
 def test_modules_are_short() -> None:

@@ -28,7 +28,7 @@ def page(reading: Reading) -> str:
     kinds = [name for name in READS if getattr(reading, name) is not None]
     if reading.local_maps is None or reading.global_maps is None:
         kinds = ["maps"]  # only one kind of attention
-    veils = {name: [_veil(m, reading) for m in getattr(reading, name)] for name in kinds}
+    veils = {name: [veil(m, reading) for m in getattr(reading, name)] for name in kinds}
     data = json.dumps({"veils": veils, "aims": _all_aims(reading)}).replace("<", "\\u003c")
     words = "\n".join(_word(reading, i) for i in range(len(reading.words)))
     photo = jpeg(Image.fromarray(reading.photo), PHOTO, quality=88)
@@ -61,7 +61,7 @@ def where(values: Array) -> str:
     return f"most at the {name} ({shares[row, column]:.0%})"
 
 
-def _veil(values: Array, reading: Reading) -> str:
+def veil(values: Array, reading: Reading) -> str:
     """Return a black overlay, more transparent where the attention is stronger."""
     height, width = reading.photo.shape[:2]
     scale = min(1.0, VEIL / max(width, height))
