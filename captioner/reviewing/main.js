@@ -71,8 +71,11 @@ async function decide(state) {
   const saved = await commit([change]);
   const now = store.photos.get(id);
   if (saved) say(`${NAMES[now.state]}: ${photo.name}.`);
-  if (now.state === change.state && state !== "" && single.shown() === id) step(1);
-  else if (now.state === change.state && state !== "" && !one) grid.move(1, false);
+  const was = photo.state === change.state && photo.captions.join("\n") === change.captions.join("\n");
+  if (state === "" || !(saved || was)) return;
+  if (state === "accepted") store.drafts.delete(id);
+  if (!one) grid.move(1);
+  else if (single.shown() === id) step(1);
 }
 
 async function revert(work, name) {

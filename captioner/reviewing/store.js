@@ -65,7 +65,7 @@ async function attempt(changes, settle, steps = done) {
     const sent = wanted.map((change) => ({ ...change, version: photos.get(change.id).version }));
     try {
       const { photos: list } = await request("api/changes", { changes: sent });
-      for (const { id } of list) drafts.delete(id);
+      for (const photo of list) if (text(photo) === lines(drafts.get(photo.id) ?? "").join("\n")) drafts.delete(photo.id);
       put(list);
       steps.push(list.map((photo) => ({ id: photo.id, before: before.get(photo.id), after: part(photo) })));
       if (steps === done) undone.length = 0;
@@ -75,9 +75,11 @@ async function attempt(changes, settle, steps = done) {
       if (!(error instanceof Conflict)) throw error;
       const mine = new Map(wanted.map((change) => [change.id, change]));
       const over = await settle(error.theirs.map((theirs) => ({ theirs, mine: mine.get(theirs.id) })));
+      if (!over) error.theirs.forEach(({ id }) => drafts.delete(id));
       put(error.theirs);
       const changed = new Set(error.theirs.map(({ id }) => id));
-      if (!over) wanted = wanted.filter(({ id }) => !changed.has(id));
+      if (over) continue;
+      wanted = wanted.filter(({ id }) => !changed.has(id));
     }
   }
   return 0;

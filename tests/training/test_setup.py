@@ -16,7 +16,6 @@ from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from captioner.checkpoint import save
-from captioner.data.decisions import FILE, Decision, State
 from captioner.data.sources import load_split
 from captioner.errors import CheckpointError, ConfigError, DataError
 from captioner.training.pretrained import load_backbone
@@ -297,18 +296,3 @@ def test_timm_without_a_network_is_one_sentence(
     monkeypatch.setattr(timm, "create_model", offline)
     with pytest.raises(ConfigError, match=r"^timm cannot download .*\(no route to the hub\); .*vision_weights=FILE$"):
         new_captioner(recipe(vision_weights="timm"), data)
-
-
-def test_only_accepted_captions(tmp_path: Path) -> None:
-    lines = []
-    for n in range(8):
-        (tmp_path / f"{n}.png").touch()
-        (tmp_path / f"{n}.txt").write_text(f"written {n}\n")
-        state: State = "rejected" if n == 3 else "accepted" if n % 2 else "edited"
-        lines.append(Decision(path=f"{n}.png", state=state, captions=(f"reviewed {n}",)).line())
-    (tmp_path / FILE).write_bytes(b"".join(lines))
-    said: list[str] = []
-    data = read(tmp_path, accepted=True, report=said.append)
-    captions = {sample.name: sample.captions for sample in (*data.train, *data.validation)}
-    assert captions == {f"{n}.png": (f"reviewed {n}",) for n in range(8) if n != 3}
-    assert "1 rejected and left out" in said[-1]
