@@ -23,6 +23,7 @@ def serve(shelf: Shelf, asked: Asked, *, port: int, report: Callable[[str], None
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((HOST, port))
+            listening.listen(128)  # the address works as soon as it is reported
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise UsageError(f"port {port} cannot be used ({reason.lower()}); give another --port, or none") from None
