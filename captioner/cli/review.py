@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from captioner.cli.arguments import argument
-from captioner.cli.options import Device, complain, require
+from captioner.cli.options import Device, complain
 from captioner.cli.output import print_text
+from captioner.errors import require
 
 if TYPE_CHECKING:
     from captioner.folder.plan import Output

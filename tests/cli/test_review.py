@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from captioner.cli import main, options
+from captioner import errors
+from captioner.cli import main
 
 serving = pytest.importorskip("captioner.reviewing.serve")
 
@@ -67,6 +68,6 @@ def test_mistakes(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
         taken.listen()
         assert main(["review", str(folder), "--port", str(taken.getsockname()[1])]) == 1
     assert "give another --port" in capsys.readouterr().err
-    monkeypatch.setattr(options, "find_spec", lambda name: None)
+    monkeypatch.setattr(errors, "find_spec", lambda name: None)
     assert main(["review", str(folder)]) == 1
     assert "pip install 'captioner[serve]'" in capsys.readouterr().err
