@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-PATIENCE = 120.0  # seconds
+PATIENCE = 300.0  # seconds: the machine may be busy
 _CODES = {
     "Enter": 13,
     "Escape": 27,
