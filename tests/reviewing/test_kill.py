@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 
 from captioner.data.decisions import FILE
+from captioner.folder.plan import Output
 from captioner.reviewing.seen import Change
 from captioner.reviewing.shelf import Shelf
 
 from .conftest import at, files
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are killed as on Unix")
-OUTPUTS = ("txt", "jsonl", "csv")
+OUTPUTS: tuple[Output, ...] = ("txt", "jsonl", "csv")
 
 
 def forked(work: Callable[[int], None]) -> tuple[int, int]:
