@@ -40,10 +40,14 @@ def _transfer(words: tuple[tuple[str, str], ...], tokenizer: CaptionTokenizer) -
     if not sources:
         return None
     width = 1 + max(map(len, sources.values()))
-    receivers = torch.tensor(list(sources))  # (R,)
+    receivers = torch.tensor(list(sources), device="cpu")  # (R,)
     # The receiver itself comes first, and fills up rows of fewer sources, where it counts as nothing.
-    table = torch.tensor([[to, *found, *[to] * (width - 1 - len(found))] for to, found in sources.items()])  # (R, W)
-    empty = torch.tensor([[place > len(found) for place in range(width)] for found in sources.values()])  # (R, W)
+    table = torch.tensor(
+        [[to, *found, *[to] * (width - 1 - len(found))] for to, found in sources.items()], device="cpu"
+    )  # (R, W)
+    empty = torch.tensor(
+        [[place > len(found) for place in range(width)] for found in sources.values()], device="cpu"
+    )  # (R, W)
 
     def process(log_probs: Tensor, past: Tensor) -> Tensor:
         parts = log_probs[:, table.to(log_probs.device)]  # (N, R, W)

@@ -74,7 +74,7 @@ def _phrase_bias(
     written = spellings([*(phrase for phrase, _ in sought), *exceptions], tokenizer.pieces)
     biased, excepted = Completions(written[: len(sought)]), Completions(written[len(sought) :])
     values = [value for _, value in sought]
-    always = torch.zeros(tokenizer.vocab_size)  # (V,)
+    always = torch.zeros(tokenizer.vocab_size, dtype=torch.float32, device="cpu")  # (V,)
     for tokens, value in zip(biased.anywhere, values, strict=True):
         always[list(tokens)] += value
     spared = set().union(*excepted.anywhere)

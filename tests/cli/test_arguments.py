@@ -33,6 +33,8 @@ NEEDED = {
     "ask": ["how many?", "x"],
     "search": ["dog", "x"],
     "doctor": [],
+    "review": ["x"],
+    "serve": [],
 }
 
 
