@@ -42,8 +42,9 @@ def names(requirements: list[str]) -> set[str]:
 
 
 def extras() -> list[str]:
-    """Return the top modules of the packages of all extras, development's included."""
+    """Return the top modules of the packages of all extras, but those that a base package needs too."""
     found = {name for group in PROJECT["optional-dependencies"].values() for name in names(group)}
+    found -= {"h11", "httpx"}  # huggingface_hub needs both
     return sorted(filter(None, (IMPORTS.get(name, name) for name in found - NEEDED)))
 
 
