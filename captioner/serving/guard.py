@@ -12,6 +12,8 @@ A server on this machine has one more enemy than a server elsewhere: the pages i
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hmac
 import ipaddress
 from collections.abc import Callable, Mapping
@@ -24,6 +26,7 @@ from captioner.serving.settings import Settings
 
 OPEN = ("/livez", "/readyz")
 """Paths without a key."""
+LINGER, LITTLE = 1.0, 65_536  # seconds and bytes of a refused request's body that are read
 _PRIVATE = (".localhost", ".local", ".internal", ".home.arpa")
 
 
@@ -77,7 +80,19 @@ class Guarded:
                 self.guard.check(scope["path"], dict(scope["headers"]))
             except Refusal as refusal:
                 app = self.answer(scope["path"], refusal)
+                with contextlib.suppress(asyncio.TimeoutError, Refusal):
+                    await asyncio.wait_for(_read_little(receive), LINGER)
         await app(scope, receive, send)
+
+
+async def _read_little(receive: Receive) -> None:
+    """Read a small body: a connection that is closed while one arrives is reset, and its answer may be lost."""
+    size = 0
+    while size < LITTLE:
+        message = await receive()
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            return
+        size += len(message.get("body", b""))
 
 
 def _without_port(host: str) -> str:

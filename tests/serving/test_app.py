@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -106,6 +108,19 @@ def test_each_protocol_has_its_own_errors(server: Any, start: Callable[..., Any]
             assert 400 <= answer.status_code < 500
             assert set(answer.json()) == names
         assert client.post(path, content=b"{", headers={"host": "evil.example"}).status_code == 403
+
+
+def test_a_refusal_arrives_though_the_body_comes_later(start: Callable[..., Any]) -> None:
+    """A server that closes while a body arrives would reset the connection, and the answer would be lost."""
+    with start(key="k").client() as client:
+        address = client.base_url.host, client.base_url.port
+    with socket.create_connection(address, timeout=30) as connection:
+        connection.sendall(b"POST /caption HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n")
+        time.sleep(0.2)
+        connection.sendall(b"{")
+        time.sleep(0.1)
+        connection.sendall(b"}")
+        assert b"".join(iter(lambda: connection.recv(4096), b"")).startswith(b"HTTP/1.1 401")
 
 
 def test_the_document_describes_every_protocol(server: Any) -> None:
