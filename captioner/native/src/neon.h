@@ -28,25 +28,11 @@ INLINE floats f_zero(void) { return vdupq_n_f32(0.0f); }
 INLINE floats f_load(const float *x) { return vld1q_f32(x); }
 INLINE void f_store(float *x, floats a) { vst1q_f32(x, a); }
 
-INLINE floats f_load_first(const float *x, int64_t count) {
-    float some[LANES] = {0};
-    for (int64_t i = 0; i < count && count < LANES; i++)
-        some[i] = x[i];
-    return vld1q_f32(count >= LANES ? x : some);
-}
-
-INLINE void f_store_first(float *x, floats a, int64_t count) {
-    float some[LANES];
-    vst1q_f32(count >= LANES ? x : some, a);
-    for (int64_t i = 0; i < count && count < LANES; i++)
-        x[i] = some[i];
-}
+#include "four.h"
 
 INLINE floats f_load_halves(const uint16_t *x, int64_t count) {
     uint16_t some[LANES] = {0};
-    for (int64_t i = 0; i < count && count < LANES; i++)
-        some[i] = x[i];
-    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(count >= LANES ? x : some)));
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(whole_halves(x, count, some))));
 }
 
 INLINE floats f_first(floats a, floats b, int64_t count) {

@@ -24,26 +24,12 @@ INLINE floats f_zero(void) { return _mm_setzero_ps(); }
 INLINE floats f_load(const float *x) { return _mm_loadu_ps(x); }
 INLINE void f_store(float *x, floats a) { _mm_storeu_ps(x, a); }
 
-INLINE floats f_load_first(const float *x, int64_t count) {
-    float some[LANES] = {0};
-    for (int64_t i = 0; i < count && count < LANES; i++)
-        some[i] = x[i];
-    return _mm_loadu_ps(count >= LANES ? x : some);
-}
-
-INLINE void f_store_first(float *x, floats a, int64_t count) {
-    float some[LANES];
-    _mm_storeu_ps(count >= LANES ? x : some, a);
-    for (int64_t i = 0; i < count && count < LANES; i++)
-        x[i] = some[i];
-}
+#include "four.h"
 
 /* Exponent and mantissa become those of a float 2^-112 times as large, which a product corrects. */
 INLINE floats f_load_halves(const uint16_t *x, int64_t count) {
     uint16_t some[LANES] = {0};
-    for (int64_t i = 0; i < count && count < LANES; i++)
-        some[i] = x[i];
-    __m128i halves = _mm_cvtepu16_epi32(_mm_loadl_epi64((const __m128i *)(count >= LANES ? x : some)));
+    __m128i halves = _mm_cvtepu16_epi32(_mm_loadl_epi64((const __m128i *)whole_halves(x, count, some)));
     __m128i sign = _mm_slli_epi32(_mm_and_si128(halves, _mm_set1_epi32(0x8000)), 16);
     __m128i small = _mm_slli_epi32(_mm_and_si128(halves, _mm_set1_epi32(0x7FFF)), 13);
     floats size = _mm_mul_ps(_mm_castsi128_ps(small), _mm_castsi128_ps(_mm_set1_epi32((127 + 112) << 23)));
