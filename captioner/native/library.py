@@ -47,11 +47,6 @@ def level() -> int:
     return LEVELS.index(status().level or "torch")
 
 
-def activation_steps() -> int:
-    """Return the steps between the least and the largest quantized activation of a row: 255, or 127 without VNNI."""
-    return 127 if level() in (LEVELS.index("sse42"), LEVELS.index("avx2")) else 255
-
-
 def levels() -> tuple[str, ...]:
     """Return the levels that this CPU and the library support, lowest first; without "torch"."""
     compiled, _ = _open()

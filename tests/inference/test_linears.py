@@ -11,7 +11,9 @@ from torch import nn
 
 from captioner.inference import linears
 from captioner.inference.linears import SHORTLIST, PackedHead, PackedLinear, Precision, has_product, quantized
-from captioner.native.library import activation_steps, library
+from captioner.native.library import library
+
+from ..native.quantizing import activation_steps
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
 ERROR = {"fp32": 1e-6, "bf16": 6e-3, "int8": 1.5e-2}  # share of the output's standard deviation

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from captioner.errors import UsageError
 from captioner.inference.linears import levels_of, quantized
 from captioner.native import products
-from captioner.native.library import activation_steps, levels, library
+from captioner.native.library import levels, library
 from captioner.native.plans import ACTIVATIONS, LEVELS
 from captioner.native.products import NativeProduct
+
+from .quantizing import activation_steps
 
 pytestmark = pytest.mark.skipif(library() is None, reason="the library is not built, or this CPU cannot run it")
 SHAPES = [(64, 48), (768, 50), (100, 33), (4, 1), (36, 16), (320, 97)]  # widths (in, out)
