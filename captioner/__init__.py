@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from captioner.checkpoint import Checkpoint, save
     from captioner.errors import CaptionerError, ImageError
     from captioner.evaluation.evaluate import evaluate
+    from captioner.exporting import export
     from captioner.folder.call import caption_folder
     from captioner.hub import push_to_hub
     from captioner.pipelines import CaptionPipeline, load
@@ -38,6 +39,7 @@ _NAMES = {
     "caption_folder": "captioner.folder.call",
     "caption_series": "captioner.pipelines.series",
     "evaluate": "captioner.evaluation.evaluate",
+    "export": "captioner.exporting",
     "load": "captioner.pipelines",
     "pipeline": "captioner.pipelines.image_to_text",
     "push_to_hub": "captioner.hub",
@@ -55,6 +57,7 @@ __all__ = [
     "caption_folder",
     "caption_series",
     "evaluate",
+    "export",
     "load",
     "pipeline",
     "push_to_hub",

@@ -29,7 +29,7 @@ FLOORS = {
     "inference": 5,
     **dict.fromkeys(("captioning", "hub"), 6),
     **dict.fromkeys(("evaluation", "explain"), 7),
-    **dict.fromkeys(("training", "pipelines"), 8),
+    **dict.fromkeys(("training", "pipelines", "exporting"), 8),
     **dict.fromkeys(("doctor", "folder", "scale_out", "serving"), 9),
     "reviewing": 10,
     "cli": 11,
@@ -64,9 +64,12 @@ OPTIONAL = (
     "exiv2",
     "pillow_heif",
     "av",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
 )
 HEAVY = ("torch", "torchvision", "timm", "transformers", "accelerate", "tensorboard", "pyarrow", "peft")
-HEAVY += ("pandas", "polars", "ray")
+HEAVY += ("pandas", "polars", "ray", "onnx", "onnxruntime")
 SERVING = ("fastapi", "starlette", "uvicorn", "pydantic", "prometheus_client", "python_multipart", "h11")
 """Packages of a server, which only the rooms ``serving`` and ``reviewing`` import, and only their commands these."""
 HEAVY += SERVING
