@@ -18,8 +18,13 @@ if TYPE_CHECKING:
 
 
 class GenerationOptions(TypedDict, total=False):
-    """The generation options of ``CaptionPipeline``; ``GenerationConfig`` documents them."""
+    """The generation options of ``CaptionPipeline``; ``GenerationConfig`` documents them.
 
+    Type checkers accept literal keys alone, so ``python tests/config/option_table.py`` writes the keys here from the
+    fields of ``GenerationConfig``, ``SamplingConfig`` and ``WordRules``; a test fails if they are out of date.
+    """
+
+    # keys
     beams: int | None
     candidates: int | None
     rerank: str | None
@@ -45,6 +50,7 @@ class GenerationOptions(TypedDict, total=False):
     language: str | None
     name_sure_labels: float | None
     unsure: float | None
+    # end of keys
 
 
 @dataclass(frozen=True)

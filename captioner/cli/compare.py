@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from captioner.cli.arguments import argument
-from captioner.cli.judging import Judging, ModelChoice, images_of, is_predictions, judge_file, judge_model
+from captioner.cli.judging import Judging, ModelChoice, images_of, is_predictions, judge_file, judge_model, load_run
 from captioner.cli.options import GENERATION, JSON_SCORES, Compute
 from captioner.cli.output import print_text
 
@@ -30,7 +30,6 @@ class Options:
 
 
 def run(options: Options) -> int:
-    from captioner.checkpoint.files import SHIPPED_NAME
     from captioner.errors import DataError
 
     judging = options.judging
@@ -39,13 +38,7 @@ def run(options: Options) -> int:
     evaluations = [
         judge_file(name, images, judging)
         if is_predictions(name)
-        else judge_model(
-            ModelChoice(
-                source=None if name == SHIPPED_NAME else name, compute=options.compute, generation=options.generation
-            ),
-            images,
-            judging,
-        )
+        else judge_model(load_run(_choice(name, options), images, judging))
         for name in names
     ]
     if evaluations[0].judgement.words != evaluations[1].judgement.words:
@@ -56,3 +49,10 @@ def run(options: Options) -> int:
     comparison = compare(evaluations[0].judgement, evaluations[1].judgement)
     print_text(json.dumps(figures(comparison)) if options.json else markdown(comparison, *names))
     return 1 if any(evaluation.problems for evaluation in evaluations) else 0
+
+
+def _choice(name: str, options: Options) -> ModelChoice:
+    from captioner.checkpoint.files import SHIPPED_NAME
+
+    source = None if name == SHIPPED_NAME else name
+    return ModelChoice(source=source, compute=options.compute, generation=options.generation)

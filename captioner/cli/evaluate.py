@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from captioner.cli.arguments import argument
-from captioner.cli.judging import Judging, ModelChoice, images_of, judge_file, judge_model, probe_model
+from captioner.cli.judging import Judging, ModelChoice, images_of, judge_file, judge_model, load_run, probe_model
 from captioner.cli.options import GENERATION, JSON_SCORES, MODEL, Compute
 from captioner.cli.output import print_text
 
@@ -67,13 +67,13 @@ def run(options: Options) -> int:
         from captioner.config import to_dict
         from captioner.evaluation import probe
 
-        probed = probe_model(model, images, judging)
+        probed = probe_model(load_run(model, images, judging))
         print_text(json.dumps(to_dict(probed)) if options.json else probe.markdown(probed))
         return 1 if probed.problems else 0
     if options.predictions:
         evaluation = judge_file(options.predictions, images, judging, partial=options.partial)
     else:
-        evaluation = judge_model(model, images, judging)
+        evaluation = judge_model(load_run(model, images, judging))
 
     from captioner.evaluation.tables import figures, markdown, per_image
 

@@ -139,66 +139,20 @@ class ModelChoice:
     aspect: Aspect | None = None  # aspect rule instead of the model's
 
 
-def judge_model(model: ModelChoice, images: Images, judging: Judging) -> Evaluation:
-    """Caption the images with a model and evaluate the captions."""
-    from captioner.evaluation.evaluate import evaluate
-
-    ready = _ready(model, images, judging)
-    _hint(ready.words, images)
-    with _bar(images) as progress:
-        evaluation = evaluate(
-            ready.checkpoint,
-            images.judged,
-            ready.settings,
-            batch_size=model.compute.batch_size,
-            words=ready.words,
-            training=images.training,
-            java=judging.java,
-            spice=judging.spice,
-            progress=progress,
-        )
-    for problem in evaluation.problems:
-        tell(problem)
-    return replace(evaluation, notes=images.notes)
-
-
-def probe_model(model: ModelChoice, images: Images, judging: Judging) -> Probe:
-    """Caption the images and changed copies of them with a model, and compare the captions."""
-    from captioner.evaluation.probe import probe
-
-    ready = _ready(model, images, judging)
-    with _bar(images) as progress:
-        result = probe(
-            ready.checkpoint,
-            images.judged,
-            ready.settings,
-            batch_size=model.compute.batch_size,
-            words=ready.words,
-            progress=progress,
-        )
-    for problem in result.problems:
-        tell(problem)
-    return result
-
-
 @dataclass(frozen=True, kw_only=True)
-class _Ready:
+class ModelRun:
+    """A loaded model, and the images that it captions for an evaluation."""
+
     checkpoint: PreparedCheckpoint
-    settings: GenerationConfig
+    generation: GenerationConfig
     words: Words
+    batch_size: int
+    images: Images
+    judging: Judging
 
 
-@contextmanager
-def _bar(images: Images) -> Iterator[Callable[[int], object]]:
-    """Show a progress bar on a terminal, and yield the function that advances it by a number of images."""
-    from tqdm import tqdm
-
-    with tqdm(total=len(images.judged), unit=" images", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
-        yield bar.update
-
-
-def _ready(model: ModelChoice, images: Images, judging: Judging) -> _Ready:
-    """Load and prepare the model, and return it with its settings and word splitter.
+def load_run(model: ModelChoice, images: Images, judging: Judging) -> ModelRun:
+    """Load and prepare a model to caption the images.
 
     Raises ``DataError`` if it was trained on exactly these images.
     """
@@ -219,9 +173,64 @@ def _ready(model: ModelChoice, images: Images, judging: Judging) -> _Ready:
     if model.aspect is not None:
         config = prepared.model.config
         prepared.model.config = replace(config, preprocess=replace(config.preprocess, aspect=model.aspect, zoom=1.0))
-    settings = with_options(prepared.generation, model.generation)
-    words = judging.words or prepared.config.text.words_in(settings.language)
-    return _Ready(checkpoint=prepared, settings=settings, words=words)
+    generation = with_options(prepared.generation, model.generation)
+    return ModelRun(
+        checkpoint=prepared,
+        generation=generation,
+        words=judging.words or prepared.config.text.words_in(generation.language),
+        batch_size=model.compute.batch_size,
+        images=images,
+        judging=judging,
+    )
+
+
+def judge_model(run: ModelRun) -> Evaluation:
+    """Caption the images and evaluate the captions."""
+    from captioner.evaluation.evaluate import evaluate
+
+    _hint(run.words, run.images)
+    with _bar(run.images) as progress:
+        evaluation = evaluate(
+            run.checkpoint,
+            run.images.judged,
+            run.generation,
+            batch_size=run.batch_size,
+            words=run.words,
+            training=run.images.training,
+            java=run.judging.java,
+            spice=run.judging.spice,
+            progress=progress,
+        )
+    for problem in evaluation.problems:
+        tell(problem)
+    return replace(evaluation, notes=run.images.notes)
+
+
+def probe_model(run: ModelRun) -> Probe:
+    """Caption the images and changed copies of them, and compare the captions."""
+    from captioner.evaluation.probe import probe
+
+    with _bar(run.images) as progress:
+        result = probe(
+            run.checkpoint,
+            run.images.judged,
+            run.generation,
+            batch_size=run.batch_size,
+            words=run.words,
+            progress=progress,
+        )
+    for problem in result.problems:
+        tell(problem)
+    return result
+
+
+@contextmanager
+def _bar(images: Images) -> Iterator[Callable[[int], object]]:
+    """Show a progress bar on a terminal, and yield the function that advances it by a number of images."""
+    from tqdm import tqdm
+
+    with tqdm(total=len(images.judged), unit=" images", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
+        yield bar.update
 
 
 def is_predictions(name: str) -> bool:

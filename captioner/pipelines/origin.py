@@ -1,4 +1,4 @@
-"""A captioner that leaves its process: saved, pushed, or pickled as its origin or its weights."""
+"""The part of the pipeline that saves, pushes and pickles its captioner, as its origin or its weights."""
 
 from __future__ import annotations
 
@@ -60,17 +60,16 @@ def parcel(checkpoint: AnyCheckpoint, origin: Origin | None) -> Origin | Weights
     return Weights(checkpoint=checkpoint.original(), precision=precision)
 
 
-class Portable:
-    """A captioner that can leave its process: saved, pushed to the hub, pickled, or in its trainable form."""
+class PortableMixin:
+    """The ways of a pipeline out of its process: saving, pushing to the hub, pickling, and its trainable form."""
 
-    def __init__(self, checkpoint: AnyCheckpoint) -> None:
-        self.checkpoint = checkpoint
-        self.origin: Origin | None = None  # set by ``load``
+    checkpoint: AnyCheckpoint
+    origin: Origin | None
 
     def original(self) -> Checkpoint:
         """Return the captioner that can be trained and saved, with the pipeline's present options.
 
-        A pipeline from ``load`` loads it again from the same checkpoint; one of a captioner in memory has kept it.
+        A pipeline from ``load`` loads it again from the same checkpoint; one of a captioner in memory keeps it.
         Raises ``CheckpointError`` if the checkpoint is gone.
         """
         return self.checkpoint.original()
@@ -117,7 +116,7 @@ class Portable:
         return pipe
 
 
-def _unpacked(kind: type[Portable], source: Origin | Weights) -> Portable:
+def _unpacked(kind: type[PortableMixin], source: Origin | Weights) -> PortableMixin:
     pipe = object.__new__(kind)
     pipe.checkpoint = source.load()
     return pipe

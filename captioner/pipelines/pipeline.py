@@ -19,7 +19,9 @@ from captioner.data.samples import Sample
 from captioner.errors import ImageError, UsageError, unwrap
 from captioner.explain.explain import Explanation, explain
 from captioner.generation.words import as_they_come
-from captioner.pipelines.asking import Asking
+from captioner.inference import AnyCheckpoint
+from captioner.pipelines.answering import QuestionAnsweringMixin
+from captioner.pipelines.origin import Origin, PortableMixin
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 S = TypeVar("S", bound=ImageSource)
 
 
-class CaptionPipeline(Asking):
+class CaptionPipeline(QuestionAnsweringMixin, PortableMixin):
     """A checkpoint ready to caption.
 
         pipe = captioner.load()
@@ -45,6 +47,10 @@ class CaptionPipeline(Asking):
     as the name of its checkpoint and its settings, and unpickling loads it again. ``captioner.save``, ``evaluate`` and
     ``push_to_hub`` take a pipeline, and so does training as a start.
     """
+
+    def __init__(self, checkpoint: AnyCheckpoint) -> None:
+        self.checkpoint = checkpoint
+        self.origin: Origin | None = None  # set by ``load``
 
     @overload
     def caption(

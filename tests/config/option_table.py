@@ -1,6 +1,7 @@
-"""The table of the options of generation in docs/generation.md.
+"""The places that repeat the options of generation: the table in docs/generation.md, the keys of ``GenerationOptions``.
 
-``python tests/config/option_table.py`` writes it into the page; a test fails if that is out of date.
+``python tests/config/option_table.py`` writes both from the fields that declare the options; a test fails if one is out
+of date.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from typing import Any, Literal
 
 from captioner.config import GenerationOption, generation_options
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "generation.md"
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "generation.md"
+CODE = ROOT / "captioner" / "captioning" / "captions.py"
 
 
 def markdown() -> str:
@@ -50,13 +53,40 @@ def _default(default: object) -> str:
     return "empty" if default in ("", (), {}) else str(default)
 
 
+def keys() -> str:
+    """Return the keys of ``GenerationOptions``: a line per option, with the values that a keyword argument takes."""
+    return "".join(f"    {name}: {_type(known.hint)} | None\n" for name, known in generation_options().items())
+
+
+def _type(hint: Any) -> str:
+    kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
+    if type(None) in typing.get_args(hint):
+        return _type(kinds[0])
+    if typing.get_origin(hint) is Literal:
+        return "str"
+    if hint == tuple[str, ...]:
+        return "str | Sequence[str]"
+    return f"Mapping[{', '.join(kind.__name__ for kind in kinds)}]" if kinds else hint.__name__
+
+
 def page(text: str) -> str:
     """Return the page with the new table between its marks."""
-    before, start, rest = text.partition("<!-- table -->\n")
-    _, end, after = rest.partition("<!-- end of table -->\n")
-    assert start + end, "docs/generation.md has lost the marks around its table"
-    return before + start + markdown() + end + after
+    return _filled(text, "<!-- table -->\n", markdown(), "<!-- end of table -->\n")
+
+
+def code(text: str) -> str:
+    """Return the module with the new keys between their marks."""
+    return _filled(text, "    # keys\n", keys(), "    # end of keys\n")
+
+
+def _filled(text: str, start: str, content: str, end: str) -> str:
+    before, opening, rest = text.partition(start)
+    _, closing, after = rest.partition(end)
+    assert opening, f"the mark {start!r} is missing"
+    assert closing, f"the mark {end!r} is missing"
+    return before + start + content + end + after
 
 
 if __name__ == "__main__":
     PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    CODE.write_text(code(CODE.read_text(encoding="utf-8")), encoding="utf-8")

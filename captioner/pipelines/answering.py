@@ -1,4 +1,4 @@
-"""Questions about photos, for a pipeline whose captioner answers them."""
+"""The part of the pipeline that answers questions about photos."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from captioner.captioning.captions import GenerationOptions
 from captioner.config import with_options
 from captioner.data.images import ImageSource
 from captioner.errors import ImageError, UsageError, unwrap
-from captioner.pipelines.origin import Portable
+from captioner.inference import AnyCheckpoint
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
-class Asking(Portable):
-    """A checkpoint that answers questions, such as Salesforce/blip-vqa-base.
+class QuestionAnsweringMixin:
+    """The answers of a pipeline whose model answers questions, such as Salesforce/blip-vqa-base.
 
         pipe = captioner.load("Salesforce/blip-vqa-base")
         pipe.ask("photo.jpg", "how many dogs are there?").text
@@ -27,6 +27,8 @@ class Asking(Portable):
     Of several questions, a later one may refer to the answer before it as ``{answer}``, and to ``caption``, the photo's
     caption by another captioner, as ``{caption}``.
     """
+
+    checkpoint: AnyCheckpoint
 
     @overload
     def ask(
