@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from captioner.checkpoint import Restorable, save
-from captioner.checkpoint.card import published
+from captioner.checkpoint.card import hub_card
 from captioner.checkpoint.files import SHIPPED_NAME, WEIGHTS, first_line, read_json, read_text
 from captioner.checkpoint.locate import find
 from captioner.config import to_dict
@@ -51,11 +51,11 @@ def push_to_hub(
         base = _base(files)
         card = files.get("README.md", b"")
         text = card.decode() if isinstance(card, bytes) else read_text(card)
-        published(text, name, license=license, base=base)  # raises before a repository is created
+        hub_card(text, name, license=license, base=base)  # raises before a repository is created
         api = HfApi(token=token, library_name="captioner")
         try:
             page = api.create_repo(name, private=private, exist_ok=True)
-            files["README.md"] = published(text, page.repo_id, license=license, base=base).encode()
+            files["README.md"] = hub_card(text, page.repo_id, license=license, base=base).encode()
             if revision is not None:
                 api.create_branch(page.repo_id, branch=revision, exist_ok=True)
             existing = api.list_repo_files(page.repo_id, revision=revision)
@@ -98,7 +98,7 @@ def _files(source: str | os.PathLike[str] | Restorable | None, space: Path) -> d
 
 
 def _base(files: dict[str, Path | bytes]) -> str:
-    """Return the hub id of an adapter's base; "" for the model that ships, and for a checkpoint without adapter."""
+    """Return the hub id of an adapter's base; "" for the shipped model, and for a checkpoint without adapter."""
     config = files["config.json"]
     assert isinstance(config, Path)
     values = read_json(config).get("base")

@@ -234,7 +234,7 @@ def row(
 
 
 def memory(folder: str, args: argparse.Namespace) -> None:
-    """Print the peak memory of beam 5 on 32 images: of the whole process, and above the loaded model."""
+    """Print the peak memory of beam 5 on 32 images, of the whole process and above the loaded model."""
     bytes_of = {}
     for side in ("peer", "fp32", args.best):
         done = subprocess.run(

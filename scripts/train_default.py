@@ -47,8 +47,8 @@ The backbone started from ImageNet weights (EfficientNet-Lite3). The weights hav
 code's: see `captioner/weights/LICENSE.md`.
 """
 
-STEADINESS = """\
-## How steady its captions are, and what they say about people
+STABILITY = """\
+## Stability of its captions, and assumptions about people
 
 On Flickr8k dev (`captioner evaluate --data DATA --probe`). Intervals are 95 % over photos; confidence is the
 mean probability that the model gave to such words.
@@ -109,7 +109,7 @@ def main() -> int:
     held_out = read_data(photos, held_out=str(HELD_OUT), validation_images=800, report=print).validation
     checkpoint.generation = choose_generation(checkpoint, held_out, beams=(3, 5), penalties=PENALTIES)
     steadiness = markdown(probe(checkpoint, load_split(args.shared / "flickr8k", "dev")))
-    parts = [write_card(checkpoint.config, checkpoint.training), CARD_NOTES, STEADINESS + steadiness]
+    parts = [write_card(checkpoint.config, checkpoint.training), CARD_NOTES, STABILITY + steadiness]
     checkpoint.card = "\n".join(parts) + "\n"
     print(save(checkpoint, SHIPPED, dtype="fp16"))
     return 0

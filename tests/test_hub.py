@@ -89,7 +89,9 @@ def test_a_pipeline_pushes_what_it_was_loaded_from(hub: Any, learnt: Path) -> No
     assert hub.files("someone/shapes")["model.safetensors"] == (learnt / "best" / "model.safetensors").read_bytes()
     assert json.loads(hub.files("someone/shapes")["generation.json"])["beams"] == 2
     pipe.checkpoint.source = ""
-    with pytest.raises(CheckpointError, match="were let go, and no checkpoint holds them; prepare it with keep=True"):
+    with pytest.raises(
+        CheckpointError, match="has lost its original weights, and no checkpoint holds them; prepare it with keep=True"
+    ):
         pipe.push_to_hub("someone/shapes")
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,7 +46,14 @@ RIDDLES = re.compile(
     | unlike\ zero
     | (?:is|are|was|were)\ told                    # a value, a message, an argument
     | gives?\ way
-    )\b""",
+    | (?:is|are|was|were)\ let\ go               # freed
+    | of\ no\ use
+    | data\ sets?                                 # dataset
+    | likel(?:ier|iest)                           # more, most probable
+    | there(?:of|in|by|upon) | where(?:of|in|by|upon) | here(?:of|in|by) | hitherto | lest | aught
+    )\b
+    | (?-i:(?:^|[.;:]\s)Of\s)                     # inverted word order
+    """,
     re.VERBOSE | re.IGNORECASE,
 )
 
@@ -55,6 +64,17 @@ def docstrings(path: Path) -> Iterator[tuple[int, str]]:
             text = ast.get_docstring(node)
             if text:
                 yield getattr(node, "lineno", 1), text
+
+
+def texts(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield comments, and strings of several words: help texts, error sentences, and parts of them."""
+    source = path.read_text(encoding="utf-8")
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string.lstrip("# ")
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.count(" ") >= 2:
+            yield node.lineno, node.value
 
 
 def name(path: Path) -> str:
@@ -70,6 +90,12 @@ def test_docstrings_begin_with_a_verb_or_a_noun(path: Path) -> None:
 @pytest.mark.parametrize("path", CODE, ids=name)
 def test_docstrings_use_the_words_of_the_field(path: Path) -> None:
     found = [(line, match[0]) for line, text in docstrings(path) for match in RIDDLES.finditer(text)]
+    assert not found
+
+
+@pytest.mark.parametrize("path", [path for path in CODE if "tests" not in path.parts], ids=name)
+def test_comments_help_and_errors_use_the_words_of_the_field(path: Path) -> None:
+    found = [(line, match[0]) for line, text in texts(path) for match in RIDDLES.finditer(text)]
     assert not found
 
 

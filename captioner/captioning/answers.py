@@ -1,7 +1,7 @@
 """Answers to questions about photos, by a captioner with an encoder of questions (BLIP, Li et al. 2022, section 5.3).
 
-Questions are asked in order, each by itself: a later one may refer to the answer before it as ``{answer}`` and to a
-caption of the photo as ``{caption}``, which is all the dialogue that such a model holds.
+Such a model keeps no dialogue: it answers each question by itself, in order. A question may contain ``{answer}``, the
+previous answer, and ``{caption}``, a caption of the photo.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ANSWER, CAPTION = "{answer}", "{caption}"
 class Answer:
     """An answer, and the model's confidence in it.
 
-    question: The question as it was asked, with what ``{answer}`` and ``{caption}`` stand for.
+    question: The question, with ``{answer}`` and ``{caption}`` replaced.
     text: The answer, mostly one to three words.
     confidence: Probability of the whole answer, 0 to 1, given photo and question.
     unsure: True if the confidence is below the option ``unsure``.
@@ -63,8 +63,8 @@ def answer_questions(
     """Yield the answers to ``questions`` about each image, in order, or its error.
 
     Each photo is encoded once, and its answers do not depend on other photos. ``captions``: one per image, for
-    questions with ``{caption}``. Raises ``UsageError`` for an empty question, for one that refers to what is missing,
-    and for a captioner that does not answer questions.
+    questions with ``{caption}``. Raises ``UsageError`` for an empty question, for one that refers to a missing answer
+    or caption, and for a captioner that does not answer questions.
     """
     require_questions(checkpoint)
     _check(checkpoint, questions, captions)
@@ -80,12 +80,12 @@ def _stream(
     captions: Iterable[str] | None,
     batch_size: int,
 ) -> Iterator[list[Answer] | ImageError]:
-    beside = iter(captions) if captions is not None else None
+    remaining = iter(captions) if captions is not None else None
     for batch in in_batches(pixels_of(checkpoint, images, batch_size), batch_size):
-        told = ["" if beside is None else next(beside) for _ in batch]
+        texts = ["" if remaining is None else next(remaining) for _ in batch]
         good = [place for place, image in enumerate(batch) if isinstance(image, Tensor)]
         pixels = [image for image in batch if isinstance(image, Tensor)]
-        dialogues = iter(_dialogues(checkpoint, pixels, questions, config, [told[place] for place in good]))
+        dialogues = iter(_dialogues(checkpoint, pixels, questions, config, [texts[place] for place in good]))
         for image in batch:
             yield image if isinstance(image, ImageError) else next(dialogues)
 
@@ -136,9 +136,10 @@ def _answers(
     asked: Mapping[int, str],
     config: GenerationConfig,
 ) -> dict[int, Answer | ImageError]:
-    """Return the answers to one question each of the images whose places are given.
+    """Return the answers to one question about each of some images, by the images' places.
 
-    Questions of one length are read together. A question that what it refers to made too long is an error of its image.
+    The model reads questions of one length together. A question that becomes too long with its answer or caption is an
+    error of its image.
     """
     model, device = checkpoint.model, encoded.tokens.device
     found: dict[int, Answer | ImageError] = {}

@@ -16,7 +16,7 @@ def record_of(caption: Caption, *, details: bool) -> dict[str, Any]:
         record["words"] = [[word.text, round(word.probability, 4)] for word in caption.words]
         if caption.labels:
             record["labels"] = [[label.text, round(label.probability, 4)] for label in caption.labels]
-    record |= marked(caption.unsure)
+    record |= unsure_field(caption.unsure)
     for name in ("embedding", "text_embedding", "features"):
         if (vector := getattr(caption, name)) is not None:
             record[name] = [round(value, 6) for value in vector.tolist()]
@@ -25,6 +25,6 @@ def record_of(caption: Caption, *, details: bool) -> dict[str, Any]:
     return record
 
 
-def marked(unsure: bool) -> dict[str, Any]:
+def unsure_field(unsure: bool) -> dict[str, Any]:
     """Return the field of a record that is unsure; a record that is not has none."""
     return {"unsure": True} if unsure else {}

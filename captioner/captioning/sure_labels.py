@@ -60,9 +60,9 @@ def name_sure_labels(
 ) -> list[list[Hypothesis]]:
     """Return the captions of each image, the first one replaced where it omits a sure label and a good caption has it.
 
-    A label is sure from the probability ``config.name_sure_labels`` on; of several omitted ones the most probable
-    counts. The new caption satisfies all rules of ``config`` besides. It is accepted if its mean log-probability per
-    token is at most ``margin`` lower. Images are searched one by one, since each has its own required word.
+    A label is sure from the probability ``config.name_sure_labels`` on; if a caption omits several, the most probable
+    one counts. The new caption satisfies all rules of ``config`` besides. It is accepted if its mean log-probability
+    per token is at most ``margin`` lower. Images are searched one by one, since each has its own required word.
     ``hypotheses``: the captions of B images, best first; ``labels`` (B, G) the log-odds.
     """
     named = [list(candidates) for candidates in hypotheses]
@@ -70,7 +70,7 @@ def name_sure_labels(
         if omitted is None:
             continue
         part = memory.select(torch.tensor([image], device=memory.centres.device))
-        best = rewritten(checkpoint, part, omitted, config, rules=rules)
+        best = rewrite_with_label(checkpoint, part, omitted, config, rules=rules)
         if best is not None and mean_log_prob(best) >= mean_log_prob(named[image][0]) - margin:
             named[image][0] = best
     return named
@@ -100,7 +100,7 @@ def omissions(
     return found
 
 
-def rewritten(
+def rewrite_with_label(
     checkpoint: AnyCheckpoint, memory: ImageMemory, omitted: Omission, config: GenerationConfig, *, rules: Rules
 ) -> Hypothesis | None:
     """Return the best caption of the one image in ``memory`` that names the omitted label, or None if none fits."""

@@ -54,16 +54,16 @@ def write_card(config: CaptionerConfig, training: Mapping[str, Any], *, adapter:
             lines.append(f"| held out: {name.replace('_', ' ')} | {value:.2f} |")
     lines += [
         "",
-        "It describes what its training photos showed, in their words; of other subjects it says what looks most like",
-        "them. It can be wrong about who and what is seen, about counts, colours, gender and age. Do not use it where",
-        "a wrong caption does harm, and check it on your own photos first:",
+        "The model describes photos in the words of its training captions. It gives an unknown subject the name of a",
+        "similar one. It can be wrong about people and things, counts, colours, gender and age. Do not use it where a",
+        "wrong caption does harm, and evaluate it on your own photos first:",
         "`captioner evaluate --data DATA --model DIR`.",
         "",
     ]
     return "\n".join(lines)
 
 
-def published(card: str, name: str, *, license: str | None = None, base: str = "") -> str:
+def hub_card(card: str, name: str, *, license: str | None = None, base: str = "") -> str:
     """Return a card for the hub: with front matter, and the repository ``name`` in its usage example.
 
     Existing front matter is kept; ``license`` replaces its licence, and ``base`` is added if it names no base model.
@@ -76,14 +76,14 @@ def published(card: str, name: str, *, license: str | None = None, base: str = "
     text = card.replace(PLACE, name)
     if match := _FRONT_MATTER.match(text):
         front, rest = match["front"].splitlines(), text[match.end() :]
-        front = _with(front, "license", license, replace=True)
-        return "\n".join(["---", *_with(front, "base_model", base, replace=False), "---", rest])
+        front = _with_key(front, "license", license, replace=True)
+        return "\n".join(["---", *_with_key(front, "base_model", base, replace=False), "---", rest])
     front = ["library_name: captioner", "pipeline_tag: image-to-text"]
-    front = _with(_with(front, "license", license, replace=True), "base_model", base, replace=True)
+    front = _with_key(_with_key(front, "license", license, replace=True), "base_model", base, replace=True)
     return "\n".join(["---", *front, "tags:", "- image-captioning", "---", "", text])
 
 
-def _with(front: list[str], key: str, value: str | None, *, replace: bool) -> list[str]:
+def _with_key(front: list[str], key: str, value: str | None, *, replace: bool) -> list[str]:
     """Return front matter lines with the top-level ``key`` set; ``replace`` overwrites an existing value."""
     begin = next((n for n, line in enumerate(front) if re.match(rf"{key}\s*:", line)), None)
     if not value or (begin is not None and not replace):

@@ -26,7 +26,7 @@ CONVERSION = 1  # to be raised with a change of the conversion: older results ar
 
 
 def find(source: str | os.PathLike[str] | None) -> Path:
-    """Return the local directory of a checkpoint; without a ``source``, of the model that ships.
+    """Return the local directory of a checkpoint; without a ``source``, of the shipped model.
 
     A hub id is downloaded first, unless it is cached; ``org/name@revision`` names a branch, tag or commit. A checkpoint
     of Hugging Face, local or on the hub, is converted on first use, and the result kept beside the hub's cache. Raises

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from captioner.captioning.records import marked
+from captioner.captioning.records import unsure_field
 from captioner.cli.arguments import argument
-from captioner.cli.options import GENERATION, Compute, PhotosAnywhere, complain_of
-from captioner.cli.output import escaped, message, print_json, print_text, said, tell
+from captioner.cli.options import GENERATION, Compute, PhotosAnywhere, print_left_out
+from captioner.cli.output import caption_text, escaped, message, print_json, print_text, tell
 
 if TYPE_CHECKING:
     from captioner.captioning.answers import Answer
@@ -48,7 +48,7 @@ class Options:
     captioner: str | None = field(
         default=None,
         metadata=argument(
-            help="checkpoint directory or hub id that writes {caption} (default: the model that ships)", metavar="M"
+            help="checkpoint directory or hub id that writes {caption} (default: the shipped model)", metavar="M"
         ),
     )
     compute: Compute
@@ -62,7 +62,7 @@ def run(options: Options) -> int:
         seen += 1
         failed += not isinstance(result, list)
         _print(path, result, json=options.json)
-    complain_of(left)
+    print_left_out(left)
     if not seen:
         tell("no paths on stdin; pass one path per line")
     return 1 if failed or not seen else 0
@@ -96,12 +96,12 @@ def _print(path: str, result: list[Answer] | ImageError, *, json: bool) -> None:
     elif json:
         answers = [
             {"question": each.question, "answer": each.text, "confidence": round(each.confidence, 4)}
-            | marked(each.unsure)
+            | unsure_field(each.unsure)
             for each in result
         ]
         print_json({"path": path, "answers": answers})
     elif len(result) == 1:
-        print_text(f"{escaped(path)}\t{escaped(said(result[0]))}")
+        print_text(f"{escaped(path)}\t{escaped(caption_text(result[0]))}")
     else:
         for each in result:
-            print_text(f"{escaped(path)}\t{escaped(each.question)}\t{escaped(said(each))}")
+            print_text(f"{escaped(path)}\t{escaped(each.question)}\t{escaped(caption_text(each))}")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from captioner.cli.arguments import argument, group
 from captioner.cli.folder import run_folder
-from captioner.cli.options import Captioning, complain_of
+from captioner.cli.options import Captioning, print_left_out
 from captioner.cli.output import escaped, message, print_text, tell
 from captioner.cli.scale_out import Ray, run_ray
 from captioner.cli.writing import Writing
@@ -68,7 +68,7 @@ def run(options: Options) -> int:
         return 1
     print_captions = _stream if options.stream else _print
     failed = print_captions(options, _chain(first, items))
-    complain_of(left)
+    print_left_out(left)
     return 1 if failed else 0
 
 

@@ -1,4 +1,4 @@
-"""Convert a Hugging Face ViT + GPT-2 captioner, or an adapter and its base, to a checkpoint of this package."""
+"""Convert a Hugging Face captioner (docs/models.md), or an adapter and its base, to a checkpoint of this package."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Options:
 
     source: str = field(
         metadata=argument(
-            help="directory or hub id of a VisionEncoderDecoderModel; with --merge, of an adapter",
+            help="directory or hub id of a Hugging Face captioner; with --merge, of an adapter",
             metavar="SOURCE",
             positional=True,
         )

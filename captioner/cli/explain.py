@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captioner.cli.arguments import argument
-from captioner.cli.options import GENERATION, MODEL, Device, Photos, complain_of
+from captioner.cli.options import GENERATION, MODEL, Device, Photos, print_left_out
 from captioner.cli.output import print_json, print_text, tell
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def run(options: Options) -> int:
         raise UsageError("--caption needs no generation; leave out the options for generation")
     left = options.photos.left_out()
     items = list(options.photos.items(left))
-    complain_of(left)
+    print_left_out(left)
     if not items:
         tell("no paths on stdin; pass one path per line")
         return 1
@@ -78,7 +78,7 @@ def run(options: Options) -> int:
             else:
                 tell(error)
             continue
-        name = out if one_file else out / _free(_stem(item.id), taken)
+        name = out if one_file else out / _unused_name(_stem(item.id), taken)
         files = [
             explanation.save(name if one_file else f"{name}.explain{form}") for form in FORMS[: 1 if one_file else 2]
         ]
@@ -114,7 +114,7 @@ def _stem(name: str) -> str:
     return accepted(Path(name.partition("?")[0] if is_url(name) else name).stem) or "photo"
 
 
-def _free(stem: str, taken: set[str]) -> str:
+def _unused_name(stem: str, taken: set[str]) -> str:
     """Return a name that no other photo of this run has: two folders may both contain ``1.jpg``."""
     name, number = stem, 1
     while name.casefold() in taken:

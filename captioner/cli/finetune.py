@@ -1,10 +1,10 @@
 """Fine-tune a captioner on your own images.
 
 Starts from ``--model`` and keeps its architecture, tokenizer and preprocessing. The number of images sets the epochs
-and the learning rate. Of the weights, including those at the start, the best ones on held-out images are saved. Prints
-scores and captions before and after on stderr, and writes them to ``report.md``. ``--recipe lora``, or ``--set
-adapter.method=lora`` (or ``adalora`` or ``prefix``), trains and saves only a small adapter; ``captioner convert DIR OUT
---merge`` merges it into its base.
+and the learning rate. The run saves the weights with the best score on held-out images; the initial weights compete
+too. Prints scores and captions before and after on stderr, and writes them to ``report.md``. ``--recipe lora``, or
+``--set adapter.method=lora`` (or ``adalora`` or ``prefix``), trains and saves only a small adapter; ``captioner convert
+DIR OUT --merge`` merges it into its base.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from captioner.cli.arguments import argument
-from captioner.cli.options import MODEL, complain, leads, require_readers
+from captioner.cli.options import MODEL, is_rank_zero, print_status, require_readers
 from captioner.cli.output import print_text
-from captioner.cli.training import Training, fitted, training_data
+from captioner.cli.training import Training, fit_recipe, training_data
 
 if TYPE_CHECKING:
     from captioner.training.tasks import Data
@@ -73,12 +73,12 @@ def run(options: Options) -> int:
         start.config.text.speaking(options.language)  # raises for a language that the captioner does not write
         start.generation = replace(start.generation, language=options.language)
     data = training_data(training, recipe)
-    recipe = fitted(options.recipe, training.settings, len(data.train))
+    recipe = fit_recipe(options.recipe, training.settings, len(data.train))
     doubts = data_warnings(data)
     for doubt in doubts:
-        complain(f"warning: {doubt}")
-    best = train(recipe, data, out, start=start, resume=training.resume, report=complain)
-    if leads():
+        print_status(f"warning: {doubt}")
+    best = train(recipe, data, out, start=start, resume=training.resume, report=print_status)
+    if is_rank_zero():
         _report(options.model, best, data, doubts)
         print_text(str(best))
     return 0
@@ -98,7 +98,7 @@ def _report(model: str | None, best: Path, data: Data, doubts: list[str]) -> Non
         improved = isinstance(position, dict) and bool(position.get("total_step"))
         doubts = [*doubts, *result_warnings(comparison, improved=improved)]
         report = "\n\n".join([text(comparison), *(f"warning: {doubt}" for doubt in doubts)])
-        complain(f"\n{report}\n")
+        print_status(f"\n{report}\n")
         (best.parent / "report.md").write_text(report + "\n", encoding="utf-8")
     except (CaptionerError, OSError) as error:
-        complain(f"no report: {error}")
+        print_status(f"no report: {error}")

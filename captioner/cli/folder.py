@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
-from captioner.cli.options import complain_of
+from captioner.cli.options import print_left_out
 from captioner.cli.output import escaped, print_text, tell
 from captioner.cli.progress import Progress
 
@@ -55,7 +55,7 @@ def _work(job: Job, work: Run, captioning: Captioning, writing: Writing) -> int:
     progress = Progress([] if writing.watch else photos.paths, parts, work.counts, everything=photos.everything)
     with progress:
         for problem in work.problems:
-            progress.complain(problem)
+            progress.print_line(problem)
         for outcome in _outcomes(job, work, captioning, progress, watching=writing.watch):
             progress.step()
             failed = failed or bool(outcome.problems)
@@ -63,7 +63,7 @@ def _work(job: Job, work: Run, captioning: Captioning, writing: Writing) -> int:
         progress.wait("assembling files")
         for problem in work.finish():
             failed = True
-            progress.complain(problem)
+            progress.print_line(problem)
     if writing.report:
         _report(writing.report, job, work, captioning)
     if job.plan.outputs:
@@ -86,13 +86,13 @@ def _outcomes(job: Job, work: Run, captioning: Captioning, progress: Progress, *
     walks = watch.rounds() if watching else iter([job.photos(left)])
     try:
         for walk in walks:
-            work.look_again()
+            work.forget_listings()
             for outcome in job.outcomes(work, walk, pipe):
                 if watching and outcome.state == "failed":
                     watch.failed(outcome.photo)
                 yield outcome
         for sentence in left.sentences():
-            progress.complain(sentence)
+            progress.print_line(sentence)
     except KeyboardInterrupt:
         if not watching:  # with --watch, Ctrl-C is the normal end
             raise
@@ -103,7 +103,7 @@ def _print_outcome(outcome: Outcome, printing: Printing, progress: Progress, *, 
         printing.print_error(outcome.photo.id, outcome.problems[0])
         return
     for problem in outcome.problems:
-        progress.complain(problem)
+        progress.print_line(problem)
     if outcome.caption is not None and not quiet:
         printing.print_caption(outcome.photo.id, outcome.caption)
 
@@ -113,13 +113,13 @@ def _dry_run(job: Job, photos: Photos) -> int:
     from captioner.data.paths import shown
     from captioner.errors import OutputError
     from captioner.folder.outputs import journal_of
-    from captioner.folder.run import foresee
+    from captioner.folder.run import dry_run
 
     if job.plan.outputs and os.path.exists(journal_of(job.plan)):
         tell(f"{shown(journal_of(job.plan))} holds an interrupted run that would be resumed first")
     counts = {"caption": 0, "skip": 0, "fail": 0}
     left = photos.left_out()
-    for photo, decision in foresee(job.plan, job.photos(left)):
+    for photo, decision in dry_run(job.plan, job.photos(left)):
         if isinstance(decision, OutputError):
             action, why = "fail", str(decision)
         elif decision.why:
@@ -128,7 +128,7 @@ def _dry_run(job: Job, photos: Photos) -> int:
             action, why = "caption", ", ".join(decision.slots) or "stdout"
         counts[action] += 1
         print_text(f"{action}\t{escaped(photo.id)}\t{escaped(why)}")
-    complain_of(left)
+    print_left_out(left)
     tell("would " + ", ".join(f"{action} {number:,}" for action, number in counts.items()))
     return 1 if counts["fail"] else 0
 
@@ -153,7 +153,7 @@ def _report(path: str, job: Job, work: Run, captioning: Captioning) -> None:
 
     settings = " ".join(f"{name} {value}," for name, value in job.options.items()).rstrip(",")
     statements = (
-        f"Model: {captioning.model or 'the model that ships'}; {settings or 'its default options'}.",
+        f"Model: {captioning.model or 'the shipped model'}; {settings or 'its default options'}.",
         f"Photos: {_summary(work)}.",
         "Confidence is the expected share of a caption's words that people also use.",
     )

@@ -111,7 +111,7 @@ def judge_file(path: str, images: Images, judging: Judging, *, partial: bool = F
     from captioner.evaluation.predictions import matched_captions, read_predictions
 
     words: Words = judging.words or "ptb"
-    _hint(words, images)
+    _warn_of_unspaced(words, images)
     matched = matched_captions(read_predictions(path, partial=partial), images.judged, images.others, partial=partial)
     judged = [(caption, sample) for caption, sample in zip(matched, images.judged, strict=True) if caption is not None]
     notes = images.notes
@@ -188,7 +188,7 @@ def judge_model(run: ModelRun) -> Evaluation:
     """Caption the images and evaluate the captions."""
     from captioner.evaluation.evaluate import evaluate
 
-    _hint(run.words, run.images)
+    _warn_of_unspaced(run.words, run.images)
     with _bar(run.images) as progress:
         evaluation = evaluate(
             run.checkpoint,
@@ -238,7 +238,7 @@ def is_predictions(name: str) -> bool:
     return Path(name).is_file()
 
 
-def _hint(words: Words, images: Images) -> None:
+def _warn_of_unspaced(words: Words, images: Images) -> None:
     from captioner.metrics.words import unspaced
 
     if words == "ptb" and unspaced(caption for sample in images.judged for caption in sample.captions):

@@ -98,12 +98,12 @@ class PhotosAnywhere(Photos):
 
 
 @cache
-def _note_on(precision: Precision) -> None:
+def _warn_of_slow(precision: Precision) -> None:
     """Print a sentence, once, if a precision is not faster than fp32 on this CPU."""
     from captioner.inference.precision import faster
 
     if not faster(precision):
-        complain(
+        print_status(
             f"captioner: {precision} is not faster than fp32 on this CPU (`captioner doctor` says why), and changes a "
             f"few captions; leave out --precision {precision} unless memory is short"
         )
@@ -126,7 +126,7 @@ class Device:
 
     def checked_precision(self) -> Precision:
         """Return the precision, after a sentence on stderr if fp32 is as fast on this CPU."""
-        _note_on(self.precision)
+        _warn_of_slow(self.precision)
         return self.precision
 
 
@@ -139,7 +139,7 @@ class Compute(Device):
     )
 
 
-MODEL = argument(help="checkpoint directory or hub id (default: the model that ships)", metavar="M")
+MODEL = argument(help="checkpoint directory or hub id (default: the shipped model)", metavar="M")
 JSON_SCORES = argument(help="print the scores as one JSON object")
 
 
@@ -200,20 +200,20 @@ def require_readers(data: Sequence[str]) -> None:
             require("pyarrow", "parquet", f"reading {table}")
 
 
-def complain_of(left: LeftOut) -> None:
+def print_left_out(left: LeftOut) -> None:
     """Print on stderr which files were left out."""
     for sentence in left.sentences():
-        complain(f"captioner: {sentence}")
+        print_status(f"captioner: {sentence}")
 
 
-def leads() -> bool:
+def is_rank_zero() -> bool:
     """Return whether this is rank 0 of a distributed run; torchrun and accelerate set the rank."""
     return os.environ.get("RANK", "0") == "0"
 
 
-def complain(text: str) -> None:
+def print_status(text: str) -> None:
     """Print a line on stderr, only on rank 0 of a distributed run."""
-    if leads():
+    if is_rank_zero():
         print(plain(text), file=sys.stderr, flush=True)
 
 

@@ -50,10 +50,10 @@ def print_caption(path: str, caption: Caption, *, json: bool, details: bool) -> 
         print_json({"path": path, **record_of(caption, details=details)})
         return
     for candidate in (caption, *caption.alternatives):
-        print_text(f"{escaped(path)}\t{escaped(said(candidate))}")
+        print_text(f"{escaped(path)}\t{escaped(caption_text(candidate))}")
 
 
-def said(caption: Caption | Answer) -> str:
+def caption_text(caption: Caption | Answer) -> str:
     """Return a caption or an answer as plain text, with a word of warning if it is unsure."""
     return f"not sure: {caption.text}" if caption.unsure else caption.text
 

@@ -53,7 +53,7 @@ class Progress:
         """Show the name of an operation without steps."""
         self._bar.set_postfix_str(what)
 
-    def complain(self, sentence: str) -> None:
+    def print_line(self, sentence: str) -> None:
         self._bar.write(message(sentence), file=sys.stderr)
 
     def _count(self, paths: Sequence[str], parts: int) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from captioner.cli.arguments import argument
-from captioner.cli.options import Device, complain
+from captioner.cli.options import Device, print_status
 from captioner.cli.output import print_text
 from captioner.errors import require
 
@@ -42,7 +42,7 @@ class Options:
     model: str | None = field(
         default=None,
         metadata=argument(
-            help="checkpoint directory or hub id that answers questions, or none (default: the model that ships)",
+            help="checkpoint directory or hub id that answers questions, or none (default: the shipped model)",
             metavar="M",
         ),
     )
@@ -66,9 +66,9 @@ def run(options: Options) -> int:
         everything=options.everything,
     )
     for notice in shelf.notices:
-        complain(f"captioner: {notice}")
+        print_status(f"captioner: {notice}")
     asked = Asked(options.model, device=options.device.device, precision=options.device.precision)
-    complain(f"captioner: {len(shelf)} photos; open the address in a browser, and end with Ctrl-C")
+    print_status(f"captioner: {len(shelf)} photos; open the address in a browser, and end with Ctrl-C")
     with contextlib.suppress(KeyboardInterrupt):  # the normal end
         serve(shelf, asked, port=options.port, report=print_text)
     return 0

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
-from captioner.captioning.records import marked
+from captioner.captioning.records import unsure_field
 from captioner.cli.arguments import argument
-from captioner.cli.options import complain_of
+from captioner.cli.options import print_left_out
 from captioner.cli.output import escaped, paths_of, print_json, print_text, tell
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def run_ray(captioning: Captioning, ray: Ray, writing: Writing, *, stream: bool)
     connect(ray.address or "")
     left = photos.left_out()
     images = read(paths_of(photos.paths), left)
-    complain_of(left)
+    print_left_out(left)
     captions = caption_dataset(
         images,
         model=captioning.model,
@@ -75,7 +75,7 @@ def run_ray(captioning: Captioning, ray: Ray, writing: Writing, *, stream: bool)
             failed += row["error"] is not None
             if printing.json:
                 result = {"error": row["error"]} if row["error"] else {"caption": row["caption"], "score": row["score"]}
-                print_json({"path": name, **result, **marked(bool(row.get("unsure")))})
+                print_json({"path": name, **result, **unsure_field(bool(row.get("unsure")))})
             elif row["error"]:
                 tell(row["error"])
             else:

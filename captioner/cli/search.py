@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from captioner.cli.arguments import argument
-from captioner.cli.options import MODEL, Compute, PhotosAnywhere, complain_of
+from captioner.cli.options import MODEL, Compute, PhotosAnywhere, print_left_out
 from captioner.cli.output import escaped, message, print_json, print_text, tell
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def run(options: Options) -> int:
                     bar.write(message(score), file=sys.stderr)
             else:
                 found.append((score, path))
-    complain_of(left)
+    print_left_out(left)
     if not found and not failed:
         tell("no paths on stdin; pass one path per line")
         return 1

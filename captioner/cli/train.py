@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from captioner.cli.arguments import argument
-from captioner.cli.options import complain, leads, require_readers
+from captioner.cli.options import is_rank_zero, print_status, require_readers
 from captioner.cli.output import print_text
-from captioner.cli.training import Training, fitted, training_data
+from captioner.cli.training import Training, fit_recipe, training_data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +44,8 @@ def run(options: Options) -> int:
     out = training.folder(options.recipe)
     check_out(out, resume=training.resume)
     data = training_data(training, recipe, text=options.text)
-    recipe = fitted(options.recipe, training.settings, len(data.train))
-    best = train(recipe, data, out, resume=training.resume, report=complain)
-    if leads():
+    recipe = fit_recipe(options.recipe, training.settings, len(data.train))
+    best = train(recipe, data, out, resume=training.resume, report=print_status)
+    if is_rank_zero():
         print_text(str(best))
     return 0

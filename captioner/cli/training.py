@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from captioner.cli.arguments import argument
-from captioner.cli.options import Reading, complain
+from captioner.cli.options import Reading, print_status
 
 if TYPE_CHECKING:
     from captioner.training.recipe import Recipe
@@ -61,11 +61,11 @@ def training_data(training: Training, recipe: Recipe, *, text: Sequence[str] = (
         validation_images=recipe.validation_images,
         outside=training.reading.outside,
         accepted=training.accepted,
-        report=complain,
+        report=print_status,
     )
 
 
-def fitted(recipe_name: str, settings: Sequence[str], images: int) -> Recipe:
+def fit_recipe(recipe_name: str, settings: Sequence[str], images: int) -> Recipe:
     """Return a recipe, changed by ``settings`` and fitted to the number of images; print what that changes."""
     from captioner.data.messages import counted
     from captioner.training.recipe import load_recipe
@@ -73,7 +73,7 @@ def fitted(recipe_name: str, settings: Sequence[str], images: int) -> Recipe:
     plain, recipe = (load_recipe(recipe_name, settings, images=known) for known in (None, images))
     for number, (stage, before) in enumerate(zip(recipe.stages, plain.stages, strict=True)):
         if stage != before:
-            complain(
+            print_status(
                 f"a set of {counted(images, 'image')}: epochs {stage.epochs}, batch_size {stage.batch_size}, "
                 f"lr {stage.lr:g}, patience {stage.patience} (from the recipe's table of sizes; "
                 f"--set stages.{number}.epochs=N and the like override it)"

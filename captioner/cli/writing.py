@@ -43,9 +43,9 @@ class Writing:
     )
     before: str | None = field(
         default=None,
-        metadata=argument(help="prefix of every caption, such as a trigger word", metavar="TEXT"),
+        metadata=argument(help="text before every written caption, such as a trigger word", metavar="TEXT"),
     )
-    after: str | None = field(default=None, metadata=argument(help="suffix of every caption", metavar="TEXT"))
+    after: str | None = field(default=None, metadata=argument(help="text after every written caption", metavar="TEXT"))
     template: str | None = field(
         default=None,
         metadata=argument(help="template with {caption}, and {name} and {folder} of the photo", metavar="TEXT"),

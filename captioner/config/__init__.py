@@ -21,7 +21,7 @@ from captioner.config.model import (
     Words,
 )
 from captioner.config.option import Option
-from captioner.config.rules import WordRules, is_text, says
+from captioner.config.rules import WordRules, contains_phrase, is_text
 from captioner.config.sampling import SamplingConfig, check_seed
 from captioner.config.schema import (
     from_dict,
@@ -48,10 +48,10 @@ __all__ = [
     "WordRules",
     "Words",
     "check_seed",
+    "contains_phrase",
     "from_dict",
     "generation_options",
     "is_text",
-    "says",
     "to_dict",
     "with_options",
 ]

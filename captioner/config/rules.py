@@ -17,7 +17,8 @@ class WordRules:
     """Constraints on the words of a caption; a word or phrase gets its bias at its last token."""
 
     prefix: str = field(
-        default="", metadata=option(help="first words of every caption", metavar="TEXT", alias="prompt")
+        default="",
+        metadata=option(help="first words of every caption; the model continues them", metavar="TEXT", alias="prompt"),
     )
     require: tuple[str, ...] = field(
         default=(),
@@ -78,7 +79,7 @@ class WordRules:
             required = [choices.split("|") for choices in self.require]
             others = {"prefix": [[self.prefix]], "require": required, "bias": [[other] for other in self.bias]}
             for name, alternatives in others.items():
-                if any(all(says(choice, phrase) for choice in choices) for choices in alternatives):
+                if any(all(contains_phrase(choice, phrase) for choice in choices) for choices in alternatives):
                     raise ConfigError(f"{phrase!r} is in both forbid and {name}; remove it from one of them")
 
 
@@ -91,7 +92,7 @@ def _plain_words(phrase: str) -> str:
     return " ".join(phrase.casefold().split())
 
 
-def says(text: str, phrase: str) -> bool:
+def contains_phrase(text: str, phrase: str) -> bool:
     """Return whether ``text`` contains the words of ``phrase``, in any case."""
     text, phrase = _plain_words(text), _plain_words(phrase)
     return phrase in text and bool(re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", text))

@@ -30,7 +30,7 @@ _PNG_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf")  # of the i
 _TILE_WIDTH, _TILE_LENGTH, _ROWS_PER_STRIP = 322, 323, 278
 
 
-class Watched:
+class BoundedFile:
     """A file with a limit of ``MAX_BESIDE`` bytes to read before and after its pixels, while ``left`` is a number."""
 
     def __init__(self, stream: BinaryIO, form: str) -> None:
@@ -58,9 +58,9 @@ class Watched:
 
 
 def load(image: Image.Image) -> None:
-    """Decode an image; if its file is ``Watched``, lift the limit for the pixels and restore it after them."""
+    """Decode an image; if its file is ``BoundedFile``, lift the limit for the pixels and restore it after them."""
     watched = getattr(image, "fp", None)
-    if not isinstance(watched, Watched):
+    if not isinstance(watched, BoundedFile):
         image.load()
         return
     watched.left = None
@@ -77,7 +77,7 @@ def load(image: Image.Image) -> None:
         del image.load_end  # type: ignore[attr-defined]  # breaks the reference cycle
 
 
-def let_go(image: Image.Image) -> None:
+def free_buffers(image: Image.Image) -> None:
     """Free the buffers that a decoder keeps for further frames: canvases and a copy."""
     if image.format in ("WEBP", "AVIF"):
         image.fp = None  # type: ignore[attr-defined]
@@ -100,7 +100,7 @@ def check_pixels(image: Image.Image, max_pixels: int, *, whole: tuple[int, int] 
         raise Refused(f"its {size} pixels exceed the limit of {most / 1e6:g} megapixels{kind}")
 
 
-def is_overfull(error: Exception) -> bool:
+def has_long_texts(error: Exception) -> bool:
     """Return whether Pillow refused a PNG for its texts (1 MB unpacked each, 64 MB in total) or its profile (1 MB)."""
     return isinstance(error, ValueError) and ("data too large" in str(error) or "memory used in text" in str(error))
 

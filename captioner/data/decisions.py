@@ -78,7 +78,7 @@ def _bytes(path: Path) -> bytes:
     try:
         if not path.is_file():
             raise DataError(
-                f"{shown(path)} does not exist, so no caption is accepted; look the captions through with "
+                f"{shown(path)} does not exist, so no caption is accepted; review the captions with "
                 "`captioner review`, or leave out --accepted"
             )
         if path.stat().st_size > MAX_TEXT:

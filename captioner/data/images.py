@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, TypeVar, Union, cast
 from PIL import Image
 
 from captioner.data.arrays import image_of_array, is_array
-from captioner.data.bounds import MAX_WHOLE, Watched, check_pixels, is_overfull, let_go, load, without_texts
+from captioner.data.bounds import (
+    MAX_WHOLE,
+    BoundedFile,
+    check_pixels,
+    free_buffers,
+    has_long_texts,
+    load,
+    without_texts,
+)
 from captioner.data.items import MAX_BYTES, Item, Refused, open_file, refusal, too_large
 from captioner.data.paths import IMAGE_SUFFIXES, Unreadable, find_images
 from captioner.data.rgb import to_rgb, upright_size
@@ -84,7 +92,7 @@ def _despite_texts(stream: BinaryIO, read: Callable[[BinaryIO], T]) -> T:
     try:
         return read(stream)
     except ValueError as error:
-        if not is_overfull(error):
+        if not has_long_texts(error):
             raise
         return read(without_texts(stream))
 
@@ -181,7 +189,7 @@ def _identify(stream: BinaryIO) -> Image.Image:
             continue
         stream.seek(0)
         try:
-            return factory(cast(BinaryIO, Watched(stream, name)), "")
+            return factory(cast(BinaryIO, BoundedFile(stream, name)), "")
         except (SyntaxError, IndexError, TypeError, struct.error):
             recognised = name
     if _is_heif(prefix) and _heif()[0] is None:
@@ -228,7 +236,7 @@ def _decode(image: Image.Image, max_pixels: int, *, keep: bool) -> Image.Image:
     load(image)
     check_pixels(image, max_pixels)  # again: an ICO may be larger than its header says
     if not keep:
-        let_go(image)
+        free_buffers(image)
     return to_rgb(image, keep=keep)
 
 

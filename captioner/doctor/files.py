@@ -86,7 +86,7 @@ def _named(folder: Path) -> str:
 
 
 def _size(folder: Path) -> str:
-    """Return the size of the files of a folder; of the first ones if there are too many."""
+    """Return the size of the files in a folder, or of the first ones if there are too many."""
     total, end = 0, time.monotonic() + SECONDS
     for top, _, names in os.walk(folder):
         for name in names:

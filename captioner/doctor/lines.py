@@ -20,7 +20,7 @@ _TOKEN = re.compile(r"\b(?:hf|gh[a-z]|sk|github_pat)[_-][A-Za-z0-9_-]{8,}")
 
 @dataclass(frozen=True, kw_only=True)
 class Fact:
-    """One thing that was found."""
+    """A finding, as a line of the report."""
 
     name: str
     value: str
@@ -28,7 +28,7 @@ class Fact:
 
 @dataclass(frozen=True, kw_only=True)
 class Warned:
-    """One thing that makes captions slow or impossible."""
+    """A problem that makes captions slow or impossible."""
 
     problem: str
     remedy: str

@@ -16,7 +16,7 @@ LEVEL = 1e-9  # the largest difference of CIDEr-D that is a tie
 
 
 @dataclass(frozen=True, kw_only=True)
-class Moved:
+class ChangedImage:
     """An image with a different CIDEr-D in the two systems."""
 
     image: str
@@ -35,8 +35,8 @@ class Comparison:
     wins: int  # images on which the second has the higher CIDEr-D
     losses: int
     ties: int
-    better: tuple[Moved, ...]  # the images with the largest gains
-    worse: tuple[Moved, ...]  # the images with the largest losses
+    better: tuple[ChangedImage, ...]  # the images with the largest gains
+    worse: tuple[ChangedImage, ...]  # the images with the largest losses
 
 
 def compare(first: Judgement, second: Judgement) -> Comparison:
@@ -48,7 +48,7 @@ def compare(first: Judgement, second: Judgement) -> Comparison:
     gains = second.model.metrics["cider_d"].per_image - first.model.metrics["cider_d"].per_image
     moved = sorted(
         (
-            Moved(image=sample.name, gain=float(gain), first=first_caption, second=second_caption)
+            ChangedImage(image=sample.name, gain=float(gain), first=first_caption, second=second_caption)
             for sample, gain, first_caption, second_caption in zip(
                 first.samples, gains, first.captions, second.captions, strict=True
             )

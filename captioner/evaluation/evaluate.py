@@ -16,7 +16,7 @@ from captioner.config import GenerationConfig, Words
 from captioner.data.samples import Sample
 from captioner.errors import CheckpointError, DataError
 from captioner.evaluation.judge import Judge, Judgement, Scores, fingerprint
-from captioner.inference import AnyCheckpoint, Holder, held
+from captioner.inference import AnyCheckpoint, Holder, checkpoint_of
 from captioner.metrics.bleu import check_bleu
 from captioner.metrics.bootstrap import Interval, intervals
 from captioner.metrics.calibration import calibration_error, rank_correlation
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from captioner.evaluation.decode import Decoded
 
 
-__all__ = ["Evaluation", "OfModel", "evaluate", "fingerprint", "judge_captions"]
+__all__ = ["Evaluation", "ModelFigures", "evaluate", "fingerprint", "judge_captions"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class OfModel:
+class ModelFigures:
     """The figures of a model that its captions alone do not have."""
 
     generation: GenerationConfig
@@ -65,7 +65,7 @@ class Evaluation:
 
     judgement: Judgement
     captions: tuple[str, ...]
-    of_model: OfModel | None = None  # None for existing captions
+    of_model: ModelFigures | None = None  # None for existing captions
     notes: tuple[str, ...] = ()  # printed beside the scores
     problems: tuple[str, ...] = ()  # errors of unreadable images, which are skipped
 
@@ -76,7 +76,7 @@ class Evaluation:
 
     @property
     def perplexity(self) -> float:
-        """The perplexity per word, as in ``OfModel``; NaN for existing captions."""
+        """The perplexity per word, as in ``ModelFigures``; NaN for existing captions."""
         return math.nan if self.of_model is None else self.of_model.perplexity
 
     @property
@@ -110,7 +110,7 @@ def evaluate(
     check_bleu()
     if not samples:
         raise DataError("there are no images to evaluate on; give data with images")
-    checkpoint = held(checkpoint)
+    checkpoint = checkpoint_of(checkpoint)
     generation = generation or checkpoint.generation
     with Judge(
         samples, words or checkpoint.config.text.words_in(generation.language), java=java, want_spice=spice
@@ -145,7 +145,7 @@ def judge_captions(
 
 def _model_figures(
     checkpoint: AnyCheckpoint, judgement: Judgement, decoded: Decoded, generation: GenerationConfig, judge: Judge
-) -> OfModel:
+) -> ModelFigures:
     counts = [
         sum(
             len(judge.split(cut[k])) if k in cut else len(caption) + 1
@@ -158,7 +158,7 @@ def _model_figures(
         score=_perplexity,
     )
     chances = decoded.word_chances
-    return OfModel(
+    return ModelFigures(
         generation=generation,
         perplexity=likelihood.value,
         perplexity_interval=intervals({"": likelihood})[""],

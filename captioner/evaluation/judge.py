@@ -22,7 +22,7 @@ from captioner.metrics.bleu import BleuScore, bleu_counts, bleu_of, bleu_score, 
 from captioner.metrics.bootstrap import Interval, intervals
 from captioner.metrics.cider import cider_d_of
 from captioner.metrics.diversity import Diversity, diversity, repeats
-from captioner.metrics.meteor import Meteor, best_of, meteor_of, what_meteor_needs
+from captioner.metrics.meteor import Meteor, best_of, meteor_of, missing_for_meteor
 from captioner.metrics.ngrams import Floats, Ints, Ngrams, References, Row
 from captioner.metrics.rouge import common_subsequence, rouge_l_of
 from captioner.metrics.spice import spice
@@ -71,7 +71,7 @@ class Judgement:
     fingerprint: str  # fingerprint of the images' names and captions
     model: Scores
     floor: Scores
-    """One caption for every image: of the twenty most frequent captions, the one with the best BLEU-4."""
+    """One caption for every image: the one with the best BLEU-4 among the twenty most frequent captions."""
     floor_caption: str
     shuffled: Scores  # each image with the caption of the next one; a single image with its own
     human: Scores | None
@@ -104,7 +104,7 @@ class Judge:
         self.samples, self.words, self.want_spice = tuple(samples), words, want_spice
         self.split: Callable[[str], Caption] = splitter(words)
         self.references = [[self.split(caption) for caption in sample.captions] for sample in samples]
-        needs = "not asked for" if not java else "knows English words only" if words != "ptb" else what_meteor_needs()
+        needs = "not asked for" if not java else "knows English words only" if words != "ptb" else missing_for_meteor()
         self.missing = {"meteor": needs} if needs else {}
         self.meteor = None if needs else Meteor()
         self.pool = ThreadPoolExecutor(max_workers=1)

@@ -36,7 +36,7 @@ VIEWS: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Steadiness:
+class Robustness:
     """The effect of a change of the photo on captions. Shares from 0 to 100; CIDEr-D may exceed 100."""
 
     view: str
@@ -54,7 +54,7 @@ class Probe:
 
     images: int
     cider_d: float  # CIDEr-D of the original photos
-    steadiness: tuple[Steadiness, ...]
+    steadiness: tuple[Robustness, ...]
     people: tuple[Presumption, ...]
     problems: tuple[str, ...]  # errors of unreadable images, which are skipped
 
@@ -99,7 +99,7 @@ def probe(
     original = [views[0] for views in captions]
     scores = cider_d(original, references)
     steadiness = tuple(
-        _steadiness(name, original, [views[1 + n] for views in captions], references, scores.per_image)
+        _robustness(name, original, [views[1 + n] for views in captions], references, scores.per_image)
         for n, name in enumerate(VIEWS)
     )
     return Probe(
@@ -160,18 +160,18 @@ def _views(samples: Sequence[Sample]) -> Iterator[Image.Image | ImageError]:
         yield from (change(image) for change in VIEWS.values())
 
 
-def _steadiness(
+def _robustness(
     view: str,
     original: Sequence[list[str]],
     changed: Sequence[list[str]],
     references: Sequence[Sequence[list[str]]],
     before: Sequence[float],
-) -> Steadiness:
+) -> Robustness:
     pairs = list(zip(original, changed, strict=True))
     scores = cider_d(changed, references)
     gap = paired_differences({"cider_d": mean_of(before)}, {"cider_d": mean_of(scores.per_image)})["cider_d"]
     named = sum(len(content(caption)) for caption in original)
-    return Steadiness(
+    return Robustness(
         view=view,
         changed=100 * sum(a != b for a, b in pairs) / len(pairs),
         content=100 * sum(content(a) != content(b) for a, b in pairs) / len(pairs),

@@ -23,7 +23,7 @@ TITLES = {
 WORDS: dict[Words, str] = {
     "ptb": "words: lower case, Penn Treebank, no punctuation",
     "characters": "words: single characters of unspaced scripts, else Penn Treebank, no punctuation",
-    "jieba": "words: by jieba, no punctuation; not comparable with scores by other cutters",
+    "jieba": "words: by jieba, no punctuation; not comparable with scores by other segmenters",
 }
 
 

@@ -48,7 +48,7 @@ def caption_folder(
     resume an interrupted iteration; it must use the same model, identified by the folder that it was loaded from.
 
     write: Output formats.
-    pipe: The pipeline; by default the model that ships, loaded for the first photo that needs it.
+    pipe: The pipeline; by default the shipped model, loaded for the first photo that needs it.
     out, existing, template, separator, min_confidence, shard, follow_links: See ``Plan``.
     count: Captions per photo.
     options: Options of ``CaptionPipeline.caption``.

@@ -58,7 +58,7 @@ class Job:
         def captions(sources: Iterable[ImageSource | ImageError]) -> Iterator[Caption | ImageError]:
             return stream(sources, count=self.count, batch_size=self.batch_size, **self.options)
 
-        yield from work.go(chain([first], todo), captions, together=self.batch_size)
+        yield from work.caption(chain([first], todo), captions, together=self.batch_size)
 
 
 def photos_of(items: Iterable[Item], place: Place) -> Iterator[Photo]:

@@ -138,7 +138,7 @@ class Journal:
         return (entry for entry, _ in self._entries("1") if output in entry.slots)
 
     def sample(self, most: int) -> list[Entry]:
-        """Return all captions in order; of more than ``most`` the least and most confident, and a sample of all."""
+        """Return all captions in order, or beyond ``most`` the least and most confident ones and a sample."""
         count, part = sum(self.confidences(1)), most // 4
         condition = "1"
         if count > most:

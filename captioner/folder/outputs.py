@@ -113,7 +113,7 @@ class Outputs:
                 problems.append(str(error))
         return problems
 
-    def look(self) -> None:
+    def check_interrupted(self) -> None:
         """Check what an interrupted run was about to write, and remove its temporary files.
 
         Raises ``OutputError`` if the journal names files that no run of this plan would write.
@@ -205,7 +205,7 @@ def open_outputs(plan: Plan, settings: Mapping[str, Any]) -> tuple[Lock, Outputs
         resumed = before == current
         outputs = Outputs(plan, journal, resumed=resumed)
         if resumed:
-            outputs.look()
+            outputs.check_interrupted()
         journal.put(run=current, tokens=[*(journal.tokens if resumed else []), journal.token], **outputs.settings)
         if resumed:  # write what the interrupted run had committed
             problems += outputs.catch_up()
@@ -238,7 +238,7 @@ def _finish_earlier(journal: Journal, before: Any, now: Plan) -> list[str]:
         )
     place = replace(plan.place, named=now.place.named)
     outputs = Outputs(replace(plan, place=place, follow_links=now.follow_links), journal, resumed=True)
-    outputs.look()
+    outputs.check_interrupted()
     if outputs.elsewhere:
         example = shown(place.whole(min(outputs.elsewhere)))
         raise OutputError(

@@ -49,11 +49,8 @@ class Run:
 
     ::
 
-        work = Run(plan, {"model": None})
-        for outcome in work.go(work.todo(photos), captions):
-            ...
-        problems = work.finish()
-        work.close()
+        work = Run(plan, {"model": None}) for outcome in work.caption(work.todo(photos), captions): ... problems =
+        work.finish() work.close()
 
     ``settings``: the other settings that affect captions, as plain values. Without outputs the run cannot be resumed.
     Raises ``OutputError`` if another run uses the folder, or if nothing can be written there.
@@ -93,7 +90,7 @@ class Run:
                     self._pending[photo.key] = decision
                     yield photo
 
-    def go(self, photos: Iterable[Photo], captions: Captions, *, together: int = 16) -> Iterator[Outcome]:
+    def caption(self, photos: Iterable[Photo], captions: Captions, *, together: int = 16) -> Iterator[Outcome]:
         """Caption the photos of ``todo``; commit batches of ``together`` captions, then yield their outcomes."""
         queue: deque[Photo] = deque()
 
@@ -125,7 +122,7 @@ class Run:
             self._lock.release()
             self._lock = None
 
-    def look_again(self) -> None:
+    def forget_listings(self) -> None:
         """Clear cached folder listings, since photos may have been added."""
         self._outputs.neighbours.forget()
 
@@ -156,7 +153,7 @@ class Run:
         return Entry(id=photo.id, key=photo.key, captions=captions, slots=slots)
 
 
-def foresee(plan: Plan, photos: Iterable[Photo]) -> Iterator[tuple[Photo, Decision | OutputError]]:
+def dry_run(plan: Plan, photos: Iterable[Photo]) -> Iterator[tuple[Photo, Decision | OutputError]]:
     """Yield the decision of a dry run for each photo; nothing is written, and an interrupted run stays as it is."""
     outputs = Outputs(plan, Journal(None))
     try:

@@ -39,7 +39,7 @@ class Watch:
 
     def failed(self, photo: Photo) -> None:
         """Exclude a failed photo until its file changes."""
-        self._failed[photo.key] = _look(photo) or ()
+        self._failed[photo.key] = _file_stamp(photo) or ()
 
     def _ready(self) -> Iterator[Photo]:
         walk = iter(self._walk())
@@ -52,14 +52,14 @@ class Watch:
             yield photo
 
     def _wanted(self, photo: Photo) -> bool:
-        look = _look(photo)
+        look = _file_stamp(photo)
         if photo.key in self._failed and self._failed[photo.key] == (look or ()):
             return False
         if photo.problem:  # but not for an empty folder, where photos may arrive
             return not os.path.isdir(photo.id) or not os.access(photo.id, os.R_OK | os.X_OK)
-        return photo.path is None or (look is not None and not self._young(photo.path))
+        return photo.path is None or (look is not None and not self._may_be_incomplete(photo.path))
 
-    def _young(self, path: os.PathLike[str]) -> bool:
+    def _may_be_incomplete(self, path: os.PathLike[str]) -> bool:
         """Return whether a file may be incomplete; programs may set the modification time before the end of a copy."""
         try:
             status = os.stat(path)
@@ -68,7 +68,7 @@ class Watch:
         return abs(time.time() - max(status.st_mtime, status.st_ctime)) < self._interval
 
 
-def _look(photo: Photo) -> Look | None:
+def _file_stamp(photo: Photo) -> Look | None:
     """Return size, modification time and change time of a photo's file; None if it is missing."""
     try:
         status = os.stat(photo.id if photo.path is None else photo.path)

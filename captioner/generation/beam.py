@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captioner.config import GenerationConfig, TextConfig
-from captioner.generation.hypothesis import Hypothesis, finished
-from captioner.generation.step import Writing, best_continuations, wide
+from captioner.generation.hypothesis import Hypothesis, hypothesis_of
+from captioner.generation.step import Writing, best_continuations, to_sum_precision
 
 
 def beam_search(writing: Writing, text: TextConfig, config: GenerationConfig, steps: int) -> list[list[Hypothesis]]:
@@ -29,7 +29,9 @@ def beam_search(writing: Writing, text: TextConfig, config: GenerationConfig, st
     for step in range(1, steps + 1):
         log_probs = writing.next()  # (B, 1 or G * K, V)
         if sums is None:
-            sums = wide(writing.log_probs.sum(-1))[..., None]  # (B, 1, 1): all groups start from the same prefix
+            sums = to_sum_precision(writing.log_probs.sum(-1))[
+                ..., None
+            ]  # (B, 1, 1): all groups start from the same prefix
         taken = torch.zeros_like(log_probs[:, 0]) if config.groups > 1 else None  # (B, V) choices of earlier groups
         parents, tokens, totals = [], [], []
         for group in range(config.groups):
@@ -44,11 +46,11 @@ def beam_search(writing: Writing, text: TextConfig, config: GenerationConfig, st
                 beam = first + int(parent[row, rank])
                 written, own = writing.with_token(row, beam, int(token[row, rank]))
                 ranked = float(total[row, rank])
-                caption = finished(written, own, text, ranked=ranked, length_penalty=config.length_penalty)
+                caption = hypothesis_of(written, own, text, ranked=ranked, length_penalty=config.length_penalty)
                 insert(groups[group][alive[row]], caption, width)
             running = total.masked_fill(token == text.eos_id, -torch.inf)
             best, order = running.topk(min(width, running.shape[1]), dim=1)  # (B, K)
-            best, order = filled(best, width, -math.inf), filled(order, width, 0)
+            best, order = pad_beams(best, width, -math.inf), pad_beams(order, width, 0)
             parents.append(first + parent.gather(1, order))
             tokens.append(token.gather(1, order))
             totals.append(best)
@@ -100,6 +102,6 @@ def may_improve(
     return best / length**config.length_penalty > hypotheses[-1].score
 
 
-def filled(values: Tensor, width: int, value: float) -> Tensor:
+def pad_beams(values: Tensor, width: int, value: float) -> Tensor:
     """Pad ``values`` (B, fewer) to (B, width), since a tiny vocabulary has fewer continuations than beams."""
     return F.pad(values, (0, width - values.shape[1]), value=value)

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from captioner.config import GenerationConfig, TextConfig
 from captioner.generation.beam import insert, may_improve
-from captioner.generation.hypothesis import Hypothesis, finished
-from captioner.generation.step import Writing, best_continuations, wide
+from captioner.generation.hypothesis import Hypothesis, hypothesis_of
+from captioner.generation.step import Writing, best_continuations, to_sum_precision
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Checklist:
     def bank(self, states: tuple[Progress, ...]) -> int:
         """Return the bank: twice the matched tokens of complete phrases and of the best partial one.
 
-        It is one less while the last word of the partial phrase is open. Of two partial phrases only one counts, since
+        It is one less while the last word of the partial phrase is open. Only one of two partial phrases counts, since
         continuing one may abandon the other. So some token always leads to a fuller bank, and no detour leads to a bank
         as full as the direct path.
         """
@@ -170,7 +170,7 @@ def constrained_search(
     sums: Tensor | None = None  # (B, K)
     for step in range(1, steps + 1):
         log_probs = writing.next()  # (B, 1 or K, V)
-        sums = wide(writing.log_probs.sum(-1)) if sums is None else sums
+        sums = to_sum_precision(writing.log_probs.sum(-1)) if sums is None else sums
         going, chosen = [], []
         for row, image in enumerate(alive):
             running: list[_Candidate] = []
@@ -180,7 +180,9 @@ def constrained_search(
                     running.append(candidate)
                 elif checklist.is_complete(states[row][candidate.parent] if ends else candidate.states):
                     written, own = writing.with_token(row, candidate.parent, candidate.token)
-                    caption = finished(written, own, text, ranked=candidate.total, length_penalty=config.length_penalty)
+                    caption = hypothesis_of(
+                        written, own, text, ranked=candidate.total, length_penalty=config.length_penalty
+                    )
                     insert(hypotheses[image], caption, width)
             beams = _allocated(running, checklist, width)
             lengths = before + step, before + steps
@@ -216,7 +218,7 @@ def _candidates(
         ending = log_probs[open_words].masked_fill(~boundary, -math.inf).argmax(dim=-1)
         pairs |= set(zip(open_words, ending.tolist(), strict=True))
     rows, columns = zip(*sorted(pairs), strict=True)
-    totals = sums[list(rows)] + wide(log_probs[list(rows), list(columns)])
+    totals = sums[list(rows)] + to_sum_precision(log_probs[list(rows), list(columns)])
     return [
         _Candidate(total, parent, token, checklist.after(states[parent], token))
         for total, parent, token in zip(totals.tolist(), rows, columns, strict=True)

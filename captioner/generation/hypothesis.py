@@ -32,7 +32,7 @@ class Hypothesis:
         return sum(self.log_probs)
 
 
-def finished(
+def hypothesis_of(
     written: Sequence[int], log_probs: Sequence[float], text: TextConfig, *, ranked: float, length_penalty: float
 ) -> Hypothesis:
     """Return the hypothesis of the tokens ``written``; ``ranked`` is the search's sum of log-probabilities."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from captioner.config import GenerationConfig, TextConfig
-from captioner.generation.hypothesis import Hypothesis, finished
+from captioner.generation.hypothesis import Hypothesis, hypothesis_of
 from captioner.generation.rules import NO_RULES, Rules
 from captioner.models.decoder import Decoder, ImageMemory
 
@@ -58,7 +58,9 @@ def score_captions(
     penalty = config.length_penalty if config is not None else 0.0
     return [
         [
-            finished(ids, own[b][k][: len(ids)], text, ranked=sum(ranked[b][k][: len(ids)]), length_penalty=penalty)
+            hypothesis_of(
+                ids, own[b][k][: len(ids)], text, ranked=sum(ranked[b][k][: len(ids)]), length_penalty=penalty
+            )
             for k, ids in enumerate(group)
         ]
         for b, group in enumerate(written)

@@ -1,9 +1,9 @@
 """Captions that do not presume the gender or age of people.
 
 The words that presume are forbidden during the search, so that captions stay fluent and their probabilities are those
-of what is written. Alone this would make people improbable: a model that wants "man" or "woman" gives "person" little,
-and would rather write about the bicycle. So the probability of each such word first goes to the word that says the same
-without presuming, p'(person) = p(person) + p(man) + p(woman) + ..., and the search ranks captions by it.
+of the written words. This alone would make people improbable: a model that wants "man" or "woman" gives "person"
+little, and would rather write about the bicycle. So the probability of each such word first goes to the word that says
+the same without presuming, p'(person) = p(person) + p(man) + p(woman) + ..., and the search ranks captions by it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from captioner.config import WordRules, says
+from captioner.config import WordRules, contains_phrase
 from captioner.generation.processors import Processor, phrase_bias
 from captioner.generation.spelling import folded, one_word
 from captioner.text import CaptionTokenizer
@@ -26,7 +26,7 @@ def neutral(rules: WordRules, tokenizer: CaptionTokenizer) -> tuple[Processor, .
     lexicon = every_language()
     own = [choice for words in rules.require for choice in words.split("|")]
     own += [phrase for phrase, value in rules.bias.items() if value > 0]
-    phrases = [phrase for phrase in lexicon.presuming if not any(says(text, phrase) for text in own)]
+    phrases = [phrase for phrase in lexicon.presuming if not any(contains_phrase(text, phrase) for text in own)]
     words = {word: lexicon.words[word] for word in phrases if word in lexicon.words}
     forbidding = phrase_bias(dict.fromkeys(phrases, float("-inf")), tokenizer, unless=lexicon.unless)
     transfer = _transfer(tuple(words.items()), tokenizer)

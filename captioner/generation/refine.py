@@ -21,7 +21,7 @@ from captioner.generation.likelihood import score_captions
 from captioner.generation.processors import Processor
 from captioner.generation.rules import NO_RULES, Rules
 from captioner.generation.step import Start, Writing
-from captioner.generation.walk import likeliest, write
+from captioner.generation.walk import greedy_choice, write
 from captioner.generation.words import word_spans
 from captioner.models.decoder import Decoder, ImageMemory
 from captioner.text import CaptionTokenizer
@@ -231,7 +231,7 @@ def _continued(
         if plain.beams > 1:
             captions = beam_search(writing, text, plain, steps)
         else:
-            captions = write(writing, text, steps, likeliest, length_penalty=plain.length_penalty)
+            captions = write(writing, text, steps, greedy_choice, length_penalty=plain.length_penalty)
         for i, group in zip(chosen, captions, strict=True):
             hypotheses[i] = group
     return hypotheses

@@ -25,7 +25,10 @@ def rerank(candidates: Sequence[Hypothesis], config: GenerationConfig, tokenizer
     words = splitter(tokenizer.config.words)
     captions = [words(tokenizer.decode(h.tokens)) for h in candidates]
     return ordered(
-        candidates, consensus(captions, beliefs(candidates, drawn=config.sampling is not None), caption_similarity())
+        candidates,
+        consensus(
+            captions, candidate_probabilities(candidates, drawn=config.sampling is not None), caption_similarity()
+        ),
     )
 
 
@@ -35,7 +38,7 @@ def ordered(candidates: Sequence[Hypothesis], values: Sequence[float]) -> list[H
     return [candidate for _, candidate in pairs]
 
 
-def beliefs(candidates: Sequence[Hypothesis], *, drawn: bool) -> list[float]:
+def candidate_probabilities(candidates: Sequence[Hypothesis], *, drawn: bool) -> list[float]:
     """Return a weight per candidate, its probability of being the true caption; the weights sum to 1.
 
     Sampled (``drawn``) captions already occur as often as they are probable, so each sample has the same weight. A

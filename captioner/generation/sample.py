@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from captioner.config import SamplingConfig
-from captioner.generation.step import wide
+from captioner.generation.step import to_sum_precision
 from captioner.generation.walk import Choose
 
 COLDEST = 1e-30  # lowest temperature by which fp32 can divide
@@ -30,7 +30,7 @@ def draw(config: SamplingConfig, seeds: Sequence[int], count: int) -> Choose:
             torch.rand(count, 1, generator=generators[image], dtype=torch.float64, device="cpu")
             for image in images.tolist()
         ]
-        sums = wide(likelier_part(log_probs, config)).exp().cumsum(dim=-1)  # (B, 1 or K, V)
+        sums = to_sum_precision(truncated(log_probs, config)).exp().cumsum(dim=-1)  # (B, 1 or K, V)
         uniform = torch.stack(numbers).to(sums)  # (B, K, 1)
         sums = sums.expand(-1, count, -1).contiguous()
         drawn = torch.searchsorted(sums, uniform * sums[..., -1:], right=True).squeeze(-1)  # (B, K)
@@ -39,7 +39,7 @@ def draw(config: SamplingConfig, seeds: Sequence[int], count: int) -> Choose:
     return choose
 
 
-def likelier_part(log_probs: Tensor, config: SamplingConfig) -> Tensor:
+def truncated(log_probs: Tensor, config: SamplingConfig) -> Tensor:
     """Return log-probabilities (..., V) at a temperature, truncated by top k, top p, min p and typical p.
 
     Each step renormalises what the previous one kept, and keeps at least one token if there is one. typical p is

@@ -21,7 +21,7 @@ from captioner.generation.sample import draw
 from captioner.generation.speculative_beams import SpeculativeBeams
 from captioner.generation.speculative_greedy import SpeculativeGreedy
 from captioner.generation.step import Start, Writing
-from captioner.generation.walk import likeliest, walk, write
+from captioner.generation.walk import greedy_choice, walk, write
 from captioner.models.decoder import Decoder, ImageMemory
 
 
@@ -49,7 +49,7 @@ def search(
     if rules.require:
         return constrained_search(writing, text, config, steps, rules.require)
     if config.beams == 1:
-        return write(writing, text, steps, likeliest, length_penalty=config.length_penalty)
+        return write(writing, text, steps, greedy_choice, length_penalty=config.length_penalty)
     return beam_search(writing, text, config, steps)
 
 
@@ -67,12 +67,12 @@ def one_by_one(
     text = text.speaking(config.language)
     writing, steps = _begin(decoder, memory, text, config, rules, 1)
     yield from rules.prefix
-    choose = likeliest if config.sampling is None else draw(config.sampling, [seed], 1)
+    choose = greedy_choice if config.sampling is None else draw(config.sampling, [seed], 1)
     for _ in walk(writing, text, steps, choose):
         yield int(writing.tokens[0, 0, -1])
 
 
-def room(context: int, config: GenerationConfig, rules: Rules) -> int:
+def caption_room(context: int, config: GenerationConfig, rules: Rules) -> int:
     """Return the most tokens of a caption after its prefix. Raises ``UsageError`` if that is none."""
     steps = min(config.max_tokens, context - 1) - len(rules.prefix)
     if steps < 1:
@@ -84,7 +84,7 @@ def _begin(
     decoder: Decoder, memory: ImageMemory, text: TextConfig, config: GenerationConfig, rules: Rules, captions: int
 ) -> tuple[Writing, int]:
     """Start the captions; return them and the most tokens of each."""
-    steps = room(decoder.config.context, config, rules)
+    steps = caption_room(decoder.config.context, config, rules)
     start = Start(captions=captions, steps=steps, processors=rules.processors, prefix=rules.prefix)
     draft = decoder.draft
     if draft is not None and memory.images == 1 and config.sampling is None:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captioner.config import TextConfig
-from captioner.generation.step import Start, Writing, best_continuations, rows_of, wide
+from captioner.generation.step import Start, Writing, best_continuations, rows_of, to_sum_precision
 from captioner.layers.cache import DecoderCache
 from captioner.models.decoder import Decoder, ImageMemory
 
@@ -94,7 +94,7 @@ class SpeculativeBeams(Writing):
     def _drafted(self) -> list[_Drafted]:
         """Return the running beams' last tokens, followed by the levels that the draft predicts."""
         cache, unread, captions = self.cache, self._asked, self.tokens
-        sums, branches = wide(self.log_probs.sum(-1)), dict[tuple[int, int], int]()  # (1, K)
+        sums, branches = to_sum_precision(self.log_probs.sum(-1)), dict[tuple[int, int], int]()  # (1, K)
         drafted = []
         for _ in range(min(LEVELS, self._left) - 1):
             logits = self._draft(unread, self.memory, cache, last=True)  # (branches, 1, V)

@@ -17,7 +17,7 @@ from captioner.models.decoder import Decoder, ImageMemory
 from captioner.native.choice import largest
 
 
-def wide(values: Tensor) -> Tensor:
+def to_sum_precision(values: Tensor) -> Tensor:
     """Convert ``values`` to the precision of sums over tokens: fp64, or fp32 on devices without fp64 (Apple's)."""
     return values.float() if values.device.type == "mps" else values.double()
 
@@ -29,7 +29,7 @@ def best_continuations(log_probs: Tensor, sums: Tensor, count: int) -> tuple[Ten
     has more than ``count`` of them, which avoids a sort of all B * K * V sums.
     """
     each, token = largest(log_probs, min(count, log_probs.shape[-1]))  # (B, K, count)
-    totals, place = (sums[..., None] + wide(each)).flatten(1).topk(min(count, each[0].numel()), dim=1)
+    totals, place = (sums[..., None] + to_sum_precision(each)).flatten(1).topk(min(count, each[0].numel()), dim=1)
     return place // each.shape[-1], token.flatten(1).gather(1, place), totals
 
 

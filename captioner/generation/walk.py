@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from captioner.config import TextConfig
-from captioner.generation.hypothesis import Hypothesis, finished
-from captioner.generation.step import Writing, wide
+from captioner.generation.hypothesis import Hypothesis, hypothesis_of
+from captioner.generation.step import Writing, to_sum_precision
 
 Choose = Callable[[Tensor, Tensor], Tensor]
 """A function from log-probabilities (B, 1 or K, V) and image indices (B,) to the next tokens (B, K)."""
@@ -25,7 +25,7 @@ class Step:
     ranked: Tensor  # (B, K), sums of the log-probabilities that the search saw
 
 
-def likeliest(log_probs: Tensor, images: Tensor) -> Tensor:
+def greedy_choice(log_probs: Tensor, images: Tensor) -> Tensor:
     """Choose greedily."""
     return log_probs.argmax(dim=-1)
 
@@ -42,14 +42,14 @@ def walk(writing: Writing, text: TextConfig, steps: int, choose: Choose) -> Iter
         log_probs = writing.next()  # (B, 1 or K, V)
         tokens = choose(log_probs, images)  # (B, K)
         if over is None or ranked is None:
-            over, ranked = torch.zeros_like(tokens, dtype=torch.bool), wide(writing.log_probs.sum(-1))
+            over, ranked = torch.zeros_like(tokens, dtype=torch.bool), to_sum_precision(writing.log_probs.sum(-1))
         tokens = tokens.masked_fill(over, text.eos_id)
         parents = torch.arange(log_probs.shape[1], device=tokens.device).expand(len(tokens), -1)
         parents = parents.expand_as(tokens)
         chosen = log_probs.flatten(1).gather(1, parents * log_probs.shape[-1] + tokens)  # (B, K)
         over = over | (chosen == -torch.inf)
         tokens = tokens.masked_fill(over, text.eos_id)
-        ranked = ranked + wide(chosen)
+        ranked = ranked + to_sum_precision(chosen)
         writing.advance(parents, tokens)
         ends = ~over & ((tokens == text.eos_id) | (step == steps))
         yield Step(images, ends, ranked)
@@ -69,7 +69,7 @@ def write(
     hypotheses: list[list[Hypothesis]] = [[] for _ in range(writing.images)]
     for step in walk(writing, text, steps, choose):
         for row, caption in step.ends.nonzero().tolist():
-            hypothesis = finished(
+            hypothesis = hypothesis_of(
                 writing.tokens[row, caption].tolist(),
                 writing.log_probs[row, caption].tolist(),
                 text,

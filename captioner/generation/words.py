@@ -68,7 +68,7 @@ def confidence(hypothesis: Hypothesis, tokenizer: CaptionTokenizer, calibration:
     return sum(chances) / len(chances) if chances else 0.0
 
 
-def as_they_come(tokens: Iterable[int], tokenizer: CaptionTokenizer) -> Iterator[str]:
+def stream_text(tokens: Iterable[int], tokenizer: CaptionTokenizer) -> Iterator[str]:
     """Yield the text of ``tokens`` in whole words, each when the next one begins; joined they are the caption."""
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     waiting = ""

@@ -1,10 +1,10 @@
 """Inference: a captioner prepared to caption fast, which is never trained and never saved.
 
-``prepare`` is the door. The captioner that it prepares stays a function of tensors (``captioner.models``). Importing
-this package does not load torch. Start reading at ``checkpoint.py``, then ``prepared.py``.
+Call ``prepare``. The captioner that it prepares stays a function of tensors (``captioner.models``). Importing this
+package does not load torch. Start reading at ``checkpoint.py``, then ``prepared.py``.
 """
 
-from captioner.inference.checkpoint import AnyCheckpoint, Holder, PreparedCheckpoint, held, prepare
+from captioner.inference.checkpoint import AnyCheckpoint, Holder, PreparedCheckpoint, checkpoint_of, prepare
 from captioner.inference.precision import Precision
 
-__all__ = ["AnyCheckpoint", "Holder", "Precision", "PreparedCheckpoint", "held", "prepare"]
+__all__ = ["AnyCheckpoint", "Holder", "Precision", "PreparedCheckpoint", "checkpoint_of", "prepare"]

@@ -36,7 +36,7 @@ class PreparedCheckpoint:
     source: str  # as in ``Checkpoint``
     base: Base | None  # as in ``Checkpoint``; the adapter itself is merged
     device: str
-    kept: Checkpoint | None  # the checkpoint that was prepared; None if its weights were let go
+    kept: Checkpoint | None  # the checkpoint that was prepared; None if ``prepare`` freed its weights
 
     @property
     def config(self) -> CaptionerConfig:
@@ -46,11 +46,11 @@ class PreparedCheckpoint:
     def original(self) -> Checkpoint:
         """Return the captioner that can be trained and saved, with the present options.
 
-        If its weights were let go, they are loaded again from ``source``. Raises ``CheckpointError`` if that fails.
+        If ``prepare`` freed its weights, load them again from ``source``. Raises ``CheckpointError`` if that fails.
         """
         if self.kept is None and not self.source:
             raise CheckpointError(
-                "the weights of this captioner were let go, and no checkpoint holds them; prepare it with keep=True"
+                "this captioner has lost its original weights, and no checkpoint holds them; prepare it with keep=True"
             )
         checkpoint = self.kept or load(None if self.source == SHIPPED_NAME else self.source, device=self.device)
         return replace(checkpoint, generation=self.generation, training=self.training, card=self.card)
@@ -68,7 +68,7 @@ class Holder(Protocol):
         """The captioner."""
 
 
-def held(captioner: AnyCheckpoint | Holder) -> AnyCheckpoint:
+def checkpoint_of(captioner: AnyCheckpoint | Holder) -> AnyCheckpoint:
     """Return the checkpoint of a pipeline; return a checkpoint itself."""
     return captioner if isinstance(captioner, (Checkpoint, PreparedCheckpoint)) else captioner.checkpoint
 

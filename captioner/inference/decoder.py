@@ -23,14 +23,14 @@ MUCH = 50_000_000  # weights read per token, from which on reading them dominate
 class PreparedDecoder(Decoder):
     """A ``Decoder`` that computes in a precision.
 
-    draft: The decoder in int8, for speculative decoding (``generation/speculative_greedy.py``), if it is worth it: with
-        the native library, whose int8 products are ahead at every level of CPU.
+    draft: The decoder in int8, for speculative decoding (``generation/speculative_greedy.py``), if it saves time: with
+        the native library, whose int8 products are faster at every level of CPU.
     steps: All blocks in one native call, if available.
     memory_dtype: The dtype of the image memory; None keeps the tokens' dtype.
     """
 
     def __init__(self, decoder: Decoder, precision: Precision) -> None:
-        """Take over the modules of ``decoder`` and pack them; it is of no use afterwards.
+        """Take over the modules of ``decoder`` and pack them; do not use ``decoder`` afterwards.
 
         Focus, gates and logits are not rounded. Focus and gates are small but sensitive: they stay fp32, packed so that
         a row does not depend on its batch, because in int8 their last bits would change words. Logits stay fp32 with

@@ -23,7 +23,7 @@ INT8_AHEAD: dict[str, bool | None] = {
 def faster(precision: Precision, level: str | None = None) -> bool:
     """Return whether a precision may be faster than fp32 at a level of the native library, by default this CPU's.
 
-    It is False only if fp32 was measured to be as fast.
+    The result is False only if a measurement found fp32 as fast.
     """
     from captioner.native.library import status
 

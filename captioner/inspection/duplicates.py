@@ -32,7 +32,7 @@ def exact_groups(pictures: Sequence[Picture | None]) -> list[list[int]]:
 def near_groups(pictures: Sequence[Picture | None]) -> list[list[int]]:
     """Return groups of two or more near duplicates with different bytes, including mirrored ones, as indices.
 
-    Of exact duplicates only the first is included. A group may be a chain whose ends are not near duplicates.
+    Only the first of several exact duplicates is included. A group may be a chain whose ends are not near duplicates.
     """
     indices, seen = [], set()
     for index, picture in enumerate(pictures):

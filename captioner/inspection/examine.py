@@ -12,7 +12,7 @@ from captioner.data.samples import Sample
 from captioner.data.splits import ALL, Dataset
 from captioner.errors import ImageError
 from captioner.inspection.duplicates import exact_groups, near_groups
-from captioner.inspection.pictures import look_at_all
+from captioner.inspection.pictures import read_all_pictures
 from captioner.metrics.words import splitter, unspaced
 
 LONG, SHORT = 50, 3  # suspicious lengths of a caption, in words
@@ -73,7 +73,7 @@ def examine(datasets: Sequence[Dataset], *, progress: Callable[[int], object] = 
             samples += split_samples
     images = list(dict.fromkeys(entry.sample for entry in entries))
     results = {}
-    for image, picture in zip(images, look_at_all(images), strict=True):
+    for image, picture in zip(images, read_all_pictures(images), strict=True):
         results[image] = picture
         progress(1)
     pictures = [results[entry.sample] for entry in entries]

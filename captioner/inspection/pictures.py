@@ -33,7 +33,7 @@ class Picture:
     small: Array  # (32, 32) uint8, grey, to verify candidates
 
 
-def look(image_of: Path | Sample) -> Picture | ImageError:
+def read_picture(image_of: Path | Sample) -> Picture | ImageError:
     """Read an image and return its features, or the ``ImageError`` if it cannot be read."""
     data = b""
     path = image_of if isinstance(image_of, Path) else image_of.path
@@ -61,11 +61,11 @@ def look(image_of: Path | Sample) -> Picture | ImageError:
     )
 
 
-def look_at_all(images: Sequence[Path | Sample], *, workers: int | None = None) -> Iterator[Picture | ImageError]:
-    """Yield ``look`` of each image, in order, with threads: Pillow releases the GIL."""
+def read_all_pictures(images: Sequence[Path | Sample], *, workers: int | None = None) -> Iterator[Picture | ImageError]:
+    """Yield ``read_picture`` of each image, in order, with threads: Pillow releases the GIL."""
     pool = ThreadPoolExecutor(max_workers=workers or min(16, 2 * (os.cpu_count() or 1)))
     try:
-        yield from pool.map(look, images)
+        yield from pool.map(read_picture, images)
     finally:  # Ctrl-C does not wait for the rest
         pool.shutdown(cancel_futures=True)
 

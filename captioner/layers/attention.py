@@ -104,9 +104,9 @@ class MixedRead(nn.Module):
         local = attend(*qkv, local_mask)
         if self.kind == "L":
             return local
-        return local + self.opening(x) * (attend(*qkv, global_mask) - local)
+        return local + self.gate_share(x) * (attend(*qkv, global_mask) - local)
 
-    def opening(self, x: Tensor) -> Tensor:
+    def gate_share(self, x: Tensor) -> Tensor:
         """Return the share of the global read, 0 to 1: (B, H, Q, 1)."""
         return torch.sigmoid(self.gate(x)).transpose(1, 2)[..., None]  # (B, H, Q, 1)
 
@@ -140,7 +140,7 @@ class SelfAttention(nn.Module):
         if cache is not None:
             k, v = cache.append(k, v)
         elif self.prefix is not None:
-            k, v = self.prefix.before(k, v)
+            k, v = self.prefix.prepend(k, v)
         read = self.read(folded, (q, k, v), *masks)
         return self.out_proj(merge_heads(read)).view(x.shape)  # (N, T, D)
 
@@ -238,7 +238,7 @@ class CrossAttention(nn.Module):
         return ImageRead(
             global_weights=attention_weights(q, k) if self.kind != "L" else None,
             local_weights=attention_weights(q, k, near) if near is not None else None,
-            gate=self.read.opening(x).squeeze(-1) if self.kind == "M" else None,
+            gate=self.read.gate_share(x).squeeze(-1) if self.kind == "M" else None,
             point=point,
             spread=spread.squeeze(-1) if spread is not None else None,
         )

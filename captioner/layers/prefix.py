@@ -20,11 +20,11 @@ class Prefix(nn.Module):
         self.keys = nn.Parameter(torch.randn(heads, length, head_width) * 0.02)  # (H, P, Dh)
         self.values = nn.Parameter(torch.randn(heads, length, head_width) * 0.02)
 
-    def of(self, images: int) -> tuple[Tensor, Tensor]:
+    def for_images(self, images: int) -> tuple[Tensor, Tensor]:
         """Return keys and values for B images, each (B, H, P, Dh), without a copy."""
         return self.keys.expand(images, -1, -1, -1), self.values.expand(images, -1, -1, -1)
 
-    def before(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    def prepend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Prepend the prefix to ``k``, ``v`` (N, H, T, Dh), (N, H, P + T, Dh)."""
-        keys, values = self.of(k.shape[0])
+        keys, values = self.for_images(k.shape[0])
         return torch.cat([keys.to(k.dtype), k], dim=2), torch.cat([values.to(v.dtype), v], dim=2)

@@ -131,7 +131,7 @@ def bleu_counts(row: Row) -> Floats:
 
 
 def bleu_statistics(row: Row) -> dict[str, Statistic]:
-    """Return BLEU-1 to 4 of a row of captions: of all images by nltk, of single and resampled images from the sums."""
+    """Return BLEU-1 to 4 of a row of captions: by nltk for all images, from sums for single and resampled images."""
     counts, table, references = bleu_counts(row), row.references.table, row.references
     groups: list[list[Caption]] = [[] for _ in row.candidates]
     for image, reference in zip(references.image.tolist(), references.reference.tolist(), strict=True):

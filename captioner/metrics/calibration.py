@@ -27,8 +27,8 @@ def calibration_error(probabilities: Sequence[float], outcomes: Sequence[bool], 
 def fit_calibration(probabilities: Sequence[float], outcomes: Sequence[bool]) -> Calibration:
     """Return the line in log-odds with the maximum likelihood of ``outcomes`` (Platt 1999), by Newton's method.
 
-    If a threshold separates the outcomes perfectly, steeper lines are always likelier, and fitting stops after fifty
-    steps. Raises ``DataError`` if all outcomes are equal, since no line is the best one then.
+    If a threshold separates the outcomes perfectly, steeper lines always have a higher likelihood, and fitting stops
+    after fifty steps. Raises ``DataError`` if all outcomes are equal, since no line is the best one then.
     """
     p, y = _pairs(probabilities, outcomes)
     if y.min() == y.max():

@@ -26,7 +26,7 @@ MODULES = np.array([1.0, 0.6, 0.8, 0.6])  # exact, stem, synonym, paraphrase
 CHUNKS, SAID, READ = 20, 21, 22  # columns: chunks, matched words of the candidate and of the reference
 
 
-def what_meteor_needs() -> str:
+def missing_for_meteor() -> str:
     """Return the missing requirement of METEOR, or an empty string if it can be computed."""
     if shutil.which("java") is None:
         return "needs Java"
@@ -39,7 +39,7 @@ class Meteor:
     def __init__(self) -> None:
         folder = _folder()
         if folder is None or shutil.which("java") is None:
-            raise CaptionerError(f"METEOR {what_meteor_needs()}; install a Java runtime and 'captioner[coco]'")
+            raise CaptionerError(f"METEOR {missing_for_meteor()}; install a Java runtime and 'captioner[coco]'")
         self.process = subprocess.Popen(
             ["java", "-Xmx2G", "-XX:+UseSerialGC", "-jar", "meteor-1.5.jar", "-", "-", "-stdio", "-l", "en", "-norm"],
             cwd=folder,

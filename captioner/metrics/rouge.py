@@ -1,7 +1,8 @@
 """ROUGE-L (Lin 2004, section 3), equal to the COCO tools.
 
-Of each image it combines the best precision and the best recall of the longest common subsequence over all references,
-not necessarily the same one, with beta 1.2. (Google's ``rouge-score`` has beta 1 and one reference at a time.)
+ROUGE-L combines, for each image, the best precision and the best recall of the longest common subsequence over all
+references, not necessarily the same one, with beta 1.2. (Google's ``rouge-score`` has beta 1 and one reference at a
+time.)
 """
 
 from __future__ import annotations

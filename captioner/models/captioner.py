@@ -79,7 +79,7 @@ class Captioner(EncoderDecoder):
         encoded = None
         if isinstance(image, LabelSet):
             assert self.labeller is not None
-            encoded = self.labeller.alone(image, self.decoder.token_embedding)
+            encoded = self.labeller.label_tokens_alone(image, self.decoder.token_embedding)
         elif image is not None:
             encoded = self.encode_features(image) if isinstance(image, Features) else self.encode_image(image)
         if isinstance(ask, JointQuery):

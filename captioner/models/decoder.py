@@ -195,7 +195,7 @@ class Decoder(nn.Module):
         cache.places[: config.prefix] = -1
         for layer, block in zip(cache.layers, self.blocks, strict=True):
             if (prefix := cast(Block, block).self_attn.prefix) is not None:
-                layer.append(*prefix.of(images))
+                layer.append(*prefix.for_images(images))
         return cache
 
     def add_prefix(self, length: int) -> None:

@@ -40,7 +40,7 @@ class EncoderDecoder(nn.Module):
         encoded = self.vision.tokens(features)
         if self.labeller is None:
             return encoded
-        return self.labeller.beside(encoded, self.labeller(features), self.decoder.token_embedding)
+        return self.labeller.with_label_tokens(encoded, self.labeller(features), self.decoder.token_embedding)
 
     def remember(self, encoded: EncodedImage) -> ImageMemory:
         """Return the decoder's keys and values of the encoded images.

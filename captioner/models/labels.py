@@ -75,7 +75,7 @@ class Labeller(nn.Module):
         tokens: Tensor = self.proj(words) + self.confidence(torch.bucketize(log_odds, self.borders))
         return tokens
 
-    def beside(self, encoded: EncodedImage, log_odds: Tensor, embedding: nn.Embedding) -> EncodedImage:
+    def with_label_tokens(self, encoded: EncodedImage, log_odds: Tensor, embedding: nn.Embedding) -> EncodedImage:
         """Return ``encoded`` with the tokens of the most probable labels before the patches, off the grid."""
         best, labels = log_odds.detach().topk(self.count, dim=1)  # (B, L)
         tokens = self.tokens(labels, best, embedding).to(encoded.tokens.dtype)
@@ -86,13 +86,13 @@ class Labeller(nn.Module):
             labels=log_odds,
         )
 
-    def alone(self, given: LabelSet, embedding: nn.Embedding) -> EncodedImage:
+    def label_tokens_alone(self, given: LabelSet, embedding: nn.Embedding) -> EncodedImage:
         """Return the tokens of the given labels as the encoding of images without patches."""
         tokens = self.tokens(given.labels, given.log_odds, embedding)
         return EncodedImage(tokens, (0, 0), prefix=tokens.shape[1])
 
     @torch.no_grad()
-    def start_from(self, weight: Tensor, bias: Tensor, groups: dict[int, list[int]]) -> None:
+    def initialise(self, weight: Tensor, bias: Tensor, groups: dict[int, list[int]]) -> None:
         """Initialise from a classifier (N, C), (N,) of the same features; a label is the mean of its class group."""
         centred, level = weight - weight.mean(0), bias - bias.mean()
         channels = weight.shape[1]

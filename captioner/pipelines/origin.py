@@ -49,7 +49,7 @@ class Weights:
         return self.checkpoint if self.precision is None else prepare(self.checkpoint, self.precision)
 
 
-def parcel(checkpoint: AnyCheckpoint, origin: Origin | None) -> Origin | Weights:
+def pickled_form(checkpoint: AnyCheckpoint, origin: Origin | None) -> Origin | Weights:
     """Return the pickled form of a captioner: its origin, or without one its original weights.
 
     Packed weights are for this machine alone.
@@ -102,7 +102,7 @@ class PortableMixin:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the pipeline as the name of its checkpoint, or with its weights if ``load`` did not load it."""
         rest = {name: value for name, value in self.__dict__.items() if name != "checkpoint"}
-        return _unpacked, (type(self), parcel(self.checkpoint, self.origin)), rest
+        return _unpickled, (type(self), pickled_form(self.checkpoint, self.origin)), rest
 
     def __copy__(self) -> Self:
         return self._copy_of(self.__dict__)
@@ -116,7 +116,7 @@ class PortableMixin:
         return pipe
 
 
-def _unpacked(kind: type[PortableMixin], source: Origin | Weights) -> PortableMixin:
+def _unpickled(kind: type[PortableMixin], source: Origin | Weights) -> PortableMixin:
     pipe = object.__new__(kind)
     pipe.checkpoint = source.load()
     return pipe

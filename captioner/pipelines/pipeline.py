@@ -18,7 +18,7 @@ from captioner.data.loader import Transform
 from captioner.data.samples import Sample
 from captioner.errors import ImageError, UsageError, unwrap
 from captioner.explain.explain import Explanation, explain
-from captioner.generation.words import as_they_come
+from captioner.generation.words import stream_text
 from captioner.inference import AnyCheckpoint
 from captioner.pipelines.answering import QuestionAnsweringMixin
 from captioner.pipelines.origin import Origin, PortableMixin
@@ -163,7 +163,7 @@ class CaptionPipeline(QuestionAnsweringMixin, PortableMixin):
     def stream_words(self, image: ImageSource, **options: Unpack[GenerationOptions]) -> Iterator[str]:
         """Yield the caption of one image word by word as it is generated; joined the words are its text.
 
-        Decoding is greedy, or samples with such ``options``; beam search knows its first word last. Raises
+        Decoding is greedy, or samples with such ``options``; beam search knows the first word only at its end. Raises
         ``UsageError`` for options that need beam search, ``ImageError`` for an unreadable image.
         """
         own = self.checkpoint.generation
@@ -177,7 +177,7 @@ class CaptionPipeline(QuestionAnsweringMixin, PortableMixin):
             raise UsageError(
                 "only greedy decoding and sampling can stream words; omit beams and options that need them"
             )
-        return as_they_come(stream_tokens(self.checkpoint, image, config), self.checkpoint.tokenizer)
+        return stream_text(stream_tokens(self.checkpoint, image, config), self.checkpoint.tokenizer)
 
     def explain(
         self, image: ImageSource, caption: str | None = None, **options: Unpack[GenerationOptions]

@@ -35,7 +35,7 @@ def caption_series(
 
     images: Paths, URLs or anything else that ``CaptionPipeline.caption`` accepts. Missing values give missing
         captions, and so do images that cannot be read, with a warning.
-    pipe, model: The pipeline, or the model to load; by default the model that ships.
+    pipe, model: The pipeline, or the model to load; by default the shipped model.
     allow_private: Allow URLs of private networks. By default only the public internet, since others may have made the
         table.
     options: Options of ``CaptionPipeline.caption``.

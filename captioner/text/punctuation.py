@@ -1,8 +1,8 @@
 """Spaces around punctuation, put back as people write them.
 
 A BERT tokenizer cuts words at every punctuation mark and does not record where spaces were, so its raw text has a
-space around each mark: ``a man ' s t - shirt , 10 : 30``. ``joined`` removes the spaces that people do not write:
-``a man's t-shirt, 10:30``. The tokens cannot decide every case; these rules choose the likelier one.
+space around each mark: ``a man ' s t - shirt , 10 : 30``. ``joined`` removes the spaces that people do not write: ``a
+    man's t-shirt, 10:30``. The tokens cannot decide every case; these rules choose the more probable one.
 
 - Before ``, . ; : ! ?``, closing brackets and closing quotes there is no space; after opening ones there is none.
 - ``"`` and ``'`` open and close in turn. ``'`` is an apostrophe before ``s t re ve ll d m`` and after ``o``, in

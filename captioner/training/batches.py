@@ -47,7 +47,7 @@ class Batch:
     advantages: Tensor | None = None  # (B, K), factors of each caption's loss; None for 1
     figures: Mapping[str, Tensor] = field(default_factory=dict)  # figures of the task to log, sums over the images
     extra: Mapping[str, Tensor] = field(default_factory=dict)  # further tensors that the task's loss needs
-    captions: tuple[tuple[str, ...], ...] = ()  # all captions of each image, drawn or not
+    captions: tuple[tuple[str, ...], ...] = ()  # all captions of each image, in this batch or not
 
     def to(self, device: torch.device) -> Batch:
         """Return the same batch on another device."""
@@ -66,7 +66,7 @@ class Batch:
 class Item:
     """One image of a batch, with its encoded captions."""
 
-    captions: tuple[tuple[int, ...], ...]  # tokens of the drawn captions
+    captions: tuple[tuple[int, ...], ...]  # tokens of the captions of this step
     image: Tensor | None  # pixels or stored features; None for text alone
     name: str
     starts: tuple[int, ...] = ()  # the start token of each caption, for a tokenizer of several languages
@@ -154,7 +154,7 @@ class Collate:
     kept: Features | None = None
 
     def __call__(self, items: Sequence[Item]) -> Batch:
-        tokens, targets, weights = self.filled(
+        tokens, targets, weights = self.pad_captions(
             [item.captions for item in items], [item.starts for item in items] if items[0].starts else None
         )
         image: Any = None
@@ -165,7 +165,7 @@ class Collate:
         names, texts = tuple(item.name for item in items), tuple(item.texts for item in items)
         return Batch(tokens, targets, weights, image, names, captions=texts)
 
-    def filled(
+    def pad_captions(
         self, captions: Sequence[Sequence[Sequence[int]]], starts: Sequence[Sequence[int]] | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return tokens, targets and weights (B, K, T) of the captions of B images, padded to the longest.

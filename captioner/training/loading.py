@@ -23,7 +23,7 @@ def open_training_image(sample: Sample) -> Image.Image:
         raise ImageError(f"{error}; repair it or remove it from the training data") from error
 
 
-class _Kept(Dataset[Any]):
+class _ErrorsAsItems(Dataset[Any]):
     """A dataset that returns a ``CaptionerError`` in place of the item that raised it.
 
     torch reraises a worker's exception with its traceback as the message; an error returned as an item stays one
@@ -40,7 +40,7 @@ class _Kept(Dataset[Any]):
             return error
 
 
-class _CollateKept:
+class _CollateWithErrors:
     def __init__(self, collate: Callable[[Sequence[Any]], Any]) -> None:
         self.collate = collate
 
@@ -56,9 +56,9 @@ def load_ahead(
     Raises the ``CaptionerError`` of an item, and ``TrainingError`` when a worker dies.
     """
     loader: DataLoader[Any] = DataLoader(
-        _Kept(items),
+        _ErrorsAsItems(items),
         batch_sampler=keys,  # type: ignore[arg-type]
-        collate_fn=_CollateKept(collate),
+        collate_fn=_CollateWithErrors(collate),
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
         prefetch_factor=4 if workers else None,

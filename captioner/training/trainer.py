@@ -118,7 +118,7 @@ class Trainer:
                 position.best_score = float("-inf")
             position.stage, position.epoch, position.step, position.since_best, position.over = index, 0, 0, 0, ""
         for done in self.recipe.stages[: index + 1]:
-            self.model.config = self.average.config = TASKS[done.task].taught(self.model.config)
+            self.model.config = self.average.config = TASKS[done.task].trained_config(self.model.config)
         choose_trained(self.model, stage, task.trained)
         store = self._store(stage)
         items = task.items(store)

@@ -262,7 +262,7 @@ def test_int8_that_is_not_faster_is_one_sentence(
     run: Run, photos: Path, monkeypatch: pytest.MonkeyPatch, precision: str, ahead: bool, told: int
 ) -> None:
     monkeypatch.setattr(precisions, "INT8_AHEAD", dict.fromkeys(precisions.INT8_AHEAD, ahead))
-    options._note_on.cache_clear()
+    options._warn_of_slow.cache_clear()
     code, out, err = run("caption", photos, "--precision", precision)
     assert (code, len(out), len(err)) == (0, 4, told)
     if told:

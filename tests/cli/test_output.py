@@ -27,7 +27,7 @@ def test_control_codes_are_escaped(capfdbinary: pytest.CaptureFixture[bytes], tm
     print_caption(f"b{CODES}.jpg", Caption(f"c{CODES}", 0.0, 1.0), json=False, details=False)
     print_json({"path": f"d{CODES}"})
     tell(f"e{CODES}")
-    options.complain(f"f{CODES}")
+    options.print_status(f"f{CODES}")
     RunLog(tmp_path).say(f"g{CODES}")
     out, err = capfdbinary.readouterr()
     for text in (out.decode(), err.decode()):

@@ -43,7 +43,7 @@ def test_the_number_of_photos_gives_the_time_left(photos: Path, monkeypatch: pyt
         counts.skipped = 1
         progress.step()
         assert (progress._bar.n, progress._bar.total) == (2, 2), "what is skipped is neither done nor left"
-        progress.complain("cannot read it")
+        progress.print_line("cannot read it")
     assert "captioner: cannot read it\n" in sys.stderr.getvalue()  # type: ignore[attr-defined]
     assert "images" in sys.stderr.getvalue()  # type: ignore[attr-defined]
 
@@ -60,5 +60,5 @@ def test_nothing_where_nobody_looks(photos: Path, capsys: pytest.CaptureFixture[
     with counted([str(photos)], 1, Counts()) as progress:
         progress.step()
         progress.wait("assembling files")
-        progress.complain("one line")
+        progress.print_line("one line")
     assert capsys.readouterr().err == "captioner: one line\n"

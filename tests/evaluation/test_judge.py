@@ -144,7 +144,7 @@ class FakeMeteor:
 
 def test_meteor_where_its_program_runs(samples: list[Sample], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "Meteor", FakeMeteor)
-    monkeypatch.setattr(module, "what_meteor_needs", lambda: "")
+    monkeypatch.setattr(module, "missing_for_meteor", lambda: "")
     with Judge(samples, java=True) as judge:
         found = judge.judge([SAID[1], SAID[3]], [1, 3])
     assert judge.meteor is not None
@@ -159,7 +159,7 @@ def test_meteor_where_its_program_runs(samples: list[Sample], monkeypatch: pytes
 def test_a_metric_that_cannot_be_had_is_named_and_never_replaced(
     samples: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "what_meteor_needs", lambda: "needs Java")
+    monkeypatch.setattr(module, "missing_for_meteor", lambda: "needs Java")
     found = Judge(samples, java=True).judge(SAID)
     assert found.missing == {"meteor": "needs Java"}
     assert "meteor" not in found.model.values
@@ -179,7 +179,7 @@ def test_captions_are_judged_although_the_program_dies(samples: list[Sample], mo
             raise CaptionerError("METEOR stopped without an answer; it needs 2 GiB of free memory")
 
     monkeypatch.setattr(module, "Meteor", Dying)
-    monkeypatch.setattr(module, "what_meteor_needs", lambda: "")
+    monkeypatch.setattr(module, "missing_for_meteor", lambda: "")
     with Judge(samples, java=True) as judge:
         found = judge.judge(SAID)
     assert "meteor" not in {name for row in (found.model, found.floor, found.human) for name in row.values}

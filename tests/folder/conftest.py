@@ -52,7 +52,7 @@ Go = Callable[..., list[Outcome]]
 
 
 @pytest.fixture
-def go(photos: Path) -> Go:
+def caption(photos: Path) -> Go:
     """Return ``go(outputs, ...)``: a whole run with its outcomes; ``go.said`` lists the captioned names."""
 
     def whole(*outputs: str, out: Path | None = None, settings: Any = None, paths: Any = None, **options: Any) -> Any:
@@ -62,7 +62,7 @@ def go(photos: Path) -> Go:
         whole.said = []  # type: ignore[attr-defined]
         try:
             walk = photos_of(find_items(named), plan.place)
-            found = list(run.go(run.todo(walk), lambda sources: say(sources, whole.said), together=3))  # type: ignore[attr-defined]
+            found = list(run.caption(run.todo(walk), lambda sources: say(sources, whole.said), together=3))  # type: ignore[attr-defined]
             whole.problems = [*run.problems, *run.finish()]  # type: ignore[attr-defined]
             whole.counts = run.counts  # type: ignore[attr-defined]
         finally:

@@ -24,7 +24,7 @@ def test_labels_are_written_to_jsonl_and_csv(photos: Path) -> None:
     try:
         todo = run.todo(photos_of(find_items([os.fspath(photos)]), plan.place))
         caption = Caption("a cat", -0.5, 0.8, labels=labels)
-        assert len(list(run.go(todo, lambda sources: (caption for _ in sources)))) == 4
+        assert len(list(run.caption(todo, lambda sources: (caption for _ in sources)))) == 4
         run.finish()
     finally:
         run.close()

@@ -40,7 +40,7 @@ def peak(top: Path, count: int, *, again: bool = False) -> float:
     tracemalloc.start()
     try:
         run = Run(plan, {})
-        outcomes = sum(1 for _ in run.go(run.todo(photos_of(tree(top, count), plan.place)), say, together=128))
+        outcomes = sum(1 for _ in run.caption(run.todo(photos_of(tree(top, count), plan.place)), say, together=128))
         assert outcomes == (0 if again else count)
         assert run.finish() == []
         run.close()

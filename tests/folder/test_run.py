@@ -24,7 +24,7 @@ from captioner.folder import atomic
 from captioner.folder.job import photos_of
 from captioner.folder.outputs import journal_of
 from captioner.folder.plan import Plan, Shard, place_of
-from captioner.folder.run import Run, foresee
+from captioner.folder.run import Run, dry_run
 from captioner.folder.writers import sidecars
 
 from .conftest import NAMES, Go, say
@@ -225,7 +225,7 @@ def stopped_after(photos: Path, outcomes: int, *outputs: Any, **options: Any) ->
     """Return a run that ends silently after so many outcomes: the journal is that of ``kill -9``."""
     plan = Plan(place=place_of([os.fspath(photos)], None), outputs=outputs, **options)
     run = Run(plan, {})
-    going = run.go(run.todo(photos_of(find_items([photos]), plan.place)), say, together=1)
+    going = run.caption(run.todo(photos_of(find_items([photos]), plan.place)), say, together=1)
     for _ in range(outcomes):
         next(going)
     run.close()
@@ -378,7 +378,7 @@ def test_a_look_ahead_changes_nothing(photos: Path) -> None:
     (photos / "captions.jsonl").write_text('{"path": "1.png", "caption": "x"}')
     plan = Plan(place=place_of([os.fspath(photos)], None), outputs=("txt", "jsonl"))
     before = files(photos)
-    found = [(photo.key, result) for photo, result in foresee(plan, photos_of(find_items([photos]), plan.place))]
+    found = [(photo.key, result) for photo, result in dry_run(plan, photos_of(find_items([photos]), plan.place))]
     assert [key for key, _ in found] == list(NAMES)
     assert [(list(r.slots), r.why) for _, r in found if not isinstance(r, OutputError)] == [
         ([], "has its caption in txt, jsonl"),

@@ -9,7 +9,7 @@ import pytest
 
 from captioner.config import GenerationConfig, SamplingConfig
 from captioner.generation.hypothesis import Hypothesis
-from captioner.generation.rerank import beliefs, caption_similarity, consensus, ordered, rerank
+from captioner.generation.rerank import candidate_probabilities, caption_similarity, consensus, ordered, rerank
 from captioner.text import CaptionTokenizer, train_tokenizer
 
 from ..reference import slow_consensus
@@ -45,10 +45,10 @@ def test_any_numbers_order_and_equals_go_by_their_scores() -> None:
 
 def test_a_found_caption_counts_by_its_probability_a_drawn_one_once(tokenizer: CaptionTokenizer) -> None:
     given = candidates(tokenizer, *map(math.log, (0.2, 0.1, 0.05, 0.04, 0.01)))
-    assert beliefs(given, drawn=False) == pytest.approx([0.5, 0.25, 0.125, 0.1, 0.025])
-    assert beliefs(given, drawn=True) == [0.2] * 5
+    assert candidate_probabilities(given, drawn=False) == pytest.approx([0.5, 0.25, 0.125, 0.1, 0.025])
+    assert candidate_probabilities(given, drawn=True) == [0.2] * 5
     improbable = [replace(h, log_probs=(-5000.0,)) for h in given]
-    assert beliefs(improbable, drawn=False) == pytest.approx([0.2] * 5)
+    assert candidate_probabilities(improbable, drawn=False) == pytest.approx([0.2] * 5)
 
 
 def test_the_consensus_is_its_slow_twin(tokenizer: CaptionTokenizer) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from captioner.config import GenerationConfig, SamplingConfig, WordRules
 from captioner.generation.rules import Rules, compile_rules
-from captioner.generation.sample import content_seed, draw, likelier_part
+from captioner.generation.sample import content_seed, draw, truncated
 from captioner.generation.search import search
 from captioner.models.decoder import Decoder, ImageMemory
 
@@ -68,10 +68,10 @@ def assert_drawn(counts: Mapping[object, int], wanted: Mapping[object, float]) -
 def test_the_likelier_part_is_the_slow_one(config: SamplingConfig) -> None:
     for seed in range(30):
         log_probs = rows(seed)
-        wanted = [slow_sampling.likelier_part(row, config) for row in log_probs.tolist()]
-        found = likelier_part(log_probs, config)
+        wanted = [slow_sampling.truncated(row, config) for row in log_probs.tolist()]
+        found = truncated(log_probs, config)
         torch.testing.assert_close(found, torch.tensor(wanted), atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(likelier_part(log_probs[:, None], config)[:, 0], found)
+        torch.testing.assert_close(truncated(log_probs[:, None], config)[:, 0], found)
 
 
 @pytest.mark.parametrize("config", SAMPLINGS)
@@ -88,23 +88,23 @@ def test_the_likelier_part_is_that_of_transformers(config: SamplingConfig) -> No
         wanted = log_probs
         for warper in warpers:
             wanted = warper(torch.zeros(1), wanted)
-        torch.testing.assert_close(likelier_part(log_probs, config), wanted.log_softmax(-1), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(truncated(log_probs, config), wanted.log_softmax(-1), atol=1e-5, rtol=1e-5)
 
 
 def test_odd_settings() -> None:
     log_probs = rows(0)
-    plain = likelier_part(log_probs, SamplingConfig())
+    plain = truncated(log_probs, SamplingConfig())
     off = (SamplingConfig(top_k=0), SamplingConfig(min_p=0.0), SamplingConfig(top_p=1.0), SamplingConfig(typical_p=1.0))
     for same in (SamplingConfig(top_k=99), *off):
-        assert torch.equal(likelier_part(log_probs, same), plain)
+        assert torch.equal(truncated(log_probs, same), plain)
     for cold in (1e-4, 1e-30, 1e-45, 1e-300):
-        found = likelier_part(log_probs, SamplingConfig(temperature=cold))
+        found = truncated(log_probs, SamplingConfig(temperature=cold))
         assert torch.equal(found.exp(), torch.nn.functional.one_hot(log_probs.argmax(-1), 9).float())
-    hot = likelier_part(log_probs, SamplingConfig(temperature=1e30))
+    hot = truncated(log_probs, SamplingConfig(temperature=1e30))
     torch.testing.assert_close(hot[1:].exp(), torch.full((6, 9), 1 / 9))
     nothing = torch.full((1, 9), -torch.inf)
     for config in SAMPLINGS:
-        assert torch.equal(likelier_part(nothing, config), nothing)
+        assert torch.equal(truncated(nothing, config), nothing)
 
 
 @pytest.mark.parametrize("config", [SAMPLINGS[0], SAMPLINGS[2], SAMPLINGS[5], SAMPLINGS[8]])
@@ -115,7 +115,7 @@ def test_tokens_are_drawn_as_often_as_the_distribution_says(config: SamplingConf
     for _ in range(10):
         for image, tokens in enumerate(choose(log_probs, torch.arange(3)).tolist()):
             counts[image].update(tokens)
-    for image, row in enumerate(likelier_part(log_probs, config)[:, 0].exp().tolist()):
+    for image, row in enumerate(truncated(log_probs, config)[:, 0].exp().tolist()):
         assert_drawn(counts[image], dict(enumerate(row)))
 
 
@@ -159,7 +159,7 @@ def test_whole_captions_are_drawn_as_often_as_the_model_says(
             slow_rules.repetition_penalty(rules.repetition_penalty),
             *([slow_rules.no_repeat_ngram(rules.no_repeat_ngram)] if rules.no_repeat_ngram else []),
             slow_rules.phrase_bias(phrases, toy_words(5).pieces),
-            lambda row, said: slow_sampling.likelier_part(row, config),
+            lambda row, said: slow_sampling.truncated(row, config),
         ],
     )
     begun = every_caption.begin(decoder, memory, compiled.prefix, TEXT.bos_id).ranked

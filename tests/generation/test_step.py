@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from captioner.generation.step import Start, Writing, wide
+from captioner.generation.step import Start, Writing, to_sum_precision
 from captioner.models.decoder import Decoder, ImageMemory
 
 from ..reference import every_caption
@@ -80,5 +80,5 @@ def test_each_image_may_begin_in_words_of_its_own(make: Make) -> None:
 
 
 def test_sums_are_wide() -> None:
-    assert wide(torch.zeros(3)).dtype == torch.float64
-    assert wide(torch.zeros(3, device="meta")).dtype == torch.float64
+    assert to_sum_precision(torch.zeros(3)).dtype == torch.float64
+    assert to_sum_precision(torch.zeros(3, device="meta")).dtype == torch.float64

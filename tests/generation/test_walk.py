@@ -11,7 +11,7 @@ from captioner.config import GenerationConfig, SamplingConfig, WordRules
 from captioner.generation.rules import Rules, compile_rules
 from captioner.generation.search import one_by_one, search
 from captioner.generation.step import Start, Writing
-from captioner.generation.walk import likeliest, walk
+from captioner.generation.walk import greedy_choice, walk
 from captioner.models.decoder import Decoder, ImageMemory
 
 from .conftest import TEXT
@@ -67,7 +67,7 @@ def test_a_step_says_who_is_under_way(make: Make) -> None:
     decoder, memory = make(1, images=6)
     writing = Writing(decoder, memory, TEXT, Start(captions=1, steps=12))
     ended: list[int] = []
-    for number, step in enumerate(walk(writing, TEXT, 12, likeliest), start=1):
+    for number, step in enumerate(walk(writing, TEXT, 12, greedy_choice), start=1):
         assert writing.tokens.shape == (len(step.images), 1, number)
         assert not set(ended) & set(step.images.tolist())
         here = step.ends.any(1)
@@ -91,6 +91,6 @@ def test_where_nothing_may_be_said_the_walk_is_over(make: Make) -> None:
     assert len(tokens) == 3
     assert tokens[-1] == TEXT.eos_id
     writing = Writing(decoder, memory, TEXT, Start(captions=1, steps=9, processors=rules.processors))
-    steps = list(walk(writing, TEXT, 9, likeliest))
+    steps = list(walk(writing, TEXT, 9, greedy_choice))
     assert len(steps) == 3
     assert not any(step.ends.any() for step in steps)

@@ -11,9 +11,9 @@ import pytest
 from captioner.config import Calibration
 from captioner.generation.hypothesis import Hypothesis
 from captioner.generation.words import (
-    as_they_come,
     calibrated,
     confidence,
+    stream_text,
     whole_words,
     word_log_probs,
     word_spans,
@@ -51,7 +51,7 @@ def test_a_space_of_its_own_belongs_to_the_next_word() -> None:
 def test_pieces_of_a_stream_are_whole_words_and_join_to_the_text(text: str, tokenizer: CaptionTokenizer) -> None:
     tokens = tokenizer.encode(text)
     for ending in ([], [tokenizer.config.eos_id], [tokenizer.config.eos_id, *tokens]):
-        pieces = list(as_they_come([*tokens, *ending], tokenizer))
+        pieces = list(stream_text([*tokens, *ending], tokenizer))
         assert "".join(pieces) == text == tokenizer.decode(tokens)
         assert [piece.strip() for piece in pieces] == text.split()
 
@@ -74,7 +74,7 @@ def test_a_word_comes_when_the_next_begins(tokenizer: CaptionTokenizer) -> None:
             taken += 1
             yield token
 
-    stream = as_they_come(tokens(), tokenizer)  # type: ignore[arg-type]
+    stream = stream_text(tokens(), tokenizer)  # type: ignore[arg-type]
     first_word = len(tokenizer.encode("a"))
     assert next(stream) == "a"
     assert taken == first_word + 1
@@ -133,7 +133,7 @@ def test_words_of_wordpiece_are_those_of_the_text(text: str, bert: CaptionTokeni
 def test_a_stream_of_wordpiece_joins_to_the_text(text: str, bert: CaptionTokenizer) -> None:
     tokens = bert.encode(text)
     for ending in ([], [bert.config.eos_id], [bert.config.eos_id, *tokens]):
-        pieces = list(as_they_come([*tokens, *ending], bert))
+        pieces = list(stream_text([*tokens, *ending], bert))
         assert "".join(pieces) == bert.decode(tokens)
         assert [piece.strip() for piece in pieces] == bert.decode(tokens).split()
 
@@ -143,7 +143,7 @@ def test_any_tokens_of_wordpiece_stream_as_they_are_decoded(bert: CaptionTokeniz
     for _ in range(300):
         tokens = [generator.randrange(bert.vocab_size) for _ in range(9)]
         tokens = [token for token in tokens if token != bert.config.eos_id]
-        assert "".join(as_they_come(tokens, bert)) == bert.decode(tokens)
+        assert "".join(stream_text(tokens, bert)) == bert.decode(tokens)
         assert [word for word in word_texts(tokens, bert) if word] == bert.decode(tokens).split()
 
 
@@ -156,7 +156,7 @@ def test_words_of_wordpiece_come_a_few_words_later(bert: CaptionTokenizer) -> No
             taken += 1
             yield token
 
-    stream = as_they_come(tokens(), bert)
+    stream = stream_text(tokens(), bert)
     assert next(stream) == "a"
     assert next(stream) == " man's"
     assert taken < 10

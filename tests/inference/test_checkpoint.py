@@ -11,7 +11,7 @@ import torch
 
 from captioner.checkpoint import Checkpoint, load, save
 from captioner.errors import CheckpointError, UsageError
-from captioner.inference import Precision, held, prepare
+from captioner.inference import Precision, checkpoint_of, prepare
 from captioner.pipelines import CaptionPipeline
 from captioner.training.tasks import Data
 
@@ -64,7 +64,9 @@ def test_weights_that_were_let_go_come_back_from_the_source(precision: Precision
 
 def test_weights_that_exist_nowhere_are_one_sentence(checkpoint: Checkpoint, tmp_path: Path) -> None:
     prepared = prepare(replace(checkpoint, source=""), "fp32", keep=False)
-    with pytest.raises(CheckpointError, match="were let go, and no checkpoint holds them; prepare it with keep=True"):
+    with pytest.raises(
+        CheckpointError, match="has lost its original weights, and no checkpoint holds them; prepare it with keep=True"
+    ):
         save(prepared, tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
 
@@ -78,5 +80,5 @@ def test_an_unknown_precision_is_one_sentence_and_changes_nothing(checkpoint: Ch
 
 def test_a_pipeline_holds_its_checkpoint(checkpoint: Checkpoint) -> None:
     prepared = prepare(checkpoint, "fp32")
-    assert held(CaptionPipeline(prepared)) is held(prepared) is prepared
-    assert held(checkpoint) is checkpoint
+    assert checkpoint_of(CaptionPipeline(prepared)) is checkpoint_of(prepared) is prepared
+    assert checkpoint_of(checkpoint) is checkpoint

@@ -13,7 +13,7 @@ from PIL import Image, ImageEnhance, ImageFilter
 from captioner.errors import ImageError
 from captioner.inspection import duplicates
 from captioner.inspection.duplicates import exact_groups, near_groups
-from captioner.inspection.pictures import Picture, difference_hash, look, look_at_all
+from captioner.inspection.pictures import Picture, difference_hash, read_all_pictures, read_picture
 
 
 def scene(seed: int, size: tuple[int, int] = (120, 90)) -> Image.Image:
@@ -26,7 +26,7 @@ def picture(image: Image.Image, form: str = "PNG", quality: int = 90) -> Picture
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"x.{form.lower()}")
         image.save(path, form, quality=quality)
-        found = look(path)
+        found = read_picture(path)
     assert isinstance(found, Picture)
     return found
 
@@ -100,7 +100,7 @@ def test_looking_is_in_order_and_names_what_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "folder.jpg").mkdir()
     (tmp_path / "link.jpg").symlink_to("nowhere")
     names = ["a.png", "empty.jpg", "b.jpg", "text.jpg", "cut.png", "folder.jpg", "link.jpg", "gone.jpg"]
-    found = list(look_at_all([tmp_path / name for name in names]))
+    found = list(read_all_pictures([tmp_path / name for name in names]))
     assert [item.size for item in found if isinstance(item, Picture)] == [(120, 90), (90, 120)]
     wrong = [str(item) for item in found if isinstance(item, ImageError)]
     assert [(tmp_path / name).name in line for name, line in zip(names[1:2] + names[3:], wrong, strict=True)] == [

@@ -12,7 +12,7 @@ from captioner.layers.prefix import Prefix
 def test_it_stands_before_the_words_of_every_sequence() -> None:
     prefix = Prefix(2, 3, 4)
     k, v = torch.randn(5, 2, 6, 4), torch.randn(5, 2, 6, 4)
-    keys, values = prefix.before(k, v)
+    keys, values = prefix.prepend(k, v)
     assert keys.shape == values.shape == (5, 2, 9, 4)
     assert torch.equal(keys[:, :, 3:], k)
     assert torch.equal(values[:, :, 3:], v)

@@ -9,7 +9,7 @@ import pytest
 
 from captioner.metrics.bleu import bleu, bleu_counts, bleu_of
 from captioner.metrics.cider import cider_d, cider_d_of
-from captioner.metrics.meteor import Meteor, best_of, meteor_of, what_meteor_needs
+from captioner.metrics.meteor import Meteor, best_of, meteor_of, missing_for_meteor
 from captioner.metrics.rouge import rouge_l
 from captioner.metrics.words import words
 
@@ -94,7 +94,7 @@ def test_meteor_equals_the_tool_for_every_image_and_the_corpus(key, tools, golde
     tokenized = [[words(text) for text in group] for group in groups]
     candidates, references = [group[0] for group in tokenized], [group[1:] for group in tokenized]
     candidates[1], candidates[2] = [], references[2][0]  # an empty caption; an equal one
-    assert what_meteor_needs() == ""
+    assert missing_for_meteor() == ""
     meteor = Meteor()
     counts = meteor.counts(candidates, references)
     corpus, *images = tools.tool_meteor(candidates, references)

@@ -35,11 +35,11 @@ def test_by_hand() -> None:
 
 def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(meteor.shutil, "which", lambda name: None)
-    assert meteor.what_meteor_needs() == "needs Java"
+    assert meteor.missing_for_meteor() == "needs Java"
     with pytest.raises(CaptionerError, match="METEOR needs Java; install"):
         meteor.Meteor()
     with pytest.raises(CaptionerError, match="SPICE needs Java"):
         spice([["a"]], [[["a"]]])
     monkeypatch.setattr(meteor.shutil, "which", lambda name: "/usr/bin/java")
     monkeypatch.setattr(meteor, "_folder", lambda: None)
-    assert meteor.what_meteor_needs() == "needs pycocoevalcap"
+    assert meteor.missing_for_meteor() == "needs pycocoevalcap"

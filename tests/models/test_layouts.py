@@ -74,7 +74,7 @@ def test_every_family_of_timm_gives_what_the_table_says() -> None:
 
 
 def table() -> str:
-    """Return the Markdown table: of each family the smallest model at its training size."""
+    """Return the Markdown table: for each family, the smallest model at its training size."""
     lines = ["| family | smallest model | pixels | patches |", "|---|---|---|---|"]
     for family in sorted(timm.list_modules()):
         names = [name for name in timm.list_models(module=family) if not name.startswith("test_")]

@@ -29,8 +29,8 @@ def beam_search(
 ) -> list[Caption]:
     """Return the best (tokens without the end, score), best first.
 
-    Each step considers every continuation: of the best ``beams``, those that end are finished; the best ``beams`` that
-    do not end continue. With ``groups``, each has its share of the ``beams``, one after the other; a token costs
+    Each step considers every continuation. Those among the best ``beams`` that end are finished; the best ``beams``
+    that do not end continue. With ``groups``, each has its share of the ``beams``, one after the other; a token costs
     ``diversity`` for each beam of an earlier group with the same token in this step (Vijayakumar et al. 2018, alg. 1
     with the Hamming diversity).
     """

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from captioner.config import SamplingConfig
 
 
-def likelier_part(row: Sequence[float], config: SamplingConfig) -> list[float]:
+def truncated(row: Sequence[float], config: SamplingConfig) -> list[float]:
     """Return log-probabilities at the temperature, truncated by each rule in turn; -inf for excluded tokens."""
     p = _normal([value / config.temperature for value in row])
     if config.top_k is not None:

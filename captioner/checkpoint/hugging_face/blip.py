@@ -83,4 +83,6 @@ def _correct_heads(text: dict[str, Any], source: object) -> list[str]:
     if (text.get("hidden_size", WIDTH), heads) != (WIDTH, WRONG_HEADS):
         return []
     text["num_attention_heads"] = HEADS
-    return [f"config.json of {source} gives {WRONG_HEADS} attention heads to its text model; BLIP has {HEADS}: used"]
+    return [
+        f"config.json of {source} gives its text model {WRONG_HEADS} attention heads; BLIP has {HEADS}, which is used"
+    ]

@@ -88,7 +88,7 @@ def rename(
     return {names[name]: value for name, value in state.items() if name in names}
 
 
-def both(names: Mapping[str, str]) -> dict[str, str]:
+def weights_and_biases(names: Mapping[str, str]) -> dict[str, str]:
     """Return the names of the weight and the bias of each layer in ``names``."""
     return {f"{a}.{kind}": f"{b}.{kind}" for a, b in names.items() for kind in ("weight", "bias")}
 

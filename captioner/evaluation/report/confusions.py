@@ -14,7 +14,7 @@ LEAST = 3  # images on which a listed word is missed or unsupported, at least
 
 
 @dataclass(frozen=True, kw_only=True)
-class Missed:
+class MissedWord:
     """A word that captions miss."""
 
     word: str
@@ -35,7 +35,7 @@ class UnsupportedWord:
 
 def missed_words(
     captions: Sequence[Caption], references: Sequence[Sequence[Caption]], *, most: int = 15
-) -> list[Missed]:
+) -> list[MissedWord]:
     """Return the words missed on most images; for an image with one reference, one is enough."""
     people: Counter[str] = Counter()
     missed: Counter[str] = Counter()
@@ -61,7 +61,7 @@ def missed_words(
             }
             best = sorted((value, other) for other, value in excess.items() if value > 0)[::-1][:4]
             instead = tuple((other, together[word][other]) for _, other in best)
-            rows.append(Missed(word=word, people=people[word], missed=times, instead=instead))
+            rows.append(MissedWord(word=word, people=people[word], missed=times, instead=instead))
     return rows
 
 

@@ -18,7 +18,7 @@ from captioner.data.urls import TIMEOUT, is_url, of_url
 from captioner.errors import UsageError
 
 Given: TypeAlias = ImageSource | Mapping[str, Any]
-"""An image, or a row of a data set: its ``image``, or else its only value."""
+"""An image, or a row of a dataset: its ``image``, or else its only value."""
 
 # First characters of files in base64: JPEG, PNG, GIF, WebP, TIFF (two byte orders), BMP, AVIF and HEIC.
 _BEGINNINGS = ("/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR", "SUkqA", "TU0AK", "Qk", "AAAA")
@@ -26,7 +26,7 @@ _BEGINNINGS = ("/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR", "SUkqA", "TU0AK", "Qk",
 
 @runtime_checkable
 class Indexed(Protocol):
-    """A data set in torch's sense, with a length and items by index."""
+    """A dataset in torch's sense, with a length and items by index."""
 
     def __len__(self) -> int: ...
 
@@ -54,8 +54,8 @@ def each(given: Iterable[Any] | Indexed) -> Iterator[Any]:
 def image_of(given: Any, timeout: float | None = None, *, reach: Reach = "named") -> ImageSource:
     """Return one image as ``open_image`` takes it; ``timeout`` in seconds limits the whole download of a URL.
 
-    A string is a URL, a data URL, a file name, or base64, in that order. URLs in the rows of a data set may only lead
-    to the public internet, since others wrote them.
+    A string is a URL, a data URL, a file name, or base64, in that order. URLs in the rows of a dataset may only lead to
+    the public internet, since others wrote them.
     """
     if isinstance(given, Mapping):
         return image_of(_in_row(given), timeout, reach="public")

@@ -20,7 +20,14 @@ from captioner.training.batches import Batch
 from captioner.training.recipe import Recipe, Stage
 from captioner.training.tasks.base import Data, Phase
 from captioner.training.tasks.collapse import Collapse
-from captioner.training.tasks.policy import CiderReward, Drawn, Judged, PolicyGradient, PolicyOptions, seed_of
+from captioner.training.tasks.policy import (
+    CiderReward,
+    PolicyGradient,
+    PolicyOptions,
+    Rewards,
+    SampledCaptions,
+    seed_of,
+)
 
 KINDS = {"human": 0.5, "drawn": 0.25, "other": 0.25}  # weights in the discriminator's loss: half true, half false
 LEAST_LOG = -7.0  # lower bound of a log-probability as reward: all probabilities below 0.001 are equally bad
@@ -50,9 +57,9 @@ class Options(PolicyOptions):
 class Adversarial(PolicyGradient):
     """Policy gradient on a discriminator's verdict (Dai et al. 2017, arXiv 1703.06029), CIDEr-D and human captions.
 
-    Dai et al. compute a reward at each word from rollouts; here a caption has one reward, and the image's other draws
+    Dai et al. compute a reward at each word from rollouts; here a caption has one reward, and the image's other samples
     are its baseline. In a phase of its own, the discriminator learns to distinguish human captions of an image from
-    drawn ones and from human captions of other images. It reads the features of the captioner's backbone.
+    sampled ones and from human captions of other images. It reads the features of the captioner's backbone.
     """
 
     Options = Options
@@ -89,7 +96,7 @@ class Adversarial(PolicyGradient):
             ),
         )
 
-    def rewards(self, drawn: Drawn, features: Features, batch: Batch) -> Judged:
+    def rewards(self, drawn: SampledCaptions, features: Features, batch: Batch) -> Rewards:
         """Return CIDEr-D plus the discriminator's current verdict; ``extra`` holds the discriminator's inputs."""
         device, options = features.values.device, self.options
         inputs = self._discriminator_captions(drawn, batch)
@@ -115,9 +122,9 @@ class Adversarial(PolicyGradient):
             "believed": 100 * believed.exp().mean(),
             "spread": rewards.std(dim=1).mean(),
         }
-        return Judged(rewards=rewards, figures=figures, extra=extra)
+        return Rewards(rewards=rewards, figures=figures, extra=extra)
 
-    def _discriminator_captions(self, drawn: Drawn, batch: Batch) -> dict[str, Tensor]:
+    def _discriminator_captions(self, drawn: SampledCaptions, batch: Batch) -> dict[str, Tensor]:
         """Return the discriminator's captions (B, K, T), their ends, and their kinds.
 
         The kind of a caption is its place in ``KINDS``, or -1 for padding.
@@ -128,7 +135,7 @@ class Adversarial(PolicyGradient):
             for tokens, targets, weights in (
                 (batch.tokens, batch.targets, batch.weights),
                 (drawn.tokens, drawn.targets, drawn.weights),
-                self.collate().filled(others),
+                self.collate().pad_captions(others),
             )
         ]
         length = max(captions.shape[-1] for captions, _ in groups)

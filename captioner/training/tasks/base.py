@@ -98,7 +98,7 @@ class Task(ABC):
         """Raise ``DataError`` if this task cannot learn from ``data``."""
 
     @classmethod
-    def taught(cls, config: CaptionerConfig) -> CaptionerConfig:
+    def trained_config(cls, config: CaptionerConfig) -> CaptionerConfig:
         """Return the config of a checkpoint after this task has trained it."""
         return config
 

@@ -13,10 +13,10 @@ CERTAIN = 99.0  # percent of right verdicts of the discriminator: it gives no gr
 class Collapse:
     """A monitor of a stage's figures over two windows of steps."""
 
-    samples: int  # draws of an image
+    samples: int  # sampled captions per image
     window: int  # steps
     seen: list[dict[str, float]] = field(default_factory=list)  # the figures of the last two windows
-    first: float | None = None  # the mean CIDEr-D of the draws in the first window
+    first: float | None = None  # the mean CIDEr-D of the samples in the first window
 
     def watch(self, figures: Mapping[str, float]) -> str:
         """Add the figures of a step; return the failure as a sentence, or nothing."""
@@ -34,21 +34,21 @@ class Collapse:
         over = f"over {self.window} steps"
         if now["distinct"] < 50 / self.samples:
             return (
-                f"collapse: of 100 drawn captions only {now['distinct']:.1f} differ {over}, fewer than one per two "
+                f"collapse: of 100 sampled captions only {now['distinct']:.1f} differ {over}, fewer than one per two "
                 "images"
             )
         if self.first > SAYS_SOMETHING and now["cider_d"] < self.first / 2:
             return (
-                f"degenerate reward: CIDEr-D of the draws fell from {self.first:.1f} to {now['cider_d']:.1f} {over}, "
-                "while the draws convince the discriminator by something else"
+                f"degenerate reward: CIDEr-D of the samples fell from {self.first:.1f} to {now['cider_d']:.1f} {over}, "
+                "while the discriminator accepts them for another reason"
             )
         if now["spread"] < 1e-4:
-            return f"degenerate reward: all draws of an image earn the same {over}, so the reward has no gradient"
+            return f"degenerate reward: all samples of an image have the same reward {over}, so there is no gradient"
         certain = min(part[f"discriminator_{kind}"] for part in (before, now) for kind in ("human", "drawn")) > CERTAIN
         if certain and now["believed"] <= before["believed"]:
             return (
                 f"the discriminator has won: over {2 * self.window} steps it was right about more than {CERTAIN:.0f} % "
-                f"of human and of drawn captions, and the draws did not improve"
+                f"of human and of sampled captions, and the samples did not improve"
             )
         return ""
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from captioner.captioning.batches import caption_memory
 from captioner.checkpoint import Checkpoint
 from captioner.generation.rules import compile_rules
-from captioner.generation.search import room
+from captioner.generation.search import caption_room
 from captioner.metrics.bleu import bleu
 from captioner.metrics.cider import cider_d
 from captioner.metrics.words import splitter
@@ -36,7 +36,7 @@ class CrossEntropy(Task):
     def __init__(self, recipe: Recipe, stage: Stage, data: Data, tokenizer: CaptionTokenizer) -> None:
         super().__init__(recipe, stage, data, tokenizer)
         # Raise for rules that the search cannot satisfy, before the run begins.
-        room(recipe.decoder_config(1).context, recipe.generation, compile_rules(recipe.generation, tokenizer))
+        caption_room(recipe.decoder_config(1).context, recipe.generation, compile_rules(recipe.generation, tokenizer))
 
     def items(self, store: FeatureStore | None) -> CaptionItems:
         views: Views = "augmented" if self.stage.augment else "mirrored"
@@ -59,7 +59,7 @@ class CrossEntropy(Task):
         """Return (sum of -log p, number of predicted tokens) of a batch of held-out captions, by name."""
         return {"token": plain_nll(decoder(batch.tokens.flatten(0, 1), memory), batch)}
 
-    def look(self, model: Captioner, encoded: EncodedImage, memory: ImageMemory, batch: Batch) -> None:
+    def collect_figures(self, model: Captioner, encoded: EncodedImage, memory: ImageMemory, batch: Batch) -> None:
         """Collect further figures of a batch of held-out images during validation."""
 
     @torch.inference_mode()
@@ -86,7 +86,7 @@ class CrossEntropy(Task):
             for name, (nll, tokens) in self.judge(model.decoder, memory, batch).items():
                 total, count = judged.get(name, (0.0, 0.0))
                 judged[name] = total + nll, count + tokens
-            self.look(model, encoded, memory, batch)
+            self.collect_figures(model, encoded, memory, batch)
             values = image.values if isinstance(image, Features) else image
             hypotheses = caption_memory(checkpoint, memory, values, self.recipe.generation, labels=encoded.labels)
             written += [split(tokenizer.decode(best[0].tokens)) if best else [] for best in hypotheses]

@@ -32,7 +32,7 @@ class Options:
     or ``shipped``."""
     share: float = 0.5  # the teacher's share of the loss; the rest is the loss of the human captions
     temperature: float = 2.0  # temperature of both distributions
-    top: int = 64  # the teacher's likeliest words at each place, all others counting as one; 0 for all words
+    top: int = 64  # the teacher's most probable words at each place, all others counting as one; 0 for all words
 
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:

@@ -79,7 +79,7 @@ class Infilling(CrossEntropy):
         self.vary = self.gaps = Gaps(tokenizer, recipe.decoder_config(1).context - 1)
 
     @classmethod
-    def taught(cls, config: CaptionerConfig) -> CaptionerConfig:
+    def trained_config(cls, config: CaptionerConfig) -> CaptionerConfig:
         return replace(config, text=replace(config.text, gap_id=gap_id(config.text)))
 
     def prepare(self, model: Captioner, batch: Batch) -> Batch:
@@ -99,7 +99,7 @@ class Infilling(CrossEntropy):
                 batch.names, batch.targets.tolist(), (batch.weights > 0).sum(-1).tolist(), strict=True
             )
         ]
-        tokens, targets, weights = self.collate().filled(captions)
+        tokens, targets, weights = self.collate().pad_captions(captions)
         _, middle = gaps_and_middles(tokens, weights, gap_id(self.tokenizer.config))
         with_gaps = replace(batch, tokens=tokens, targets=targets, weights=weights * middle).to(batch.tokens.device)
         infill = plain_nll(decoder(with_gaps.tokens.flatten(0, 1), memory), with_gaps)

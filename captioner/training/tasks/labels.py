@@ -103,7 +103,7 @@ class Labels(CrossEntropy):
         labels = F.binary_cross_entropy_with_logits(output.labels, batch.extra["labels"], reduction="sum")
         return {"loss": smoothed + self.options.weight * labels, "nll": nll, "labels": labels.detach()}
 
-    def look(self, model: Captioner, encoded: EncodedImage, memory: ImageMemory, batch: Batch) -> None:
+    def collect_figures(self, model: Captioner, encoded: EncodedImage, memory: ImageMemory, batch: Batch) -> None:
         """Count the named labels of held-out images, the label tokens, and the right ones among them."""
         assert encoded.labels is not None
         assert model.labeller is not None
@@ -132,7 +132,7 @@ def equipped(checkpoint: Checkpoint, words: str, count: int, classifier: str, *,
     if classifier:
         weight, bias = read_classifier(Path(classifier))
         labeller: Labeller = checkpoint.model.labeller  # type: ignore[assignment]
-        labeller.start_from(weight, bias, imagenet_groups(names))
+        labeller.initialise(weight, bias, imagenet_groups(names))
     return True
 
 

@@ -152,7 +152,7 @@ class Multitask(CrossEntropy):
             figures |= {f"weight_{n}": (-learned[LOSSES.index(n)]).exp().detach() * count for n in losses}
         return {"loss": total, **{name: value.detach() for name, value in losses.items()}, **figures}
 
-    def look(self, model: Captioner, encoded: EncodedImage, memory: ImageMemory, batch: Batch) -> None:
+    def collect_figures(self, model: Captioner, encoded: EncodedImage, memory: ImageMemory, batch: Batch) -> None:
         """Collect the embeddings of held-out images and captions, and the log-odds of true and hard false pairs."""
         assert model.heads is not None
         lengths = (batch.weights > 0).sum(-1)

@@ -1,7 +1,7 @@
-"""The common base of policy gradient objectives on captions that the model draws itself.
+"""The common base of policy gradient objectives on captions sampled from the model.
 
-REINFORCE (Williams 1992) with the mean reward of an image's other draws as baseline (Luo 2020, arXiv 2003.09971) is one
-weighted caption loss: each drawn caption's cross-entropy times its advantage.
+REINFORCE (Williams 1992) with the mean reward of an image's other samples as baseline (Luo 2020, arXiv 2003.09971) is
+one weighted caption loss: each sampled caption's cross-entropy times its advantage.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ END = "<eos>"  # a word of the reward: without it a caption gains by stopping ea
 class PolicyOptions:
     """The options of policy gradient tasks."""
 
-    samples: int = 5  # captions drawn of each image
+    samples: int = 5  # sampled captions per image
     human: float = 0.2  # weight of the human captions' cross-entropy, which keeps the language varied
 
     def __post_init__(self) -> None:
@@ -51,8 +51,8 @@ class PolicyOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawn:
-    """K captions that the model drew of each of B images."""
+class SampledCaptions:
+    """K sampled captions of each of B images."""
 
     captions: list[list[Hypothesis]]
     tokens: Tensor  # (B, K, T), as in a Batch
@@ -62,8 +62,8 @@ class Drawn:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
-    """The rewards of drawn captions."""
+class Rewards:
+    """The rewards of sampled captions."""
 
     rewards: Tensor  # (B, K)
     figures: Mapping[str, Tensor] = field(default_factory=dict)  # means to log
@@ -71,7 +71,7 @@ class Judged:
 
 
 class PolicyGradient(CrossEntropy):
-    """A policy gradient: captions that score better than the image's other draws become likelier, worse ones less."""
+    """A policy gradient: captions with a higher reward than the image's other samples become more probable."""
 
     Options = PolicyOptions
 
@@ -86,11 +86,11 @@ class PolicyGradient(CrossEntropy):
             raise DataError("rewards need a unique name of each image, and some training images share one; rename them")
 
     @abstractmethod
-    def rewards(self, drawn: Drawn, features: Features, batch: Batch) -> Judged:
-        """Return rewards of the captions drawn of the images of ``batch``, from the backbone's ``features``."""
+    def rewards(self, drawn: SampledCaptions, features: Features, batch: Batch) -> Rewards:
+        """Return the rewards of sampled captions of the images of ``batch``, from the backbone's ``features``."""
 
     def prepare(self, model: Captioner, batch: Batch) -> Batch:
-        """Return a batch of drawn captions with their advantages, then the human captions with their weight."""
+        """Return a batch of sampled captions with their advantages, then the human captions with their weight."""
         training = model.training
         features = features_of(model.eval(), batch)
         drawn = self._draw(model, features, batch.names)
@@ -128,7 +128,7 @@ class PolicyGradient(CrossEntropy):
             extra=judged.extra,
         ).to(batch.tokens.device)
 
-    def _draw(self, model: Captioner, features: Features, names: Sequence[str]) -> Drawn:
+    def _draw(self, model: Captioner, features: Features, names: Sequence[str]) -> SampledCaptions:
         seed = int(torch.randint(2**62, ()))  # from the generator that a saved state restores
         config = GenerationConfig(
             sampling=SamplingConfig(),
@@ -140,13 +140,13 @@ class PolicyGradient(CrossEntropy):
         seeds = [seed_of(seed, name) for name in names]
         captions = search(model.decoder, memory, self.tokenizer.config, config, seeds=seeds)
         start = self.tokenizer.config.speaking(config.language).bos_id
-        tokens, targets, weights = self.collate().filled(
+        tokens, targets, weights = self.collate().pad_captions(
             [[h.tokens for h in group] for group in captions], [[start] * len(group) for group in captions]
         )
         for b, group in enumerate(captions):
             for k, caption in enumerate(group):
-                weights[b, k, caption.length :] = 0  # a cut caption has not drawn its end
-        return Drawn(captions=captions, tokens=tokens, targets=targets, weights=weights, seed=seed)
+                weights[b, k, caption.length :] = 0  # a truncated caption has no end
+        return SampledCaptions(captions=captions, tokens=tokens, targets=targets, weights=weights, seed=seed)
 
     def loss(self, wrapped: nn.Module, batch: Batch) -> dict[str, Tensor]:
         advantages = cast(Tensor, batch.advantages)
@@ -157,7 +157,7 @@ class PolicyGradient(CrossEntropy):
 
 
 class CiderReward:
-    """CIDEr-D / 100 of drawn captions against human ones, with document frequencies of the training split."""
+    """CIDEr-D / 100 of sampled captions against human ones, with document frequencies of the training split."""
 
     def __init__(self, samples: Sequence[Sample], tokenizer: CaptionTokenizer, language: str = "") -> None:
         self.words = splitter(tokenizer.config.words)
@@ -187,5 +187,5 @@ def leave_one_out(rewards: Tensor) -> Tensor:
 
 
 def seed_of(step: int, name: str) -> int:
-    """Return the seed of an image's draws in a step, independent of the other images of the batch and process."""
+    """Return the seed of an image's samples in a step, independent of the other images of the batch and process."""
     return int.from_bytes(hashlib.sha256(f"{step} {name}".encode(errors="surrogateescape")).digest()[:8], "big") >> 2

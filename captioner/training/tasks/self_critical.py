@@ -1,4 +1,4 @@
-"""Self-critical training: policy gradient on CIDEr-D of captions that the model draws itself."""
+"""Self-critical training: policy gradient on CIDEr-D of captions sampled from the model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from captioner.training.batches import Batch
 from captioner.training.recipe import Recipe, Stage
 from captioner.training.tasks.base import Data
 from captioner.training.tasks.labels import read_words
-from captioner.training.tasks.policy import CiderReward, Drawn, Judged, PolicyGradient, PolicyOptions
+from captioner.training.tasks.policy import CiderReward, PolicyGradient, PolicyOptions, Rewards, SampledCaptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class SelfCritical(PolicyGradient):
             self.finder = LabelFinder(read_words(self.options.labels))
             self.named = {name: [self.finder.find(c) for c in group] for name, group in captions.items()}
 
-    def rewards(self, drawn: Drawn, features: Features, batch: Batch) -> Judged:
+    def rewards(self, drawn: SampledCaptions, features: Features, batch: Batch) -> Rewards:
         cider = self.cider(drawn.captions, batch.names)
         rewards, figures = cider, {"reward": 100 * cider.mean()}
         more = {"bleu": (self.options.bleu, self._bleu), "mentions": (self.options.mentions, self._mentions)}
@@ -69,7 +69,7 @@ class SelfCritical(PolicyGradient):
                     ]
                 )  # (B, K), from 0 to 1; only CIDEr-D rewards the end token
                 rewards, figures = rewards + weight * each, {**figures, name: 100 * each.mean()}
-        return Judged(rewards=rewards, figures=figures)
+        return Rewards(rewards=rewards, figures=figures)
 
     def _bleu(self, caption: str, image: str) -> float:
         return smoothed_bleu(words(caption), self.references[image])

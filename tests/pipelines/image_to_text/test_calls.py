@@ -45,7 +45,7 @@ def said(pipe: ImageToTextPipeline, photos: list[str]) -> list[list[dict[str, st
 
 
 class Numbered(Dataset[str]):
-    """A torch data set without a length or an end."""
+    """A torch dataset without a length or an end."""
 
     def __init__(self, photos: list[str]) -> None:
         self.photos = photos

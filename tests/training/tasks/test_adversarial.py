@@ -138,7 +138,7 @@ def test_a_collapse_ends_the_stage_with_a_sentence(
     train(plan, data, tmp_path / "run", start=start)
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     (end,) = [record for record in log if record["kind"] == "end"]
-    assert end["reason"].startswith("collapse: of 100 drawn captions only")
+    assert end["reason"].startswith("collapse: of 100 sampled captions only")
     assert end["step"] == 4
     assert "collapse" in capsys.readouterr().err
 

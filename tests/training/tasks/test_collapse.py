@@ -11,9 +11,9 @@ from captioner.training.tasks.collapse import Collapse
     ("change", "said"),
     [
         ({}, ""),
-        ({"distinct": 9.0}, "collapse: of 100 drawn captions only 9.0 differ over 4 steps"),
-        ({"cider_d": 20.0}, "degenerate reward: CIDEr-D of the draws fell from 60.0 to 20.0"),
-        ({"spread": 0.0}, "degenerate reward: all draws of an image earn the same"),
+        ({"distinct": 9.0}, "collapse: of 100 sampled captions only 9.0 differ over 4 steps"),
+        ({"cider_d": 20.0}, "degenerate reward: CIDEr-D of the samples fell from 60.0 to 20.0"),
+        ({"spread": 0.0}, "degenerate reward: all samples of an image have the same reward"),
         ({"discriminator_human": 99.9, "discriminator_drawn": 99.9}, "the discriminator has won: over 8 steps"),
     ],
 )

@@ -77,7 +77,7 @@ def test_labels_start_as_the_classes_of_a_classifier(tmp_path: Path) -> None:
     assert (groups[0][0], groups[0][-1], len(groups[0])) == (151, 275, 121)
     assert 2 not in groups
     before = labeller.classify.weight[2].clone()
-    labeller.start_from(weight, bias, groups)
+    labeller.initialise(weight, bias, groups)
     torch.testing.assert_close(labeller.classify.weight[1, :4], weight[groups[1]].mean(0) - weight.mean(0))
     assert labeller.classify.weight[2].equal(before)
     save_file({"classifier.weight": weight}, tmp_path / "half.safetensors")

@@ -19,7 +19,7 @@ from captioner.training.batches import Batch
 from captioner.training.recipe import Recipe
 from captioner.training.tasks import Data
 from captioner.training.tasks.adversarial import Adversarial
-from captioner.training.tasks.policy import Drawn, PolicyGradient, leave_one_out, seed_of
+from captioner.training.tasks.policy import PolicyGradient, SampledCaptions, leave_one_out, seed_of
 from captioner.training.tasks.self_critical import SelfCritical
 
 Make = Callable[..., Recipe]
@@ -98,9 +98,9 @@ def test_the_gradient_is_that_of_the_expected_reward(
     expected = torch.zeros(2)
     for outcome in itertools.product((0, 1), repeat=2):
         captions = [[Hypothesis((WORDS[w],), (0.0,), 0.0) for w in outcome]]
-        tokens, targets, weights = task.collate().filled([[c.tokens for c in captions[0]]])
+        tokens, targets, weights = task.collate().pad_captions([[c.tokens for c in captions[0]]])
         weights[..., 1] = 0  # no end is chosen
-        drawn = Drawn(captions=captions, tokens=tokens, targets=targets, weights=weights, seed=3)
+        drawn = SampledCaptions(captions=captions, tokens=tokens, targets=targets, weights=weights, seed=3)
         monkeypatch.setattr(task, "_draw", lambda *_, drawn=drawn: drawn)
         policy.zero_grad()
         task.loss(policy, task.prepare(checkpoint.model, batch))["loss"].backward()

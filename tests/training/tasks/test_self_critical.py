@@ -1,4 +1,4 @@
-"""Captions that score better than the other draws become likelier, worse ones less likely."""
+"""Self-critical training raises the probability of captions with a higher reward than the other samples."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captioner.checkpoint.hugging_face.files import ACTIVATIONS, block_names, both, rename, require
+from captioner.checkpoint.hugging_face.files import ACTIVATIONS, block_names, rename, require, weights_and_biases
 from captioner.config import DecoderConfig, from_dict
 from captioner.errors import CheckpointError, ConfigError
 
@@ -88,7 +88,7 @@ def decoder_weights(
     names = {"embed_tokens.weight": "token_embedding.weight"}
     pairs = dict(_AROUND)
     pairs |= block_names(inner, config.layers, "layers.{}", _BLOCK, _FUSED)
-    weights = rename(inner, names | both(pairs), _UNUSED, source)
+    weights = rename(inner, names | weights_and_biases(pairs), _UNUSED, source)
     if config.head == "untied" and heads:
         weights["lm_head.weight"] = heads[0]
     if values.get("model_type") == "trocr" and not values.get("use_learned_position_embeddings", True):

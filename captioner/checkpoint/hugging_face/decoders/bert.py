@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captioner.checkpoint.hugging_face.files import ACTIVATIONS, block_names, both, rename, require
+from captioner.checkpoint.hugging_face.files import ACTIVATIONS, block_names, rename, require, weights_and_biases
 from captioner.config import DecoderConfig, from_dict
 from captioner.errors import CheckpointError, ConfigError
 
@@ -103,7 +103,7 @@ def decoder_weights(
     names = {"embeddings.word_embeddings.weight": "token_embedding.weight"}
     pairs = {"embeddings.LayerNorm": "embedding_norm"} | (_HEADS if config.head == "bert" else {})
     pairs |= block_names(inner, config.layers, "encoder.layer.{}", _BLOCK, _FUSED)
-    weights = rename(inner, names | both(pairs), _UNUSED, source)
+    weights = rename(inner, names | weights_and_biases(pairs), _UNUSED, source)
     if positions is not None:
         kept = positions[ROBERTA_OFFSET:] if values.get("model_type") == "roberta" else positions
         weights["position_embedding.weight"] = kept if types is None else kept + types[:1]

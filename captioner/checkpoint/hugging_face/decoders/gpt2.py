@@ -13,12 +13,12 @@ from torch import Tensor
 from captioner.checkpoint.files import read_json
 from captioner.checkpoint.hugging_face.files import (
     block_names,
-    both,
     locate,
     read_tokenizer,
     read_weights,
     rename,
     require,
+    weights_and_biases,
 )
 from captioner.config import DecoderConfig, TextConfig, from_dict
 from captioner.errors import CheckpointError, ConfigError
@@ -91,7 +91,7 @@ def decoder_weights(
         )
     transposed = {name: value.T if _CONV1D.search(name) else value for name, value in inner.items()}
     pairs = _AROUND | block_names(transposed, config.layers, "h.{}", _BLOCK, {})
-    return rename(transposed, both(pairs), _MASKS, source)
+    return rename(transposed, weights_and_biases(pairs), _MASKS, source)
 
 
 def load_gpt2(decoder: Decoder, source: str | os.PathLike[str]) -> None:

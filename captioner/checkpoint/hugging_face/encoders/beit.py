@@ -14,18 +14,18 @@ from captioner.checkpoint.hugging_face.encoders.shared import (
     number,
     plain_blocks,
     switch,
-    translated,
+    to_timm_names,
     whole,
 )
 from captioner.checkpoint.hugging_face.encoders.vit import AROUND, LAYER, transformer_args
-from captioner.checkpoint.hugging_face.files import both
+from captioner.checkpoint.hugging_face.files import weights_and_biases
 from captioner.config import VisionConfig
 
 _TABLE = "relative_position_bias_table"
 _NAMES = Names(
     around={
         **AROUND,
-        **both({"pooler.layernorm": "fc_norm"}),
+        **weights_and_biases({"pooler.layernorm": "fc_norm"}),
         f"encoder.relative_position_bias.{_TABLE}": f"rel_pos_bias.{_TABLE}",
         f"shared_position_bias.{_TABLE}": f"rel_pos_bias.{_TABLE}",
     },
@@ -70,7 +70,7 @@ def vision_config(values: Mapping[str, Any], *, project: bool, source: object, s
 def vision_weights(values: Mapping[str, Any], state: Mapping[str, Tensor], source: object) -> dict[str, Tensor]:
     """Convert the encoder's tensors to timm's names. Raises ``CheckpointError`` for tensors that are not BEiT's."""
     depth = whole(values, "num_hidden_layers", 12, "depth", source)
-    weights = translated(state, _NAMES, plain_blocks(depth), source)
+    weights = to_timm_names(state, _NAMES, plain_blocks(depth), source)
     if switch(values, "use_mean_pooling", True, source):  # timm's norm after pooling, which no caption needs
         width = whole(values, "hidden_size", 768, "embed_dim", source)
         weights = {"fc_norm.weight": torch.ones(width), "fc_norm.bias": torch.zeros(width)} | weights

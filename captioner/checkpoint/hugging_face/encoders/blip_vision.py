@@ -7,18 +7,18 @@ from typing import Any
 
 from torch import Tensor
 
-from captioner.checkpoint.hugging_face.encoders.shared import Names, number, plain_blocks, translated, whole
+from captioner.checkpoint.hugging_face.encoders.shared import Names, number, plain_blocks, to_timm_names, whole
 from captioner.checkpoint.hugging_face.encoders.vit import transformer_args
-from captioner.checkpoint.hugging_face.files import both
+from captioner.checkpoint.hugging_face.files import weights_and_biases
 from captioner.config import VisionConfig
 
 _NAMES = Names(
     around={
         "embeddings.class_embedding": "cls_token",
         "embeddings.position_embedding": "pos_embed",
-        **both({"embeddings.patch_embedding": "patch_embed.proj", "post_layernorm": "norm"}),
+        **weights_and_biases({"embeddings.patch_embedding": "patch_embed.proj", "post_layernorm": "norm"}),
     },
-    layer=both(
+    layer=weights_and_biases(
         {
             "layer_norm1": "norm1",
             "self_attn.qkv": "attn.qkv",
@@ -50,4 +50,4 @@ def vision_config(values: Mapping[str, Any], *, project: bool, source: object, s
 
 def vision_weights(values: Mapping[str, Any], state: Mapping[str, Tensor], source: object) -> dict[str, Tensor]:
     """Convert the encoder's tensors to timm's names. Raises ``CheckpointError`` for tensors that are not BLIP's."""
-    return translated(state, _NAMES, plain_blocks(whole(values, "num_hidden_layers", 12, "depth", source)), source)
+    return to_timm_names(state, _NAMES, plain_blocks(whole(values, "num_hidden_layers", 12, "depth", source)), source)

@@ -24,11 +24,11 @@ from captioner.checkpoint.hugging_face.encoders.shared import (
     side,
     square_root,
     switch,
-    translated,
+    to_timm_names,
     whole,
 )
 from captioner.checkpoint.hugging_face.encoders.vit import AROUND
-from captioner.checkpoint.hugging_face.files import both, require
+from captioner.checkpoint.hugging_face.files import require, weights_and_biases
 from captioner.config import VisionConfig
 from captioner.errors import CheckpointError
 from captioner.models.backbones import ARGUMENTS
@@ -40,7 +40,7 @@ _NAMES = Names(
     layer={
         "layer_scale1.lambda1": "ls1.gamma",
         "layer_scale2.lambda1": "ls2.gamma",
-        **both(
+        **weights_and_biases(
             {
                 "norm1": "norm1",
                 "attention.attention.query": "attn.q",
@@ -103,7 +103,9 @@ def vision_weights(
 
     Raises ``CheckpointError`` for tensors that are not DINOv2's.
     """
-    weights = translated(state, _NAMES, plain_blocks(whole(values, "num_hidden_layers", 12, "depth", source)), source)
+    weights = to_timm_names(
+        state, _NAMES, plain_blocks(whole(values, "num_hidden_layers", 12, "depth", source)), source
+    )
     for gate in [name for name in weights if ".mlp.gate." in name]:
         parts = [weights.pop(gate), weights.pop(gate.replace(".gate.", ".up."), None)]
         present = [part for part in parts if part is not None]

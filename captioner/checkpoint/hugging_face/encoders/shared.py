@@ -45,7 +45,7 @@ class Names:
     unused: re.Pattern[str] = field(default=re.compile(r"pooler\..*|embeddings\.mask_token"))
 
 
-def translated(
+def to_timm_names(
     state: Mapping[str, Tensor], names: Names, blocks: Mapping[int | tuple[int, int], str], source: object
 ) -> dict[str, Tensor]:
     """Convert tensors to timm's names, with queries, keys and values fused.

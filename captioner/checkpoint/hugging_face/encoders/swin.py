@@ -15,10 +15,10 @@ from captioner.checkpoint.hugging_face.encoders.shared import (
     number,
     side,
     switch,
-    translated,
+    to_timm_names,
     whole,
 )
-from captioner.checkpoint.hugging_face.files import both, require
+from captioner.checkpoint.hugging_face.files import require, weights_and_biases
 from captioner.config import VisionConfig
 from captioner.errors import CheckpointError, quoted
 from captioner.models.backbones import ARGUMENTS
@@ -29,7 +29,7 @@ _NORMS_EPS = 1e-5  # transformers uses it for the norms of patches and of downsa
 _LAYER = {
     f"attention.self.{_TABLE}": f"attn.{_TABLE}",
     f"attention.relative_position_bias.{_TABLE}": f"attn.{_TABLE}",
-    **both(
+    **weights_and_biases(
         {
             "layernorm_before": "norm1",
             "attention.self.query": "attn.q",
@@ -87,8 +87,8 @@ def vision_config(values: Mapping[str, Any], *, project: bool, source: object, s
 def _check_windows(args: Mapping[str, Any], source: object) -> None:
     """Check that windows divide the grid of each stage.
 
-    Where they do not, transformers pads before it shifts the windows and timm after, and patches would attend to
-    others. transformers itself cannot run windows larger than the grid.
+    If they do not, transformers pads before it shifts the windows and timm afterwards, so patches would attend to other
+    patches. transformers itself cannot run windows larger than the grid.
     """
     size, patch, window = args["img_size"], args["patch_size"], args["window_size"]
     grid = size // patch
@@ -104,7 +104,7 @@ def _check_windows(args: Mapping[str, Any], source: object) -> None:
 def vision_weights(values: Mapping[str, Any], state: Mapping[str, Tensor], source: object) -> dict[str, Tensor]:
     """Convert the encoder's tensors to timm's names. Raises ``CheckpointError`` for tensors that are not Swin's."""
     depths = _stages(values, "depths", (2, 2, 6, 2), source)
-    around = both(
+    around = weights_and_biases(
         {
             "embeddings.patch_embeddings.projection": "patch_embed.proj",
             "embeddings.norm": "patch_embed.norm",
@@ -124,7 +124,7 @@ def vision_weights(values: Mapping[str, Any], state: Mapping[str, Tensor], sourc
     blocks: dict[int | tuple[int, int], str] = {
         (i, j): f"layers.{i}.blocks.{j}." for i, depth in enumerate(depths) for j in range(depth)
     }
-    return translated(state, names, blocks, source)
+    return to_timm_names(state, names, blocks, source)
 
 
 def _stages(values: Mapping[str, Any], name: str, default: tuple[int, ...], source: object) -> list[int]:

@@ -16,19 +16,19 @@ from captioner.checkpoint.hugging_face.encoders.shared import (
     ratio,
     side,
     switch,
-    translated,
+    to_timm_names,
     whole,
 )
-from captioner.checkpoint.hugging_face.files import both, require
+from captioner.checkpoint.hugging_face.files import require, weights_and_biases
 from captioner.config import VisionConfig
 
 BACKBONES = {"vit": "vit_base_patch16_224", "deit": "deit_base_distilled_patch16_224"}  # by Hugging Face's model_type
 AROUND = {
     "embeddings.cls_token": "cls_token",
     "embeddings.position_embeddings": "pos_embed",
-    **both({"embeddings.patch_embeddings.projection": "patch_embed.proj", "layernorm": "norm"}),
+    **weights_and_biases({"embeddings.patch_embeddings.projection": "patch_embed.proj", "layernorm": "norm"}),
 }
-LAYER = both(
+LAYER = weights_and_biases(
     {
         "layernorm_before": "norm1",
         "attention.attention.query": "attn.q",
@@ -83,4 +83,4 @@ def transformer_args(values: Mapping[str, Any], source: object, *, size: int) ->
 
 def vision_weights(values: Mapping[str, Any], state: Mapping[str, Tensor], source: object) -> dict[str, Tensor]:
     """Convert the encoder's tensors to timm's names. Raises ``CheckpointError`` for tensors that are not ViT's."""
-    return translated(state, _NAMES, plain_blocks(whole(values, "num_hidden_layers", 12, "depth", source)), source)
+    return to_timm_names(state, _NAMES, plain_blocks(whole(values, "num_hidden_layers", 12, "depth", source)), source)
