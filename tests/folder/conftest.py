@@ -52,7 +52,7 @@ Go = Callable[..., list[Outcome]]
 
 
 @pytest.fixture
-def caption(photos: Path) -> Go:
+def go(photos: Path) -> Go:
     """Return ``go(outputs, ...)``: a whole run with its outcomes; ``go.said`` lists the captioned names."""
 
     def whole(*outputs: str, out: Path | None = None, settings: Any = None, paths: Any = None, **options: Any) -> Any:

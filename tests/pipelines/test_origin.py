@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import captioner
-from captioner.captioning.batches import _fits
+from captioner.captioning.batches import _device_errors
 from captioner.checkpoint import Checkpoint
 from captioner.checkpoint import load as load_checkpoint
 from captioner.errors import CaptionerError, CheckpointError
@@ -105,7 +105,7 @@ def test_a_source_that_is_gone_is_one_sentence(tmp_path: Path) -> None:
 
 def test_a_gpu_in_a_forked_child_is_one_sentence() -> None:
     said = "Cannot re-initialize CUDA in forked subprocess. To use CUDA with multiprocessing, you must use ..."
-    with pytest.raises(CaptionerError, match="a forked process cannot use the GPU; start it with 'spawn'"), _fits(1):
+    with pytest.raises(CaptionerError, match="a forked process cannot use the GPU; start it with 'spawn'"), _device_errors(1):
         raise RuntimeError(said)
 
 
