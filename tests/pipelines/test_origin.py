@@ -105,7 +105,10 @@ def test_a_source_that_is_gone_is_one_sentence(tmp_path: Path) -> None:
 
 def test_a_gpu_in_a_forked_child_is_one_sentence() -> None:
     said = "Cannot re-initialize CUDA in forked subprocess. To use CUDA with multiprocessing, you must use ..."
-    with pytest.raises(CaptionerError, match="a forked process cannot use the GPU; start it with 'spawn'"), _device_errors(1):
+    with (
+        pytest.raises(CaptionerError, match="a forked process cannot use the GPU; start it with 'spawn'"),
+        _device_errors(1),
+    ):
         raise RuntimeError(said)
 
 
