@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bench_generation import HEADER, in_turns, processor, row, status
+from bench_generation import HEADER, in_turns, row, status
 from torch import Tensor
 
 from captioner.checkpoint.hugging_face import convert
 from captioner.config import GenerationConfig, TextConfig
+from captioner.doctor.machine import cpu_name
 from captioner.generation.processors import minimum_length
 from captioner.generation.rules import Rules
 from captioner.generation.search import search
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(json.dumps(peak(*args.child)))
         return
     keep_freed_memory()
-    print(f"{processor()}, {args.threads} threads, torch {torch.__version__}\n\n{HEADER}")
+    print(f"{cpu_name()}, {args.threads} threads, torch {torch.__version__}\n\n{HEADER}")
     with tempfile.TemporaryDirectory() as folder:
         for task, group in (("ConditionalGeneration", "captions"), ("QuestionAnswering", "answers")):
             if group in args.rows or (group == "captions" and {"memory", "encoder"} & set(args.rows)):

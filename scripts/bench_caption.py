@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import platform
 import statistics
 import subprocess
 import time
@@ -20,6 +19,7 @@ import torch
 
 import captioner
 from captioner.data.images import find_images
+from captioner.doctor.machine import cpu_name
 from captioner.system.allocation import keep_freed_memory
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,9 +44,7 @@ def main() -> None:
         return len(photos) / (time.perf_counter() - began)
 
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
-    print(
-        f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
-    )
+    print(f"{cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}, ")
     print(f"commit {commit.strip()}, {len(photos)} photos of {args.folder}\n")
     print("| beams | batch size | photos per second |\n|---|---|---|")
     for beams, batch_size in ((1, 1), (1, 16), (5, 1), (5, 16)):

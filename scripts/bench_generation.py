@@ -14,7 +14,6 @@ import argparse
 import itertools
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -33,6 +32,7 @@ from captioner.checkpoint import load
 from captioner.config import GenerationConfig
 from captioner.data.images import find_images
 from captioner.data.loader import load_pixels
+from captioner.doctor.machine import cpu_name
 from captioner.generation.processors import minimum_length
 from captioner.generation.rules import Rules
 from captioner.generation.search import search
@@ -69,7 +69,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     keep_freed_memory()  # like the command line, for both sides; not when memory is measured
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True).stdout
-    print(f"{processor()}, {args.threads} threads, torch {torch.__version__}, commit {commit.strip()}\n\n{HEADER}")
+    machine = f"{cpu_name()} ({os.cpu_count()} cores), {args.threads} threads"
+    print(f"{machine}, torch {torch.__version__}, commit {commit.strip()}\n\n{HEADER}")
     with tempfile.TemporaryDirectory() as folder:
         if {"decoding", "memory"} & set(args.rows):
             make_model(folder, tiny=args.tiny)
@@ -84,13 +85,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     if "start" in args.rows:
         start(args)
     print("\n" + "\n".join(notes))
-
-
-def processor() -> str:
-    """Return the name of the CPU."""
-    with open("/proc/cpuinfo", encoding="utf-8") as file:
-        names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
-    return f"{names[0]} ({len(names)} cores)" if names else platform.processor() or platform.machine()
 
 
 def make_model(folder: str, *, tiny: bool) -> None:

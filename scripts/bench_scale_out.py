@@ -12,10 +12,11 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
-import platform
 import subprocess
 import time
 from pathlib import Path
+
+from captioner.doctor.machine import cpu_name
 
 ROOT = Path(__file__).resolve().parents[1]
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -54,7 +55,7 @@ def main() -> None:
         {"path": photo, "number": n} for n, photo in enumerate(itertools.islice(itertools.cycle(photos), args.images))
     ]
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, ray {ray.__version__}")
+    print(f"{cpu_name()}, {os.cpu_count()} cores, ray {ray.__version__}")
     print(f"commit {commit.strip()}, {len(rows)} photos of {args.folder}, {args.beams} beams, batches of 16\n")
     print("| workers | photos per second | core seconds of a photo |\n|---|---|---|")
     for workers in (1, 2):

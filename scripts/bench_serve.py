@@ -14,7 +14,6 @@ import asyncio
 import itertools
 import json
 import os
-import platform
 import re
 import signal
 import statistics
@@ -28,6 +27,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image
+
+from captioner.doctor.machine import cpu_name
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = (320, 1024, 3000)  # longest sides in pixels
@@ -58,9 +59,7 @@ def main() -> None:
                 done = asyncio.run(load(host, port, photos, captions, args.clients, args.seconds))
                 servers.append(sum(done.in_time) / args.seconds)
                 latencies += done.seconds
-    print(
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {args.precision}, batch {args.batch}\n"
-    )
+    print(f"{cpu_name()}, {os.cpu_count()} cores, {args.precision}, batch {args.batch}\n")
     print("| clients | folder, photos/s | server, photos/s | ratio | p50 | p95 | p99 |\n|---|---|---|---|---|---|---|")
     marks = statistics.quantiles(latencies, n=100)
     ratio = statistics.median(b / a for a, b in zip(folders, servers, strict=True))

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import subprocess
 import tempfile
@@ -41,6 +40,7 @@ from captioner.checkpoint import Checkpoint
 from captioner.config import CaptionerConfig, from_dict
 from captioner.data.images import open_image
 from captioner.data.transforms import preprocess
+from captioner.doctor.machine import cpu_name
 from captioner.models.captioner import Captioner
 from captioner.text import CaptionTokenizer
 from captioner.training import step
@@ -254,7 +254,7 @@ def main() -> None:
     rate = max(rates)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
     print(
-        f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
+        f"{cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
         f"commit {commit.strip()}; {'bf16' if bf16 else 'fp32'}, {args.images} images x {CAPTIONS} captions a step, "
         f"{args.rounds} interleaved rounds of {args.steps - WARM} steps; matrix products {rate / 1e12:.2f} TFLOP/s\n"
     )

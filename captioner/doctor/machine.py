@@ -46,13 +46,19 @@ def versions() -> Iterator[Line]:
 
 def cpu() -> Iterator[Line]:
     """Yield the name of the CPU and the instructions that decide about speed."""
+    yield Fact(name="CPU", value=cpu_name())
     info = _cpuinfo(ROOT)
-    name = info.get("model name") or info.get("hardware") or _name_elsewhere() or platform.processor()
-    yield Fact(name="CPU", value=name or platform.machine() or "not known")
     flags = (info.get("flags") or info.get("features") or "").split()
     if flags:
         known = [shown for flag, shown in FLAGS.items() if flag in flags]
         yield Fact(name="instructions", value=", ".join(known) or "none that decide about speed")
+
+
+def cpu_name() -> str:
+    """Return the name of the CPU; without one that of its kind."""
+    info = _cpuinfo(ROOT)
+    name = info.get("model name") or info.get("hardware") or _name_elsewhere() or platform.processor()
+    return name or platform.machine() or "not known"
 
 
 def threads() -> Iterator[Line]:

@@ -42,6 +42,7 @@ def test_the_name_and_the_instructions_of_the_cpu(root: Path) -> None:
 def test_without_proc_the_cpu_has_the_name_that_python_knows(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.processor", lambda: "x86")
     assert facts(list(machine.cpu())) == {"CPU": "x86"}
+    assert machine.cpu_name() == "x86"
     monkeypatch.setattr(sys, "platform", "darwin")
     said = subprocess.CompletedProcess([], 0, stdout="Apple M9\n")
     monkeypatch.setattr(subprocess, "run", lambda *arguments, **options: said)
