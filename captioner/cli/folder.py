@@ -72,8 +72,12 @@ def _work(job: Job, work: Run, captioning: Captioning, writing: Writing) -> int:
 
 
 def _outcomes(job: Job, work: Run, captioning: Captioning, progress: Progress, *, watching: bool) -> Iterator[Outcome]:
-    """Yield the outcomes of one pass, or with --watch of passes until Ctrl-C; load the model for the first photo."""
+    """Yield the outcomes of one pass, or with --watch of passes until Ctrl-C; load the model for the first photo.
+
+    With --watch Ctrl-C is the normal end: it stops after the photos in progress, and a second one at once.
+    """
     from captioner.folder.watch import Watch
+    from captioner.system.interrupt import Interrupt
 
     @cache
     def pipe() -> CaptionPipeline:
@@ -82,20 +86,20 @@ def _outcomes(job: Job, work: Run, captioning: Captioning, progress: Progress, *
         return loaded
 
     left = captioning.photos.left_out()
-    watch = Watch(lambda: job.photos(captioning.photos.left_out()))
-    walks = watch.rounds() if watching else iter([job.photos(left)])
-    try:
-        for walk in walks:
-            work.forget_listings()
-            for outcome in job.outcomes(work, walk, pipe):
-                if watching and outcome.state == "failed":
-                    watch.failed(outcome.photo)
-                yield outcome
+    if not watching:
+        work.begin_walk()
+        yield from job.outcomes(work, job.photos(left), pipe)
         for sentence in left.sentences():
             progress.print_line(sentence)
-    except KeyboardInterrupt:
-        if not watching:  # with --watch, Ctrl-C is the normal end
-            raise
+        return
+    with Interrupt() as interrupt:
+        watch = Watch(lambda: job.photos(captioning.photos.left_out()), stopped=lambda: interrupt.asked)
+        for walk in watch.rounds():
+            work.begin_walk()
+            for outcome in job.outcomes(work, walk, pipe):
+                if outcome.state == "failed":
+                    watch.failed(outcome.photo)
+                yield outcome
 
 
 def _print_outcome(outcome: Outcome, printing: Printing, progress: Progress, *, quiet: bool) -> None:

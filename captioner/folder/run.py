@@ -62,6 +62,7 @@ class Run:
         self._lock: Lock | None = None
         self._pending: dict[str, Decision] = {}
         self._complete = False
+        self._walks = 0
         if plan.outputs:
             self._lock, self._outputs, self.problems = open_outputs(plan, settings)
         else:
@@ -69,7 +70,8 @@ class Run:
         self.journal = self._outputs.journal
 
     def todo(self, photos: Iterable[Photo]) -> Iterator[Photo]:
-        """Yield the photos to caption, in order, and those with a problem; count the others."""
+        """Yield the photos to caption, in order, and those with a problem; count the others of the first walk."""
+        first = self._walks < 2
         for photo in photos:
             if photo.problem:
                 yield photo
@@ -77,7 +79,7 @@ class Run:
                 continue
             elif self.journal.has(photo.key):
                 self._outputs.elsewhere.discard(photo.key)
-                self.counts.before += 1
+                self.counts.before += first
             else:
                 try:
                     decision = self._outputs.decide(photo)
@@ -85,7 +87,7 @@ class Run:
                     yield replace(photo, problem=str(error))
                     continue
                 if decision.why:
-                    self.counts.skipped += 1
+                    self.counts.skipped += first
                 else:
                     self._pending[photo.key] = decision
                     yield photo
@@ -122,8 +124,9 @@ class Run:
             self._lock.release()
             self._lock = None
 
-    def forget_listings(self) -> None:
-        """Clear cached folder listings, since photos may have been added."""
+    def begin_walk(self) -> None:
+        """Begin a walk: clear cached folder listings, since photos may have been added."""
+        self._walks += 1
         self._outputs.neighbours.forget()
 
     def _committed(self, batch: Sequence[tuple[Photo, Caption | ImageError]]) -> Iterator[Outcome]:

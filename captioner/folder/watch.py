@@ -12,13 +12,17 @@ from collections.abc import Callable, Iterable, Iterator
 from captioner.folder.entry import Photo
 
 INTERVAL = 2.0  # seconds between two walks, and since the last change of a file
+TICK = 0.2  # seconds between two looks at ``stopped``
 SHARE = 10  # walks of a large tree take at most 1 / SHARE of the time
 
 Look = tuple[int, ...]
 
 
 class Watch:
-    """A poller of folders: ``rounds`` yields the photos of each walk; ``failed`` excludes a photo until it changes."""
+    """A poller of folders: ``rounds`` yields the photos of each walk; ``failed`` excludes a photo until it changes.
+
+    Once ``stopped`` is true, a walk yields no more photos, and the rounds end.
+    """
 
     def __init__(
         self,
@@ -26,24 +30,31 @@ class Watch:
         *,
         interval: float = INTERVAL,
         sleep: Callable[[float], object] = time.sleep,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._walk, self._interval, self._sleep = walk, interval, sleep
+        self._walk, self._interval, self._sleep, self._stopped = walk, interval, sleep, stopped
         self._failed: dict[str, Look] = {}
         self._walked = 0.0  # seconds of the walk, without the time to caption its photos
 
     def rounds(self) -> Iterator[Iterator[Photo]]:
-        while True:
+        while not self._stopped():
             self._walked = 0.0
             yield self._ready()
-            self._sleep(max(self._interval, SHARE * self._walked))
+            self._rest(max(self._interval, SHARE * self._walked))
 
     def failed(self, photo: Photo) -> None:
         """Exclude a failed photo until its file changes."""
         self._failed[photo.key] = _file_stamp(photo) or ()
 
+    def _rest(self, seconds: float) -> None:
+        """Sleep in short parts, since a signal does not end one."""
+        while seconds > 0 and not self._stopped():
+            self._sleep(min(seconds, TICK))
+            seconds -= TICK
+
     def _ready(self) -> Iterator[Photo]:
         walk = iter(self._walk())
-        while True:
+        while not self._stopped():
             start = time.monotonic()
             photo = next((photo for photo in walk if self._wanted(photo)), None)
             self._walked += time.monotonic() - start

@@ -29,12 +29,12 @@ from captioner.config import to_dict
 from captioner.errors import TrainingError
 from captioner.evaluation.judge import fingerprint
 from captioner.models.halves import cut_below
+from captioner.system.interrupt import Interrupt
 from captioner.training.adapting import RankBudget
 from captioner.training.batches import Batch, Plan, batches
 from captioner.training.convolutions import folded
 from captioner.training.distributed import explain_dead_process
 from captioner.training.features import FeatureStore, build_store
-from captioner.training.interrupt import Interrupt
 from captioner.training.log import RunLog
 from captioner.training.optim import choose_trained, set_checkpointing, update_average
 from captioner.training.recipe import Recipe, Stage
@@ -74,7 +74,7 @@ class Trainer:
         self.position = Position()
         self.log = RunLog(directory, active=self.accelerator.is_main_process)
         self.last_save = time.monotonic()
-        self.interrupt = Interrupt()
+        self.interrupt = Interrupt("stopping after this step; Ctrl-C again stops at once, without saving")
         self.identity = run_identity(
             recipe,
             data_fingerprint(data, checkpoint.tokenizer),

@@ -17,6 +17,7 @@ import pytest
 
 import captioner.pipelines
 from captioner.cli import main
+from captioner.cli.progress import Progress
 from captioner.training.tasks import Data
 
 Run = Callable[..., tuple[int, list[str], list[str]]]
@@ -161,9 +162,24 @@ def test_watching(learnt: Path, photos: Path, said: list[str], tmp_path: Path) -
             process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
-    assert err.startswith("captioner: 4 captioned; ")
+    assert err == "captioner: 4 captioned\n"
     assert (photos / "new.txt").read_text() == said[0] + "\n"
     assert len(json.loads((photos / "captions.coco.json").read_text())) == 4
+    assert not list(photos.glob(".captioner*"))
+
+
+def test_ctrl_c_ends_watching_after_the_photos_in_progress(
+    run: Run, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Ctrl-C at any moment, also between two photos of a batch, is the normal end."""
+    monkeypatch.setattr(Progress, "step", lambda self: signal.raise_signal(signal.SIGINT) if not done else None)
+    monkeypatch.setattr(Progress, "wait", lambda self, what: done.append(what))
+    done: list[str] = []
+    (photos / "more/3.png").unlink()
+    (photos / "2.png").unlink()
+    code, _, told = run(photos, "--write", "txt", "--watch")
+    assert (code, told) == (0, ["captioner: 1 captioned"])
+    assert done == ["assembling files"]
     assert not list(photos.glob(".captioner*"))
 
 

@@ -231,6 +231,17 @@ def stopped_after(photos: Path, outcomes: int, *outputs: Any, **options: Any) ->
     run.close()
 
 
+def test_later_walks_of_a_run_count_nothing_again(photos: Path) -> None:
+    plan = Plan(place=place_of([os.fspath(photos)], None), outputs=("txt",))
+    (photos / "1.txt").write_text("a caption")
+    run = Run(plan, {})
+    for _ in range(3):
+        run.begin_walk()
+        list(run.caption(run.todo(photos_of(find_items([photos]), plan.place)), say))
+    run.close()
+    assert (run.counts.captioned, run.counts.skipped, run.counts.before) == (3, 1, 0)
+
+
 def test_a_stopped_run_goes_on(go: Go, photos: Path) -> None:
     stopped_after(photos, 2, *ALL)
     assert ".captioner.journal" in files(photos)

@@ -12,7 +12,7 @@ from captioner.data.find import find_items
 from captioner.folder.entry import Photo
 from captioner.folder.job import photos_of
 from captioner.folder.plan import place_of
-from captioner.folder.watch import SHARE, Watch
+from captioner.folder.watch import SHARE, TICK, Watch
 
 
 def watch(folder: Path, waits: list[float] | None = None) -> Watch:
@@ -76,7 +76,32 @@ def test_large_trees_are_walked_less_often(tmp_path: Path, monkeypatch: pytest.M
     ticks = iter([0.0, 0.5, 10.0, 25.0])
     monkeypatch.setattr(time, "monotonic", lambda: next(ticks))
     rounds = watch(tmp_path, waits).rounds()
-    for _ in range(2):
-        assert list(next(rounds)) == []
+    assert list(next(rounds)) == []
+    assert list(next(rounds)) == []
+    assert sum(waits) == pytest.approx(30.0)
     next(rounds)
-    assert waits == [30.0, SHARE * 15.0]
+    assert sum(waits) == pytest.approx(30.0 + SHARE * 15.0)
+
+
+def test_a_stop_ends_the_walk_and_the_pause(tmp_path: Path, clock: list[float]) -> None:
+    for name in ("1.jpg", "2.jpg"):
+        (tmp_path / name).write_bytes(b"photo")
+    clock[0] = 31
+    place, asked, waits = place_of([os.fspath(tmp_path)], None), [False], []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        asked[0] = len(waits) == 3
+
+    watching = Watch(
+        lambda: photos_of(find_items([tmp_path]), place), interval=30.0, sleep=sleep, stopped=lambda: asked[0]
+    )
+    rounds = watching.rounds()
+    assert keys(list(next(rounds))) == ["1.jpg", "2.jpg"]
+    assert next(rounds, None) is None
+    assert waits == [TICK] * 3
+    asked[0] = False
+    walk = next(watching.rounds())
+    assert next(walk).key == "1.jpg"
+    asked[0] = True
+    assert next(walk, None) is None

@@ -18,7 +18,6 @@ from captioner.errors import CheckpointError, TrainingError
 from captioner.training import state as states
 from captioner.training import step as steps
 from captioner.training import trainer
-from captioner.training.interrupt import Interrupt
 from captioner.training.recipe import Recipe
 from captioner.training.run import train
 from captioner.training.tasks import Data
@@ -143,16 +142,6 @@ def test_a_second_ctrl_c_does_not_wait(
     with pytest.raises(KeyboardInterrupt, match=r"^$"):
         train(plan, data, tmp_path)
     assert torch.load(tmp_path / "state.pt", weights_only=True)["position"]["total_step"] == 0
-
-
-def test_an_ignored_ctrl_c_stays_ignored() -> None:
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with Interrupt() as interrupt:
-            signal.raise_signal(signal.SIGINT)
-        assert not interrupt.asked
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def test_nothing_to_resume(plan: Recipe, data: Data, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A Ctrl-C handler that lets a training step finish, so that the saved state is complete."""
+"""A Ctrl-C handler that lets the work in progress finish, so that what is saved is complete."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ from typing import Any
 class Interrupt:
     """A context in which the first Ctrl-C sets ``asked`` and the second one raises ``KeyboardInterrupt``.
 
-    It does nothing outside the main thread, where Python delivers no signals, and nothing if Ctrl-C is ignored (nohup).
+    ``notice``: the line that the first one prints, if any. It does nothing outside the main thread, where Python
+    delivers no signals, and nothing if Ctrl-C is ignored (nohup).
 
     ::
 
-        with interrupt:
+        with Interrupt("stopping after this step; Ctrl-C again stops at once") as interrupt:
             for batch in batches:
                 step(batch)
                 if interrupt.asked:
                     save()
     """
 
-    def __init__(self) -> None:
+    def __init__(self, notice: str = "") -> None:
         self.asked = False
+        self._notice = notice
         self._before: Any = None
 
     def __enter__(self) -> Interrupt:
@@ -44,5 +46,5 @@ class Interrupt:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        # Not print: the signal may interrupt one.
-        os.write(2, b"\nstopping after this step; Ctrl-C again stops at once, without saving\n")
+        if self._notice:
+            os.write(2, f"\n{self._notice}\n".encode())  # not print: the signal may interrupt one
