@@ -21,7 +21,7 @@ from captioner.folder.entry import Photo
 from captioner.folder.lock import Held
 from captioner.html.frame import asset
 from captioner.reviewing.asking import Asked, Wish, captions_in
-from captioner.reviewing.guard import Guard, TooLarge, answer, body_of, refusal
+from captioner.reviewing.guard import Guard, TooLarge, TooSlow, answer, body_of, refusal
 from captioner.reviewing.seen import Change, Conflict, Seen, lines_of
 from captioner.reviewing.shelf import Shelf
 from captioner.reviewing.thumbnails import Size, Thumbnails
@@ -131,6 +131,8 @@ def _guarded(handler: Handler) -> Handler:
             return await handler(request)
         except TooLarge:
             return refusal(413, "that is too much at once; send less")
+        except TooSlow:
+            return refusal(408, "the request did not arrive in time; try again")
         except ImageError as error:
             return refusal(422, str(error))
         except Held as error:

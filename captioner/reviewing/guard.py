@@ -6,15 +6,18 @@ that an attacker's DNS leads here is refused by the Host header, and a request o
 
 from __future__ import annotations
 
+import asyncio
 import hmac
-from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from captioner.serving.guard import same_site, without_port
+
 LARGEST = 64 << 20  # bytes of a body: a replacement in a hundred thousand captions
-_HOSTS = ("127.0.0.1", "localhost", "[::1]")
+PATIENCE = 60.0  # seconds for a body
+_HOSTS = ("127.0.0.1", "localhost", "::1")
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -28,6 +31,10 @@ _HEADERS = {
 
 class TooLarge(Exception):
     """A body that is larger than ``LARGEST``."""
+
+
+class TooSlow(Exception):
+    """A body that did not arrive within ``PATIENCE``."""
 
 
 class Guard:
@@ -51,10 +58,9 @@ class Guard:
 
     def _refusal(self, request: Request) -> Response | None:
         host, origin = request.headers.get("host", "").lower(), request.headers.get("origin")
-        name = host if host.endswith("]") else host.rpartition(":")[0] or host
-        if name not in _HOSTS:
+        if without_port(host) not in _HOSTS:
             return refusal(403, "this address does not lead here; use the one that captioner printed")
-        if (origin is not None and urlsplit(origin.lower()).netloc != host) or request.headers.get(
+        if (origin is not None and not same_site(origin.lower(), host)) or request.headers.get(
             "sec-fetch-site", "none"
         ) not in ("none", "same-origin"):
             return refusal(403, "other pages may not use this server; open the address that captioner printed")
@@ -71,7 +77,14 @@ class Guard:
 
 
 async def body_of(request: Request) -> bytes:
-    """Return the body. Raises ``TooLarge`` before it is all in memory."""
+    """Return the body. Raises ``TooLarge`` before it is all in memory, ``TooSlow`` for one that does not arrive."""
+    try:
+        return await asyncio.wait_for(_whole(request), PATIENCE)
+    except asyncio.TimeoutError:
+        raise TooSlow from None
+
+
+async def _whole(request: Request) -> bytes:
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)

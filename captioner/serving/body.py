@@ -17,6 +17,9 @@ from captioner.serving.protocols import protocol_of
 from captioner.serving.refusals import Refusal
 from captioner.serving.settings import Limits
 
+MARKS = (
+    100_000  # commas, colons and opening brackets of a JSON body: each value in memory is 20 times as large as its text
+)
 _JSON = ("openai", "ollama", "photoprism", "a1111")
 """Protocols whose bodies are JSON, whatever a client calls them; `curl -d` and others call them forms."""
 
@@ -38,6 +41,8 @@ class Bodies:
         if protocol in _JSON:
             kept = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
             scope["headers"] = [*kept, (b"content-type", b"application/json")]
+        kind = dict(scope["headers"]).get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
+        body.is_json = kind == "application/json" or (protocol == "own" and not is_form(kind) and not is_image(kind))
 
         async def note(message: Message) -> None:
             nonlocal status
@@ -61,6 +66,8 @@ class _Body:
         self._announced = int(length) if length.isdigit() and len(length) < 19 else 0
         self._end = time.monotonic() + bodies.limits.body_time
         self._whole = False
+        self._marks = 0
+        self.is_json = False
         self.size = 0
 
     async def receive(self) -> Message:
@@ -82,6 +89,11 @@ class _Body:
         self._bodies.held += length
         if self.size > limits.body:
             raise self._too_large()
+        if self.is_json:
+            self._marks += sum(map(message.get("body", b"").count, b",:[{"))
+            if self._marks > MARKS:
+                words = f"the JSON holds more than {MARKS:,} values; send fewer, or photos in a form or as they are"
+                raise Refusal("size", words, ends=True)
         if self._bodies.held > limits.bodies:
             words = "server busy, please try again in 5 s: the images that wait are too large together"
             raise Refusal("busy", words, retry_after=5, ends=True)
@@ -90,3 +102,13 @@ class _Body:
     def _too_large(self) -> Refusal:
         most = f"{self._bodies.limits.body / 1e6:.0f} MB"
         return Refusal("size", f"the body is larger than {most}; send fewer or smaller images", ends=True)
+
+
+def is_form(kind: str) -> bool:
+    """Return whether a body of this Content-Type, without parameters, is a form with files."""
+    return kind == "multipart/form-data"
+
+
+def is_image(kind: str) -> bool:
+    """Return whether a body of this Content-Type, without parameters, is the bytes of an image."""
+    return kind.startswith("image/") or kind == "application/octet-stream"

@@ -45,7 +45,7 @@ class Guard:
         if not self._key and not self._is_ours(host):
             remedy = "start it with --allow-host NAME, or with a key"
             raise Refusal("host", f"this server does not answer to the name {host[:80]!r}; {remedy}", ends=True)
-        if origin and origin not in self._origins and urlsplit(origin).netloc != host:
+        if origin and origin not in self._origins and not same_site(origin, host):
             words = "pages of another site may not use this server; start it with --cors ORIGIN"
             raise Refusal("host", words, ends=True)
         if self._key and path not in OPEN and not self._knows_key(headers):
@@ -57,7 +57,7 @@ class Guard:
         return scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._key)
 
     def _is_ours(self, host: str) -> bool:
-        name = _without_port(host)
+        name = without_port(host)
         if not name or "." not in name or name in self._hosts or name.endswith(_PRIVATE):
             return True
         try:
@@ -95,7 +95,13 @@ async def _read_little(receive: Receive) -> None:
         size += len(message.get("body", b""))
 
 
-def _without_port(host: str) -> str:
+def without_port(host: str) -> str:
+    """Return the name in a Host header."""
     if host.startswith("["):
         return host.partition("]")[0][1:]
     return host.rpartition(":")[0] if ":" in host else host
+
+
+def same_site(origin: str, host: str) -> bool:
+    """Return whether an Origin header is of the site in the Host header; both in lower case."""
+    return urlsplit(origin).netloc == host

@@ -18,6 +18,7 @@ from captioner.serving.refusals import Refusal
 from captioner.serving.settings import Settings
 from captioner.serving.tasks import About, Died, Photo, Record, Runner, Task
 
+_EXPLAINING = 64  # captions whose search takes as long as the attention maps of one
 T = TypeVar("T")
 
 
@@ -63,8 +64,8 @@ class Service:
         Raises ``Refusal`` for options that are wrong or too costly, and for a request that cannot be answered.
         """
         options = {name: value for name, value in (options or {}).items() if value is not None}
-        width = self._width(options, count)
         self._check_texts(score)
+        width = max(self._width(options, count), len(score), _EXPLAINING if explain else 0)
         task = Task.of(options, count=count, vectors=vectors, score=tuple(score), explain=explain, width=width)
         return await self._ask(request, task, photos)
 
@@ -88,7 +89,7 @@ class Service:
         return await unless_gone(request, self.batches.ask(task, photos))
 
     def _width(self, options: Mapping[str, Any], count: int) -> int:
-        """Return the captions that a search with these options holds per photo. Raises ``Refusal``."""
+        """Return the captions per photo of a search with these options, of all its rounds. Raises ``Refusal``."""
         limits = self.settings.limits
         try:
             own = from_dict(GenerationConfig, self.about.generation)
@@ -108,7 +109,7 @@ class Service:
         if len(rules.forbid) + len(rules.bias) > limits.phrases:
             raise Refusal("request", f"this server allows at most {limits.phrases} words to forbid and to favour")
         self._check_texts([rules.prefix, *rules.require, *rules.forbid, *rules.bias])
-        return width
+        return width * (1 + config.refine)
 
     def _check_texts(self, texts: Sequence[str]) -> None:
         limits = self.settings.limits

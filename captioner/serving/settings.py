@@ -24,6 +24,7 @@ class Limits:
     timeout: float = 120.0  # from the complete request to its answer
     header_time: float = 30.0  # for the header of a request, and of an idle connection
     body_time: float = 60.0  # for the body of a request
+    reading_time: float = 30.0  # for a client to read on in an answer
     drain: float = 30.0  # from SIGTERM to the end of the process
     beams: int = 16  # beams, candidates, captions per photo, rounds of refinement
     phrases: int = 64  # words to forbid or favour

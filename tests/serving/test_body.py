@@ -11,6 +11,11 @@ from typing import Any
 
 import pytest
 
+from captioner.serving import connections
+from captioner.serving.tasks import About, Photo, Reply, Task
+
+from .conftest import wait_until
+
 Start = Callable[..., Any]
 
 
@@ -139,3 +144,87 @@ def test_an_ending_server_answers_a_request_on_an_open_connection(start: Start) 
         answer = read_all(link)
         assert answer.startswith(b"HTTP/1.1 200 ")
         assert b"connection: close" in answer.lower()
+
+
+@pytest.mark.parametrize("path", ["/caption", "/v1/chat/completions", "/api/chat", "/api/v1/vision/caption"])
+def test_many_small_values_are_refused_before_they_fill_the_memory(server: Any, path: str) -> None:
+    body = b'{"images": [], "x": [' + b"[]," * 60_000 + b"0]}"
+    with server.client() as client:
+        answer = client.post(path, content=body, headers={"content-type": "application/json"})
+        assert answer.status_code == 413
+        assert "more than 100,000 values" in answer.text
+        plain = client.post("/caption", content=body)
+        assert plain.status_code == 413
+        photo = b"," * 200_000
+        for where in ("/caption", "/models/x"):
+            assert client.post(where, content=photo, headers={"content-type": "image/png"}).status_code == 400
+        assert client.post("/models/x", content=photo).status_code == 400, "a photo whose type is not named"
+
+
+@pytest.mark.parametrize("head", [b"X: " + b"x" * 300_000 + b"\r\n", b"X: x\r\n" * 40_000])
+def test_large_headers_end_the_connection(start: Start, head: bytes) -> None:
+    server = start()
+    with connect(server.url) as link:
+        answer = b""
+        try:
+            link.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n" + head)
+            answer = read_all(link)
+        except ConnectionError:  # the server closes while the header arrives
+            pass
+        assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
+    with server.client() as client:
+        assert client.get("/livez").status_code == 200
+
+
+def test_a_client_that_does_not_read_its_answer_frees_its_memory(start: Start) -> None:
+    class Talkative:
+        most = places = 1
+
+        def start(self) -> About:
+            return About(generation={}, labels=False, search=False)
+
+        def run(self, task: Task, photos: list[Photo], patience: float) -> Reply:
+            said = {"caption": "a " * 8_000_000, "score": 0.0, "confidence": 1.0, "words": []}
+            return Reply(records=[said for _ in photos])
+
+        def stop(self) -> None:
+            pass
+
+        end = stop
+
+    server = start(Talkative(), limits={"reading_time": 0.5})
+    with connect(server.url) as link:
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        link.sendall(b"POST /caption HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 3\r\n\r\nabc")
+        open_ones = server.server.server_state.connections
+        wait_until(lambda: [each for each in open_ones if each.cycle])
+        wait_until(lambda: not open_ones)
+
+
+def test_connections_are_bounded(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = start()
+    monkeypatch.setattr(connections, "MOST", 2)
+    with connect(server.url) as first, connect(server.url) as second:
+        ask = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        for link in (first, second):
+            link.sendall(ask)
+            assert link.recv(1000).startswith(b"HTTP/1.1 200 ")
+        with connect(server.url) as third:
+            try:
+                third.sendall(ask)
+                assert third.recv(1000) == b""
+            except ConnectionError:
+                pass
+        first.sendall(ask)
+        assert first.recv(1000).startswith(b"HTTP/1.1 200 "), "the others are served"
+
+
+def test_the_server_ends_in_time_with_a_slow_body(start: Start) -> None:
+    server = start(limits={"drain": 1.0})
+    with connect(server.url) as link:
+        link.sendall(b"POST /caption HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nxx")
+        time.sleep(0.2)
+        begin = time.monotonic()
+        server.server.should_exit = True
+        read_all(link)
+        assert time.monotonic() - begin < 5

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from captioner.config import generation_options
 from captioner.data.messages import shown
 from captioner.serving.answers import Json, sentence
+from captioner.serving.body import is_form, is_image
 from captioner.serving.refusals import Refusal
 from captioner.serving.service import Service
 from captioner.serving.tasks import Photo, Record
@@ -117,9 +118,9 @@ async def _read(request: Request, model: Any, service: Service) -> tuple[Any, li
     """Return the wishes and the photos of a request in any of the three forms. Raises ``Refusal``."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     sent: list[Photo] = []
-    if kind == "multipart/form-data":
+    if is_form(kind):
         values, sent = await _form(request, service)
-    elif kind.startswith("image/") or kind == "application/octet-stream":
+    elif is_image(kind):
         values = _flat(request.query_params.multi_items())
         sent = [Photo(name="image 1", data=await request.body())]
     else:

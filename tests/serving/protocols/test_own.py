@@ -160,3 +160,14 @@ def test_search_needs_a_head(server: Any) -> None:
         assert answer.status_code == 400
         assert "cannot search" in answer.json()["error"]
         assert "query" in client.post("/search", json={"image": "AAAA"}).json()["error"]
+
+
+@pytest.mark.parametrize(("wishes", "sizes"), [({"explain": "true"}, [4, 1]), ({"score": ["a"] * 64}, [4, 1])])
+def test_costly_wishes_have_smaller_batches(
+    start: Callable[..., Any], photos: Path, wishes: dict[str, Any], sizes: list[int]
+) -> None:
+    server = start()
+    files = [("image", path.read_bytes()) for path in sorted(photos.iterdir())[:5]]
+    with server.client() as client:
+        assert client.post("/caption", files=files, data=wishes).status_code == 200
+    assert [len(batch) for _, batch in server.runner.batches] == sizes
