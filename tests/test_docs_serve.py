@@ -19,8 +19,9 @@ import yaml
 
 from captioner.cli import VERBS, _parser, serve
 from captioner.cli.arguments import parsed
+from captioner.serving.connections import listen
 from captioner.serving.metrics import Metrics
-from captioner.serving.server import Server, listen
+from captioner.serving.server import Server
 from captioner.serving.service import Service
 from captioner.serving.settings import Limits, Settings
 from captioner.serving.tasks import About, Photo, Reply, Task
@@ -34,6 +35,8 @@ CURLS = [line for line in LINES if line.startswith("curl")]
 
 class Toy:
     """A runner that gives every photo one caption."""
+
+    most = places = 1
 
     def start(self) -> About:
         return About(generation={"max_tokens": 32}, labels=True, search=True)
@@ -107,7 +110,7 @@ def test_the_defaults_on_the_page() -> None:
     limits = Limits()
     assert f"| | {limits.beams} | 400 |" in PAGE
     assert f"| | {limits.required}; {limits.phrases}; {limits.text} | 400 |" in PAGE
-    assert f"| | {limits.header_time:.0f} s, {limits.body_time:.0f} s |" in PAGE
+    assert f"| | {limits.header_time:.0f} s, {limits.body_time:.0f} s, {limits.reading_time:.0f} s |" in PAGE
     assert f"at most `--batch` photos ({bounds.batch})" in PAGE
     assert f"`--wait` milliseconds ({bounds.wait})" in PAGE
     assert f"`--drain` seconds ({bounds.drain})" in PAGE

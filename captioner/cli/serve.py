@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from captioner.system.allocation import keep_freed_memory
 
 if TYPE_CHECKING:
     from captioner.pipelines import CaptionPipeline
+    from captioner.serving.replicas import Scale
     from captioner.serving.settings import Settings
 
 KEY = "CAPTIONER_API_KEY"
@@ -72,6 +74,22 @@ class Bounds:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """The copies of the model on a Ray cluster."""
+
+    ray: str | None = field(
+        default=None,
+        metadata=argument(
+            help="Ray cluster that holds copies of the model: auto, host:port, or local", metavar="ADDRESS"
+        ),
+    )
+    replicas: str | None = field(
+        default=None, metadata=argument(help="copies, or least:most, which follow the load (default: 1)", metavar="N")
+    )
+    replica_cpus: float = field(default=1.0, metadata=argument(help="cores per copy (default: 1)", metavar="C"))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """The options of `captioner serve`."""
 
@@ -85,6 +103,7 @@ class Options:
     device: Device
     access: Access = field(metadata=group("access", "by default only this machine, without a key; docs/serve.md"))
     bounds: Bounds = field(metadata=group("limits", "each with its default in docs/serve.md"))
+    cluster: Cluster = field(metadata=group("several machines", "docs/serve.md"))
 
 
 def run(options: Options) -> int:
@@ -94,14 +113,15 @@ def run(options: Options) -> int:
 
     from captioner.serving.serve import serve
 
-    settings = _settings(options)
+    settings, scale = _settings(options), _scale(options)
     if not settings.key and not _is_loopback(options.host):
         tell(
             f"warning: anyone who reaches {options.host}:{options.port} may use this server; set --api-key, or {KEY} "
             "in the environment"
         )
-    loading = partial(load_model, settings.model, options.device)
-    failure = serve(settings, loading, options.host, options.port, lambda url: tell(f"listening at {url}"))
+    model = settings.model if scale is None or settings.model is None else _everywhere(settings.model)
+    loading = partial(load_model, model, options.device)
+    failure = serve(settings, loading, options.host, options.port, lambda url: tell(f"listening at {url}"), scale=scale)
     if failure is not None:
         tell(failure)
         return 1
@@ -150,6 +170,30 @@ def _settings(options: Options) -> Settings:
         idle=bounds.idle_unload,
         limits=limits,
     )
+
+
+def _scale(options: Options) -> Scale | None:
+    from captioner.serving.replicas import MOST, Scale
+
+    cluster = options.cluster
+    if cluster.ray is None:
+        if cluster.replicas is not None or cluster.replica_cpus != 1.0:
+            raise UsageError("--replicas and --replica-cpus are for a Ray cluster; add --ray ADDRESS")
+        return None
+    if options.bounds.idle_unload:
+        raise UsageError("with --ray, --replicas 0:N removes an idle model from memory; leave out --idle-unload")
+    form = re.fullmatch(r"(\d{1,6})(?::(\d{1,6}))?", cluster.replicas or "1")
+    least, most = (int(form[1]), int(form[2] or form[1])) if form else (0, 0)
+    if not least <= most <= MOST or most < 1:
+        raise UsageError(f"--replicas is a number from 1 to {MOST}, or least:most such as 1:8")
+    if not 0 < cluster.replica_cpus < 1e4:
+        raise UsageError("--replica-cpus is a number of cores above 0")
+    return Scale(address=cluster.ray, least=least, most=most, cpus=cluster.replica_cpus)
+
+
+def _everywhere(model: str) -> str:
+    """Return a model's name for other processes: a path from the root, or a hub id as it is."""
+    return os.path.abspath(model) if os.path.exists(model) else model
 
 
 def _is_loopback(host: str) -> bool:

@@ -11,7 +11,6 @@ import logging
 import math
 import os
 import re
-import socket
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -22,10 +21,12 @@ from captioner.config import GenerationConfig, with_options
 from captioner.data.leftout import LeftOut
 from captioner.data.paths import is_archive_name, shown
 from captioner.data.urls import is_url
-from captioner.errors import CaptionerError, ImageError, MissingExtraError, UsageError, reason_of
+from captioner.errors import CaptionerError, ImageError, UsageError
 from captioner.pipelines import CaptionPipeline, GenerationOptions, load
 from captioner.pipelines.image_to_text.inputs import image_of
+from captioner.system import cluster
 from captioner.system.allocation import keep_freed_memory
+from captioner.system.cluster import ray_module
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("image", "bytes", "jpg", "jpeg", "png", "webp", "path", "url")
 """Columns searched for a row's image, the first one present wins: bytes, WebDataset names, or a path or URL."""
+_PURPOSE = "captioning on many machines"
 ROWS = 64  # files per block; a lost worker repeats up to this many
 
 
@@ -44,19 +46,10 @@ def connect(address: str) -> None:
 
     Raises ``MissingExtraError`` without Ray, ``UsageError`` if no cluster answers.
     """
-    ray = _ray()
+    ray_data = _ray().data
     logging.getLogger("ray.data").setLevel(logging.WARNING)
-    ray.data.DataContext.get_current().enable_progress_bars = sys.stderr.isatty()
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    try:
-        if host and port.isdigit():  # Ray itself would retry for minutes
-            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
-        if not ray.is_initialized():
-            ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, logging_level="warning")
-    except Exception as error:  # Ray raises ConnectionError, ValueError, RuntimeError ... depending on the address
-        raise UsageError(
-            f"no Ray cluster answers at {address!r} ({reason_of(error)}); start one, or use local"
-        ) from error
+    ray_data.DataContext.get_current().enable_progress_bars = sys.stderr.isatty()
+    cluster.connect(address, _PURPOSE)
 
 
 def read(names: Iterable[str], left: LeftOut | None = None) -> Dataset:
@@ -216,12 +209,9 @@ def _binary(kind: Any) -> bool:
 
 
 def _ray() -> Any:
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise MissingExtraError("ray", "ray", "captioning on many machines") from error
-    return ray
+    """Return Ray with Ray Data."""
+    ray_module("ray.data", _PURPOSE)
+    return ray_module("ray", _PURPOSE)
 
 
 def _pool(workers: int | tuple[int, int]) -> Any:

@@ -1,6 +1,7 @@
 """The queue: photos of all requests, captioned together in batches of equal tasks.
 
-Everything here runs in the event loop's thread, except the model, which runs in one thread beside it.
+Everything here runs in the event loop's thread, except the calls of the model, which run in threads beside it: one, or
+as many as the model has copies.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, TypeVar
 
 from captioner.errors import CaptionerError
@@ -49,9 +51,9 @@ class Batches:
         self.failing = False  # the model ended, and its replacement has not answered yet
         self._idle = idle * 60
         self._queue: deque[_Waiting] = deque()
-        self._running: tuple[_Waiting, ...] = ()
+        self._running: dict[asyncio.Task[None], list[_Waiting]] = {}
         self._arrived = asyncio.Event()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="captioner-model")
+        self._threads = ThreadPoolExecutor(runner.most, thread_name_prefix="captioner-model")
         self._closed = False
         self._rate = 10.0  # photos per second
         self._loop_task: asyncio.Task[None] | None = None
@@ -74,7 +76,7 @@ class Batches:
             raise Refusal("busy", "the server is stopping; try again later", retry_after=5)
         self._forget()
         if len(self._queue) + len(photos) > self.limits.queue:
-            wait = min(60, max(1, math.ceil(len(self._queue) / self._rate)))
+            wait = min(60, max(1, math.ceil(len(self._queue) / self._rate / max(1, len(self._running)))))
             message = f"server busy, please try again in {wait} s: {len(self._queue)} photos are waiting"
             raise Refusal("busy", message, retry_after=wait)
         loop = asyncio.get_running_loop()
@@ -82,51 +84,66 @@ class Batches:
         self._queue.extend(waiting)
         self._arrived.set()
         self.metrics.waiting(len(self._queue))
-        answers = asyncio.gather(*(each.answer for each in waiting))
         try:
-            return list(await asyncio.wait_for(answers, self.limits.timeout))
-        except asyncio.TimeoutError:
-            limit = f"{self.limits.timeout:g} s"
-            raise Refusal("late", f"no answer within {limit}; send fewer photos, or try again later") from None
+            answers = [each.answer for each in waiting]
+            _, late = await asyncio.wait(answers, timeout=self.limits.timeout, return_when=asyncio.FIRST_EXCEPTION)
+            failed = [answer for answer in answers if answer.done() and answer.exception() is not None]
+            if late and not failed:
+                limit = f"{self.limits.timeout:g} s"
+                raise Refusal("late", f"no answer within {limit}; send fewer photos, or try again later")
+            return [answer.result() for answer in [*failed, *answers]]
         finally:
             for each in waiting:
-                each.answer.cancel()
+                if not each.answer.cancel() and not each.answer.cancelled():
+                    each.answer.exception()  # asyncio logs one that nobody looked at
             self._forget()
 
     async def close(self) -> None:
         """Refuse what is not answered yet, and end the model."""
         self.refuse()
-        if self._loop_task is not None:
-            self._loop_task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._loop_task
+        for task in (self._loop_task, *self._running):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
         self.runner.end()
         with contextlib.suppress(Died):
             await self._in_thread(self.runner.stop)
-        self._thread.shutdown(wait=False)
+        self._threads.shutdown(wait=False)
 
     def refuse(self) -> None:
         """Refuse all requests, those that wait and those to come."""
         self._closed = True
-        for each in [*self._queue, *self._running]:
+        for each in [*self._queue, *chain.from_iterable(self._running.values())]:
             if not each.answer.done():
                 each.answer.set_exception(Refusal("busy", "the server is stopping; try again later", retry_after=5))
         self._queue.clear()
 
     async def _run(self) -> None:
+        """Give batches to the model as long as it has a place for one."""
         while True:
             try:
-                self._running = tuple(await self._next())
-                await self._caption(self._running)
-            except asyncio.CancelledError:
-                raise
-            except CaptionerError as error:
-                self._fail(Refusal("request", str(error)))
-            except BaseException:
-                _log.exception("the model failed; its requests get status 500")
-                self._fail(Refusal("model", "the model failed; the server's log has the reason"))
-            finally:
-                self._running = ()
+                while len(self._running) >= max(1, self.runner.places):
+                    await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
+                batch = await self._next()
+            except Exception:
+                _log.exception("the queue continues after an error")
+                continue
+            task = asyncio.create_task(self._answer(batch))
+            self._running[task] = batch
+            task.add_done_callback(self._running.pop)
+
+    async def _answer(self, batch: Sequence[_Waiting]) -> None:
+        """Caption a batch; every photo of it gets an answer, or returns to the queue."""
+        try:
+            await self._caption(batch)
+        except asyncio.CancelledError:
+            raise
+        except CaptionerError as error:
+            _fail(batch, Refusal("request", str(error)))
+        except BaseException:
+            _log.exception("the model failed; its requests get status 500")
+            _fail(batch, Refusal("model", "the model failed; the server's log has the reason"))
 
     async def _next(self) -> list[_Waiting]:
         """Wait for photos, and return those of the oldest one's task."""
@@ -160,8 +177,9 @@ class Batches:
 
     async def _rest(self) -> None:
         """Wait for a photo; after the idle time remove the model from memory."""
+        idle = self._idle if self._idle and self.loaded and not self._running else None
         try:
-            await asyncio.wait_for(self._arrived.wait(), self._idle if self._idle and self.loaded else None)
+            await asyncio.wait_for(self._arrived.wait(), idle)
         except asyncio.TimeoutError:
             await self._in_thread(self.runner.stop)
             self.loaded = False
@@ -191,7 +209,8 @@ class Batches:
         If the model could not be loaded, the photos wait for a model that can, as long as their requests do.
         """
         self._deaths += 1
-        self.loaded, self.failing = False, True
+        if len(self._running) <= 1:  # no other copy of the model is at work
+            self.loaded, self.failing = False, True
         self.metrics.died()
         _log.warning("%s; it is replaced", death)
         for each in reversed(batch):
@@ -201,12 +220,8 @@ class Batches:
             elif not each.answer.done():
                 reason = f"cannot read {each.photo.name}: the model ended {_TRIES} times at it; it may be damaged"
                 each.answer.set_result({"error": reason})
+        self._arrived.set()
         await asyncio.sleep(min(10.0, 0.05 * 2**self._deaths))
-
-    def _fail(self, refusal: Refusal) -> None:
-        for each in self._running:
-            if not each.answer.done():
-                each.answer.set_exception(refusal)
 
     def _forget(self) -> None:
         """Remove photos without a reader."""
@@ -215,4 +230,10 @@ class Batches:
         self.metrics.waiting(len(self._queue))
 
     async def _in_thread(self, call: Callable[..., T], *arguments: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
+
+
+def _fail(batch: Sequence[_Waiting], refusal: Refusal) -> None:
+    for each in batch:
+        if not each.answer.done():
+            each.answer.set_exception(refusal)

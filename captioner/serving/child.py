@@ -45,12 +45,12 @@ def main(pipe: Connection, load: Callable[[], CaptionPipeline], pixels: int) -> 
     while True:
         try:
             task, photos = pipe.recv()
-            _send(pipe, **_done(model, task, photos))
+            _send(pipe, **done(model, task, photos))
         except (EOFError, OSError):  # the server ended
             return
 
 
-def _done(model: Model, task: Task, photos: list[Photo]) -> dict[str, Any]:
+def done(model: Model, task: Task, photos: list[Photo]) -> dict[str, Any]:
     """Return the message about a task."""
     try:
         return {"reply": asdict(model.run(task, photos))}

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
+from captioner.errors import CaptionerError
+
 Record: TypeAlias = dict[str, Any]
 """The result for one photo: ``caption`` with its details, ``similarity`` to a query, or ``error``."""
 
@@ -29,7 +31,7 @@ class Task:
     score: tuple[str, ...] = ()  # captions to score too
     explain: bool = False
     query: str | None = None  # only compare the photo with this text
-    width: int = field(default=1, compare=False)  # captions that the search holds per photo
+    width: int = field(default=1, compare=False)  # work per photo, in captions that a search holds
 
     @classmethod
     def of(cls, options: Mapping[str, Any], **settings: Any) -> Task:
@@ -59,12 +61,28 @@ class Died(Exception):
     """The model's process ended, or did not answer in time, before it replied."""
 
 
+def opened(message: dict[str, Any]) -> dict[str, Any]:
+    """Return a message of the model. Raises ``CaptionerError`` for a refusal, ``RuntimeError`` for a failure."""
+    if "refused" in message:
+        raise CaptionerError(message["refused"])
+    if "failed" in message:
+        raise RuntimeError(message["failed"])
+    return message
+
+
 class Unavailable(Died):
     """The model cannot be loaded again, at least not now."""
 
 
 class Runner(Protocol):
-    """A model that runs tasks, one at a time."""
+    """A model that runs tasks, or several copies of it."""
+
+    most: int
+    """The most tasks that ever run at the same time."""
+
+    @property
+    def places(self) -> int:
+        """The tasks that may run at the same time now."""
 
     def start(self) -> About:
         """Load the model, unless it is loaded. Raises ``CaptionerError``, and ``Died``."""

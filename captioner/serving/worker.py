@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from captioner.errors import CaptionerError
 from captioner.serving.child import main
-from captioner.serving.tasks import About, Died, Photo, Reply, Task, Unavailable
+from captioner.serving.tasks import About, Died, Photo, Reply, Task, Unavailable, opened
 
 if TYPE_CHECKING:
     from captioner.pipelines import CaptionPipeline
@@ -31,6 +31,8 @@ def _end() -> None:
 
 class Worker:
     """A model in a process of its own. ``load`` is pickled, so it is a function of a module, or a partial of one."""
+
+    most = places = 1
 
     def __init__(self, load: Callable[[], CaptionPipeline], pixels: int) -> None:
         self._load, self._pixels = load, pixels
@@ -111,8 +113,4 @@ class Worker:
         except Died:
             self.stop()
             raise
-        if "refused" in message:
-            raise CaptionerError(message["refused"])
-        if "failed" in message:
-            raise RuntimeError(message["failed"])
-        return message
+        return opened(message)

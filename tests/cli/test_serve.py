@@ -16,9 +16,12 @@ from captioner.cli.arguments import parsed
 from captioner.errors import UsageError
 
 
+def options(*arguments: str) -> serve.Options:
+    return parsed(serve.Options, vars(parser().parse_args(["serve", *arguments])))
+
+
 def settings(*arguments: str) -> Any:
-    options = parsed(serve.Options, vars(parser().parse_args(["serve", *arguments])))
-    return serve._settings(options)
+    return serve._settings(options(*arguments))
 
 
 def test_the_defaults_are_those_of_the_limits() -> None:
@@ -47,11 +50,27 @@ def test_options_reach_the_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         (["--api-key", "a\nb"], "the key is empty"),
         (["--idle-unload", "nan"], "minutes"),
         (["--idle-unload", "-1"], "minutes"),
+        (["--replicas", "2"], "add --ray"),
+        (["--ray", "local", "--idle-unload", "3"], "leave out --idle-unload"),
+        *(
+            (["--ray", "local", "--replicas", wrong], "--replicas is a number")
+            for wrong in ("0", "3:2", "x", "1:", "257", "0:0")
+        ),
+        (["--ray", "local", "--replica-cpus", "nan"], "--replica-cpus"),
     ],
 )
 def test_wrong_options(arguments: list[str], said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        settings(*arguments)
+        serve._scale(options(*arguments)), settings(*arguments)
+
+
+def test_the_copies_on_a_cluster() -> None:
+    from captioner.serving.replicas import Scale
+
+    assert serve._scale(options()) is None
+    assert serve._scale(options("--ray", "local")) == Scale(address="local")
+    found = serve._scale(options("--ray", "head:1", "--replicas", "0:8", "--replica-cpus", "0.5"))
+    assert found == Scale(address="head:1", least=0, most=8, cpus=0.5)
 
 
 def test_an_address_in_use(capsys: pytest.CaptureFixture[str]) -> None:

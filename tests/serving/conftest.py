@@ -19,7 +19,8 @@ import pytest
 from PIL import Image
 
 from captioner.serving.child import Model
-from captioner.serving.server import Server, listen
+from captioner.serving.connections import listen
+from captioner.serving.server import Server
 from captioner.serving.service import Service
 from captioner.serving.settings import Limits, Settings
 from captioner.serving.tasks import About, Photo, Reply, Task
@@ -30,6 +31,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 class Direct:
     """A runner that calls the model in this process."""
+
+    most = places = 1
 
     def __init__(self, model: Model) -> None:
         self.model = model

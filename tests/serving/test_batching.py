@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +23,8 @@ ABOUT = About(generation={}, labels=False, search=False)
 
 class Toy:
     """A runner that captions a photo with its name; ``hold`` delays it, and ``act`` may raise."""
+
+    most = places = 1
 
     def __init__(self, act: Callable[[list[str]], None] = lambda names: None) -> None:
         self.act, self.runs, self.stopped, self.started = act, [], 0, 0  # type: ignore[var-annotated]
@@ -152,6 +155,27 @@ def test_a_client_that_goes_away_frees_its_place() -> None:
     assert [names for _, names in toy.runs] == [["0"], ["3", "4"]]
 
 
+def test_requests_that_end_early_leave_nothing_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    toy = Toy()
+
+    async def work(batches: Batches) -> None:
+        toy.hold.clear()
+        gone = [asyncio.create_task(batches.ask(Task(), [photo(n), photo(-n)])) for n in range(3)]
+        await asyncio.sleep(0.05)
+        for ask in gone:
+            ask.cancel()
+        await asyncio.wait(gone)
+        refused = asyncio.create_task(batches.ask(Task(), [photo(8), photo(9)]))
+        await asyncio.sleep(0.01)
+        batches.refuse()
+        with pytest.raises(Refusal, match="stopping"):
+            await refused
+
+    run(toy, work, wait=0.0)
+    gc.collect()
+    assert caplog.records == []
+
+
 def test_a_request_has_a_time_limit() -> None:
     toy = Toy()
 
@@ -280,3 +304,43 @@ def test_a_model_that_never_loads_again_ends_in_the_time_limit() -> None:
         return refused.value
 
     assert run(Toy(act), work, timeout=0.3).status_code == 504
+
+
+def test_copies_of_the_model_run_side_by_side() -> None:
+    toy = Toy()
+    toy.most = toy.places = 3
+
+    async def work(batches: Batches) -> Any:
+        toy.hold.clear()
+        asks = [asyncio.create_task(batches.ask(Task(), [photo(n)])) for n in range(4)]
+        await asyncio.sleep(0.1)
+        assert len(batches._running) == 3, "the fourth photo waits"
+        toy.hold.set()
+        return await asyncio.gather(*asks)
+
+    assert [said(records) for records in run(toy, work, batch=1, wait=0.0)] == [[str(n)] for n in range(4)]
+
+
+def test_a_copy_that_dies_leaves_the_others_at_work() -> None:
+    lock, dead = threading.Lock(), []
+
+    def act(names: list[str]) -> None:
+        with lock:
+            if not dead:
+                dead.append(names)
+                raise Died("a copy ended")
+
+    toy = Toy(act)
+    toy.most = toy.places = 2
+
+    async def work(batches: Batches) -> Any:
+        toy.hold.clear()
+        asks = [asyncio.create_task(batches.ask(Task(), [photo(n)])) for n in range(2)]
+        await asyncio.sleep(0.1)
+        toy.hold.set()
+        found = await asyncio.gather(*asks)
+        assert batches.loaded
+        return found
+
+    assert [said(records) for records in run(toy, work, batch=1, wait=0.0)] == [["0"], ["1"]]
+    assert len(toy.runs) == 3

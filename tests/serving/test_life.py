@@ -21,6 +21,8 @@ Start = Callable[..., Any]
 class Slow:
     """A runner that holds every task until ``go``."""
 
+    most = places = 1
+
     def __init__(self) -> None:
         self.go, self.begun = threading.Event(), threading.Event()
         self.loaded = 0
