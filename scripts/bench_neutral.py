@@ -1,10 +1,11 @@
 """A benchmark: the effect of --neutral on captions, as a Markdown table.
 
-    python scripts/bench_neutral.py ../shared/flickr8k [--split dev] [--images N] [--model M]
+    python scripts/bench_neutral.py ../shared/flickr8k [--split dev] [--held-out FILE] [--images N] [--model M]
 
 Three rows: plain captions, captions with ``neutral``, and plain captions whose words are replaced afterwards. Scores
 are against the human captions as they are, and against the same captions made neutral by that replacement. With
-``--unsure`` also a table of thresholds of confidence: the wrong captions that each marks, and the right ones.
+``--unsure`` also a table of thresholds of confidence: the wrong captions that each marks, and how good the marked
+captions and the others are. ``--held-out`` takes the images that a file names out of the training split.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from captioner.captioning.batches import generate
 from captioner.captioning.captions import Caption, caption_of
@@ -102,17 +104,46 @@ def table(plain: Sequence[Caption], neutral: Sequence[Caption], references: Sequ
 
 def thresholds(captions: Sequence[Caption], references: Sequence[Sequence[str]]) -> Iterator[str]:
     """Yield the lines of the table of thresholds; a caption is wrong with a CIDEr-D below ``WRONG``."""
-    scores = cider_d([words(c.text) for c in captions], [[words(c) for c in group] for group in references]).per_image
-    pairs = [(caption.confidence, score < WRONG) for caption, score in zip(captions, scores, strict=True)]
-    wrong = sum(is_wrong for _, is_wrong in pairs)
-    yield f"{wrong} of {len(pairs)} captions have a CIDEr-D below {WRONG:g}"
-    yield "| `--unsure` | marked | of the wrong captions | of the others | wrong among the marked |"
-    yield "|---|---|---|---|---|"
+    said = [words(caption.text) for caption in captions]
+    human = [[words(text) for text in group] for group in references]
+    scores = cider_d(said, human).per_image
+    judged = [
+        _Judged(
+            sure=caption.confidence, score=score, people=len([word for word in own if word in used]), words=len(own)
+        )
+        for caption, score, own, used in zip(
+            captions, scores, said, ({word for text in group for word in text} for group in human), strict=True
+        )
+    ]
+    wrong = sum(each.score < WRONG for each in judged)
+    yield f"{wrong} of {len(judged)} captions have a CIDEr-D below {WRONG:g}"
+    heads = ["`--unsure`", "marked", "of the wrong captions", "wrong: marked", "others"]
+    yield f"| {' | '.join([*heads, 'CIDEr-D: marked', 'others', 'words that people use: marked', 'others'])} |"
+    yield f"|{'---|' * (len(heads) + 4)}"
     for threshold in THRESHOLDS:
-        marked = [is_wrong for sure, is_wrong in pairs if sure < threshold]
-        right = (len(marked) - sum(marked)) / max(len(pairs) - wrong, 1)
-        shares = (len(marked) / len(pairs), sum(marked) / max(wrong, 1), right, sum(marked) / max(len(marked), 1))
-        yield f"| {threshold:g} | {' | '.join(f'{100 * share:.0f} %' for share in shares)} |"
+        marked, others = ([each for each in judged if (each.sure < threshold) == low] for low in (True, False))
+        found = sum(each.score < WRONG for each in marked)
+        cells = [_percent(len(marked), len(judged)), _percent(found, wrong)]
+        cells += [_percent(sum(each.score < WRONG for each in part), len(part)) for part in (marked, others)]
+        cells += [f"{sum(each.score for each in part) / max(len(part), 1):.0f}" for part in (marked, others)]
+        cells += [
+            _percent(sum(each.people for each in part), sum(each.words for each in part)) for part in (marked, others)
+        ]
+        yield f"| {threshold:g} | {' | '.join(cells)} |"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Judged:
+    """The confidence of a caption, its CIDEr-D, and the number of its words that people use too."""
+
+    sure: float
+    score: float
+    people: int
+    words: int
+
+
+def _percent(part: float, whole: float) -> str:
+    return f"{100 * part / max(whole, 1):.0f} %"
 
 
 def _mean(captions: Sequence[Caption]) -> float:
@@ -123,17 +154,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", help="folder or file of captioned images")
     parser.add_argument("--split", default="dev")
+    parser.add_argument("--held-out", help="file that names images of the training split, which are used instead")
     parser.add_argument("--images", type=int, help="number of images (default: all)")
     parser.add_argument("--model", help="checkpoint directory or hub id (default: the shipped model)")
     parser.add_argument("--unsure", action="store_true", help="also the table of thresholds of confidence")
     args = parser.parse_args()
-    samples = read_splits(args.data).split(args.split)[: args.images]
+    samples = read_splits(args.data).split("train" if args.held_out else args.split)
+    if args.held_out:
+        names = set(Path(args.held_out).read_text(encoding="utf-8").split("\n"))
+        samples = [sample for sample in samples if sample.name in names]
+    samples = samples[: args.images]
     references = [sample.captions for sample in samples]
     plain = _captions(args.model, samples, neutral=False)
-    print(f"{len(samples)} images of {args.split}\n")
-    print("\n".join(table(plain, _captions(args.model, samples, neutral=True), references)))
+    print(f"{len(samples)} images of {args.held_out or args.split}\n")
+    neutral = _captions(args.model, samples, neutral=True)
+    print("\n".join(table(plain, neutral, references)))
     if args.unsure:
         print("\n" + "\n".join(thresholds(plain, references)))
+        print("\nwith --neutral, against human captions made neutral:")
+        print("\n".join(thresholds(neutral, [[neutralised(text) for text in group] for group in references])))
 
 
 def _captions(model: str | None, samples: Sequence[Sample], *, neutral: bool) -> list[Caption]:

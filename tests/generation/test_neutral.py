@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
 import pytest
 import torch
 
-from captioner.config import WordRules
+from captioner.checkpoint.files import SHIPPED
+from captioner.config import TextConfig, WordRules
 from captioner.generation.neutral import neutral, transfers
 from captioner.text import CaptionTokenizer, train_tokenizer
+from captioner.text.neutral import Lexicon
+from captioner.training.tasks import Data
 
 from ..text.wordpiece import wordpiece
 from .test_processors import gpt2_like
@@ -96,3 +100,56 @@ def test_wordpiece_and_byte_level_tokenizers_spell_them_too(tmp_path: Path) -> N
     assert not allowed(byte_level, "", "Man")
     assert allowed(byte_level, "a", " person")
     assert transfers({"man": "person"}, byte_level) == {}
+
+
+@pytest.fixture(scope="module")
+def shipped() -> CaptionTokenizer:
+    text = (SHIPPED / "tokenizer.json").read_text(encoding="utf-8")
+    return CaptionTokenizer.from_json(text, TextConfig(**json.loads((SHIPPED / "config.json").read_text())["text"]))
+
+
+@pytest.mark.parametrize(
+    ("presuming", "neutral_one"),
+    [
+        ("一个男人在街上骑自行车", "一个人在街上骑自行车"),
+        ("两个女人坐在长椅上聊天", "两个人坐在长椅上聊天"),
+        ("一个小男孩在沙滩上踢球", "一个孩子在沙滩上踢球"),
+        ("穿粉色裙子的女孩爬上楼梯", "穿粉色裙子的孩子爬上楼梯"),
+        ("他拿着一把吉他", "一个人拿着一把吉他"),
+        ("一只狗跑向她", "一只狗跑向主人"),
+        ("一位年轻女子和她的狗", "一个人和自己的狗"),
+        ("一个老人在公园里看报纸", "一个人在公园里看报纸"),
+        ("一名男子跳过栏杆", "一名选手跳过栏杆"),
+        ("妈妈抱着婴儿", "家长抱着婴儿"),
+        ("爸爸和儿子在钓鱼", "家长和孩子在钓鱼"),
+        ("爷爷奶奶坐在沙发上", "祖辈坐在沙发上"),
+        ("新郎和新娘在教堂前", "新人在教堂前"),
+        ("一群男生在打篮球", "一群孩子在打篮球"),
+        ("一位老太太过马路", "一位行人过马路"),
+        ("一个小伙子在滑雪", "一个人在滑雪"),
+        ("阿姨在厨房里做饭", "有人在厨房里做饭"),
+        ("男，女和一只狗", "一对夫妇和其他人"),
+    ],
+)
+def test_chinese_sentences(shipped: CaptionTokenizer, presuming: str, neutral_one: str) -> None:
+    """In the tokens of the shipped model a sentence that presumes cannot be written, and its neutral form can."""
+    assert not allowed(shipped, "", presuming)
+    assert allowed(shipped, "", neutral_one)
+
+
+def test_probabilities_are_the_models_own(learnt: Path, data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Score and confidence are those of the words written, as if they had been written without ``neutral``."""
+    import captioner
+    from captioner.generation import neutral as module
+
+    pipe, photo = captioner.load(learnt, device="cpu"), data.train[0].path
+    plain = pipe.caption(photo)
+    others = {word for sample in data.train for word in sample.captions[0].split()} - set(plain.text.split())
+    word, other = plain.text.split()[-1], min(others)
+    monkeypatch.setattr(module, "every_language", lambda: Lexicon(words={word: other}))
+    found = pipe.caption(photo, neutral=True)
+    assert word not in found.text.split()
+    tokens = len(pipe.checkpoint.tokenizer.encode(found.text)) + 1
+    assert found.score * tokens == pytest.approx(pipe.score(photo, found.text), abs=1e-3)
+    assert found.score < plain.score
+    assert found.confidence < plain.confidence
