@@ -28,3 +28,8 @@ def record_of(caption: Caption, *, details: bool) -> dict[str, Any]:
 def unsure_field(unsure: bool) -> dict[str, Any]:
     """Return the field of a record that is unsure; a record that is not has none."""
     return {"unsure": True} if unsure else {}
+
+
+def spoken(text: str, *, unsure: bool) -> str:
+    """Return a caption or an answer as plain text, with a word of warning if it is unsure."""
+    return f"not sure: {text}" if unsure else text

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from captioner.captioning.records import record_of
+from captioner.captioning.records import record_of, spoken
 from captioner.data.paths import CONTROLS, plain
 from captioner.errors import UsageError
 
@@ -55,7 +55,7 @@ def print_caption(path: str, caption: Caption, *, json: bool, details: bool) -> 
 
 def caption_text(caption: Caption | Answer) -> str:
     """Return a caption or an answer as plain text, with a word of warning if it is unsure."""
-    return f"not sure: {caption.text}" if caption.unsure else caption.text
+    return spoken(caption.text, unsure=caption.unsure)
 
 
 def print_json(record: dict[str, object]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
-from captioner.captioning.records import unsure_field
+from captioner.captioning.records import spoken, unsure_field
 from captioner.cli.arguments import argument
 from captioner.cli.options import print_left_out
 from captioner.cli.output import escaped, paths_of, print_json, print_text, tell
@@ -79,5 +79,5 @@ def run_ray(captioning: Captioning, ray: Ray, writing: Writing, *, stream: bool)
             elif row["error"]:
                 tell(row["error"])
             else:
-                print_text(f"{escaped(name)}\t{'not sure: ' if row.get('unsure') else ''}{escaped(row['caption'])}")
+                print_text(f"{escaped(name)}\t{escaped(spoken(row['caption'], unsure=bool(row.get('unsure'))))}")
     return 1 if failed else 0

@@ -8,11 +8,12 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from captioner.cli.arguments import argument, group
-from captioner.cli.options import MODEL, Device
+from captioner.cli.options import GENERATION, MODEL, Device
 from captioner.cli.output import tell
 from captioner.errors import UsageError, require
 from captioner.system.allocation import keep_freed_memory
@@ -104,6 +105,7 @@ class Options:
     access: Access = field(metadata=group("access", "by default only this machine, without a key; docs/serve.md"))
     bounds: Bounds = field(metadata=group("limits", "each with its default in docs/serve.md"))
     cluster: Cluster = field(metadata=group("several machines", "docs/serve.md"))
+    generation: Mapping[str, Any] = field(metadata=GENERATION)
 
 
 def run(options: Options) -> int:
@@ -120,7 +122,7 @@ def run(options: Options) -> int:
             "in the environment"
         )
     model = settings.model if scale is None or settings.model is None else _everywhere(settings.model)
-    loading = partial(load_model, model, options.device)
+    loading = partial(load_model, model, options.device, options.generation)
     failure = serve(settings, loading, options.host, options.port, lambda url: tell(f"listening at {url}"), scale=scale)
     if failure is not None:
         tell(failure)
@@ -128,12 +130,18 @@ def run(options: Options) -> int:
     return 0
 
 
-def load_model(model: str | None, device: Device) -> CaptionPipeline:
-    """Load the pipeline, in the model's process: it never imports what the server needs, nor the server torch."""
+def load_model(model: str | None, device: Device, options: Mapping[str, Any] | None = None) -> CaptionPipeline:
+    """Load the pipeline, in the model's process: it never imports what the server needs, nor the server torch.
+
+    ``options`` are those of all captions; the options of a request change them.
+    """
+    from captioner.config import with_options
     from captioner.pipelines import load
 
     keep_freed_memory()
-    return load(model, device=device.device, precision=device.checked_precision())
+    pipe = load(model, device=device.device, precision=device.checked_precision())
+    pipe.checkpoint.generation = with_options(pipe.checkpoint.generation, options or {})
+    return pipe
 
 
 def _settings(options: Options) -> Settings:
@@ -167,6 +175,7 @@ def _settings(options: Options) -> Settings:
         hosts=access.allow_host,
         allow_urls=access.allow_urls,
         root=access.root,
+        generation=options.generation,
         idle=bounds.idle_unload,
         limits=limits,
     )

@@ -63,7 +63,7 @@ class Service:
 
         Raises ``Refusal`` for options that are wrong or too costly, and for a request that cannot be answered.
         """
-        options = {name: value for name, value in (options or {}).items() if value is not None}
+        options = self._with_own({name: value for name, value in (options or {}).items() if value is not None})
         self._check_texts(score)
         width = max(self._width(options, count), len(score), _EXPLAINING if explain else 0)
         task = Task.of(options, count=count, vectors=vectors, score=tuple(score), explain=explain, width=width)
@@ -88,6 +88,17 @@ class Service:
         self.door.check_count(len(photos))
         return await unless_gone(request, self.batches.ask(task, photos))
 
+    def _with_own(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Return a request's options with those of the server that a request cannot lift."""
+        own = self.settings.generation
+        if own.get("neutral"):
+            options["neutral"] = True
+        asked = options.get("forbid")
+        asked = [asked] if isinstance(asked, str) else asked
+        if own.get("forbid") and isinstance(asked, list):  # another type is refused with the other options
+            options["forbid"] = [*own["forbid"], *asked]
+        return options
+
     def _width(self, options: Mapping[str, Any], count: int) -> int:
         """Return the captions per photo of a search with these options, of all its rounds. Raises ``Refusal``."""
         limits = self.settings.limits
@@ -106,9 +117,10 @@ class Service:
         rules = config.rules
         if len(rules.require) > limits.required:
             raise Refusal("request", f"this server allows at most {limits.required} required words; leave some out")
-        if len(rules.forbid) + len(rules.bias) > limits.phrases:
+        forbidden = [phrase for phrase in rules.forbid if phrase not in own.rules.forbid]
+        if len(forbidden) + len(rules.bias) > limits.phrases:
             raise Refusal("request", f"this server allows at most {limits.phrases} words to forbid and to favour")
-        self._check_texts([rules.prefix, *rules.require, *rules.forbid, *rules.bias])
+        self._check_texts([rules.prefix, *rules.require, *forbidden, *rules.bias])
         return width * (1 + config.refine)
 
     def _check_texts(self, texts: Sequence[str]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from captioner.errors import UsageError
 
@@ -52,6 +53,7 @@ class Settings:
     hosts: tuple[str, ...] = ()  # further names of this server, for the check of the Host header
     allow_urls: bool = False
     root: str | None = None  # the folder whose photos may be named by path
+    generation: Mapping[str, Any] = field(default_factory=dict)  # options of all captions, below those of a request
     idle: float = 0.0  # minutes without a request after which the model leaves memory; 0: never
     limits: Limits = field(default_factory=Limits)
 

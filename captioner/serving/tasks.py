@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
+from captioner.captioning.records import spoken
 from captioner.errors import CaptionerError
 
 Record: TypeAlias = dict[str, Any]
@@ -55,6 +56,11 @@ class About:
     generation: dict[str, Any]  # its own ``GenerationConfig`` as a dict
     labels: bool  # it names what a photo shows
     search: bool  # it compares photos with texts
+
+
+def said(record: Record) -> str:
+    """Return the caption of a record for a protocol of texts, with a word of warning if it is unsure."""
+    return spoken(record["caption"], unsure="unsure" in record)
 
 
 class Died(Exception):

@@ -42,6 +42,12 @@ def test_options_reach_the_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert "given" not in repr(settings("--api-key", "given")), "a key does not appear in a traceback"
 
 
+def test_options_of_all_captions(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("gun\n")
+    found = settings("--neutral", "--unsure", "0.62", "--forbid-file", str(tmp_path / "words.txt"), "--forbid", "blood")
+    assert found.generation == {"neutral": True, "unsure": 0.62, "forbid": ["blood", "gun"]}
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -8,6 +8,7 @@ from starlette.requests import Request
 
 from captioner.serving.answers import Json
 from captioner.serving.service import Service
+from captioner.serving.tasks import said
 
 
 class InterrogateRequest(BaseModel):
@@ -26,6 +27,6 @@ def router(service: Service) -> APIRouter:
     @routes.post("/interrogate", summary="A1111: caption an image")
     async def interrogate(request: Request, asked: InterrogateRequest) -> Json:
         (record,) = await service.best(request, await service.door.of_texts([asked.image]))
-        return Json({"caption": record["caption"]})
+        return Json({"caption": said(record)})
 
     return routes

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from captioner.serving.answers import Json
 from captioner.serving.refusals import Refusal
 from captioner.serving.service import Service
-from captioner.serving.tasks import Photo
+from captioner.serving.tasks import Photo, said
 
 _BODY: dict[str, Any] = {
     "requestBody": {
@@ -41,7 +41,7 @@ def router(service: Service) -> APIRouter:
         if request.headers.get("content-type", "").lower().startswith("application/json"):
             photos = await service.door.of_texts([_inputs(body)])
         (record,) = await service.best(request, photos)
-        return Json([{"generated_text": record["caption"]}])
+        return Json([{"generated_text": said(record)}])
 
     return routes
 

@@ -8,6 +8,7 @@ from starlette.requests import Request
 
 from captioner.serving.answers import Json
 from captioner.serving.service import Service
+from captioner.serving.tasks import said
 
 
 class CaptionRequest(BaseModel):
@@ -25,6 +26,6 @@ def router(service: Service) -> APIRouter:
     @routes.post("/generate-caption", status_code=201, summary="LibrePhotos: caption the photo at a path")
     async def caption(request: Request, asked: CaptionRequest) -> Json:
         (record,) = await service.best(request, await service.door.of_paths([asked.image_path]))
-        return Json({"caption": record["caption"]}, 201)
+        return Json({"caption": said(record)}, 201)
 
     return routes

@@ -22,7 +22,7 @@ from captioner.serving.answers import Json
 from captioner.serving.protocols import openai_events
 from captioner.serving.refusals import Refusal
 from captioner.serving.service import Service
-from captioner.serving.tasks import Record
+from captioner.serving.tasks import Record, said
 
 
 class ChatRequest(BaseModel):
@@ -136,7 +136,7 @@ def text_of(records: list[Record], choice: int) -> str:
 
 
 def _captions(record: Record) -> list[str]:
-    return [record["caption"], *(other["caption"] for other in record.get("alternatives", []))]
+    return [said(each) for each in (record, *record.get("alternatives", []))]
 
 
 def usage_of(texts: list[str]) -> dict[str, int]:
