@@ -8,11 +8,12 @@ page is for this machine only. `captioner finetune --data PATH --accepted` train
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from captioner.cli.arguments import argument
-from captioner.cli.options import Device, print_status
+from captioner.cli.options import GENERATION, Device, print_status
 from captioner.cli.output import print_text
 from captioner.errors import require
 
@@ -47,6 +48,7 @@ class Options:
         ),
     )
     device: Device
+    generation: Mapping[str, Any] = field(metadata=GENERATION)
     port: int = field(default=0, metadata=argument(help="port of the page (default: a free one)", metavar="N", least=0))
 
 
@@ -66,8 +68,9 @@ def run(options: Options) -> int:
         everything=options.everything,
     )
     for notice in shelf.notices:
-        print_status(f"captioner: {notice}")
-    asked = Asked(options.model, device=options.device.device, precision=options.device.precision)
+        complain(f"captioner: {notice}")
+    device = options.device
+    asked = Asked(options.model, device=device.device, precision=device.precision, options=options.generation)
     print_status(f"captioner: {len(shelf)} photos; open the address in a browser, and end with Ctrl-C")
     with contextlib.suppress(KeyboardInterrupt):  # the normal end
         serve(shelf, asked, port=options.port, report=print_text)

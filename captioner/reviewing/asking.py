@@ -37,26 +37,37 @@ class Wish:
         words = tuple(word.strip() for word in forbid.split(",") if word.strip())
         return cls(prefix=prefix.strip(), forbid=words, count=count)
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """The generation options."""
-        options = {"prefix": self.prefix, "forbid": self.forbid}
-        return {name: value for name, value in options.items() if value}
+    def options(self, own: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the generation options: ``own``, those of all suggestions, and what the person adds."""
+        options = {
+            **own,
+            "prefix": self.prefix or own.get("prefix", ""),
+            "forbid": (*own.get("forbid", ()), *self.forbid),
+        }
+        return {name: value for name, value in options.items() if value != "" and value != ()}
 
 
 class Asked:
     """The model. ``name``: a checkpoint, None for the one that ships, ``none`` for no model."""
 
-    def __init__(self, name: str | None, *, device: str | None = None, precision: Any = "fp32") -> None:
+    def __init__(
+        self,
+        name: str | None,
+        *,
+        device: str | None = None,
+        precision: Any = "fp32",
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
         self.available = name != NONE
         self._name, self._device, self._precision = name, device, precision
+        self._options = options or {}
         self._mutex = threading.Lock()
         self._pipe: CaptionPipeline | None = None
 
     def suggest(self, photo: Photo, wish: Wish) -> list[dict[str, object]]:
         """Return captions, best first. Raises ``CaptionerError`` for a photo or a wish that cannot be used."""
         with self._mutex:
-            caption = self._loaded().caption(photo.source, count=wish.count, **wish.options)
+            caption = self._loaded().caption(photo.source, count=wish.count, **wish.options(self._options))
         found = (caption, *caption.alternatives)
         return [{"text": one.text, "confidence": round(one.confidence, 4)} for one in found if one.text]
 

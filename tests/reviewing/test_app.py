@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from captioner.errors import UsageError
+from captioner.folder.entry import Photo
 from captioner.reviewing.asking import NONE, Asked, Wish
 from captioner.reviewing.shelf import Shelf
 
@@ -204,6 +205,14 @@ def test_suggestions(client: TestClient) -> None:
         assert client.post("/api/suggestions", json={**asked, **wrong}).status_code == 400
 
 
+def test_suggestions_keep_the_options_of_the_command() -> None:
+    asked = Asked(None, options={"neutral": True, "beams": 3, "forbid": ["gun"]})
+    asked._pipe = Model()  # type: ignore[assignment]
+    photo = Photo(id="1.png", key="1.png", source=b"")
+    (found,) = asked.suggest(photo, Wish(forbid=("dog",), count=1))
+    assert found["text"] == "asked with {'neutral': True, 'beams': 3, 'forbid': ('gun', 'dog')}"
+
+
 def test_without_a_model(photos: Path) -> None:
     client = TestClient(app_of(Shelf(str(photos)), Asked(NONE), token=TOKEN), base_url=f"http://127.0.0.1/{TOKEN}")
     values = client.get("/api/photos").json()
@@ -213,6 +222,6 @@ def test_without_a_model(photos: Path) -> None:
 
 
 def test_a_wish() -> None:
-    assert Wish.of({}).options == {}
+    assert Wish.of({}).options({}) == {}
     with pytest.raises(UsageError):
         Wish.of({"forbid": ["a"]})
