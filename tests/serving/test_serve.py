@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
 
 from captioner.cli import main
 
@@ -85,6 +86,28 @@ def children(pid: int) -> list[int]:
 
 def command_line(pid: int) -> bytes:
     return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+@pytest.mark.slow
+def test_large_photos_at_once_have_bounded_memory(command: Any, learnt: Path, tmp_path: Path) -> None:
+    """Six photos of 144 megapixels, small as files: at most two are decoded at the same time (docs/serve.md)."""
+    Image.new("RGB", (12_000, 12_000), (200, 30, 30)).save(tmp_path / "large.png")
+    data = (tmp_path / "large.png").read_bytes()
+    with command("--model", str(learnt), "--timeout", "1000") as served, served.client() as client:
+        client.timeout = httpx.Timeout(1000)
+        (child,) = [pid for pid in children(served.process.pid) if b"spawn_main" in command_line(pid)]
+        before = peak(child)
+        with ThreadPoolExecutor(6) as pool:
+            answers = list(pool.map(lambda _: client.post("/caption", files={"image": data}), range(6)))
+        assert [answer.status_code for answer in answers] == [200] * 6
+        assert peak(child) - before < 2 * 8 * 144e6
+        assert peak(served.process.pid) < 500e6
+
+
+def peak(pid: int) -> float:
+    """Return the most resident bytes that a process ever had."""
+    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return float(line.split()[1]) * 1024
 
 
 def test_sigterm_answers_what_was_accepted(served: Any, photos: Path) -> None:
