@@ -23,3 +23,15 @@ def test_the_benchmark_prints_its_table(learnt: Path) -> None:
     assert cells[0] == "8"
     assert float(cells[1]) > 0
     assert float(cells[2]) > 0
+
+
+@pytest.mark.slow
+def test_the_benchmark_compares_settings(learnt: Path) -> None:
+    line = [sys.executable, str(ROOT / "scripts" / "bench_serve.py"), "--model", str(learnt), "--seconds", "1"]
+    line += ["--copies", "1", "--sizes", "64", "--settings", "2:4:0", "8:4:20"]
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(line, capture_output=True, text=True, env=environ, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = [line.strip("|").split("|") for line in done.stdout.splitlines()[2:]]
+    assert [[cell.strip() for cell in row[:3]] for row in rows] == [["2", "4", "0 ms"], ["8", "4", "20 ms"]]
+    assert all(float(row[3]) > 0 for row in rows)

@@ -132,7 +132,7 @@ def shipped() -> CaptionTokenizer:
     ],
 )
 def test_chinese_sentences(shipped: CaptionTokenizer, presuming: str, neutral_one: str) -> None:
-    """In the tokens of the shipped model a sentence that presumes cannot be written, and its neutral form can."""
+    """A sentence that presumes cannot be written in the tokens of the shipped model, and its neutral form can."""
     assert not allowed(shipped, "", presuming)
     assert allowed(shipped, "", neutral_one)
 
