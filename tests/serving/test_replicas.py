@@ -195,6 +195,32 @@ def test_a_killed_copy_loses_no_request(command: Any, learnt: Path, photos: Path
     assert not set(copies()) - others
 
 
+@pytest.mark.slow
+def test_the_number_of_copies_follows_the_load(command: Any, learnt: Path, photos: Path) -> None:
+    pytest.importorskip("ray.serve", exc_type=ImportError)
+    others, stop = set(copies()), threading.Event()
+    path = min(photos.iterdir())
+    with (
+        command("--model", str(learnt), "--ray", "local", "--replicas", "1:2", "--replica-cpus", "0.5") as served,
+        served.client() as client,
+        ThreadPoolExecutor(8) as threads,
+    ):
+        assert len(set(copies()) - others) == 1
+
+        def ask() -> None:
+            while not stop.is_set():
+                caption(client, path)
+
+        asking = [threads.submit(ask) for _ in range(8)]
+        end = time.monotonic() + 300
+        while len(set(copies()) - others) < 2 and time.monotonic() < end:
+            time.sleep(0.2)
+        stop.set()
+        for each in asking:
+            each.result(120)
+        assert len(set(copies()) - others) == 2
+
+
 def caption(client: Any, path: Path) -> str:
     answer = client.post("/caption", files={"image": path.read_bytes()})
     assert answer.status_code == 200, answer.text
