@@ -68,7 +68,7 @@ def run(options: Options) -> int:
         everything=options.everything,
     )
     for notice in shelf.notices:
-        complain(f"captioner: {notice}")
+        print_status(f"captioner: {notice}")
     device = options.device
     asked = Asked(options.model, device=device.device, precision=device.precision, options=options.generation)
     print_status(f"captioner: {len(shelf)} photos; open the address in a browser, and end with Ctrl-C")
