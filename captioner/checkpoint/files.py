@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WEIGHTS = "model.safetensors"
+EXPORT = "captioner.json"  # in a directory that `captioner export --to onnx` wrote
 FILES = ["*.json", "*.safetensors", "README.md"]  # the files to download, from subdirectories too
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 LONGEST_SETTINGS = 16 << 20  # bytes of a JSON file that is not a tokenizer

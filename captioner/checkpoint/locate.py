@@ -12,6 +12,7 @@ from filelock import FileLock
 
 from captioner.checkpoint.directory import save
 from captioner.checkpoint.files import (
+    EXPORT,
     FILES,
     HUB_ID,
     SHIPPED,
@@ -40,6 +41,11 @@ def find(source: str | os.PathLike[str] | None) -> Path:
     if directory.is_dir():
         best = directory / "best"  # `captioner train` writes it into its --out
         directory = best if not (directory / "config.json").exists() and best.is_dir() else directory
+        if (directory / EXPORT).exists():
+            raise CheckpointError(
+                f"{directory} is an ONNX export, which captions but holds no weights to train, change or push; name "
+                "the checkpoint that it was made from"
+            )
         return _converted(str(directory.resolve()), _stamp(directory)) if _foreign(directory) else directory
     name = os.fspath(source)
     if directory.exists() or name.partition("@")[0].count("/") != 1 or name.startswith((".", "/", "~")):

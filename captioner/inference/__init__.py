@@ -4,7 +4,14 @@ Call ``prepare``. The captioner that it prepares stays a function of tensors (``
 package does not load torch. Start reading at ``checkpoint.py``, then ``prepared.py``.
 """
 
-from captioner.inference.checkpoint import AnyCheckpoint, Holder, PreparedCheckpoint, checkpoint_of, prepare
+from captioner.inference.checkpoint import (
+    AnyCheckpoint,
+    Holder,
+    PreparedCheckpoint,
+    checkpoint_of,
+    load_prepared,
+    prepare,
+)
 from captioner.inference.precision import Precision
 
-__all__ = ["AnyCheckpoint", "Holder", "Precision", "PreparedCheckpoint", "checkpoint_of", "prepare"]
+__all__ = ["AnyCheckpoint", "Holder", "Precision", "PreparedCheckpoint", "checkpoint_of", "load_prepared", "prepare"]

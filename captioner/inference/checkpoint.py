@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from captioner.checkpoint import Base, Checkpoint, load
-from captioner.checkpoint.files import SHIPPED_NAME
+from captioner.checkpoint.files import EXPORT, SHIPPED_NAME
 from captioner.config import CaptionerConfig, GenerationConfig
 from captioner.errors import CheckpointError
 from captioner.inference.precision import Precision
 from captioner.text import CaptionTokenizer
 
 if TYPE_CHECKING:
+    from captioner.inference.onnx.model import OnnxModel
     from captioner.inference.prepared import Prepared
 
 
@@ -28,7 +31,7 @@ class PreparedCheckpoint:
         save(prepared, "copy")  # the original weights
     """
 
-    model: Prepared
+    model: Prepared | OnnxModel
     tokenizer: CaptionTokenizer
     generation: GenerationConfig  # decoding defaults
     training: Mapping[str, Any]  # content of training.json
@@ -71,6 +74,22 @@ class Holder(Protocol):
 def checkpoint_of(captioner: AnyCheckpoint | Holder) -> AnyCheckpoint:
     """Return the checkpoint of a pipeline; return a checkpoint itself."""
     return captioner if isinstance(captioner, (Checkpoint, PreparedCheckpoint)) else captioner.checkpoint
+
+
+def load_prepared(
+    source: str | os.PathLike[str] | None, precision: Precision, *, device: Callable[[], str] | str | None = None
+) -> PreparedCheckpoint:
+    """Load a captioner and prepare it for inference: anything that ``load`` accepts, or an ONNX export.
+
+    ``device``: a torch device, or a function that chooses one. Raises ``CheckpointError`` and ``UsageError`` as
+    ``load`` and ``prepare`` do.
+    """
+    if source is not None and (Path(source) / EXPORT).exists():
+        from captioner.inference.onnx.opening import open_export
+
+        return open_export(Path(source), precision, device if isinstance(device, str) else None)
+    chosen = device if isinstance(device, str) else device() if device is not None else "cpu"
+    return prepare(load(source, device=chosen), precision, keep=False)
 
 
 def prepare(checkpoint: Checkpoint, precision: Precision, *, keep: bool = True) -> PreparedCheckpoint:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 
 from captioner.checkpoint import Checkpoint
-from captioner.checkpoint import load as load_checkpoint
-from captioner.inference import Precision, prepare
+from captioner.inference import Precision, load_prepared, prepare
 from captioner.pipelines.origin import Origin, choose_device
 from captioner.pipelines.pipeline import CaptionPipeline
 
@@ -18,7 +17,7 @@ def load(
     precision: Precision = "fp32",
     revision: str | None = None,
 ) -> CaptionPipeline:
-    """Load a pipeline from a checkpoint directory or a Hugging Face hub id; by default the shipped model.
+    """Load a pipeline from a checkpoint directory, an ONNX export or a hub id; by default the shipped model.
 
     ``revision``: the branch, tag or commit of a hub id, the same as ``org/name@revision``. ``device``: a torch device;
     by default the first CUDA device, else Apple's, else the CPU. ``precision``: of the weights; lower is faster. Only
@@ -26,7 +25,7 @@ def load(
     """
     if revision is not None:
         source = f"{source}@{revision}"
-    checkpoint = prepare(load_checkpoint(source, device=choose_device(device)), precision, keep=False)
+    checkpoint = load_prepared(source, precision, device=device or choose_device)
     pipe = CaptionPipeline(checkpoint)
     pipe.origin = Origin(source=checkpoint.source, device=device, precision=precision)
     return pipe

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from captioner.checkpoint import Checkpoint, save
-from captioner.checkpoint import load as load_checkpoint
 from captioner.checkpoint.files import SHIPPED_NAME
 from captioner.config import GenerationConfig
 from captioner.errors import UsageError, reason_of
 from captioner.hub import push_to_hub
-from captioner.inference import AnyCheckpoint, Precision, PreparedCheckpoint, prepare
+from captioner.inference import AnyCheckpoint, Precision, PreparedCheckpoint, load_prepared, prepare
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -32,9 +31,9 @@ class Origin:
     def load(self) -> PreparedCheckpoint:
         """Load and prepare the checkpoint again. Raises ``CheckpointError`` if that fails."""
         source = None if self.source == SHIPPED_NAME else self.source
-        checkpoint = load_checkpoint(source, device=choose_device(self.device))
+        checkpoint = load_prepared(source, self.precision, device=self.device or choose_device)
         checkpoint.generation = self.generation or checkpoint.generation
-        return prepare(checkpoint, self.precision, keep=False)
+        return checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)

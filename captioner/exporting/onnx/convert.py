@@ -1,0 +1,119 @@
+"""The graphs of a captioner as ONNX files in fp32."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from captioner.errors import UsageError, reason_of
+from captioner.exporting.onnx.graphs import DecoderGraph, EncoderGraph
+from captioner.inference.onnx.layout import (
+    LABELS,
+    LOGITS,
+    MEMORY,
+    PATCHES,
+    PIXELS,
+    STATES,
+    TOKENS,
+    cache_names,
+    decoder_file,
+    encoder_file,
+)
+from captioner.models.captioner import Captioner
+from captioner.models.norms import fold_norms
+
+OPSET = 18  # of the oldest ONNX Runtime that the extra allows
+TRACED = 2  # images and tokens while tracing: 0 and 1 would become constants of the graph
+TRACED_PAST = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageShape:
+    """The grid and the number of tokens before it in an encoded image."""
+
+    grid: tuple[int, int]
+    prefix: int
+
+
+def write_graphs(model: Captioner, folder: Path) -> ImageShape:
+    """Write the encoder and the decoder of ``model`` in fp32 into ``folder``; return the shape of an encoded image.
+
+    Raises ``UsageError`` if a layer of the backbone has no counterpart in ONNX.
+    """
+    model = copy.deepcopy(model).float().cpu().eval().requires_grad_(False)
+    size = model.config.preprocess.size
+    fold_norms(model.vision, size)
+    encoder_file(folder, "fp32").parent.mkdir()
+    pixels = torch.zeros(TRACED, 3, size, size)
+    encoder = EncoderGraph(model).eval()
+    with torch.no_grad():
+        encoded = model.encode_image(pixels)
+        memory, states = model.decoder.remember(encoded), encoder(pixels)[0]
+    images = torch.export.Dim("batch_size", min=1)
+    outputs = [STATES, PATCHES, *([LABELS] if encoded.labels is not None else [])]
+    try:
+        _write(
+            encoder, (pixels,), encoder_file(folder, "fp32"), ([PIXELS], outputs), ({0: images},)
+        )
+    except Exception as error:  # torch raises a class for each of the exporter's stages
+        raise UsageError(
+            f"the backbone {model.config.vision.backbone} cannot be exported to ONNX ({reason_of(error)}); choose a "
+            "captioner with another vision.backbone"
+        ) from error
+    _write_decoder(DecoderGraph(model.decoder, memory.centres, memory.prefix).eval(), states, folder)
+    return ImageShape(grid=encoded.grid, prefix=encoded.prefix)
+
+
+def _write_decoder(graph: DecoderGraph, states: torch.Tensor, folder: Path) -> None:
+    config = graph.decoder.config
+    names = cache_names(config.layers, "past_key_values")
+    shape = TRACED, config.heads, TRACED_PAST, config.width // config.heads
+    given = torch.zeros(TRACED, 2, dtype=torch.long), states, [torch.zeros(shape) for _ in names]
+    rows, tokens = torch.export.Dim("batch_size", min=1), torch.export.Dim("sequence_length", min=1)
+    past = torch.export.Dim("past_sequence_length")
+    axes = {0: rows, 1: tokens}, {0: rows}, [{0: rows, 2: past} for _ in names]
+    outputs = [LOGITS, *cache_names(config.layers, "present")]
+    _write(graph, given, decoder_file(folder, "fp32"), ([TOKENS, MEMORY, *names], outputs), axes)
+
+
+def _write(
+    graph: nn.Module, given: tuple[Any, ...], path: Path, names: tuple[list[str], list[str]], axes: tuple[Any, ...]
+) -> None:
+    """Trace ``graph`` with the tensors ``given`` and write it; ``axes`` are those whose size is free."""
+    with _quietly(), torch.no_grad():
+        program = torch.onnx.export(
+            graph,
+            given,
+            dynamo=True,
+            input_names=names[0],
+            output_names=names[1],
+            dynamic_shapes=axes,
+            opset_version=OPSET,
+            verbose=False,
+        )
+        cast(Any, program).save(str(path), external_data=False)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Silence the exporter, which warns about itself."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
