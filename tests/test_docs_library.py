@@ -11,7 +11,7 @@ import pytest
 from captioner.cli import VERBS, _parser
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("folders.md", "generation.md", "library.md", "results.md", "scale-out.md")
+PAGES = ("export.md", "folders.md", "generation.md", "library.md", "results.md", "scale-out.md")
 
 
 def blocks(name: str, language: str) -> list[str]:

@@ -156,20 +156,20 @@ def load_run(model: ModelChoice, images: Images, judging: Judging) -> ModelRun:
 
     Raises ``DataError`` if it was trained on exactly these images.
     """
-    from captioner.checkpoint import load
     from captioner.config import with_options
     from captioner.errors import DataError
     from captioner.evaluation.judge import fingerprint
-    from captioner.inference import prepare
+    from captioner.inference import load_prepared
     from captioner.pipelines import choose_device
 
-    checkpoint = load(model.source, device=choose_device(model.compute.device))
-    if judging.split != "train" and checkpoint.training.get("data") == fingerprint(images.judged):
+    compute = model.compute
+    precision = compute.checked_precision()
+    prepared = load_prepared(model.source, precision, device=compute.device, choose=choose_device)
+    if judging.split != "train" and prepared.training.get("data") == fingerprint(images.judged):
         raise DataError(
-            f"the model was trained on these images of {judging.data} (fingerprint {checkpoint.training['data']}); "
+            f"the model was trained on these images of {judging.data} (fingerprint {prepared.training['data']}); "
             "evaluate it on others, or use --split train to score it on its training images"
         )
-    prepared = prepare(checkpoint, model.compute.checked_precision(), keep=False)
     if model.aspect is not None:
         config = prepared.model.config
         prepared.model.config = replace(config, preprocess=replace(config.preprocess, aspect=model.aspect, zoom=1.0))

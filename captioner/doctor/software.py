@@ -24,6 +24,7 @@ EXTRAS = {
     "xmp": ("exiv2",),
     "heif": ("pillow-heif",),
     "video": ("av",),
+    "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "serve": ("fastapi", "starlette", "uvicorn", "h11", "prometheus-client", "python-multipart"),
 }
 """The packages of each extra, as in pyproject.toml."""

@@ -77,19 +77,22 @@ def checkpoint_of(captioner: AnyCheckpoint | Holder) -> AnyCheckpoint:
 
 
 def load_prepared(
-    source: str | os.PathLike[str] | None, precision: Precision, *, device: Callable[[], str] | str | None = None
+    source: str | os.PathLike[str] | None,
+    precision: Precision,
+    *,
+    device: str | None,
+    choose: Callable[[str | None], str],
 ) -> PreparedCheckpoint:
     """Load a captioner and prepare it for inference: anything that ``load`` accepts, or an ONNX export.
 
-    ``device``: a torch device, or a function that chooses one. Raises ``CheckpointError`` and ``UsageError`` as
-    ``load`` and ``prepare`` do.
+    ``choose`` turns ``device`` into a torch device that can be used; an export runs on the CPU. Raises
+    ``CheckpointError`` and ``UsageError`` as ``load`` and ``prepare`` do.
     """
     if source is not None and (Path(source) / EXPORT).exists():
         from captioner.inference.onnx.opening import open_export
 
-        return open_export(Path(source), precision, device if isinstance(device, str) else None)
-    chosen = device if isinstance(device, str) else device() if device is not None else "cpu"
-    return prepare(load(source, device=chosen), precision, keep=False)
+        return open_export(Path(source), precision, device)
+    return prepare(load(source, device=choose(device)), precision, keep=False)
 
 
 def prepare(checkpoint: Checkpoint, precision: Precision, *, keep: bool = True) -> PreparedCheckpoint:

@@ -25,7 +25,7 @@ def load(
     """
     if revision is not None:
         source = f"{source}@{revision}"
-    checkpoint = load_prepared(source, precision, device=device or choose_device)
+    checkpoint = load_prepared(source, precision, device=device, choose=choose_device)
     pipe = CaptionPipeline(checkpoint)
     pipe.origin = Origin(source=checkpoint.source, device=device, precision=precision)
     return pipe

@@ -31,7 +31,7 @@ class Origin:
     def load(self) -> PreparedCheckpoint:
         """Load and prepare the checkpoint again. Raises ``CheckpointError`` if that fails."""
         source = None if self.source == SHIPPED_NAME else self.source
-        checkpoint = load_prepared(source, self.precision, device=self.device or choose_device)
+        checkpoint = load_prepared(source, self.precision, device=self.device, choose=choose_device)
         checkpoint.generation = self.generation or checkpoint.generation
         return checkpoint
 

@@ -61,9 +61,7 @@ def write_graphs(model: Captioner, folder: Path) -> ImageShape:
     images = torch.export.Dim("batch_size", min=1)
     outputs = [STATES, PATCHES, *([LABELS] if encoded.labels is not None else [])]
     try:
-        _write(
-            encoder, (pixels,), encoder_file(folder, "fp32"), ([PIXELS], outputs), ({0: images},)
-        )
+        _write(encoder, (pixels,), encoder_file(folder, "fp32"), ([PIXELS], outputs), ({0: images},))
     except Exception as error:  # torch raises a class for each of the exporter's stages
         raise UsageError(
             f"the backbone {model.config.vision.backbone} cannot be exported to ONNX ({reason_of(error)}); choose a "
@@ -101,6 +99,19 @@ def _write(
             verbose=False,
         )
         cast(Any, program).save(str(path), external_data=False)
+    _strip(path)
+
+
+def _strip(path: Path) -> None:
+    """Drop the notes of the exporter: each node's place in Python and the shapes of all values, a megabyte."""
+    import onnx
+
+    model = onnx.load(path)
+    del model.graph.value_info[:], model.metadata_props[:]
+    for node in model.graph.node:
+        node.doc_string = ""
+        del node.metadata_props[:]
+    onnx.save(model, path)
 
 
 @contextmanager

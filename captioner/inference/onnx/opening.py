@@ -48,6 +48,7 @@ def open_export(directory: Path, precision: Precision, device: str | None = None
         config = from_dict(CaptionerConfig, _mapping(settings.get("config")))
         generation = from_dict(GenerationConfig, _mapping(settings.get("generation")))
         grid, prefix = _image(settings.get("image"))
+        training = _mapping(settings.get("training", {}))
     except ConfigError as error:
         raise CheckpointError(f"{directory / EXPORT}: {error}") from error
     card = read_text(directory / "README.md") if (directory / "README.md").exists() else ""
@@ -63,7 +64,7 @@ def open_export(directory: Path, precision: Precision, device: str | None = None
         model=model.eval(),
         tokenizer=CaptionTokenizer.from_json(tokenizer, config.text, ids=config.decoder.vocab_size),
         generation=generation,
-        training=_mapping(settings.get("training", {})),
+        training=training,
         card=card,
         source=str(directory.resolve()),
         base=None,
@@ -79,7 +80,9 @@ def _decoder(directory: Path, precision: OnnxPrecision, config: CaptionerConfig)
     shape = [decoder.heads, decoder.width // decoder.heads]
     found = {each.name: each.shape for each in session.get_inputs()}
     expected = {TOKENS, MEMORY, *cache_names(decoder.layers, "past_key_values")}
-    sizes = [[each[1], each[3]] for name, each in found.items() if name.startswith("past_key_values") and len(each) == 4]
+    sizes = [
+        [each[1], each[3]] for name, each in found.items() if name.startswith("past_key_values") and len(each) == 4
+    ]
     logits = [each.shape[-1] for each in session.get_outputs() if each.name == LOGITS]
     if found.keys() != expected or sizes != [shape] * (2 * decoder.layers) or logits != [decoder.vocab_size]:
         raise CheckpointError(f"{path} does not fit {EXPORT}; take all files from the same export")
