@@ -41,7 +41,7 @@ def test_captions_as_the_checkpoint_does(exported: Path, bilingual: Path, toy: P
         for one, other in zip(ours.caption(photos, **options), theirs.caption(photos, **options), strict=True):
             assert other.text == one.text
             assert other.confidence == pytest.approx(one.confidence, abs=1e-3)
-            assert [label.word for label in other.labels] == [label.word for label in one.labels]
+            assert [label.text for label in other.labels] == [label.text for label in one.labels]
     assert theirs.score(photos[0], ["a circle", "一个圆"]) == pytest.approx(
         ours.score(photos[0], ["a circle", "一个圆"]), abs=1e-3
     )
