@@ -21,11 +21,17 @@ const { size, resample } = JSON.parse(await readFile(join(folder, 'preprocessor_
 
 const caption = mode === 'pixels' ? await ofPixels() : await ofPhotos();
 const first = await caption(paths[0]);
-const ready = performance.now(); // since the process began
+const cold = times();
 const captions = [first];
 for (const path of paths.slice(1)) captions.push(await caption(path));
-const seconds = (performance.now() - ready) / 1000;
-console.log(JSON.stringify({ captions, seconds, cold: ready / 1000, memory: process.resourceUsage().maxRSS / 1024 }));
+const seconds = times().map((time, place) => time - cold[place]);
+console.log(JSON.stringify({ captions, seconds, cold, status: await readFile('/proc/self/status', 'utf8') }));
+
+/** Seconds of the CPU and of the clock since the process began. */
+function times() {
+  const { user, system } = process.cpuUsage();
+  return [(user + system) / 1e6, performance.now() / 1e3];
+}
 
 async function ofPixels() {
   const tokenizer = await AutoTokenizer.from_pretrained(name);
