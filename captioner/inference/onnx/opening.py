@@ -13,8 +13,12 @@ from captioner.errors import CheckpointError, ConfigError, UsageError, quoted, r
 from captioner.inference.checkpoint import PreparedCheckpoint
 from captioner.inference.onnx.layout import (
     FORMAT,
+    LABELS,
     LOGITS,
     MEMORY,
+    PATCHES,
+    PIXELS,
+    STATES,
     SUFFIXES,
     TOKENS,
     OnnxPrecision,
@@ -55,7 +59,7 @@ def open_export(directory: Path, precision: Precision, device: str | None = None
     tokenizer = read_text(directory / "tokenizer.json")
     model = OnnxModel(
         config,
-        (_session(encoder_file(directory, precision)), _decoder(directory, precision, config)),
+        (_encoder(directory, precision, config, prefix + grid[0] * grid[1]), _decoder(directory, precision, config)),
         grid=grid,
         prefix=prefix,
         precision=precision,
@@ -71,6 +75,19 @@ def open_export(directory: Path, precision: Precision, device: str | None = None
         device="cpu",
         kept=None,
     )
+
+
+def _encoder(directory: Path, precision: OnnxPrecision, config: CaptionerConfig, tokens: int) -> Any:
+    """Return the session of the encoder. Raises ``CheckpointError`` if its graph is not one of ``config``."""
+    path = encoder_file(directory, precision)
+    session, size, decoder = _session(path), config.preprocess.size, config.decoder
+    expected = {PIXELS: [3, size, size], STATES: [tokens, 2 * decoder.layers * decoder.width]}
+    expected[PATCHES] = [tokens, config.patch_width]
+    if config.labels is not None:
+        expected[LABELS] = [len(config.labels.words)]
+    if {each.name: each.shape[1:] for each in (*session.get_inputs(), *session.get_outputs())} != expected:
+        raise CheckpointError(f"{path} does not fit {EXPORT}; take all files from the same export")
+    return session
 
 
 def _decoder(directory: Path, precision: OnnxPrecision, config: CaptionerConfig) -> Any:

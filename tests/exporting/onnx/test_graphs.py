@@ -29,7 +29,9 @@ from captioner.inference.onnx.opening import open_export
 Make = Callable[..., Checkpoint]
 
 
-@pytest.mark.parametrize("kind", ["mixed", "local", "blip", "trocr"])
+@pytest.mark.parametrize(
+    "kind", ["mixed", "blip", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("local", "trocr"))]
+)
 def test_tokens_of_every_decoder(kind: str, tiny: Make, tmp_path: Path) -> None:
     """Greedy search, beams and sampling give the tokens and the scores of torch, for photos in one batch."""
     checkpoint = tiny(kind, labels=kind in ("mixed", "trocr"))

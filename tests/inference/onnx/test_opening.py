@@ -92,9 +92,16 @@ def test_damaged_or_missing_graphs(name: str, broken: Path) -> None:
         captioner.load(broken)
 
 
-def test_a_decoder_of_another_captioner(broken: Path) -> None:
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [("decoder", "layers", 5), ("decoder", "heads", 1), ("preprocess", "size", 96), ("labels", "count", None)],
+)
+def test_graphs_of_another_captioner(part: str, name: str, value: int | None, broken: Path) -> None:
     settings = json.loads((broken / "captioner.json").read_text())
-    settings["config"]["decoder"]["layers"] += 1
+    if value is None:
+        settings["config"][part] = None
+    else:
+        settings["config"][part][name] = value
     (broken / "captioner.json").write_text(json.dumps(settings))
     with pytest.raises(CheckpointError, match=r"does not fit captioner.json; take all files from the same export"):
         captioner.load(broken)
