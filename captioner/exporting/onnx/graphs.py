@@ -102,7 +102,7 @@ class DecoderGraph(nn.Module):
         caches: list[LayerCache] = []
         for layer, block in enumerate(decoder.blocks):
             prefix = cast(Block, block).self_attn.prefix
-            learned = None if prefix is None else prefix.of(input_ids.shape[0])
+            learned = None if prefix is None else prefix.for_images(input_ids.shape[0])
             caches.append(_Growing(past[2 * layer], past[2 * layer + 1], learned))
         memory = ImageMemory(made, self.centres, self.prefix)
         x = decoder._embed(input_ids, own)
