@@ -16,9 +16,10 @@ from captioner.system.disk import replace_folder
 if TYPE_CHECKING:
     from captioner.checkpoint import Checkpoint, Restorable
 
-Target = Literal["onnx"]
+Target = Literal["onnx", "transformers"]
 TARGETS: dict[Target, str] = {
     "onnx": "captioner.exporting.onnx",
+    "transformers": "captioner.exporting.transformers",
 }
 """The module of each target, imported when it is asked for. Its function ``write`` is a ``Write``."""
 

@@ -16,6 +16,7 @@ from captioner.checkpoint.files import read_json
 from captioner.checkpoint.hugging_face.blip import convert_blip
 from captioner.checkpoint.hugging_face.decoders.gpt2 import gpt2_tokenizer, load_gpt2
 from captioner.checkpoint.hugging_face.files import locate
+from captioner.checkpoint.hugging_face.own import convert_own
 from captioner.checkpoint.hugging_face.vision_encoder_decoder import convert_vision_encoder_decoder
 from captioner.errors import CheckpointError
 
@@ -24,6 +25,7 @@ __all__ = ["convert", "gpt2_tokenizer", "load_gpt2"]
 CONVERTERS: Mapping[str, Callable[[Path, Mapping[str, Any], str], Checkpoint]] = {  # by model_type
     "vision-encoder-decoder": convert_vision_encoder_decoder,
     "blip": convert_blip,
+    "captioner": convert_own,  # exported to transformers
 }
 
 

@@ -51,9 +51,20 @@ def translated(given: Mapping[str, Any], tokenizer: CaptionTokenizer, prompt: st
     ``do_sample`` defaults to ``top_k`` 50, and sampling options without ``do_sample`` are ignored with a warning.
     Raises ``UsageError`` for an option without a counterpart.
     """
-    values = _flat(given)
     if prompt is not None and not isinstance(prompt, str):
         raise UsageError(f"prompt must be one text for all images, not a {type(prompt).__name__}")
+    options = named_options(given, len(tokenizer.encode(prompt)) if prompt else 0)
+    if prompt:
+        options.named["prefix"] = prompt
+    return options
+
+
+def named_options(given: Mapping[str, Any], prompt: int) -> Options:
+    """Translate options as ``translated`` does, for a prompt of so many tokens.
+
+    Raises ``UsageError`` for an option without a counterpart.
+    """
+    values = _flat(given)
     for name in values:
         if name not in _ALL and name not in OWN:
             near = difflib.get_close_matches(name, (*_ALL, *OWN), n=1)
@@ -62,9 +73,7 @@ def translated(given: Mapping[str, Any], tokenizer: CaptionTokenizer, prompt: st
             raise UsageError(f"generate_kwargs has {name!r}, which has no counterpart in captioner{hint}")
     named = {name: values[name] for name in OWN if name in values}
     named |= {ours: values[theirs] for theirs, ours in _SAME.items() if theirs in values}
-    named |= _sampling(values) | _lengths(values, len(tokenizer.encode(prompt)) if prompt else 0)
-    if prompt:
-        named["prefix"] = prompt
+    named |= _sampling(values) | _lengths(values, prompt)
     return Options(count=values.get("num_return_sequences", 1), named=named)
 
 
