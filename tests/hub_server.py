@@ -119,7 +119,10 @@ class Hub:
 
     def _resolve(self, to: BaseHTTPRequestHandler, repository: str, revision: str, name: str) -> None:
         commit = self.branches[repository].get(revision, revision)
-        content = self.commits[commit][name]
+        content = self.commits[commit].get(name)
+        if content is None:
+            send(to, {"error": "Entry not found"}, status=404, headers={"X-Error-Code": "EntryNotFound"})
+            return
         headers = {"ETag": f'"{tag(content)}"', "X-Repo-Commit": commit, "Content-Type": "application/octet-stream"}
         send(to, content, headers=headers)
 

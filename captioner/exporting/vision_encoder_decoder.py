@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
 from safetensors.torch import save_file
+from torch import Tensor
 
 from captioner.checkpoint import Checkpoint
 from captioner.config import DecoderConfig, PreprocessConfig

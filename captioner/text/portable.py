@@ -1,4 +1,4 @@
-"""A caption tokenizer for other programs: it prepares texts by itself, as ``CaptionTokenizer`` does around its model."""
+"""A caption tokenizer for other programs: it prepares texts as ``CaptionTokenizer`` does around its model."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class CaptionerProcessor(ProcessorMixin):  # type: ignore[misc]
     """
 
     if transformers.__version__.startswith("4."):  # version 5 reads the arguments of __init__ instead, and warns
-        attributes = ["image_processor", "tokenizer"]  # noqa: RUF012  (transformers' own form)
+        attributes = ["image_processor", "tokenizer"]
         image_processor_class = "AutoImageProcessor"
         tokenizer_class = "AutoTokenizer"
 

@@ -38,7 +38,14 @@ def make() -> Make:
                 backbone=backbone, **{"norm": False, "positions": False, "backbone_args": args or {}, **vision}
             ),
             decoder=DecoderConfig(
-                **{"vocab_size": tokenizer.vocab_size, "context": 20, "width": width, "layers": 2, "heads": 2, **decoder}
+                **{
+                    "vocab_size": tokenizer.vocab_size,
+                    "context": 20,
+                    "width": width,
+                    "layers": 2,
+                    "heads": 2,
+                    **decoder,
+                }
             ),
             text=tokenizer.config,
             preprocess=PreprocessConfig(size=size, **changes),

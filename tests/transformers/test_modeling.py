@@ -108,24 +108,30 @@ def test_trainer_trains_saves_and_resumes(tiny: Tiny, photos: list[Image.Image],
     rows = [processor(images=photo, text_target="a red circle") for photo in photos]
     data = [{name: value[0] for name, value in row.items()} for row in rows]
     settings: dict[str, Any] = {
-        **{"output_dir": tmp_path, "per_device_train_batch_size": 3, "learning_rate": 3e-3, "report_to": []},
-        **{"use_cpu": True, "disable_tqdm": True, "logging_strategy": "no", "save_strategy": "steps"},
-        **{"lr_scheduler_type": "constant", "save_steps": 5},
+        "output_dir": tmp_path,
+        "per_device_train_batch_size": 3,
+        "learning_rate": 3e-3,
+        "report_to": [],
+        "use_cpu": True,
+        "disable_tqdm": True,
+        "logging_strategy": "no",
+        "save_strategy": "steps",
+        "lr_scheduler_type": "constant",
+        "save_steps": 5,
     }
     with torch.no_grad():
         first = model(**processor(images=photos, text_target=["a red circle"] * 3)).loss.item()
     Trainer(model=model, args=TrainingArguments(max_steps=5, **settings), train_dataset=data).train()
-    resumed = Trainer(model=pretrained_model(tiny(2)), args=TrainingArguments(max_steps=8, **settings),
-                      train_dataset=data)
+    resumed = Trainer(
+        model=pretrained_model(tiny(2)), args=TrainingArguments(max_steps=8, **settings), train_dataset=data
+    )
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-5"))
     assert resumed.state.global_step == 8
     loaded = CaptionerForConditionalGeneration.from_pretrained(tmp_path / "checkpoint-8")
     with torch.no_grad():
         last = loaded(**processor(images=photos, text_target=["a red circle"] * 3)).loss.item()
     assert last < 0.7 * first
-    assert not torch.equal(
-        loaded.get_input_embeddings().weight, checkpoint.model.decoder.token_embedding.weight
-    )
+    assert not torch.equal(loaded.get_input_embeddings().weight, checkpoint.model.decoder.token_embedding.weight)
 
 
 @pytest.mark.parametrize(
