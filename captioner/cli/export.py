@@ -26,7 +26,8 @@ class Options:
     out: str = field(metadata=argument(help="directory to write, new or empty", metavar="OUT", positional=True))
     to: Target = field(
         metadata=argument(
-            help="format: onnx for ONNX Runtime and transformers.js, transformers for Hugging Face's library"
+            help="format: onnx for ONNX Runtime and transformers.js, transformers for Hugging Face's library, torch "
+            "for programs of torch.export"
         )
     )
 

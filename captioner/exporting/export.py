@@ -16,10 +16,11 @@ from captioner.system.disk import replace_folder
 if TYPE_CHECKING:
     from captioner.checkpoint import Checkpoint, Restorable
 
-Target = Literal["onnx", "transformers"]
+Target = Literal["onnx", "transformers", "torch"]
 TARGETS: dict[Target, str] = {
     "onnx": "captioner.exporting.onnx",
     "transformers": "captioner.exporting.transformers",
+    "torch": "captioner.exporting.torch_programs",
 }
 """The module of each target, imported when it is asked for. Its function ``write`` is a ``Write``."""
 

@@ -1,0 +1,108 @@
+"""A captioner as two programs of ``torch.export``, which torch runs without this package.
+
+::
+
+    encoder.pt2      pixels (B, 3, size, size) -> states (B, S, X), patch tokens, log-odds of labels if there are any
+    step.pt2         tokens (N, T), states, past -> logits (N, T, V), and the longer past
+    tokenizer.json   Hugging Face tokenizers format
+    captioner.json   preprocessing, special tokens, sizes of the past, decoding defaults
+
+The past is a list of keys and values (N, H, tokens, Dh) of each layer in turn; it starts with 0 tokens. Batch, tokens
+and past have any length. ``examples/torch_export/caption.py`` captions with them.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from captioner.checkpoint import Checkpoint
+from captioner.config import GenerationConfig, to_dict
+from captioner.errors import UsageError, reason_of
+from captioner.exporting.onnx.graphs import DecoderGraph, EncoderGraph
+from captioner.models.norms import fold_norms
+from captioner.text.portable import portable
+
+FORMAT = 1
+IMAGES, TOKENS, PAST = 2, 2, 3  # while tracing: 0 and 1 would become constants of the program
+
+
+def write(checkpoint: Checkpoint, folder: Path) -> None:
+    """Write the programs of ``checkpoint`` in fp32 for the CPU, its tokenizer and its settings into ``folder``.
+
+    Raises ``UsageError`` for a captioner that answers questions, and for a backbone that torch cannot trace.
+    """
+    config = checkpoint.config
+    if config.question is not None:
+        raise UsageError("a captioner that answers questions cannot be exported to torch; export one that captions")
+    model = copy.deepcopy(checkpoint.model).float().cpu().eval().requires_grad_(False)
+    size = config.preprocess.size
+    fold_norms(model.vision, size)
+    pixels = torch.zeros(IMAGES, 3, size, size)
+    encoder = EncoderGraph(model).eval()
+    with torch.no_grad():
+        memory, states = model.decoder.remember(model.encode_image(pixels)), encoder(pixels)[0]
+    images = torch.export.Dim("images", min=1)
+    try:
+        _save(encoder, (pixels,), ({0: images},), folder / "encoder.pt2")
+    except Exception as error:  # torch raises a class for each stage of its tracing
+        raise UsageError(
+            f"torch cannot trace the backbone {config.vision.backbone} ({reason_of(error)}); choose a captioner with "
+            "another vision.backbone"
+        ) from error
+    decoder = config.decoder
+    shape = IMAGES, decoder.heads, PAST, decoder.width // decoder.heads
+    past = [torch.zeros(shape) for _ in range(2 * decoder.layers)]
+    rows, tokens, length = torch.export.Dim("rows", min=1), torch.export.Dim("tokens", min=1), torch.export.Dim("past")
+    given = torch.zeros(IMAGES, TOKENS, dtype=torch.long), states, past
+    axes = {0: rows, 1: tokens}, {0: rows}, [{0: rows, 2: length} for _ in past]
+    _save(DecoderGraph(model.decoder, memory.centres, memory.prefix).eval(), given, axes, folder / "step.pt2")
+    (folder / "tokenizer.json").write_text(str(portable(checkpoint.tokenizer).to_str()), encoding="utf-8")
+    text = json.dumps(settings(checkpoint), indent=2, ensure_ascii=False) + "\n"
+    (folder / "captioner.json").write_text(text, encoding="utf-8")
+
+
+def settings(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return captioner.json; ``max_tokens`` counts the end token and not the start token."""
+    config, generation = checkpoint.config, checkpoint.generation
+    text = config.text.speaking(generation.language)
+    return {
+        "format": FORMAT,
+        "torch": torch.__version__,
+        "preprocess": to_dict(config.preprocess),
+        "text": {
+            "bos_id": text.bos_id,
+            "eos_id": text.eos_id,
+            "pad_id": text.pad_id,
+            "languages": dict(text.languages),
+        },
+        "past": {
+            "tensors": 2 * config.decoder.layers,
+            "heads": config.decoder.heads,
+            "width": config.decoder.width // config.decoder.heads,
+        },
+        "labels": list(config.labels.words) if config.labels is not None else [],
+        "generation": _greedy(generation, config.decoder.context),
+    }
+
+
+def _greedy(generation: GenerationConfig, context: int) -> dict[str, int]:
+    return {
+        "max_tokens": min(generation.max_tokens, context - 1),
+        "min_tokens": generation.min_tokens,
+        "no_repeat_ngram": generation.rules.no_repeat_ngram,
+    }
+
+
+def _save(graph: nn.Module, given: tuple[Any, ...], axes: tuple[Any, ...], path: Path) -> None:
+    """Trace ``graph`` with the tensors ``given`` and save it; ``axes`` are those whose size is free."""
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # torch warns of its own internals
+        program = torch.export.export(graph, given, dynamic_shapes=axes, strict=False)
+        torch.export.save(program, path)
