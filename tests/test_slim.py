@@ -60,8 +60,8 @@ def test_development_installs_every_extra() -> None:
 def test_a_caption_needs_no_extra() -> None:
     """Every module is imported, and a photo captioned, in a process that cannot import the packages of the extras.
 
-    The two servers are another program: only their commands import them. The classes of ``captioner.transformers`` derive
-    from that package's.
+    The two servers are another program: only their commands import them. The classes of ``captioner.transformers``
+    derive from that package's.
     """
     program = f"""
 import importlib, pathlib, sys

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from transformers import GenerationConfig
 
@@ -43,7 +44,7 @@ def generation_settings(config: OwnGeneration, text: TextConfig) -> GenerationCo
 
     Rules of words, reranking and refinement have no counterpart; the way back to a checkpoint keeps them.
     """
-    settings = {
+    settings: dict[str, Any] = {
         "bos_token_id": text.bos_id,
         "eos_token_id": text.eos_id,
         "pad_token_id": text.pad_id,
@@ -53,9 +54,9 @@ def generation_settings(config: OwnGeneration, text: TextConfig) -> GenerationCo
         "repetition_penalty": config.rules.repetition_penalty,
     }
     if config.sampling is not None:
-        sampling = config.sampling
-        settings |= {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p}
-        settings |= {"top_k": sampling.top_k}
+        shape = {name: getattr(config.sampling, name) for name in ("temperature", "top_p", "min_p", "typical_p")}
+        top_k = config.sampling.top_k or 0  # transformers' own default is 50
+        settings |= {"do_sample": True, "top_k": top_k, **{n: value for n, value in shape.items() if value is not None}}
     elif config.beams > 1:
         settings |= {"num_beams": config.beams, "length_penalty": config.length_penalty}
     return GenerationConfig(**settings)

@@ -9,7 +9,9 @@ env.allowRemoteModels = false;
 env.useBrowserCache = false; // the service worker keeps the files
 env.localModelPath = new URL("./", import.meta.url).pathname;
 env.backends.onnx.wasm.wasmPaths = new URL("./vendor/", import.meta.url).href;
-env.backends.onnx.wasm.numThreads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1;
+// Half of the cores: threads that wait for each other spin, and on two busy cores two were slower than one.
+const threads = self.crossOriginIsolated ? Math.floor((navigator.hardwareConcurrency || 1) / 2) : 1;
+env.backends.onnx.wasm.numThreads = Math.min(4, Math.max(1, threads));
 
 const sizes = new Map();
 function progress(event) {

@@ -134,3 +134,20 @@ def test_refuses_with_one_sentence(options: dict[str, Any], words: str, model: A
         model.generate(pixels, **options)
     with pytest.raises(UsageError, match="needs pixel_values"):
         model.generate()
+
+
+def test_sampling_of_a_checkpoint_is_the_default(exported: Exported, pixels: torch.Tensor) -> None:
+    import dataclasses
+
+    from captioner.config import SamplingConfig
+    from captioner.transformers import pretrained_model
+
+    checkpoint = exported[0]
+    config = with_options(checkpoint.generation, {"temperature": 1.3, "typical_p": 0.9})
+    assert config.sampling == SamplingConfig(temperature=1.3, typical_p=0.9)
+    model = pretrained_model(dataclasses.replace(checkpoint, generation=config))
+    settings = model.generation_config
+    assert (settings.do_sample, settings.temperature, settings.typical_p, settings.top_k) == (True, 1.3, 0.9, 0)
+    torch.manual_seed(0)
+    first = model.generate(pixels)
+    assert not torch.equal(first, model.generate(pixels))
