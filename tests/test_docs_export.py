@@ -22,7 +22,7 @@ def blocks(name: str, language: str) -> list[str]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_commands(page: str) -> None:
-    """Those of this package parse, and the scripts exist."""
+    """Parse the commands of this package, and find the scripts and extras."""
     lines = [line.split("#")[0].strip() for block in blocks(page, "bash") for line in block.splitlines()]
     assert lines
     for words in map(shlex.split, lines):
