@@ -3,12 +3,13 @@
 FOLDER is what `captioner export MODEL FOLDER --to torch` wrote. The captions are those of greedy search.
 """
 
+import io
 import json
 import sys
 from pathlib import Path
 
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 from tokenizers import Tokenizer
 
 folder = Path(sys.argv[1])
@@ -22,7 +23,11 @@ def pixels(path: str) -> torch.Tensor:
     size, zoom, resample = photo["size"], photo["zoom"], Image.Resampling[photo["interpolation"].upper()]
     image = Image.open(path)
     image.draft(None, (round(2 * size * zoom),) * 2)  # a large JPEG is decoded at a smaller scale
-    image = ImageOps.exif_transpose(image).convert("RGB")
+    image, profile = ImageOps.exif_transpose(image), image.info.get("icc_profile")
+    if profile and image.mode == "RGB":  # colours of a camera or screen
+        source, srgb = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
+        image = ImageCms.profileToProfile(image, source, srgb)
+    image = image.convert("RGB")
     if photo["aspect"] == "pad":
         color = tuple(round(255 * channel) for channel in photo["mean"])
         image = ImageOps.pad(image, (size, size), resample, color)
