@@ -17,7 +17,7 @@ from torch import Tensor
 from captioner.checkpoint import Checkpoint
 from captioner.config import DecoderConfig, PreprocessConfig
 from captioner.exporting.encoders import Encoder, encoder_of
-from captioner.text.portable import names_of, portable
+from captioner.text.portable import adds_space, names_of, portable
 
 _PLAIN: dict[str, Any] = {  # of ``DecoderConfig``, for GPT-2
     "cross_gate": False,
@@ -99,6 +99,7 @@ def write(checkpoint: Checkpoint, folder: Path) -> None:
             "tokenizer_class": "PreTrainedTokenizerFast",
             **{f"{name}_token": token for name, token in names_of(checkpoint.tokenizer).items()},
             "model_max_length": config.decoder.context,
+            "add_prefix_space": adds_space(checkpoint.tokenizer),
             "clean_up_tokenization_spaces": False,
         },
     }

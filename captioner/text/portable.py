@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from captioner.text.tokenizer import CaptionTokenizer
@@ -44,3 +45,9 @@ def portable(tokenizer: CaptionTokenizer) -> Tokenizer:
 def names_of(tokenizer: CaptionTokenizer) -> dict[str, str]:
     """Return the texts of the start, end and padding token."""
     return {name: str(tokenizer.model.id_to_token(getattr(tokenizer.config, f"{name}_id"))) for name in SPECIAL}
+
+
+def adds_space(tokenizer: CaptionTokenizer) -> bool:
+    """Return whether the first word of a text gets a space; transformers 4 sets it anew, to False if not told."""
+    step = json.loads(tokenizer.to_json()).get("pre_tokenizer") or {}
+    return bool(step.get("add_prefix_space", False))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,6 +18,21 @@ from captioner.transformers.configuration import CaptionerConfig
 from captioner.transformers.generating import generated
 
 IGNORED = -100  # transformers' label of a place without loss
+_REGISTER = nn.Module.register_parameter
+
+
+@contextmanager
+def _in_memory() -> Iterator[None]:
+    """Let modules keep their weights: transformers 4 replaces this function by one that drops them while it loads.
+
+    A captioner runs its backbone once when it is built, to learn its grid.
+    """
+    given = nn.Module.register_parameter
+    nn.Module.register_parameter = _REGISTER  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = given  # type: ignore[method-assign]
 
 
 class CaptionerForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
@@ -39,7 +56,8 @@ class CaptionerForConditionalGeneration(PreTrainedModel, GenerationMixin):  # ty
             raise UsageError(
                 "this captioner answers questions, which captioner.transformers does not; use captioner.load"
             )
-        self.captioner = Captioner(settings)
+        with _in_memory():
+            self.captioner = Captioner(settings)
         # transformers loads into a model without memory, and forgets tables that are not saved.
         self._tables = {name: table.clone() for name, table in self._unsaved()}
         self.post_init()

@@ -13,7 +13,7 @@ from captioner.config import PreprocessConfig, from_dict, to_dict
 from captioner.data.loader import Transform
 from captioner.errors import CheckpointError, ConfigError, UsageError
 from captioner.text import CaptionTokenizer
-from captioner.text.portable import names_of, portable
+from captioner.text.portable import adds_space, names_of, portable
 
 
 class CaptionerImageProcessor(BaseImageProcessor):  # type: ignore[misc]
@@ -124,6 +124,7 @@ def fast_tokenizer(tokenizer: CaptionTokenizer) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=portable(tokenizer),
         **{f"{name}_token": token for name, token in names_of(tokenizer).items()},
+        add_prefix_space=adds_space(tokenizer),
         clean_up_tokenization_spaces=False,
         model_input_names=["input_ids", "attention_mask"],
     )

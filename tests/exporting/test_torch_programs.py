@@ -58,6 +58,7 @@ def test_captions_without_this_package(exported: tuple[Checkpoint, Path], toy: P
     turned[0x0112] = 6
     Image.open(photos[1]).crop((0, 0, 40, 60)).save(tmp_path / "turned.jpg", exif=turned)
     photos += [str(tmp_path / name) for name in ("large.jpg", "turned.jpg")]
+    photos.append(str(ROOT / "datasets" / "photos" / "rocket.jpg"))  # it has a colour profile
     program = f"""
 import runpy, sys
 sys.modules["captioner"] = None

@@ -6,7 +6,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from captioner.text import train_tokenizer
-from captioner.text.portable import names_of, portable
+from captioner.text.portable import adds_space, names_of, portable
 
 CAPTIONS = ["a dog on a beach", "two dogs, a cat", "红色的圆"]
 
@@ -26,3 +26,9 @@ def test_prepares_and_decodes_as_ours(caption: str, lowercase: bool) -> None:
 
 def test_names_of_special_tokens() -> None:
     assert names_of(train_tokenizer(CAPTIONS, 300)) == {"bos": "<bos>", "eos": "<eos>", "pad": "<pad>"}
+
+
+def test_tells_of_the_space_before_the_first_word() -> None:
+    """transformers 4 would drop it and encode the first word as another one."""
+    assert adds_space(train_tokenizer(CAPTIONS, 300))
+    assert not adds_space(train_tokenizer(CAPTIONS, 300, languages=("en", "zh")))  # a sequence, which it leaves alone
