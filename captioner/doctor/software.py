@@ -25,6 +25,7 @@ EXTRAS = {
     "heif": ("pillow-heif",),
     "video": ("av",),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
+    "transformers": ("transformers",),
     "serve": ("fastapi", "starlette", "uvicorn", "h11", "prometheus-client", "python-multipart"),
 }
 """The packages of each extra, as in pyproject.toml."""

@@ -24,8 +24,10 @@ export function squash(data, width, height, size, resample = 3) {
   let image = { data, width, height };
   if (factors[0] > 1 || factors[1] > 1) image = reduced(image, ...factors);
   const used = [width / factors[0], height / factors[1]].map(Math.fround); // a box of Pillow is fp32
-  image = resampled(image, size, used[0], filter);
-  return transposed(resampled(transposed(image), size, used[1], filter)).data;
+  const rows = (given) => resampled(given, size, used[0], filter);
+  const columns = (given) => transposed(resampled(transposed(given), size, used[1], filter));
+  const tall = image.height > size && image.height - size > 2 * (image.width - size); // Pillow's order, by experiment
+  return (tall ? rows(columns(image)) : columns(rows(image))).data;
 }
 
 /** Average blocks of `across` x `down` pixels; those at the right and lower edge may be smaller. */

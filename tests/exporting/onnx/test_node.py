@@ -25,9 +25,9 @@ writeFileSync(out, squash(readFileSync(file), +width, +height, +size, +resample)
 
 @needs_node
 @pytest.mark.parametrize("resample", [Image.Resampling.BILINEAR, Image.Resampling.BICUBIC])
-@pytest.mark.parametrize("sides", [(97, 64), (32, 50), (31, 20), (401, 233)])
+@pytest.mark.parametrize("sides", [(97, 64), (32, 50), (31, 20), (401, 233), (40, 60), (60, 401)])
 def test_resizes_as_pillow_does(sides: tuple[int, int], resample: Image.Resampling, tmp_path: Path) -> None:
-    """Larger, smaller, unchanged in one direction, and so large that blocks are averaged first."""
+    """Larger, smaller, unchanged in one direction, so large that blocks are averaged first, and tall."""
     pixels = np.random.default_rng(0).integers(0, 256, (sides[1], sides[0], 3), np.uint8)
     (tmp_path / "in").write_bytes(pixels.tobytes())
     script = RESIZE % json.dumps((ROOT / "examples" / "node" / "pillow.mjs").as_uri())
