@@ -45,6 +45,19 @@ def site(bilingual: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+GIVEN = """
+(async () => {
+  const canvas = new OffscreenCanvas(40, 30), context = canvas.getContext("2d");
+  context.fillStyle = "#f00";
+  context.fillRect(0, 0, 40, 30);
+  const data = new DataTransfer();
+  data.items.add(new File([await canvas.convertToBlob()], "red.png", { type: "image/png" }));
+  dispatchEvent(%s);
+})()
+"""
+"""Give a red photo to the page, as an event."""
+
+
 class Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -107,6 +120,16 @@ def test_page(site: Path, server: http.server.ThreadingHTTPServer, browser: Brow
     assert names == [f"Copy the caption of {photo.name}" for photo in photos]
     table = browser.run("import('./app.js').then((page) => page.csvOf([{ image: '=a\"b', caption: 'c, d' }]))")
     assert table == 'image,caption\r\n"\'=a""b","c, d"\r\n'
+    for event in (
+        "new DragEvent('drop', { dataTransfer: data })",
+        "new ClipboardEvent('paste', { clipboardData: data })",
+    ):
+        browser.run(GIVEN % event)
+    more = captions(browser, len(photos) + 3)[-2:]
+    assert more == [pipe.caption(Image.new("RGB", (40, 30), (255, 0, 0)), beams=1).text] * 2
+    browser.size(360, 700, dark=True)
+    assert browser.run("document.documentElement.scrollWidth <= innerWidth")
+    assert browser.run("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 27)"
     assert not browser.errors
     server.shutdown()
     server.server_close()
