@@ -2,7 +2,7 @@
 
 ::
 
-    config.json         format number, vision, decoder, text, preprocess; heads and labels if present
+    config.json         format number (2 with packed weights), vision, decoder, text, preprocess; heads and labels if present
     model.safetensors   all weights, including the backbone
     tokenizer.json      Hugging Face tokenizers format
     generation.json     decoding defaults
@@ -21,10 +21,11 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from captioner.checkpoint.card import write_card
 from captioner.checkpoint.files import WEIGHTS
+from captioner.checkpoint.packing import SCALE, Dtype, packable, packed
 from captioner.config import CaptionerConfig, GenerationConfig, to_dict
 from captioner.errors import CheckpointError
 from captioner.system.disk import replace_folder
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from captioner.models.captioner import Captioner
 
 FORMAT = 1
+PACKED_FORMAT = 2  # of a checkpoint with packed weights, which a captioner before 1.1 cannot read
 ADAPTER_WEIGHTS = {
     "lora": "adapter/adapter_model.safetensors",  # peft's names
     "adalora": "adapter/adapter_model.safetensors",
@@ -86,13 +88,14 @@ class Restorable(Protocol):
     def original(self) -> Checkpoint: ...  # the captioner that can be trained and saved
 
 
-def save(checkpoint: Restorable, directory: str | os.PathLike[str], *, dtype: Literal["fp32", "fp16"] = "fp32") -> Path:
+def save(checkpoint: Restorable, directory: str | os.PathLike[str], *, dtype: Dtype = "fp32") -> Path:
     """Write a checkpoint directory; replace an older one of that name only after the new one is complete.
+
+    ``dtype``: int8 and int4 pack the weights (``packing.py``); those of an adapter are fp16 then.
 
     Raises ``CheckpointError`` if it cannot be written (no space, no permission) and if the name is taken by anything
     but a checkpoint of this package; existing files then stay as they are.
     """
-    import torch
     from safetensors.torch import save_file
 
     checkpoint = checkpoint.original()
@@ -104,12 +107,10 @@ def save(checkpoint: Restorable, directory: str | os.PathLike[str], *, dtype: Li
         )
     partial = directory.with_name(directory.name + ".partial")
     weights_name, tensors, more = _parts(checkpoint)
-    weights = {
-        name: value.detach().to("cpu", torch.float16 if dtype == "fp16" and value.is_floating_point() else value.dtype)
-        for name, value in tensors.items()
-    }
+    weights = _of_dtype(tensors, checkpoint, dtype)
+    version = PACKED_FORMAT if any(name.endswith(SCALE) for name in weights) else FORMAT
     texts = {
-        "config.json": _json({"format": FORMAT, **_model_settings(checkpoint), **_adapter_settings(checkpoint)}),
+        "config.json": _json({"format": version, **_model_settings(checkpoint), **_adapter_settings(checkpoint)}),
         "tokenizer.json": checkpoint.tokenizer.to_json(),
         "generation.json": _json(to_dict(checkpoint.generation)),
         "training.json": _json(checkpoint.training),
@@ -142,6 +143,19 @@ def merged(checkpoint: Checkpoint) -> Checkpoint:
     model = copy.deepcopy(checkpoint.model)
     merge(model)
     return replace(checkpoint, model=model, card="", source="", base=None)
+
+
+def _of_dtype(tensors: Mapping[str, Tensor], checkpoint: Checkpoint, dtype: Dtype) -> dict[str, Tensor]:
+    """Return ``tensors`` in the form in which a file of ``dtype`` stores them."""
+    import torch
+
+    if dtype in ("int8", "int4") and checkpoint.model.adapter is None:
+        return packed(tensors, packable(checkpoint.model, bits=8 if dtype == "int8" else 4))
+    half = dtype != "fp32"
+    return {
+        name: value.detach().to("cpu", torch.float16 if half and value.is_floating_point() else value.dtype)
+        for name, value in tensors.items()
+    }
 
 
 def _parts(checkpoint: Checkpoint) -> tuple[str, dict[str, Tensor], dict[str, str]]:

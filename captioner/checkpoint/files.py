@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from captioner.checkpoint.packing import unpacked, unpacked_shapes
 from captioner.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -109,19 +110,19 @@ def require_regular(path: Path) -> None:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a safetensors file. Raises ``CheckpointError`` if it is missing or damaged."""
+    """Read the weights of a safetensors file, packed or not. Raises ``CheckpointError`` if it is missing or damaged."""
     import safetensors
     from safetensors.torch import load_file
 
     try:
         require_regular(path)
-        return load_file(path)
+        return unpacked(load_file(path), path)
     except (OSError, safetensors.SafetensorError) as error:
         raise CheckpointError(f"{path} is missing or damaged ({error}); download or save it again") from error
 
 
 def read_shapes(path: Path) -> Mapping[str, tuple[int, ...]]:
-    """Read the shapes of the tensors, by name, from the header of a safetensors file.
+    """Read the shapes of the weights, by name, from the header of a safetensors file, packed or not.
 
     Raises ``CheckpointError`` if it is missing or damaged.
     """
@@ -130,7 +131,9 @@ def read_shapes(path: Path) -> Mapping[str, tuple[int, ...]]:
     try:
         require_regular(path)
         with safetensors.safe_open(path, "pt") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            header = {name: (str(part.get_dtype()), tuple(part.get_shape())) for name, part in slices.items()}
+        return unpacked_shapes(header, path)
     except (OSError, safetensors.SafetensorError) as error:
         raise CheckpointError(f"{path} is missing or damaged ({error}); download or save it again") from error
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from captioner.checkpoint.directory import ADAPTER_WEIGHTS, FORMAT, Base, Checkpoint
+from captioner.checkpoint.directory import ADAPTER_WEIGHTS, FORMAT, PACKED_FORMAT, Base, Checkpoint
 from captioner.checkpoint.files import (
     SHIPPED_NAME,
     WEIGHTS,
@@ -38,9 +38,9 @@ def load(source: str | os.PathLike[str] | None = None, *, device: str = "cpu") -
     fetched = source is not None and not Path(source).is_dir()
     config_values = read_json(directory / "config.json")
     version = config_values.pop("format", None)
-    if version != FORMAT:
+    if isinstance(version, bool) or version not in (FORMAT, PACKED_FORMAT):
         raise CheckpointError(
-            f"{directory} is not a captioner checkpoint of format {FORMAT} (its format is {quoted(version)}); "
+            f"{directory} is not a captioner checkpoint of format {FORMAT} or {PACKED_FORMAT} (its format is {quoted(version)}); "
             "use `captioner convert` for a Hugging Face model, or update captioner"
         )
     adapter_values = {key: config_values.pop(key) for key in ("adapter", "base") if key in config_values}

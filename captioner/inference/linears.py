@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captioner.inference.precision import Precision
+from captioner.layers.quantization import quantized
 from captioner.native.choice import sharpen
 from captioner.native.library import library
 from captioner.native.products import NativeProduct
@@ -128,12 +129,6 @@ def has_product(precision: Precision) -> bool:
 def multiplies_bf16() -> bool:
     """Return whether this CPU has instructions for bf16; without them a bf16 product is slower than one in fp32."""
     return has_product("bf16") and torch.cpu._is_avx512_bf16_supported()
-
-
-def quantized(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Return ``weight`` (out, in) as int8 and the scale (out,) of each row; symmetric, the largest value is 127."""
-    scale = weight.float().abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny * 127) / 127
-    return (weight.float() / scale[:, None]).round().to(torch.int8), scale
 
 
 def levels_of(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from captioner.inference import linears
-from captioner.inference.linears import SHORTLIST, PackedHead, PackedLinear, Precision, has_product, quantized
+from captioner.inference.linears import SHORTLIST, PackedHead, PackedLinear, Precision, has_product
+from captioner.layers.quantization import quantized
 from captioner.native.library import library
 
 from ..native.quantizing import activation_steps

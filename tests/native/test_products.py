@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from captioner.errors import UsageError
-from captioner.inference.linears import levels_of, quantized
+from captioner.inference.linears import levels_of
+from captioner.layers.quantization import quantized
 from captioner.native import products
 from captioner.native.library import levels, library
 from captioner.native.plans import ACTIVATIONS, LEVELS
