@@ -2,7 +2,7 @@
 
 ::
 
-    config.json         format number (2 with packed weights), vision, decoder, text, preprocess; heads and labels if present
+    config.json         format (2: packed weights), vision, decoder, text, preprocess; heads and labels if present
     model.safetensors   all weights, including the backbone
     tokenizer.json      Hugging Face tokenizers format
     generation.json     decoding defaults

@@ -40,8 +40,8 @@ def load(source: str | os.PathLike[str] | None = None, *, device: str = "cpu") -
     version = config_values.pop("format", None)
     if isinstance(version, bool) or version not in (FORMAT, PACKED_FORMAT):
         raise CheckpointError(
-            f"{directory} is not a captioner checkpoint of format {FORMAT} or {PACKED_FORMAT} (its format is {quoted(version)}); "
-            "use `captioner convert` for a Hugging Face model, or update captioner"
+            f"{directory} is not a captioner checkpoint of format {FORMAT} or {PACKED_FORMAT} (its format is "
+            f"{quoted(version)}); use `captioner convert` for a Hugging Face model, or update captioner"
         )
     adapter_values = {key: config_values.pop(key) for key in ("adapter", "base") if key in config_values}
     config = _checked(CaptionerConfig, config_values, directory / "config.json")

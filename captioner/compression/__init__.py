@@ -1,0 +1,9 @@
+"""Smaller captioners: fewer words, fewer heads and hidden units; ``checkpoint/packing.py`` stores them in fewer bits.
+
+Start reading at ``compress.py``, which does all of it in order.
+"""
+
+from captioner.compression.compress import Compression, compress
+from captioner.compression.vocabulary import trim_vocabulary
+
+__all__ = ["Compression", "compress", "trim_vocabulary"]

@@ -1,0 +1,70 @@
+"""Captioners without the words that no caption of a corpus needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from captioner.checkpoint import Checkpoint, merged
+from captioner.errors import UsageError
+from captioner.models.captioner import Captioner
+from captioner.models.fit import tied_names
+from captioner.text.trimming import needed, trimmed, with_parts
+
+
+@torch.no_grad()
+def trim_vocabulary(checkpoint: Checkpoint, captions: Iterable[str], *, least: int = 1) -> Checkpoint:
+    """Return the captioner with the tokens alone that ``captions`` use at least ``least`` times.
+
+    It is exact: the logits of these tokens are the same, and so is the greedy caption of every photo whose caption had
+    no other token. Beams may choose differently, since probabilities are shares of the remaining words. The tokens of
+    labels and special tokens stay (``text/trimming.py``). An adapter is merged. Raises ``UsageError`` if there are no
+    captions.
+    """
+    checkpoint = merged(checkpoint)
+    texts = list(captions)
+    if not texts:
+        raise UsageError("there are no captions whose words to keep; name files of captions")
+    labels, config = checkpoint.config.labels, checkpoint.config
+    keep = needed(checkpoint.tokenizer, texts, least=least)
+    if labels is not None:
+        named = {token for tokens in labels.tokens for token in tokens}
+        keep = keep | with_parts(checkpoint.tokenizer, named)
+    keep = frozenset(token for token in keep if token < config.decoder.vocab_size)
+    tokenizer, places = trimmed(checkpoint.tokenizer, keep)
+    if labels is not None:
+        labels = replace(labels, tokens=tuple(tuple(places[t] for t in tokens) for tokens in labels.tokens))
+    question = None if config.question is None else replace(config.question, vocab_size=len(places))
+    smaller = replace(
+        config,
+        decoder=replace(config.decoder, vocab_size=len(places)),
+        question=question,
+        text=tokenizer.config,
+        labels=labels,
+    )
+    kept = torch.tensor(sorted(places))
+    weights = _kept_rows(checkpoint.model, kept)
+    model = Captioner(smaller).eval()
+    model.load_state_dict(weights, strict=False)
+    model.to(next(checkpoint.model.parameters()).device)
+    done = {"vocabulary": {"before": config.decoder.vocab_size, "after": len(places), "captions": len(texts)}}
+    training = {**checkpoint.training, "compressed": {**checkpoint.training.get("compressed", {}), **done}}
+    return replace(checkpoint, model=model, tokenizer=tokenizer, training=training, card="", source="")
+
+
+def _kept_rows(model: Captioner, kept: Tensor) -> dict[str, Tensor]:
+    """Return the weights of ``model``, those of each word cut to the ``kept`` ones; without tied logits."""
+    weights = {name: value for name, value in model.state_dict().items() if name not in tied_names(model)}
+    decoders = {"decoder": model.decoder, **({} if model.question is None else {"question": model.question})}
+    for part, decoder in decoders.items():
+        names = [f"{part}.token_embedding.weight"]
+        if isinstance(decoder.lm_head, nn.Linear):
+            names += [f"{part}.lm_head.weight", f"{part}.lm_head.bias"]
+        for name in names:
+            if name in weights:
+                weights[name] = cast(Tensor, weights[name])[kept.to(weights[name].device)]
+    return weights
