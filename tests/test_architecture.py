@@ -30,7 +30,7 @@ FLOORS = {
     **dict.fromkeys(("captioning", "hub"), 6),
     **dict.fromkeys(("evaluation", "explain"), 7),
     **dict.fromkeys(("training", "pipelines"), 8),
-    **dict.fromkeys(("doctor", "folder", "scale_out", "serving", "transformers"), 9),
+    **dict.fromkeys(("compression", "doctor", "folder", "scale_out", "serving", "transformers"), 9),
     **dict.fromkeys(("reviewing", "exporting"), 10),
     "cli": 11,
     **dict.fromkeys(("__init__", "__main__"), 12),

@@ -10,6 +10,7 @@ from captioner.config import CaptionerConfig
 from captioner.errors import UsageError
 
 PLACE = "path/of/this/directory"  # placeholder in a card for the path of the checkpoint
+SMALLER = "## How it was made smaller"
 _FRONT_MATTER = re.compile(r"\ufeff?---[ \t]*\r?\n(?P<front>(?:.*\n)*?)---[ \t]*(?:\r?\n|$)")
 
 
@@ -61,6 +62,25 @@ def write_card(config: CaptionerConfig, training: Mapping[str, Any], *, adapter:
         "",
     ]
     return "\n".join(lines)
+
+
+def with_compression(card: str, done: Mapping[str, Any]) -> str:
+    """Return a card that ends in a section on what ``done``, of training.json, did to the captioner."""
+    lines = [SMALLER, "", "The lines above describe the captioner before `captioner compress`, which did this:", ""]
+    if isinstance(pruned := done.get("pruned"), Mapping):
+        lines.append(
+            f"- kept {pruned['heads'][1]} of {pruned['heads'][0]} attention heads and {pruned['hidden'][1]} of "
+            f"{pruned['hidden'][0]} hidden units in each decoder layer, chosen on {pruned['images']} photos; "
+            f"{pruned['parameters'][1]:,} of {pruned['parameters'][0]:,} parameters of the decoder's layers remain; "
+            f"then {pruned['epochs']} epochs of distillation from the original"
+        )
+    if isinstance(words := done.get("vocabulary"), Mapping):
+        lines.append(
+            f"- kept {words['after']} of {words['before']} tokens, those that {words['captions']} captions need"
+        )
+    lines.append(f"- stored its weights in {done.get('weights', 'fp32')}")
+    before = card.split(f"\n{SMALLER}\n")[0].rstrip("\n")
+    return "\n".join([before, "", *lines, ""])
 
 
 def hub_card(card: str, name: str, *, license: str | None = None, base: str = "") -> str:

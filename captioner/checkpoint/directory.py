@@ -178,6 +178,9 @@ def _model_settings(checkpoint: Checkpoint) -> dict[str, Any]:
     for part in ("heads", "labels", "question"):
         if settings[part] is None:
             del settings[part]
+    for part in {"decoder", "question"} & settings.keys():
+        if settings[part]["head_width"] is None:  # an older captioner does not know it
+            del settings[part]["head_width"]
     return settings
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from captioner.checkpoint import Checkpoint, merged
+from captioner.checkpoint.card import with_compression, write_card
 from captioner.checkpoint.packing import Dtype
 from captioner.compression.vocabulary import trim_vocabulary
 
@@ -30,4 +31,6 @@ def compress(checkpoint: Checkpoint, steps: Compression) -> Checkpoint:
     if steps.captions is not None:
         checkpoint = trim_vocabulary(checkpoint, steps.captions, least=steps.least)
     done = {**checkpoint.training.get("compressed", {}), "weights": steps.weights}
-    return replace(checkpoint, training={**checkpoint.training, "compressed": done}, source="")
+    card = checkpoint.card or write_card(checkpoint.config, checkpoint.training)
+    training = {**checkpoint.training, "compressed": done}
+    return replace(checkpoint, training=training, card=with_compression(card, done), source="")

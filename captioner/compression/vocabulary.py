@@ -53,7 +53,7 @@ def trim_vocabulary(checkpoint: Checkpoint, captions: Iterable[str], *, least: i
     model.to(next(checkpoint.model.parameters()).device)
     done = {"vocabulary": {"before": config.decoder.vocab_size, "after": len(places), "captions": len(texts)}}
     training = {**checkpoint.training, "compressed": {**checkpoint.training.get("compressed", {}), **done}}
-    return replace(checkpoint, model=model, tokenizer=tokenizer, training=training, card="", source="")
+    return replace(checkpoint, model=model, tokenizer=tokenizer, training=training, source="")
 
 
 def _kept_rows(model: Captioner, kept: Tensor) -> dict[str, Tensor]:

@@ -58,6 +58,7 @@ class DecoderConfig:
     head: Weights of the logits: ``tied`` to the token embedding, ``untied``, ``bert``, tied after a linear layer,
         activation and LayerNorm, with a bias, or ``none`` for an encoder.
     memory_width: Width of the tokens that cross-attention reads; None is ``width``.
+    head_width: Width of an attention head; None is ``width`` / ``heads``, which a captioner with pruned heads exceeds.
     causal: A token attends to itself and earlier tokens; without it, to all tokens (an encoder of questions).
     """
 
@@ -82,17 +83,18 @@ class DecoderConfig:
     final_norm: bool = True
     head: Literal["tied", "untied", "bert", "none"] = "tied"
     memory_width: int | None = None
+    head_width: int | None = None
     causal: bool = True
 
     def __post_init__(self) -> None:
         sizes = ("vocab_size", "context", "width", "layers", "heads", "local_words")
-        optional = [name for name in ("mlp_width", "memory_width") if getattr(self, name) is not None]
+        optional = [name for name in ("mlp_width", "memory_width", "head_width") if getattr(self, name) is not None]
         at_least_one(self, "decoder", *sizes, *optional)
         if self.prefix < 0:
             raise ConfigError(f"decoder.prefix must be at least 0, not {self.prefix}")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"decoder.dropout must be at least 0 and below 1, not {self.dropout}")
-        if self.width % self.heads:
+        if self.head_width is None and self.width % self.heads:
             raise ConfigError(f"decoder.width {self.width} is not a multiple of decoder.heads {self.heads}")
         if self.local_words > LARGEST_COUNT:
             raise ConfigError(f"decoder.local_words must be at most {LARGEST_COUNT}, not {quoted(self.local_words)}")
@@ -100,8 +102,8 @@ class DecoderConfig:
             raise ConfigError(f"decoder.embedding_scale must be above 0 and at most {self.width}, the width")
         if not self.causal and (self.self_pattern.strip("G") or self.prefix):
             raise ConfigError("a decoder that is not causal needs decoder.self_pattern G and no prefix")
-        layer = 6 * self.width + 2 * self.patch_width + self.prefix
-        weights = self.width * (self.vocab_size + self.context + self.layers * layer)
+        layer = self.heads_width * (6 * self.width + 2 * self.patch_width + self.prefix)
+        weights = self.width * (self.vocab_size + self.context) + self.layers * layer
         if weights + 2 * self.layers * self.width * (self.mlp_width or 0) > MOST_WEIGHTS:
             raise ConfigError(
                 f"a decoder of vocab_size {self.vocab_size}, context {self.context}, width {self.width} and "
@@ -116,3 +118,13 @@ class DecoderConfig:
     def patch_width(self) -> int:
         """The width of the tokens that cross-attention reads."""
         return self.memory_width or self.width
+
+    @property
+    def one_head_width(self) -> int:
+        """The width of one attention head."""
+        return self.head_width or self.width // self.heads
+
+    @property
+    def heads_width(self) -> int:
+        """The width of all attention heads together, which is ``width`` unless heads were pruned."""
+        return self.heads * self.one_head_width

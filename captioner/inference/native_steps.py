@@ -65,12 +65,13 @@ class NativeSteps:
         require(len(cache.layers) == layers, f"the cache has {len(cache.layers)} layers, not {layers}")
         out = x.clone(memory_format=torch.contiguous_format)
         kept: list[Tensor] = []  # alive until the call returns
-        shape = config.heads, capacity, config.width // config.heads
+        shape = config.heads, capacity, config.one_head_width
         plan = StepPlan(
             images=images,
             queries=queries,
             width=config.width,
             heads=config.heads,
+            heads_width=config.heads_width,
             hidden=config.mlp_width or 4 * config.width,
             layer_count=layers,
             past=past,
@@ -88,7 +89,7 @@ class NativeSteps:
             require(len(memory.made) == layers, f"the memory has {len(memory.made)} layers, not {layers}")
             (made, _, patches, _), dtype = memory.made[0][0].shape, memory.made[0][0].dtype
             pairs = [(k.contiguous(), v.contiguous()) for k, v in memory.made]
-            shape = config.heads, patches, config.width // config.heads
+            shape = config.heads, patches, config.one_head_width
             plan.patches = patches
             plan.memories = _pairs(pairs, kept, HALF if dtype == HALF else WIDE, made, *shape)
             plan.halves = dtype == HALF

@@ -114,12 +114,13 @@ class MixedRead(nn.Module):
 class SelfAttention(nn.Module):
     """Self-attention over the caption, after an optional learned prefix."""
 
-    def __init__(self, width: int, heads: int, kind: str, prefix: int = 0) -> None:
+    def __init__(self, width: int, heads: int, kind: str, prefix: int = 0, *, heads_width: int | None = None) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv_proj = nn.Linear(width, 3 * width)  # fused: with few rows it costs as much as one of three products
+        inner = heads_width or width  # narrower after heads were pruned
+        self.qkv_proj = nn.Linear(width, 3 * inner)  # fused: with few rows it costs as much as one of three products
         self.read = MixedRead(width, heads, kind)
-        self.out_proj = nn.Linear(width, width)
+        self.out_proj = nn.Linear(inner, width)
         self.prefix: Prefix | None = None
         if prefix:
             self.add_prefix(prefix)
@@ -127,7 +128,7 @@ class SelfAttention(nn.Module):
     def add_prefix(self, length: int) -> None:
         """Add a prefix of ``length`` learned keys and values."""
         weight = self.qkv_proj.weight
-        self.prefix = Prefix(self.heads, length, weight.shape[1] // self.heads).to(weight)
+        self.prefix = Prefix(self.heads, length, weight.shape[0] // 3 // self.heads).to(weight)
 
     def forward(self, x: Tensor, masks: ReadMasks, cache: LayerCache | None = None) -> Tensor:
         """Return (N, T, D) for ``x`` (N, T, D), the tokens after those in ``cache``, under the ``masks``.
@@ -190,15 +191,18 @@ class Focus(nn.Module):
 class CrossAttention(nn.Module):
     """Cross-attention to the image; ``remember`` computes its keys and values once per image."""
 
-    def __init__(self, width: int, heads: int, kind: str, memory_width: int | None = None) -> None:
+    def __init__(
+        self, width: int, heads: int, kind: str, memory_width: int | None = None, *, heads_width: int | None = None
+    ) -> None:
         super().__init__()
         self.heads, self.kind = heads, kind
-        self.q_proj = nn.Linear(width, width)
-        self.kv_proj = nn.Linear(memory_width or width, 2 * width)
+        inner = heads_width or width
+        self.q_proj = nn.Linear(width, inner)
+        self.kv_proj = nn.Linear(memory_width or width, 2 * inner)
         self.read = MixedRead(width, heads, kind)
         if kind != "G":
             self.focus = Focus(width, heads)
-        self.out_proj = nn.Linear(width, width)
+        self.out_proj = nn.Linear(inner, width)
 
     def remember(self, tokens: Tensor, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
         """Return keys and values (B, H, S, Dh) of patch tokens (B, S, D'), in ``dtype`` or the tokens' own.

@@ -81,9 +81,9 @@ class Block(nn.Module):
         hidden = config.mlp_width or 4 * width
         self.post_norm = config.norm == "post"
         self.self_norm = nn.LayerNorm(width, eps=eps)
-        self.self_attn = SelfAttention(width, heads, self_kind, config.prefix)
+        self.self_attn = SelfAttention(width, heads, self_kind, config.prefix, heads_width=config.heads_width)
         self.cross_norm = nn.LayerNorm(width, eps=eps)
-        self.cross_attn = CrossAttention(width, heads, cross_kind, config.memory_width)
+        self.cross_attn = CrossAttention(width, heads, cross_kind, config.memory_width, heads_width=config.heads_width)
         self.cross_gate = nn.Parameter(torch.zeros(())) if config.cross_gate else None
         self.mlp_norm = nn.LayerNorm(width, eps=eps)
         self.fc1 = nn.Linear(width, hidden)
@@ -190,7 +190,7 @@ class Decoder(nn.Module):
     def new_cache(self, images: int, slots: int) -> DecoderCache:
         """Return an empty cache for ``slots`` tokens per image, all its captions together."""
         config = self.config
-        shape = (config.layers, config.heads, config.width // config.heads)
+        shape = (config.layers, config.heads, config.one_head_width)
         cache = empty_cache(images, config.prefix + slots, shape, self.token_embedding.weight)
         cache.places[: config.prefix] = -1
         for layer, block in zip(cache.layers, self.blocks, strict=True):

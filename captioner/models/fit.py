@@ -78,6 +78,7 @@ def _decoder_sizes(part: str, config: DecoderConfig, shapes: Shapes) -> list[tup
         (f"{part}.width", config.width, _side(shapes, embedding, 1)),
         (f"{part}.context", config.context, _side(shapes, f"{part}.position_embedding.weight")),
         (f"{part}.layers", config.layers, layers),
+        (f"{part}.heads of a width of", config.heads_width, _side(shapes, f"{block}.self_attn.qkv_proj.weight") // 3),
         (f"{part}.mlp_width", config.mlp_width or 4 * config.width, _side(shapes, f"{block}.fc1.weight")),
         (f"{part}.memory_width", config.patch_width, _side(shapes, f"{block}.cross_attn.kv_proj.weight", 1)),
         (f"{part}.prefix", config.prefix, _side(shapes, f"{block}.self_attn.prefix.keys", 1)),

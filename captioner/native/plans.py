@@ -55,7 +55,7 @@ class PairPlan(Structure):
 
 class StepPlan(Structure):
     _fields_ = (
-        *((name, c_int64) for name in ("images", "queries", "width", "heads", "hidden", "layer_count")),
+        *((name, c_int64) for name in ("images", "queries", "width", "heads", "heads_width", "hidden", "layer_count")),
         *((name, c_int64) for name in ("past", "capacity", "patches", "post_norm", "activation", "level")),
         ("layers", POINTER(LayerPlan)),
         ("caches", POINTER(PairPlan)),

@@ -49,7 +49,7 @@ def train(
     if start is not None and recipe.adapter is None:
         start = merged(start)
     if start is not None:
-        recipe = _with_architecture(recipe, start)
+        recipe = with_architecture(recipe, start)
     checkpoint = start or new_captioner(recipe, data)
     equipped = [TASKS[stage.task].equip(recipe, stage, data, checkpoint) for stage in recipe.stages]
     check_learnt(checkpoint, recipe.generation)
@@ -90,7 +90,7 @@ def check_out(out: Path, *, resume: bool) -> None:
         raise UsageError(f"{out} holds a trained captioner, which a new run would replace; choose another --out")
 
 
-def _with_architecture(recipe: Recipe, start: Checkpoint) -> Recipe:
+def with_architecture(recipe: Recipe, start: Checkpoint) -> Recipe:
     """Return the recipe with the architecture of the checkpoint that the run starts from."""
     decoder = to_dict(start.config.decoder)
     del decoder["vocab_size"]

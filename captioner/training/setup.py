@@ -75,7 +75,7 @@ def read_data(
     if not train or not validation:
         raise DataError(f"{', '.join(map(str, data))} has too few images for training and validation; add images")
     held = {tidy(caption, lowercase=True) for sample in validation for caption in sample.captions}
-    lines = [line for name in text for line in _lines(name) if tidy(line, lowercase=True) not in held]
+    lines = [line for name in text for line in read_lines(name) if tidy(line, lowercase=True) not in held]
     judged = max(min(1, len(lines)), min(1000, len(lines) // 100))
     order = sorted(range(len(lines)), key=lambda i: hashlib.sha256(f"{i} {lines[i]}".encode()).digest())
     return Data(
@@ -176,7 +176,8 @@ def _precision(recipe: Recipe) -> str:
     return "no" if recipe.precision == "fp32" else recipe.precision
 
 
-def _lines(name: str) -> list[str]:
+def read_lines(name: str) -> list[str]:
+    """Return the lines of a text file that are not blank. Raises ``DataError`` for a file without any."""
     try:
         lines = Path(name).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -29,6 +29,7 @@ NEEDED = {
     "evaluate": ["--data", "x"],
     "compare": ["a", "b", "--data", "x"],
     "convert": ["a", "b"],
+    "compress": ["a", "b"],
     "export": ["a", "b", "--to", "onnx"],
     "push": ["a", "b"],
     "ask": ["how many?", "x"],

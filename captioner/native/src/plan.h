@@ -57,7 +57,9 @@ struct cache {
 
 /* One step of all layers, for ``queries`` rows of each image. */
 struct step {
-    int64_t images, queries, width, heads, hidden, layer_count;
+    int64_t images, queries, width, heads;
+    int64_t heads_width; /* of all heads together; less than width after pruning */
+    int64_t hidden, layer_count;
     int64_t past, capacity, patches; /* filled slots, all slots, patches (0 without an image) */
     int64_t post_norm;               /* whether norms follow the residual sums */
     int64_t activation;              /* of the MLP, enum activation */

@@ -51,12 +51,12 @@ static int state_alloc(struct state *state, const struct step *step, int threads
         .step = step, .kernels = kernels_of(step->level), .scratch_width = attention_scratch(more(slots, step->patches))};
     int levels = has_levels(step);
     int found = rows_alloc(&state->normed, count, step->width, levels);
-    found &= rows_alloc(&state->read, count, step->width, levels);
+    found &= rows_alloc(&state->read, count, step->heads_width, levels);
     found &= rows_alloc(&state->hidden, count, step->hidden, levels);
     found &= sight_alloc(&state->words, count, slots);
     found &= sight_alloc(&state->image, 1, step->patches);
-    state->qkv = room_for(count * 3 * step->width, sizeof(float));
-    state->q = room_for(count * step->width, sizeof(float));
+    state->qkv = room_for(count * 3 * step->heads_width, sizeof(float));
+    state->q = room_for(count * step->heads_width, sizeof(float));
     state->gate = room_for(count * step->heads, sizeof(float));
     state->point = room_for(count * step->heads * 2, sizeof(float));
     state->spread = room_for(count * step->heads, sizeof(float));
@@ -143,13 +143,13 @@ static void look_around(const struct state *state, struct team team) {
 
 /* Append the keys and values of an image's new tokens, for one head. */
 static void append(const struct step *step, const struct cache *cache, const float *qkv, int64_t image, int64_t head) {
-    const int64_t width = step->width / step->heads;
+    const int64_t width = step->heads_width / step->heads;
     int64_t slot = (image * step->heads + head) * step->capacity + step->past;
     for (int64_t query = 0; query < step->queries; query++, slot++) {
-        const float *of_row = qkv + (image * step->queries + query) * 3 * step->width + head * width;
+        const float *of_row = qkv + (image * step->queries + query) * 3 * step->heads_width + head * width;
         for (int64_t c = 0; c < width; c++) {
-            cache->keys[slot * width + c] = of_row[step->width + c];
-            cache->values[slot * width + c] = of_row[2 * step->width + c];
+            cache->keys[slot * width + c] = of_row[step->heads_width + c];
+            cache->values[slot * width + c] = of_row[2 * step->heads_width + c];
         }
     }
 }
@@ -157,7 +157,7 @@ static void append(const struct step *step, const struct cache *cache, const flo
 static void read_words(const struct state *state, const struct layer *layer, int64_t i, struct team team) {
     const struct step *step = state->step;
     const struct cache *cache = &step->caches[i];
-    const int64_t width = step->width / step->heads;
+    const int64_t width = step->heads_width / step->heads;
     const int windowed = step->local.bytes != step->global.bytes;
     struct share part = share_of(step->images * step->heads, team);
     for (int64_t piece = part.first; piece < part.end; piece++) {
@@ -167,12 +167,12 @@ static void read_words(const struct state *state, const struct layer *layer, int
             .queries = step->queries,
             .slots = step->past + step->queries,
             .head_width = width,
-            .q = state->qkv + row * 3 * step->width + head * width,
-            .q_stride = 3 * step->width,
+            .q = state->qkv + row * 3 * step->heads_width + head * width,
+            .q_stride = 3 * step->heads_width,
             .keys = cache->keys + piece * step->capacity * width,
             .values = cache->values + piece * step->capacity * width,
-            .out = state->read.values + row * step->width + head * width,
-            .out_stride = step->width,
+            .out = state->read.values + row * step->heads_width + head * width,
+            .out_stride = step->heads_width,
             .seen = state->words.seen + row * state->words.stride,
             .counts = state->words.counts + row,
             .window = state->words.window + row * state->words.stride,
@@ -188,7 +188,7 @@ static void read_words(const struct state *state, const struct layer *layer, int
 
 static void read_image(const struct state *state, const struct layer *layer, int64_t i, struct team team) {
     const struct step *step = state->step;
-    const int64_t width = step->width / step->heads;
+    const int64_t width = step->heads_width / step->heads;
     const int64_t of_head = step->patches * width * (step->halves ? sizeof(uint16_t) : sizeof(float));
     struct share part = share_of(step->images * step->heads, team);
     for (int64_t piece = part.first; piece < part.end; piece++) {
@@ -198,13 +198,13 @@ static void read_image(const struct state *state, const struct layer *layer, int
             .queries = step->queries,
             .slots = step->patches,
             .head_width = width,
-            .q = state->q + row * step->width + head * width,
-            .q_stride = step->width,
+            .q = state->q + row * step->heads_width + head * width,
+            .q_stride = step->heads_width,
             .keys = (const char *)step->memories[i].keys + kept * of_head,
             .values = (const char *)step->memories[i].values + kept * of_head,
             .halves = step->halves,
-            .out = state->read.values + row * step->width + head * width,
-            .out_stride = step->width,
+            .out = state->read.values + row * step->heads_width + head * width,
+            .out_stride = step->heads_width,
             .seen = state->image.seen,
             .counts = state->image.counts,
             .window = state->image.window,

@@ -59,6 +59,7 @@ class Distillation(CrossEntropy):
         super().__init__(recipe, stage, data, tokenizer)
         self.options: Options = self.options_of(stage)
         self.teacher: Captioner | None = None
+        self.shares_backbone = False  # student and teacher have the same one, and each photo is encoded once
         if self.options.teacher != AVERAGE:
             self.teacher = _teacher(self.options.teacher, recipe, tokenizer)
 
@@ -70,8 +71,11 @@ class Distillation(CrossEntropy):
                 "distillation from the EMA of the weights needs an EMA; set ema = 0.998, or name a checkpoint as "
                 "options.teacher"
             )
-        if options.teacher != AVERAGE and stage.cache_features:
-            raise ConfigError("a teacher encodes the photos with its own backbone; set cache_features = false")
+        if options.teacher != AVERAGE and stage.cache_features and stage.vision != "frozen":
+            raise ConfigError(
+                "a teacher reads cached features only of its own backbone, which this stage trains; set vision = "
+                "'frozen', or cache_features = false"
+            )
         return options
 
     def begin(self, model: Captioner, average: Captioner) -> None:
@@ -79,14 +83,20 @@ class Distillation(CrossEntropy):
             self.teacher = average
         assert self.teacher is not None
         self.teacher.to(next(model.parameters()).device).eval()
+        self.shares_backbone = self.stage.vision == "frozen" and _same_backbone(model, self.teacher)
+        if self.stage.cache_features and not self.shares_backbone:
+            raise ConfigError(
+                f"the teacher {self.options.teacher} has another backbone than the one whose features are cached; set "
+                "cache_features = false"
+            )
 
     def prepare(self, model: Captioner, batch: Batch) -> Batch:
         """Add the teacher's ids and log-probabilities (P, top) at every predicted word."""
         assert self.teacher is not None
         if self.teacher.training:
             self.teacher.eval()
-        if self.options.teacher == AVERAGE and self.stage.vision == "frozen":
-            batch = replace(batch, image=features_of(model, batch))  # both have the same backbone
+        if self.shares_backbone:
+            batch = replace(batch, image=features_of(model, batch))
         logits = at_places(self.teacher(batch.tokens, batch.image).logits, batch.weights)
         log_probs = (logits / self.options.temperature).log_softmax(-1)  # (P, V)
         likeliest = log_probs.topk(min(self.options.top or log_probs.shape[-1], log_probs.shape[-1]))
@@ -147,6 +157,14 @@ def divergence(teacher: Tensor, student: Tensor, *, whole: bool) -> Tensor:
 def _rest(log_probs: Tensor) -> Tensor:
     """Return log(1 - sum of the probabilities), (P,)."""
     return torch.log1p(-log_probs.exp().sum(-1).clamp(max=1 - 1e-6))
+
+
+def _same_backbone(model: Captioner, teacher: Captioner) -> bool:
+    """Return whether both captioners have a backbone of the same architecture and weights."""
+    own, other = (m.vision.backbone.state_dict() for m in (model, teacher))
+    if model.config.vision.backbone != teacher.config.vision.backbone or own.keys() != other.keys():
+        return False
+    return all(torch.equal(value, other[name]) for name, value in own.items())
 
 
 def _teacher(source: str, recipe: Recipe, tokenizer: CaptionTokenizer) -> Captioner:

@@ -139,6 +139,23 @@ def test_a_stopped_stage_goes_on_bit_for_bit(
             train(plan, data, cut, start=load(learnt), resume=True)
 
 
+def test_a_teacher_with_the_same_backbone_reads_cached_features(
+    recipe: Make, data: Data, learnt: Path, tmp_path: Path
+) -> None:
+    """Each photo is encoded once, and the student approaches the teacher."""
+    teacher, start = load(learnt), pupil(learnt)
+    stage = {"task": "distillation", "epochs": 30, "batch_size": 8, "lr": 4e-3, "cache_features": True}
+    plan = recipe({**stage, "validate_every": 30, "options": {"teacher": str(learnt / "best"), "share": 1.0}})
+    with pytest.raises(ConfigError, match="has another backbone than the one whose features are cached"):
+        train(plan, data, tmp_path / "other", start=pupil(learnt))
+    start.model.vision.backbone.load_state_dict(teacher.model.vision.backbone.state_dict())
+    train(plan, data, tmp_path / "run", start=start)
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    nll = [record["token_nll"] for record in log if record["kind"] == "validation"]
+    assert nll[-1] < nll[0] - 1
+    assert list((tmp_path / "run" / "features").glob("*.npy"))
+
+
 @pytest.mark.parametrize(
     ("stage", "message"),
     [
@@ -146,7 +163,7 @@ def test_a_stopped_stage_goes_on_bit_for_bit(
         ({"options": {"share": 2.0}}, "options.share must lie between 0 and 1"),
         ({"options": {"temperature": 0}}, "options.temperature must be above 0"),
         ({"options": {"top": -1}}, "options.top must be 0 or more"),
-        ({"options": {"teacher": "there"}, "cache_features": True}, "set cache_features = false"),
+        ({"options": {"teacher": "there"}, "cache_features": True, "vision": "last:1"}, "or cache_features = false"),
     ],
 )
 def test_impossible_options(stage: dict[str, Any], message: str, recipe: Make) -> None:
