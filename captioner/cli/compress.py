@@ -9,10 +9,15 @@ any other. See docs/compression.md.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from captioner.cli.arguments import argument
+from captioner.cli.options import Reading, complain, require_readers
 from captioner.cli.output import print_text
+
+if TYPE_CHECKING:
+    from captioner.compression.compress import Pruning
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +45,30 @@ class Options:
         default=1,
         metadata=argument(help="with --vocab-from: keep a word used N times or more", metavar="N", least=1),
     )
+    prune: float | None = field(
+        default=None,
+        metadata=argument(
+            help="keep this share of the parameters of the decoder's layers, the most important heads and hidden units",
+            metavar="SHARE",
+        ),
+    )
+    data: tuple[str, ...] = field(
+        default=(),
+        metadata=argument(help="with --prune: folders or files of captioned images", metavar="DATA", nargs="+"),
+    )
+    held_out: str | None = field(
+        default=None,
+        metadata=argument(help="with --prune: names of the images to hold out, one per line", metavar="FILE"),
+    )
+    epochs: int = field(
+        default=3,
+        metadata=argument(
+            help="with --prune: epochs of distillation from MODEL afterwards, 0 for none (default: %(default)s)",
+            metavar="N",
+            least=0,
+        ),
+    )
+    reading: Reading
 
 
 def run(options: Options) -> int:
@@ -47,6 +76,15 @@ def run(options: Options) -> int:
 
     if options.vocab_least > 1 and not options.vocab_from:
         raise UsageError("--vocab-least counts the words of captions; add --vocab-from CAPTIONS")
+    if (options.prune is None) != (not options.data):
+        raise UsageError("--prune chooses by captioned photos; give both --prune SHARE and --data DATA, or neither")
+    if options.prune is not None and not 0 < options.prune < 1:
+        raise UsageError(f"--prune {options.prune:g} must be the share of parameters that stay, above 0 and below 1")
+    require_readers((*options.vocab_from, *options.data))
+    if options.prune is not None and options.epochs:
+        from captioner.training.packages import require_training
+
+        require_training()
 
     from captioner.checkpoint import load, save
     from captioner.checkpoint.files import SHIPPED_NAME
@@ -54,7 +92,29 @@ def run(options: Options) -> int:
     from captioner.compression.corpus import read_captions
 
     captions = read_captions(options.vocab_from) if options.vocab_from else None
-    steps = Compression(captions=captions, least=options.vocab_least, weights=options.weights)
+    steps = Compression(
+        pruning=_pruning(options), captions=captions, least=options.vocab_least, weights=options.weights
+    )
     checkpoint = load(None if options.model == SHIPPED_NAME else options.model)
-    print_text(str(save(compress(checkpoint, steps), options.out, dtype=options.weights)))
+    smaller = compress(checkpoint, steps, report=complain)
+    print_text(str(save(smaller, options.out, dtype=options.weights)))
     return 0
+
+
+def _pruning(options: Options) -> Pruning | None:
+    if options.prune is None:
+        return None
+    from captioner.compression.compress import Pruning
+    from captioner.training.setup import read_data
+
+    data = read_data(
+        options.data,
+        held_out=options.held_out,
+        sidecars=options.reading.sidecars,
+        validation_images=200,
+        outside=options.reading.outside,
+        report=complain,
+    )
+    folder = Path(options.out)
+    folder = folder.with_name(folder.name + ".distillation")
+    return Pruning(share=options.prune, data=data, epochs=options.epochs, folder=folder)

@@ -3,7 +3,7 @@
 Start reading at ``compress.py``, which does all of it in order.
 """
 
-from captioner.compression.compress import Compression, compress
+from captioner.compression.compress import Compression, Pruning, compress
 from captioner.compression.vocabulary import trim_vocabulary
 
-__all__ = ["Compression", "compress", "trim_vocabulary"]
+__all__ = ["Compression", "Pruning", "compress", "trim_vocabulary"]
