@@ -4,6 +4,6 @@ Start reading at ``compress.py``, which does all of it in order.
 """
 
 from captioner.compression.compress import Compression, Pruning, compress
-from captioner.compression.vocabulary import trim_vocabulary
+from captioner.compression.vocabulary import keep_tokens, trim_vocabulary
 
-__all__ = ["Compression", "Pruning", "compress", "trim_vocabulary"]
+__all__ = ["Compression", "Pruning", "compress", "keep_tokens", "trim_vocabulary"]

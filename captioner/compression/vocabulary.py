@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import cast
 
@@ -16,26 +16,36 @@ from captioner.models.fit import tied_names
 from captioner.text.trimming import needed, trimmed, with_parts
 
 
-@torch.no_grad()
 def trim_vocabulary(checkpoint: Checkpoint, captions: Iterable[str], *, least: int = 1) -> Checkpoint:
     """Return the captioner with the tokens alone that ``captions`` use at least ``least`` times.
 
-    It is exact: the logits of these tokens are the same, and so is the greedy caption of every photo whose caption had
-    no other token. Beams may choose differently, since probabilities are shares of the remaining words. The tokens of
-    labels and special tokens stay (``text/trimming.py``). An adapter is merged. Raises ``UsageError`` if there are no
+    The tokens of its labels and the special tokens stay (``text/trimming.py``). Raises ``UsageError`` if there are no
     captions.
     """
-    checkpoint = merged(checkpoint)
     texts = list(captions)
     if not texts:
         raise UsageError("there are no captions whose words to keep; name files of captions")
-    labels, config = checkpoint.config.labels, checkpoint.config
     keep = needed(checkpoint.tokenizer, texts, least=least)
-    if labels is not None:
-        named = {token for tokens in labels.tokens for token in tokens}
-        keep = keep | with_parts(checkpoint.tokenizer, named)
-    keep = frozenset(token for token in keep if token < config.decoder.vocab_size)
-    tokenizer, places = trimmed(checkpoint.tokenizer, keep)
+    smaller = keep_tokens(checkpoint, keep)
+    before, after = (one.config.decoder.vocab_size for one in (checkpoint, smaller))
+    done = {"vocabulary": {"before": before, "after": after, "captions": len(texts)}}
+    training = {**checkpoint.training, "compressed": {**checkpoint.training.get("compressed", {}), **done}}
+    return replace(smaller, training=training)
+
+
+@torch.no_grad()
+def keep_tokens(checkpoint: Checkpoint, keep: Collection[int]) -> Checkpoint:
+    """Return the captioner with the tokens ``keep``, their parts, those of its labels and the special ones.
+
+    It is exact: the logits of these tokens are the same, and so is the greedy caption of every photo whose caption had
+    no other token. Beams may choose differently, since probabilities are shares of the remaining words. An adapter is
+    merged.
+    """
+    checkpoint = merged(checkpoint)
+    labels, config = checkpoint.config.labels, checkpoint.config
+    named = {token for tokens in labels.tokens for token in tokens} if labels is not None else set()
+    kept = with_parts(checkpoint.tokenizer, {*keep, *named})
+    tokenizer, places = trimmed(checkpoint.tokenizer, {token for token in kept if token < config.decoder.vocab_size})
     if labels is not None:
         labels = replace(labels, tokens=tuple(tuple(places[t] for t in tokens) for tokens in labels.tokens))
     question = None if config.question is None else replace(config.question, vocab_size=len(places))
@@ -46,14 +56,11 @@ def trim_vocabulary(checkpoint: Checkpoint, captions: Iterable[str], *, least: i
         text=tokenizer.config,
         labels=labels,
     )
-    kept = torch.tensor(sorted(places))
-    weights = _kept_rows(checkpoint.model, kept)
+    weights = _kept_rows(checkpoint.model, torch.tensor(sorted(places)))
     model = Captioner(smaller).eval()
     model.load_state_dict(weights, strict=False)
     model.to(next(checkpoint.model.parameters()).device)
-    done = {"vocabulary": {"before": config.decoder.vocab_size, "after": len(places), "captions": len(texts)}}
-    training = {**checkpoint.training, "compressed": {**checkpoint.training.get("compressed", {}), **done}}
-    return replace(checkpoint, model=model, tokenizer=tokenizer, training=training, source="")
+    return replace(checkpoint, model=model, tokenizer=tokenizer, source="")
 
 
 def _kept_rows(model: Captioner, kept: Tensor) -> dict[str, Tensor]:
