@@ -121,4 +121,5 @@ def _vocab(model: Mapping[str, Any]) -> dict[str, int]:
 
 def _merges(model: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the merges of BPE, which older files write with a space between both parts."""
-    return [tuple(pair.split(" ", 1)) if isinstance(pair, str) else tuple(pair) for pair in model["merges"]]
+    pairs = (pair.split(" ", 1) if isinstance(pair, str) else pair for pair in model["merges"])
+    return [(str(first), str(second)) for first, second in pairs]

@@ -155,7 +155,7 @@ def test_heads_that_pool_by_attention_keep_their_number() -> None:
 
 
 def test_scores_are_the_change_of_the_loss(checkpoint: Checkpoint, data: Data) -> None:
-    """For a small change of a unit's output, the loss changes by the score."""
+    """The loss changes by the score times a small change of the unit's output."""
     sample = data.train[:1]
     given = score(checkpoint, sample)
     assert given.images == 1
