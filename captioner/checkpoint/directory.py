@@ -100,11 +100,7 @@ def save(checkpoint: Restorable, directory: str | os.PathLike[str], *, dtype: Dt
 
     checkpoint = checkpoint.original()
     directory = Path(directory)
-    if directory.exists() and not _replaceable(directory):
-        raise CheckpointError(
-            f"{directory} holds files other than a captioner checkpoint, or is the working directory; choose another "
-            "--out"
-        )
+    require_replaceable(directory)
     partial = directory.with_name(directory.name + ".partial")
     weights_name, tensors, more = _parts(checkpoint)
     weights = _of_dtype(tensors, checkpoint, dtype)
@@ -200,6 +196,15 @@ def _card(checkpoint: Checkpoint) -> str:
 
 def _json(values: Mapping[str, Any]) -> str:
     return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+
+
+def require_replaceable(directory: Path) -> None:
+    """Raise ``CheckpointError`` for a directory that ``save`` would refuse to replace."""
+    if directory.exists() and not _replaceable(directory):
+        raise CheckpointError(
+            f"{directory} holds files other than a captioner checkpoint, or is the working directory; choose another "
+            "--out"
+        )
 
 
 def _replaceable(directory: Path) -> bool:

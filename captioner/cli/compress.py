@@ -87,10 +87,12 @@ def run(options: Options) -> int:
         require_training()
 
     from captioner.checkpoint import load, save
+    from captioner.checkpoint.directory import require_replaceable
     from captioner.checkpoint.files import SHIPPED_NAME
     from captioner.compression import Compression, compress
     from captioner.compression.corpus import read_captions
 
+    require_replaceable(Path(options.out))  # before hours of distillation
     captions = read_captions(options.vocab_from) if options.vocab_from else None
     steps = Compression(
         pruning=_pruning(options), captions=captions, least=options.vocab_least, weights=options.weights
