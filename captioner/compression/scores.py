@@ -1,9 +1,11 @@
 """Importance of a decoder's attention heads and hidden units, from gradients on captioned photos.
 
-The score of a unit is how much the loss of a photo's captions changes, to first order, if the unit's output is set to
-zero: ``|sum of activation x gradient|``, averaged over photos (Molchanov et al. 2019, arXiv 1906.10771, eq. 8; for
-heads Michel et al. 2019, arXiv 1905.10650, eq. 2). The sum over all tokens equals that of weight x gradient in the
-layer that reads the unit, so the gradients of the weights are enough.
+The score of a channel is how much the loss of a photo's captions changes, to first order, if the channel is set to
+zero: ``|sum of activation x gradient|``, averaged over photos (Molchanov et al. 2019, arXiv 1906.10771, eq. 8). A hidden
+unit is a channel. A head has the sum of its channels; Michel et al. 2019 (arXiv 1905.10650, eq. 2) take the absolute
+value of the whole head, in which channels cancel, so that no head would seem to matter beside its size in hidden units.
+The sum over all tokens equals that of weight x gradient in the layer that reads the channel, so the gradients of the
+weights are enough.
 """
 
 from __future__ import annotations
@@ -68,8 +70,8 @@ def score(checkpoint: Checkpoint, samples: Sequence[Sample]) -> Scores:
             changes = [(w.detach() * g).sum(0).cpu() for w, g in zip(readers, gradients, strict=True)]
             for layer in range(len(blocks)):
                 of_words, of_image, of_hidden = changes[3 * layer : 3 * layer + 3]
-                words[layer] += of_words.view(config.heads, -1).sum(1).abs()
-                image[layer] += of_image.view(config.heads, -1).sum(1).abs()
+                words[layer] += of_words.abs().view(config.heads, -1).sum(1)
+                image[layer] += of_image.abs().view(config.heads, -1).sum(1)
                 hidden[layer] += of_hidden.abs()
             read += 1
     finally:
