@@ -2,16 +2,59 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from captioner.config import CaptionerConfig
-from captioner.errors import UsageError
+from captioner.config import CaptionerConfig, from_dict
+from captioner.errors import ConfigError, UsageError
 
 PLACE = "path/of/this/directory"  # placeholder in a card for the path of the checkpoint
 SMALLER = "## How it was made smaller"
 _FRONT_MATTER = re.compile(r"\ufeff?---[ \t]*\r?\n(?P<front>(?:.*\n)*?)---[ \t]*(?:\r?\n|$)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrunedNote:
+    """A pruning, as training.json notes it; pairs are before and after."""
+
+    heads: tuple[int, int]
+    hidden: tuple[int, int]
+    parameters: tuple[int, int]  # of the decoder's layers
+    images: int  # that chose what stays
+    epochs: int  # of distillation
+
+    @property
+    def sentence(self) -> str:
+        """The note in words."""
+        return (
+            f"kept {self.heads[1]} of {self.heads[0]} attention heads and {self.hidden[1]} of {self.hidden[0]} hidden "
+            f"units in each layer of the decoder, chosen on {self.images} photos; {self.parameters[1]:,} of "
+            f"{self.parameters[0]:,} parameters of these layers remain; then {self.epochs} epochs of distillation from "
+            "the original"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VocabularyNote:
+    """A trimming of the vocabulary, as training.json notes it."""
+
+    before: int
+    after: int
+    captions: int
+
+    @property
+    def sentence(self) -> str:
+        """The note in words."""
+        return f"kept {self.after} of {self.before} tokens, those that {self.captions} captions need"
+
+
+def noted(training: Mapping[str, Any], **notes: Any) -> dict[str, Any]:
+    """Return the content of training.json with further notes on how the captioner was made smaller."""
+    before = training.get("compressed")
+    return {**training, "compressed": {**(before if isinstance(before, Mapping) else {}), **notes}}
 
 
 def write_card(config: CaptionerConfig, training: Mapping[str, Any], *, adapter: str = "") -> str:
@@ -65,19 +108,15 @@ def write_card(config: CaptionerConfig, training: Mapping[str, Any], *, adapter:
 
 
 def with_compression(card: str, done: Mapping[str, Any]) -> str:
-    """Return a card that ends in a section on what ``done``, of training.json, did to the captioner."""
+    """Return a card that ends in a section on what ``done``, of training.json, did to the captioner.
+
+    Notes of another form, which a checkpoint of others may hold, are left out.
+    """
     lines = [SMALLER, "", "The lines above describe the captioner before `captioner compress`, which did this:", ""]
-    if isinstance(pruned := done.get("pruned"), Mapping):
-        lines.append(
-            f"- kept {pruned['heads'][1]} of {pruned['heads'][0]} attention heads and {pruned['hidden'][1]} of "
-            f"{pruned['hidden'][0]} hidden units in each decoder layer, chosen on {pruned['images']} photos; "
-            f"{pruned['parameters'][1]:,} of {pruned['parameters'][0]:,} parameters of the decoder's layers remain; "
-            f"then {pruned['epochs']} epochs of distillation from the original"
-        )
-    if isinstance(words := done.get("vocabulary"), Mapping):
-        lines.append(
-            f"- kept {words['after']} of {words['before']} tokens, those that {words['captions']} captions need"
-        )
+    for name, kind in (("pruned", PrunedNote), ("vocabulary", VocabularyNote)):
+        with contextlib.suppress(ConfigError):
+            note: PrunedNote | VocabularyNote = from_dict(kind, done[name] if name in done else {})
+            lines.append(f"- {note.sentence}")
     lines.append(f"- stored its weights in {done.get('weights', 'fp32')}")
     before = card.split(f"\n{SMALLER}\n")[0].rstrip("\n")
     return "\n".join([before, "", *lines, ""])

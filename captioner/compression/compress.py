@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from captioner.checkpoint import Checkpoint, merged
-from captioner.checkpoint.card import with_compression, write_card
+from captioner.checkpoint.card import noted, with_compression, write_card
 from captioner.checkpoint.packing import Dtype
 from captioner.compression.pruning import prune
 from captioner.compression.recovery import recover
@@ -60,16 +60,14 @@ def compress(
     The vocabulary is trimmed after the distillation, whose teacher knows all words. An adapter is merged.
     """
     teacher, checkpoint = checkpoint.source, merged(checkpoint)
-    before = checkpoint.training.get("compressed", {})
     if steps.pruning is not None:
         checkpoint = _pruned(checkpoint, steps.pruning, teacher, report)
     if steps.captions is not None:
         checkpoint = trim_vocabulary(checkpoint, steps.captions, least=steps.least)
         report(f"{checkpoint.config.decoder.vocab_size} tokens stay")
-    done = {**before, **checkpoint.training.get("compressed", {}), "weights": steps.weights}
     card = checkpoint.card or write_card(checkpoint.config, checkpoint.training)
-    training = {**checkpoint.training, "compressed": done}
-    return replace(checkpoint, training=training, card=with_compression(card, done), source="")
+    training = noted(checkpoint.training, weights=steps.weights)
+    return replace(checkpoint, training=training, card=with_compression(card, training["compressed"]), source="")
 
 
 def _pruned(checkpoint: Checkpoint, pruning: Pruning, teacher: str, report: Callable[[str], None]) -> Checkpoint:

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from captioner.checkpoint import Checkpoint
+from captioner.checkpoint.card import PrunedNote, noted
 from captioner.compression.scores import Scores
-from captioner.config import DecoderConfig
+from captioner.config import DecoderConfig, to_dict
 from captioner.errors import UsageError
 from captioner.models.captioner import Captioner
 from captioner.models.decoder import Block
@@ -107,15 +108,14 @@ def prune(checkpoint: Checkpoint, scores: Scores, share: float) -> Checkpoint:
     model.to(next(checkpoint.model.parameters()).device)
     before, after = (sum(p.numel() for p in m.decoder.blocks.parameters()) for m in (checkpoint.model, model))
     first = sizes_of(config.decoder)
-    done = {
-        "heads": [first.heads, sizes.heads],
-        "hidden": [first.hidden, sizes.hidden],
-        "parameters": [before, after],
-        "images": scores.images,
-        "epochs": 0,
-    }
-    compressed = {**checkpoint.training.get("compressed", {}), "pruned": done}
-    return replace(checkpoint, model=model, training={**checkpoint.training, "compressed": compressed}, source="")
+    note = PrunedNote(
+        heads=(first.heads, sizes.heads),
+        hidden=(first.hidden, sizes.hidden),
+        parameters=(before, after),
+        images=scores.images,
+        epochs=0,
+    )
+    return replace(checkpoint, model=model, training=noted(checkpoint.training, pruned=to_dict(note)), source="")
 
 
 @dataclass(frozen=True, kw_only=True)

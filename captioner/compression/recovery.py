@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from captioner.checkpoint import Checkpoint, load
+from captioner.checkpoint.card import noted
 from captioner.errors import CheckpointError
 from captioner.training.recipe import Recipe, Stage
 from captioner.training.run import train
@@ -46,6 +47,6 @@ def recover(
         recovery_recipe(teacher, epochs), data, folder, start=pruned, resume=(folder / STATE).exists(), report=report
     )
     recovered = load(best)
-    done = {**own["compressed"], "pruned": {**own["compressed"]["pruned"], "epochs": epochs}}
+    training = noted(own, pruned={**own["compressed"]["pruned"], "epochs": epochs})
     shutil.rmtree(folder)
-    return replace(recovered, training={**own, "compressed": done}, card=pruned.card, source="")
+    return replace(recovered, training=training, card=pruned.card, source="")

@@ -1,9 +1,9 @@
 """Importance of a decoder's attention heads and hidden units, from gradients on captioned photos.
 
 The score of a channel is how much the loss of a photo's captions changes, to first order, if the channel is set to
-zero: ``|sum of activation x gradient|``, averaged over photos (Molchanov et al. 2019, arXiv 1906.10771, eq. 8). A hidden
-unit is a channel. A head has the sum of its channels; Michel et al. 2019 (arXiv 1905.10650, eq. 2) take the absolute
-value of the whole head, in which channels cancel, so that no head would seem to matter beside its size in hidden units.
+zero: ``|sum of activation x gradient|``, averaged over photos (Molchanov et al. 2019, arXiv 1906.10771, eq. 8). A
+hidden unit is a channel. A head has the sum of its channels; Michel et al. 2019 (arXiv 1905.10650, eq. 2) take the
+absolute value of the whole head, in which channels cancel, so that a head would seem cheap beside as many hidden units.
 The sum over all tokens equals that of weight x gradient in the layer that reads the channel, so the gradients of the
 weights are enough.
 """

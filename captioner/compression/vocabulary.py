@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from captioner.checkpoint import Checkpoint, merged
+from captioner.checkpoint.card import VocabularyNote, noted
+from captioner.config import to_dict
 from captioner.errors import UsageError
 from captioner.models.captioner import Captioner
 from captioner.models.fit import tied_names
@@ -28,9 +30,8 @@ def trim_vocabulary(checkpoint: Checkpoint, captions: Iterable[str], *, least: i
     keep = needed(checkpoint.tokenizer, texts, least=least)
     smaller = keep_tokens(checkpoint, keep)
     before, after = (one.config.decoder.vocab_size for one in (checkpoint, smaller))
-    done = {"vocabulary": {"before": before, "after": after, "captions": len(texts)}}
-    training = {**checkpoint.training, "compressed": {**checkpoint.training.get("compressed", {}), **done}}
-    return replace(smaller, training=training)
+    note = VocabularyNote(before=before, after=after, captions=len(texts))
+    return replace(smaller, training=noted(checkpoint.training, vocabulary=to_dict(note)))
 
 
 @torch.no_grad()

@@ -32,6 +32,16 @@ def test_weights_and_words(learnt: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert (tmp_path / "again" / "README.md").read_text().count("## How it was made smaller") == 1
 
 
+@pytest.mark.parametrize("note", ["odd", {"pruned": {"heads": "six"}, "vocabulary": [1]}, [1], None])
+def test_odd_notes_of_an_earlier_compression_are_left_out(note: object, learnt: Path, tmp_path: Path) -> None:
+    """A checkpoint of others may hold anything in training.json."""
+    assert captioner(["compress", str(learnt), str(tmp_path / "first")]) == 0
+    values = json.loads((tmp_path / "first" / "training.json").read_text())
+    (tmp_path / "first" / "training.json").write_text(json.dumps({**values, "compressed": note}))
+    assert captioner(["compress", str(tmp_path / "first"), str(tmp_path / "second")]) == 0
+    assert "stored its weights in int8" in (tmp_path / "second" / "README.md").read_text()
+
+
 def test_words_of_a_dataset(learnt: Path, toy: Path, tmp_path: Path) -> None:
     assert captioner(["compress", str(learnt), str(tmp_path / "small"), "--vocab-from", str(toy)]) == 0
     whole, small = load(learnt), load(tmp_path / "small")
