@@ -51,6 +51,9 @@ class VocabularyNote:
         return f"kept {self.after} of {self.before} tokens, those that {self.captions} captions need"
 
 
+NOTES: Mapping[str, type[PrunedNote] | type[VocabularyNote]] = {"pruned": PrunedNote, "vocabulary": VocabularyNote}
+
+
 def noted(training: Mapping[str, Any], **notes: Any) -> dict[str, Any]:
     """Return the content of training.json with further notes on how the captioner was made smaller."""
     before = training.get("compressed")
@@ -113,10 +116,9 @@ def with_compression(card: str, done: Mapping[str, Any]) -> str:
     Notes of another form, which a checkpoint of others may hold, are left out.
     """
     lines = [SMALLER, "", "The lines above describe the captioner before `captioner compress`, which did this:", ""]
-    for name, kind in (("pruned", PrunedNote), ("vocabulary", VocabularyNote)):
+    for name, kind in NOTES.items():
         with contextlib.suppress(ConfigError):
-            note: PrunedNote | VocabularyNote = from_dict(kind, done[name] if name in done else {})
-            lines.append(f"- {note.sentence}")
+            lines.append(f"- {from_dict(kind, done.get(name, {})).sentence}")
     lines.append(f"- stored its weights in {done.get('weights', 'fp32')}")
     before = card.split(f"\n{SMALLER}\n")[0].rstrip("\n")
     return "\n".join([before, "", *lines, ""])
