@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from captioner.cli.arguments import argument
-from captioner.cli.options import Reading, complain, require_readers
+from captioner.cli.options import Reading, print_status, require_readers
 from captioner.cli.output import print_text
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def run(options: Options) -> int:
         pruning=_pruning(options), captions=captions, least=options.vocab_least, weights=options.weights
     )
     checkpoint = load(None if options.model == SHIPPED_NAME else options.model)
-    smaller = compress(checkpoint, steps, report=complain)
+    smaller = compress(checkpoint, steps, report=print_status)
     print_text(str(save(smaller, options.out, dtype=options.weights)))
     return 0
 
@@ -115,7 +115,7 @@ def _pruning(options: Options) -> Pruning | None:
         sidecars=options.reading.sidecars,
         validation_images=200,
         outside=options.reading.outside,
-        report=complain,
+        report=print_status,
     )
     folder = Path(options.out)
     folder = folder.with_name(folder.name + ".distillation")
