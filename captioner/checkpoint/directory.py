@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from captioner.models.captioner import Captioner
 
 FORMAT = 1
-PACKED_FORMAT = 2  # of a checkpoint with packed weights, which a captioner before 1.1 cannot read
+PACKED_FORMAT = 2  # of a checkpoint with packed weights, which earlier versions cannot read
 ADAPTER_WEIGHTS = {
     "lora": "adapter/adapter_model.safetensors",  # peft's names
     "adalora": "adapter/adapter_model.safetensors",

@@ -57,7 +57,7 @@ def write(checkpoint: Checkpoint, folder: Path) -> None:
             "another vision.backbone"
         ) from error
     decoder = config.decoder
-    shape = IMAGES, decoder.heads, PAST, decoder.width // decoder.heads
+    shape = IMAGES, decoder.heads, PAST, decoder.one_head_width
     past = [torch.zeros(shape) for _ in range(2 * decoder.layers)]
     rows, tokens, length = torch.export.Dim("rows", min=1), torch.export.Dim("tokens", min=1), torch.export.Dim("past")
     given = torch.zeros(IMAGES, TOKENS, dtype=torch.long), states, past
@@ -85,7 +85,7 @@ def settings(checkpoint: Checkpoint) -> dict[str, Any]:
         "past": {
             "tensors": 2 * config.decoder.layers,
             "heads": config.decoder.heads,
-            "width": config.decoder.width // config.decoder.heads,
+            "width": config.decoder.one_head_width,
         },
         "labels": list(config.labels.words) if config.labels is not None else [],
         "generation": _greedy(generation, config.decoder.context),

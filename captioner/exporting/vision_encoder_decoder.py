@@ -22,6 +22,7 @@ from captioner.text.portable import adds_space, names_of, portable
 _PLAIN: dict[str, Any] = {  # of ``DecoderConfig``, for GPT-2
     "cross_gate": False,
     "prefix": 0,
+    "head_width": None,
     "norm": "pre",
     "activation": "gelu_tanh",
     "embedding_norm": False,

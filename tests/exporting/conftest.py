@@ -30,7 +30,12 @@ WORDS = [
 ]
 SMALL: dict[str, Any] = {"vocab_size": len(WORDS), "context": 16, "width": 32, "layers": 2, "heads": 2, "dropout": 0.0}
 KINDS: dict[str, dict[str, Any]] = {
-    "mixed": {"self_pattern": "M", "cross_pattern": "M", "local_words": 2},
+    "mixed": {
+        "self_pattern": "M",
+        "cross_pattern": "M",
+        "local_words": 2,
+        "head_width": 8,
+    },  # heads narrower, as pruned
     "local": {"self_pattern": "LG", "cross_pattern": "GL", "local_words": 3, "cross_gate": True, "prefix": 3},
     "blip": {"norm": "post", "activation": "gelu", "embedding_norm": True, "final_norm": False, "head": "bert"},
     "trocr": {

@@ -109,6 +109,7 @@ def test_transformers_gives_the_same_logits(
     [
         ({"self_pattern": "GM"}, "mixed attention"),
         ({"cross_gate": True}, "decoder.cross_gate True"),
+        ({"head_width": 8}, "decoder.head_width 8"),
         ({"norm": "post"}, "decoder.norm post"),
         ({"positions": True}, "norm or positions"),
         ({"aspect": "pad"}, "padding of photos"),

@@ -74,7 +74,7 @@ def write_graphs(model: Captioner, folder: Path) -> ImageShape:
 def _write_decoder(graph: DecoderGraph, states: torch.Tensor, folder: Path) -> None:
     config = graph.decoder.config
     names = cache_names(config.layers, "past_key_values")
-    shape = TRACED, config.heads, TRACED_PAST, config.width // config.heads
+    shape = TRACED, config.heads, TRACED_PAST, config.one_head_width
     given = torch.zeros(TRACED, 2, dtype=torch.long), states, [torch.zeros(shape) for _ in names]
     rows, tokens = torch.export.Dim("batch_size", min=1), torch.export.Dim("sequence_length", min=1)
     past = torch.export.Dim("past_sequence_length")

@@ -68,7 +68,7 @@ def model_settings(config: CaptionerConfig) -> dict[str, Any]:
         "encoder": {
             "model_type": "vit",
             "image_size": config.preprocess.size,
-            "hidden_size": 2 * decoder.layers * decoder.width,
+            "hidden_size": 2 * decoder.layers * decoder.heads_width,
         },
         "decoder": {
             "model_type": "gpt2",
@@ -76,7 +76,7 @@ def model_settings(config: CaptionerConfig) -> dict[str, Any]:
             "is_decoder": True,
             "n_layer": decoder.layers,
             "n_head": decoder.heads,
-            "n_embd": decoder.width,
+            "n_embd": decoder.heads_width,  # transformers.js divides it by the heads
             "n_positions": decoder.context,
             "vocab_size": decoder.vocab_size,
         },

@@ -40,7 +40,7 @@ class OnnxCache(DecoderCache):
     def __init__(self, images: int, config: DecoderConfig) -> None:
         super().__init__(layers=[], places=torch.zeros(0, dtype=torch.long))
         self._images = images
-        empty = np.zeros((images, config.heads, 0, config.width // config.heads), np.float32)
+        empty = np.zeros((images, config.heads, 0, config.one_head_width), np.float32)
         self.past: list[NDArray[np.float32]] = [empty] * (2 * config.layers)  # (B * K, H, words, Dh) each
 
     @property

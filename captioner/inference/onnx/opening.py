@@ -81,7 +81,7 @@ def _encoder(directory: Path, precision: OnnxPrecision, config: CaptionerConfig,
     """Return the session of the encoder. Raises ``CheckpointError`` if its graph is not one of ``config``."""
     path = encoder_file(directory, precision)
     session, size, decoder = _session(path), config.preprocess.size, config.decoder
-    expected = {PIXELS: [3, size, size], STATES: [tokens, 2 * decoder.layers * decoder.width]}
+    expected = {PIXELS: [3, size, size], STATES: [tokens, 2 * decoder.layers * decoder.heads_width]}
     expected[PATCHES] = [tokens, config.patch_width]
     if config.labels is not None:
         expected[LABELS] = [len(config.labels.words)]
@@ -94,7 +94,7 @@ def _decoder(directory: Path, precision: OnnxPrecision, config: CaptionerConfig)
     """Return the session of the decoder. Raises ``CheckpointError`` if its graph is not one of ``config``."""
     path = decoder_file(directory, precision)
     session, decoder = _session(path), config.decoder
-    shape = [decoder.heads, decoder.width // decoder.heads]
+    shape = [decoder.heads, decoder.one_head_width]
     found = {each.name: each.shape for each in session.get_inputs()}
     expected = {TOKENS, MEMORY, *cache_names(decoder.layers, "past_key_values")}
     sizes = [

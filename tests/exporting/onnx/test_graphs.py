@@ -55,15 +55,20 @@ def test_layout(tiny: Make, tmp_path: Path) -> None:
     out = export(tiny("mixed", labels=True), tmp_path / "out", to="onnx")
     config = json.loads((out / "config.json").read_text())
     assert (config["model_type"], config["decoder"]["model_type"]) == ("vision-encoder-decoder", "gpt2")
+    assert config["decoder"]["n_embd"] // config["decoder"]["n_head"] == 8
     for suffix in ("", "_quantized"):
         encoder, decoder = (
             _sizes(out / "onnx" / f"{name}{suffix}.onnx") for name in ("encoder_model", "decoder_model_merged")
         )
         assert encoder["pixel_values"] == ["batch_size", 3, 64, 64]
-        assert encoder["last_hidden_state"] == ["batch_size", 6, 2 * 2 * 32]  # two labels, four patches
+        assert encoder["last_hidden_state"] == [
+            "batch_size",
+            6,
+            2 * 2 * 16,
+        ]  # two labels, four patches; keys and values of 2 heads of 8
         assert decoder["input_ids"] == ["batch_size", "sequence_length"]
         for name in cache_names(2, "past_key_values"):
-            assert decoder[name] == ["batch_size", 2, "past_sequence_length", 16]
+            assert decoder[name] == ["batch_size", 2, "past_sequence_length", 8]
         outputs = {"logits", *cache_names(2, "present")}
         assert decoder.keys() == {"input_ids", "encoder_hidden_states", *cache_names(2, "past_key_values"), *outputs}
         assert decoder["logits"][:2] == ["batch_size", "sequence_length"]
