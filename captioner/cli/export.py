@@ -1,4 +1,4 @@
-"""Export a captioner for other programs: ONNX Runtime, Node and the browser.
+"""Export a captioner for other programs: ONNX Runtime, Node, the browser, transformers, torch alone.
 
 Prints the directory.
 """

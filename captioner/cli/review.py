@@ -1,4 +1,4 @@
-"""Look captions through in the browser: accept, edit, reject, replace, ask again.
+"""Review captions in the browser: accept, edit, reject, replace, ask again.
 
 Prints the address of a page over a folder, its captions (files beside photos, tables, review.jsonl) and what people
 decided about them, until Ctrl-C. What is saved goes to the same files as with `captioner caption --write`, at once. The
