@@ -39,6 +39,6 @@ def convert(source: str | os.PathLike[str]) -> Checkpoint:
     kind = values.get("model_type")
     if kind not in list(CONVERTERS):
         raise CheckpointError(
-            f"{source} is of type {kind!r}; models of type {' and '.join(CONVERTERS)} can be converted (docs/models.md)"
+            f"{source} is of type {kind!r}; types that can be converted: {', '.join(CONVERTERS)} (docs/models.md)"
         )
     return CONVERTERS[kind](directory, values, os.fspath(source))

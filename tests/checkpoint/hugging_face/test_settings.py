@@ -38,7 +38,11 @@ def edit(path: Path, change: dict[str, Any], *, part: str | None = None) -> None
 @pytest.mark.parametrize(
     ("part", "change", "message"),
     [
-        (None, {"model_type": "git"}, "of type 'git'; models of type vision-encoder-decoder and blip can be converted"),
+        (
+            None,
+            {"model_type": "git"},
+            "of type 'git'; types that can be converted: vision-encoder-decoder, blip, captioner",
+        ),
         (None, {"encoder": None}, "has encoder None"),
         (
             "encoder",
