@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "datasets").rglob("*.md")])
 PHOTOS = sorted((ROOT / "datasets" / "photos").glob("*.jpg"))
 READING = {"caption", "compare", "evaluate", "explain", "inspect", "search"}
-# A hub, a GPU, a cluster, and the datasets of docs/finetune.md, which has a test of its own.
-ELSEWHERE = re.compile(r"Salesforce|me/my|vit-gpt2|cuda|--ray|coco/|captions\.csv")
+# A hub, a GPU, a cluster, and what docs/finetune.md and the pages of exports make, which have tests of their own.
+ELSEWHERE = re.compile(r"Salesforce|captioner-onnx|me/my|vit-gpt2|cuda|--ray|coco/|captions\.csv")
 
 
 def lines() -> list[str]:
