@@ -13,7 +13,6 @@ and past have any length. ``examples/torch_export/caption.py`` captions with the
 
 from __future__ import annotations
 
-import copy
 import json
 import warnings
 from pathlib import Path
@@ -25,12 +24,10 @@ from torch import nn
 from captioner.checkpoint import Checkpoint
 from captioner.config import GenerationConfig, to_dict
 from captioner.errors import UsageError, reason_of
-from captioner.exporting.onnx.graphs import DecoderGraph, EncoderGraph
-from captioner.models.norms import fold_norms
+from captioner.exporting.graphs import graphs_of
 from captioner.text.portable import portable
 
 FORMAT = 1
-IMAGES, TOKENS, PAST = 2, 2, 3  # while tracing: 0 and 1 would become constants of the program
 
 
 def write(checkpoint: Checkpoint, folder: Path) -> None:
@@ -41,28 +38,18 @@ def write(checkpoint: Checkpoint, folder: Path) -> None:
     config = checkpoint.config
     if config.question is not None:
         raise UsageError("a captioner that answers questions cannot be exported to torch; export one that captions")
-    model = copy.deepcopy(checkpoint.model).float().cpu().eval().requires_grad_(False)
-    size = config.preprocess.size
-    fold_norms(model.vision, size)
-    pixels = torch.zeros(IMAGES, 3, size, size)
-    encoder = EncoderGraph(model).eval()
-    with torch.no_grad():
-        memory, states = model.decoder.remember(model.encode_image(pixels)), encoder(pixels)[0]
+    graphs = graphs_of(checkpoint.model)
     images = torch.export.Dim("images", min=1)
     try:
-        _save(encoder, (pixels,), ({0: images},), folder / "encoder.pt2")
+        _save(graphs.encoder, (graphs.pixels,), ({0: images},), folder / "encoder.pt2")
     except Exception as error:  # torch raises a class for each stage of its tracing
         raise UsageError(
             f"torch cannot trace the backbone {config.vision.backbone} ({reason_of(error)}); choose a captioner with "
             "another vision.backbone"
         ) from error
-    decoder = config.decoder
-    shape = IMAGES, decoder.heads, PAST, decoder.one_head_width
-    past = [torch.zeros(shape) for _ in range(2 * decoder.layers)]
     rows, tokens, length = torch.export.Dim("rows", min=1), torch.export.Dim("tokens", min=1), torch.export.Dim("past")
-    given = torch.zeros(IMAGES, TOKENS, dtype=torch.long), states, past
-    axes = {0: rows, 1: tokens}, {0: rows}, [{0: rows, 2: length} for _ in past]
-    _save(DecoderGraph(model.decoder, memory.centres, memory.prefix).eval(), given, axes, folder / "step.pt2")
+    axes = {0: rows, 1: tokens}, {0: rows}, [{0: rows, 2: length} for _ in graphs.step[2]]
+    _save(graphs.decoder, graphs.step, axes, folder / "step.pt2")
     (folder / "tokenizer.json").write_text(str(portable(checkpoint.tokenizer).to_str()), encoding="utf-8")
     text = json.dumps(settings(checkpoint), indent=2, ensure_ascii=False) + "\n"
     (folder / "captioner.json").write_text(text, encoding="utf-8")

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from captioner.checkpoint import Checkpoint
+from captioner.checkpoint.hugging_face.decoders.gpt2 import AROUND, BLOCK
 from captioner.config import DecoderConfig, PreprocessConfig
 from captioner.exporting.encoders import Encoder, encoder_of
 from captioner.text.portable import adds_space, names_of, portable
@@ -30,19 +31,6 @@ _PLAIN: dict[str, Any] = {  # of ``DecoderConfig``, for GPT-2
     "final_norm": True,
     "head": "tied",
     "memory_width": None,
-}
-_AROUND = {"token_embedding": "wte", "position_embedding": "wpe", "final_norm": "ln_f"}
-_BLOCK = {
-    "self_norm": "ln_1",
-    "self_attn.qkv_proj": "attn.c_attn",
-    "self_attn.out_proj": "attn.c_proj",
-    "cross_norm": "ln_cross_attn",
-    "cross_attn.q_proj": "crossattention.q_attn",
-    "cross_attn.kv_proj": "crossattention.c_attn",
-    "cross_attn.out_proj": "crossattention.c_proj",
-    "mlp_norm": "ln_2",
-    "fc1": "mlp.c_fc",
-    "fc2": "mlp.c_proj",
 }
 
 
@@ -167,12 +155,12 @@ def weights(checkpoint: Checkpoint, encoder: Encoder) -> dict[str, Tensor]:
     folds = bool(proj) and model.vision.channels == config.decoder.width
     if proj and not folds:
         named |= {f"enc_to_dec_proj.{name}": value for name, value in proj.items()}
-    for ours, theirs in _AROUND.items():
+    for theirs, ours in AROUND.items():
         for kind in ("weight", "bias"):
             if (value := state.get(f"{ours}.{kind}")) is not None:
                 named[f"decoder.transformer.{theirs}.{kind}"] = value
     for layer in range(config.decoder.layers):
-        for ours, theirs in _BLOCK.items():
+        for theirs, ours in BLOCK.items():
             weight, bias = (state[f"blocks.{layer}.{ours}.{kind}"] for kind in ("weight", "bias"))
             if folds and ours == "cross_attn.kv_proj":
                 weight, bias = _folded(weight, bias, proj)

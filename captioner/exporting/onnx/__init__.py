@@ -1,7 +1,7 @@
 """A captioner as ONNX files, in the layout that transformers.js loads (``captioner.inference.onnx.layout``).
 
-Start reading at ``write``. ``graphs.py`` are the functions that become graphs, ``convert.py`` writes them in fp32,
-``quantize.py`` in int8, and ``settings.py`` writes all other files.
+Start reading at ``write``. ``convert.py`` writes the graphs (``exporting/graphs.py``) in fp32, ``quantize.py`` in
+int8, and ``settings.py`` all other files.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import warnings
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ import torch
 from torch import nn
 
 from captioner.errors import UsageError, reason_of
-from captioner.exporting.onnx.graphs import DecoderGraph, EncoderGraph
+from captioner.exporting.graphs import Graphs, graphs_of
 from captioner.inference.onnx.layout import (
     LABELS,
     LOGITS,
@@ -29,11 +28,8 @@ from captioner.inference.onnx.layout import (
     encoder_file,
 )
 from captioner.models.captioner import Captioner
-from captioner.models.norms import fold_norms
 
 OPSET = 18  # of the oldest ONNX Runtime that the extra allows
-TRACED = 2  # images and tokens while tracing: 0 and 1 would become constants of the graph
-TRACED_PAST = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,38 +45,29 @@ def write_graphs(model: Captioner, folder: Path) -> ImageShape:
 
     Raises ``UsageError`` if a layer of the backbone has no counterpart in ONNX.
     """
-    model = copy.deepcopy(model).float().cpu().eval().requires_grad_(False)
-    size = model.config.preprocess.size
-    fold_norms(model.vision, size)
+    graphs = graphs_of(model)
     encoder_file(folder, "fp32").parent.mkdir()
-    pixels = torch.zeros(TRACED, 3, size, size)
-    encoder = EncoderGraph(model).eval()
-    with torch.no_grad():
-        encoded = model.encode_image(pixels)
-        memory, states = model.decoder.remember(encoded), encoder(pixels)[0]
     images = torch.export.Dim("batch_size", min=1)
-    outputs = [STATES, PATCHES, *([LABELS] if encoded.labels is not None else [])]
+    outputs = [STATES, PATCHES, *([LABELS] if graphs.encoded.labels is not None else [])]
     try:
-        _write(encoder, (pixels,), encoder_file(folder, "fp32"), ([PIXELS], outputs), ({0: images},))
+        _write(graphs.encoder, (graphs.pixels,), encoder_file(folder, "fp32"), ([PIXELS], outputs), ({0: images},))
     except Exception as error:  # torch raises a class for each of the exporter's stages
         raise UsageError(
             f"the backbone {model.config.vision.backbone} cannot be exported to ONNX ({reason_of(error)}); choose a "
             "captioner with another vision.backbone"
         ) from error
-    _write_decoder(DecoderGraph(model.decoder, memory.centres, memory.prefix).eval(), states, folder)
-    return ImageShape(grid=encoded.grid, prefix=encoded.prefix)
+    _write_decoder(graphs, folder)
+    return ImageShape(grid=graphs.encoded.grid, prefix=graphs.encoded.prefix)
 
 
-def _write_decoder(graph: DecoderGraph, states: torch.Tensor, folder: Path) -> None:
-    config = graph.decoder.config
-    names = cache_names(config.layers, "past_key_values")
-    shape = TRACED, config.heads, TRACED_PAST, config.one_head_width
-    given = torch.zeros(TRACED, 2, dtype=torch.long), states, [torch.zeros(shape) for _ in names]
+def _write_decoder(graphs: Graphs, folder: Path) -> None:
+    layers = graphs.decoder.decoder.config.layers
+    names = cache_names(layers, "past_key_values")
     rows, tokens = torch.export.Dim("batch_size", min=1), torch.export.Dim("sequence_length", min=1)
     past = torch.export.Dim("past_sequence_length")
     axes = {0: rows, 1: tokens}, {0: rows}, [{0: rows, 2: past} for _ in names]
-    outputs = [LOGITS, *cache_names(config.layers, "present")]
-    _write(graph, given, decoder_file(folder, "fp32"), ([TOKENS, MEMORY, *names], outputs), axes)
+    outputs = [LOGITS, *cache_names(layers, "present")]
+    _write(graphs.decoder, graphs.step, decoder_file(folder, "fp32"), ([TOKENS, MEMORY, *names], outputs), axes)
 
 
 def _write(

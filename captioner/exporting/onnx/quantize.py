@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from captioner.inference.onnx.layout import decoder_file, encoder_file
+from captioner.layers.quantization import quantized
 
 FEWEST = 4096  # weights of a tensor that is worth rounding
 FP32 = 1  # ONNX's number of the type
@@ -59,9 +61,9 @@ def _shrink(graph: Any) -> None:
 
 def rounded(value: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Return a matrix in int8 and the scale of each index of ``axis``, which broadcasts; the largest value is 127."""
-    largest = np.abs(value).max(axis=1 - axis, keepdims=True)
-    scale = (np.maximum(largest, np.finfo(np.float32).tiny * 127) / 127).astype(np.float32)
-    return np.round(value / scale).astype(np.int8), scale
+    levels, scale = quantized(torch.tensor(value if axis == 0 else value.T))
+    rows, steps = levels.numpy(), scale.numpy()[:, None]
+    return (rows, steps) if axis == 0 else (np.ascontiguousarray(rows.T), steps.T)
 
 
 def _output_axes(graph: Any) -> dict[str, int]:

@@ -14,10 +14,9 @@ from captioner.checkpoint.files import EXPORT
 from captioner.config import CaptionerConfig, PreprocessConfig, to_dict
 from captioner.errors import UsageError
 from captioner.exporting.onnx.convert import ImageShape
+from captioner.exporting.vision_encoder_decoder import processor_settings
 from captioner.generation.rules import compile_rules
 from captioner.inference.onnx.layout import FORMAT
-
-RESAMPLE = {"bilinear": 2, "bicubic": 3}  # Pillow's numbers
 
 
 def check_layout(config: CaptionerConfig) -> None:
@@ -111,23 +110,8 @@ def generation_settings(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def preprocessor_settings(config: PreprocessConfig) -> dict[str, Any]:
     """Return preprocessor_config.json."""
-    enlarged = round(config.size * config.zoom)
-    size = {"height": enlarged, "width": enlarged} if config.aspect == "squash" else {"shortest_edge": enlarged}
-    square = {"height": config.size, "width": config.size}
-    crop = {"do_center_crop": True, "crop_size": square} if "shortest_edge" in size or config.zoom > 1 else {}
-    return {
-        "image_processor_type": "ViTImageProcessor",
-        "do_convert_rgb": True,
-        "do_resize": True,
-        "size": size,
-        "resample": RESAMPLE[config.interpolation],
-        **crop,
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": list(config.mean),
-        "image_std": list(config.std),
-    }
+    kind = {"image_processor_type": "ViTImageProcessor", "do_convert_rgb": True}  # all that transformers.js reads
+    return {**processor_settings(config), **kind}
 
 
 def _tokenizer_settings(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -26,8 +26,9 @@ from captioner.models.decoder import Decoder
 from captioner.models.fit import load_weights
 from captioner.text import CaptionTokenizer
 
-_AROUND = {"wte": "token_embedding", "wpe": "position_embedding", "ln_f": "final_norm"}
-_BLOCK = {
+# GPT-2's names of the decoder's modules, and of those of a block
+AROUND = {"wte": "token_embedding", "wpe": "position_embedding", "ln_f": "final_norm"}
+BLOCK = {
     "ln_1": "self_norm",
     "attn.c_attn": "self_attn.qkv_proj",
     "attn.c_proj": "self_attn.out_proj",
@@ -90,7 +91,7 @@ def decoder_weights(
             "be imported"
         )
     transposed = {name: value.T if _CONV1D.search(name) else value for name, value in inner.items()}
-    pairs = _AROUND | block_names(transposed, config.layers, "h.{}", _BLOCK, {})
+    pairs = AROUND | block_names(transposed, config.layers, "h.{}", BLOCK, {})
     return rename(transposed, weights_and_biases(pairs), _MASKS, source)
 
 

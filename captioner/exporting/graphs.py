@@ -6,6 +6,8 @@ definition.
 
 from __future__ import annotations
 
+import copy
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -15,7 +17,42 @@ from captioner.layers.cache import DecoderCache, LayerCache
 from captioner.models.captioner import Captioner
 from captioner.models.decoder import Block, Decoder, ImageMemory
 from captioner.models.labels import Labeller
+from captioner.models.norms import fold_norms
 from captioner.models.vision import EncodedImage
+
+IMAGES, TOKENS, PAST = 2, 2, 3  # while tracing: 0 and 1 would become constants of the graph
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graphs:
+    """The two functions of a captioner, and inputs to trace them with."""
+
+    encoder: EncoderGraph
+    decoder: DecoderGraph
+    pixels: Tensor  # (IMAGES, 3, size, size), of the encoder
+    step: tuple[Tensor, Tensor, list[Tensor]]  # of the decoder: tokens, states, past
+    encoded: EncodedImage  # of ``pixels``
+
+
+def graphs_of(model: Captioner) -> Graphs:
+    """Return the graphs of a copy of ``model`` in fp32 on the CPU, with its norms folded."""
+    model = copy.deepcopy(model).float().cpu().eval().requires_grad_(False)
+    size, config = model.config.preprocess.size, model.config.decoder
+    fold_norms(model.vision, size)
+    pixels = torch.zeros(IMAGES, 3, size, size)
+    encoder = EncoderGraph(model).eval()
+    with torch.no_grad():
+        encoded = model.encode_image(pixels)
+        memory, states = model.decoder.remember(encoded), encoder(pixels)[0]
+    shape = IMAGES, config.heads, PAST, config.one_head_width
+    past = [torch.zeros(shape) for _ in range(2 * config.layers)]
+    return Graphs(
+        encoder=encoder,
+        decoder=DecoderGraph(model.decoder, memory.centres, memory.prefix).eval(),
+        pixels=pixels,
+        step=(torch.zeros(IMAGES, TOKENS, dtype=torch.long), states, past),
+        encoded=encoded,
+    )
 
 
 class EncoderGraph(nn.Module):
