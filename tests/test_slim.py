@@ -74,7 +74,7 @@ sys.exit(main(["caption", "datasets/photos/chelsea.jpg", "--device", "cpu"]))
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    assert done.stdout == "datasets/photos/chelsea.jpg\ta close up of a cat's head\n"
+    assert done.stdout == "datasets/photos/chelsea.jpg\ta close up of a cat's face\n"
 
 
 @pytest.mark.parametrize(

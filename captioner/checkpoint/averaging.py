@@ -20,7 +20,8 @@ def average(captioners: Sequence[Restorable], shares: Sequence[float] | None = N
 
     Runs from one start stay in one basin of the loss, where the mean is often better than each (model soups: Wortsman
     et al. 2022, arXiv 2203.05482; after training with a reward: Ramé et al. 2024, arXiv 2406.16768). Choose the shares
-    on held-out images. Tokenizer, decoding defaults and card are those of the last captioner; adapters are merged.
+    on held-out images. Tokenizer, decoding defaults and training record are those of the last captioner, without its
+    scores; adapters are merged.
     Raises ``UsageError`` for shares that do not fit, and ``CheckpointError`` for captioners of different architecture
     or tokenizer.
     """
@@ -47,5 +48,6 @@ def average(captioners: Sequence[Restorable], shares: Sequence[float] | None = N
                 pairs = zip(shares, states, strict=True)
                 value.copy_(torch.stack([share * state[name].float() for share, state in pairs]).sum(0))
     averaged = [{"source": one.source, "share": share} for one, share in zip(checkpoints, shares, strict=True)]
-    training = {**last.training, "averaged": averaged}
+    training = {name: value for name, value in last.training.items() if name != "held_out"}  # scores of the last alone
+    training["averaged"] = averaged
     return replace(last, model=model, training=training, card="", source="", base=None)

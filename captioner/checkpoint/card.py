@@ -95,6 +95,8 @@ def write_card(config: CaptionerConfig, training: Mapping[str, Any], *, adapter:
             f"| trained on | {training['images']} images, {training.get('text_lines', 0)} lines of text; "
             f"{training.get('held_out_images', 0)} images held out to choose |"
         )
+    if isinstance(averaged := training.get("averaged"), list):
+        lines.append(f"| weights | the average of {len(averaged)} captioners |")
     held_out = training.get("held_out")
     for name, value in held_out.items() if isinstance(held_out, Mapping) else ():
         if isinstance(value, (int, float)):
