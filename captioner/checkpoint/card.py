@@ -60,6 +60,18 @@ def noted(training: Mapping[str, Any], **notes: Any) -> dict[str, Any]:
     return {**training, "compressed": {**(before if isinstance(before, Mapping) else {}), **notes}}
 
 
+def inherited(training: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of training.json without the notes that further training makes untrue.
+
+    These are the average that the weights were, and the type that they were stored in. A pruned captioner stays pruned.
+    """
+    kept = {name: value for name, value in training.items() if name not in ("averaged", "compressed")}
+    compressed = training.get("compressed")
+    if isinstance(compressed, Mapping) and (lasting := {n: v for n, v in compressed.items() if n != "weights"}):
+        kept["compressed"] = lasting
+    return kept
+
+
 def write_card(config: CaptionerConfig, training: Mapping[str, Any], *, adapter: str = "") -> str:
     """Return a model card in Markdown: usage, architecture, training data, scores on held-out images.
 

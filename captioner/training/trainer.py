@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from captioner.checkpoint import Checkpoint, save
+from captioner.checkpoint.card import inherited
 from captioner.config import to_dict
 from captioner.errors import TrainingError
 from captioner.evaluation.judge import fingerprint
@@ -233,7 +234,7 @@ class Trainer:
 
     def _save(self, figures: dict[str, float], *names: str) -> None:
         provenance = {
-            **self.checkpoint.training,
+            **inherited(self.checkpoint.training),
             "recipe": to_dict(self.recipe),
             "images": len(self.data.train),
             "held_out_images": len(self.data.validation),

@@ -263,3 +263,14 @@ def test_every_stage_computes_in_the_precision(
     )
     Trainer(plan, data, start, tmp_path).run()
     assert seen == [dtype] * 4
+
+
+def test_what_training_makes_untrue_is_not_inherited(recipe: MakeRecipe, data: Data, tmp_path: Path) -> None:
+    start = new_captioner(recipe(), data)
+    pruned = {"heads": [4, 2]}
+    start.training.update(averaged=[{"source": "a", "share": 1.0}], compressed={"pruned": pruned, "weights": "int8"})
+    best = train(recipe({"epochs": 1}), data, tmp_path / "out", start=start)
+    training = load(best).training
+    assert "averaged" not in training
+    assert training["compressed"] == {"pruned": pruned}
+    assert "average" not in (best / "README.md").read_text(encoding="utf-8")
