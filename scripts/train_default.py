@@ -156,7 +156,8 @@ def main() -> int:
     checkpoint = start_of("last", args.out, held_out)
     checkpoint.generation = choose_generation(checkpoint, held_out, beams=(3, 5), penalties=PENALTIES)
     scores = evaluate(checkpoint, held_out, checkpoint.generation, batch_size=32).model
-    checkpoint.training["held_out"] = {"cider_d": scores.cider_d, "bleu4": scores.bleu.bleu4}
+    held_out_scores = {"cider_d": scores.cider_d, "bleu4": scores.bleu.bleu4}
+    checkpoint.training = {**checkpoint.training, "held_out": held_out_scores}
     steadiness = markdown(probe(checkpoint, load_split(args.shared / "flickr8k", "dev")))
     parts = [write_card(checkpoint.config, checkpoint.training), CARD_NOTES, STABILITY + steadiness]
     checkpoint.card = "\n".join(parts) + "\n"
