@@ -26,7 +26,7 @@ from typing import Any
 import dev_scores
 import torch
 from dev_scores import scores_of, scores_on
-from train_default import HELD_OUT, ROOT, choose_generation
+from train_default import HELD_OUT, ROOT, choose_generation, share_features
 
 from captioner.checkpoint import load
 from captioner.cli import main as captioner
@@ -135,10 +135,7 @@ def held_out_in(data: Sequence[str], shared: Path) -> list[str]:
 
 def run(row: Row, seed: int, shared: Path, place: Path, features: Path) -> None:
     """Train or resume the run of one row and seed in ``place``."""
-    features.mkdir(parents=True, exist_ok=True)
-    place.mkdir(parents=True, exist_ok=True)
-    if not (place / "features").is_symlink():  # rows can share a folder, since file names contain a fingerprint
-        (place / "features").symlink_to(features.resolve(), target_is_directory=True)
+    share_features(place, features)
     command = ["train"]
     if row.after is not None:
         command = ["finetune", "--model", str(place_of(row.after, seed, place.parent) / "best")]

@@ -23,7 +23,7 @@ from captioner.cli import main as captioner
 from captioner.config import Calibration, GenerationConfig, WordRules
 from captioner.data.samples import Sample
 from captioner.data.sources import load_split
-from captioner.evaluation.evaluate import evaluate
+from captioner.evaluation.evaluate import Evaluation, evaluate
 from captioner.evaluation.probe import markdown, probe
 from captioner.metrics.calibration import fit_calibration
 from captioner.training.recipe import load_recipe
@@ -67,6 +67,16 @@ mean probability that the model gave to such words.
 """
 
 
+def scored(
+    checkpoint: Checkpoint, held_out: Sequence[Sample], config: GenerationConfig, title: str
+) -> tuple[float, Evaluation]:
+    """Return CIDEr-D + 2 x BLEU-4 on held-out photos, and the evaluation; print both scores after ``title``."""
+    evaluation = evaluate(checkpoint, held_out, config, batch_size=32)
+    bleu4, cider = evaluation.model.bleu.bleu4, evaluation.model.cider_d
+    print(f"{title}: BLEU-4 {bleu4:.2f}, CIDEr-D {cider:.2f}", flush=True)
+    return cider + 2 * bleu4, evaluation
+
+
 def choose_generation(
     checkpoint: Checkpoint, held_out: Sequence[Sample], *, beams: Sequence[int], penalties: Sequence[float]
 ) -> GenerationConfig:
@@ -77,16 +87,11 @@ def choose_generation(
     plain = replace(checkpoint.generation, calibration=Calibration())
 
     def attempt(config: GenerationConfig) -> tuple[float, GenerationConfig]:
-        evaluation = evaluate(checkpoint, held_out, config, batch_size=32)
+        title = f"beams {config.beams}, length penalty {config.length_penalty}, no repeated n-gram of "
+        value, evaluation = scored(checkpoint, held_out, config, f"{title}{config.rules.no_repeat_ngram}")
         assert evaluation.of_model is not None
-        bleu4, cider = evaluation.model.bleu.bleu4, evaluation.model.cider_d
-        print(
-            f"beams {config.beams}, length penalty {config.length_penalty}, no repeated n-gram of "
-            f"{config.rules.no_repeat_ngram}: BLEU-4 {bleu4:.2f}, CIDEr-D {cider:.2f}",
-            flush=True,
-        )
         calibration = fit_calibration(*zip(*evaluation.of_model.word_chances, strict=True))
-        return cider + 2 * bleu4, replace(config, calibration=calibration)
+        return value, replace(config, calibration=calibration)
 
     def best(tried: Sequence[tuple[float, GenerationConfig]]) -> GenerationConfig:
         return max(tried, key=lambda pair: pair[0])[1]
@@ -105,9 +110,7 @@ def choose_average(captioners: Sequence[Checkpoint], held_out: Sequence[Sample])
     for share in SHARES:
         mean = average(captioners, [share, 1 - share])
         decoding = replace(mean.generation, beams=5, length_penalty=0.8, rules=WordRules(no_repeat_ngram=2))
-        scores = evaluate(mean, held_out, decoding, batch_size=32).model
-        print(f"share {share} of the first: BLEU-4 {scores.bleu.bleu4:.2f}, CIDEr-D {scores.cider_d:.2f}", flush=True)
-        found.append((scores.cider_d + 2 * scores.bleu.bleu4, mean))
+        found.append((scored(mean, held_out, decoding, f"share {share} of the first")[0], mean))
     return max(found, key=itemgetter(0))[1]
 
 
@@ -117,6 +120,14 @@ def start_of(name: str, out: Path, held_out: Sequence[Sample]) -> Checkpoint:
         mean = choose_average([start_of(one, out, held_out) for one in AVERAGES[name]], held_out)
         save(mean, out / name)
     return load(out / name)
+
+
+def share_features(place: Path, features: Path) -> None:
+    """Make the run in ``place`` cache its features in the folder ``features``; file names contain a fingerprint."""
+    features.mkdir(parents=True, exist_ok=True)
+    place.mkdir(parents=True, exist_ok=True)
+    if not (place / "features").is_symlink():
+        (place / "features").symlink_to(features.resolve(), target_is_directory=True)
 
 
 def train_all(shared: Path, out: Path, *, resume: bool) -> int:
@@ -134,9 +145,7 @@ def train_all(shared: Path, out: Path, *, resume: bool) -> int:
     for name, (recipe, settings, start) in CONTINUATIONS.items():
         begun = start_of(start, out, loaded.validation)
         place = out / name
-        place.mkdir(exist_ok=True)
-        if not (place / "features").is_symlink():  # all runs have the same frozen lower half
-            (place / "features").symlink_to((out / "labels" / "features").resolve(), target_is_directory=True)
+        share_features(place, out / "labels" / "features")  # all runs have the same frozen lower half
         again = resume and (place / "state.pt").exists()
         train(load_recipe(recipe, settings), loaded, place, start=begun, resume=again, report=print)
     return 0
