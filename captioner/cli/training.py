@@ -22,6 +22,15 @@ class Training:
     data: tuple[str, ...] = field(
         metadata=argument(help="folders or files of captioned images", metavar="DATA", nargs="+")
     )
+    repeat: tuple[float, ...] = field(
+        default=(),
+        metadata=argument(
+            help="times that an epoch shows the images of each --data, on average, such as 2 0.5 (default: 1 each)",
+            metavar="TIMES",
+            nargs="+",
+            parse=float,
+        ),
+    )
     reading: Reading
     accepted: bool = field(
         default=False,
@@ -56,6 +65,7 @@ def training_data(training: Training, recipe: Recipe, *, text: Sequence[str] = (
     return read_data(
         training.data,
         text=text,
+        repeats=training.repeat,
         held_out=training.held_out,
         sidecars=training.reading.sidecars,
         validation_images=recipe.validation_images,

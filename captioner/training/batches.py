@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import random
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from functools import cached_property
+from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
@@ -197,7 +199,8 @@ class Plan:
     Every step takes ``batch_size`` items of a permutation drawn from the seed; process r takes every
     ``processes``-th from r on, in ``accumulate`` parts. An epoch skips the remainder that does not fill a step. With
     ``lengths``, the items of a step have about the same length, so a batch has less padding. With ``most_steps``, an
-    epoch ends early, and the next one draws another permutation.
+    epoch ends early, and the next one draws another permutation. With ``repeats``, an epoch takes each item that many
+    times on average, by systematic resampling (Kitagawa 1996): 2.5 is two or three times, 0.3 mostly not at all.
 
     With more than ``WHOLE`` items the plan permutes runs of neighbours, and then the items of some runs at a time. That
     takes little memory, starts at once, and reads a file nearly in its order. A shuffle buffer would do the same, but a
@@ -212,18 +215,29 @@ class Plan:
     processes: int = 1
     lengths: Sequence[int] | None = None
     most_steps: int = 0
+    repeats: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
-        if min(self.items, self.batch_size) < self.accumulate * self.processes:
+        if min(self.taken, self.batch_size) < self.accumulate * self.processes:
             raise DataError(
-                f"{self.items} items in steps of {self.batch_size} cannot feed {self.processes} processes with "
+                f"{self.taken} items in steps of {self.batch_size} cannot feed {self.processes} processes with "
                 f"{self.accumulate} parts each; raise batch_size, lower accumulate, or add data"
             )
+
+    @cached_property
+    def _ends(self) -> Sequence[int]:
+        """The sums of the first 0, 1, ... repeats, in thousandths."""
+        return array("q", accumulate((round(1000 * times) for times in self.repeats or ()), initial=0))
+
+    @property
+    def taken(self) -> int:
+        """The number of items of an epoch, repeats included; some epochs have one more."""
+        return self.items if self.repeats is None else self._ends[-1] // 1000
 
     @property
     def steps(self) -> int:
         """The number of optimizer steps per epoch."""
-        steps = max(1, self.items // self.batch_size)
+        steps = max(1, self.taken // self.batch_size)
         return min(steps, self.most_steps) if self.most_steps else steps
 
     def keys(self, epoch: int, first_step: int = 0) -> Iterator[list[tuple[int, int]]]:
@@ -233,19 +247,35 @@ class Plan:
         for step in islice(steps, first_step, self.steps):
             mine = step[self.process :: self.processes]
             for part in range(self.accumulate):
-                yield [(place, _seed(self.seed, epoch, place)) for place in mine[part :: self.accumulate]]
+                yield [self._key(epoch, item) for item in mine[part :: self.accumulate]]
+
+    def _key(self, epoch: int, item: int) -> tuple[int, int]:
+        copy, place = divmod(item, self.items)
+        return place, _seed(self.seed, epoch, place, copy) if copy else _seed(self.seed, epoch, place)
+
+    def _offset(self, draw: random.Random) -> int:
+        return 0 if self.repeats is None else draw.randrange(1000)
+
+    def _copies(self, places: range, offset: int) -> list[int]:
+        """Return the items at ``places`` that an epoch of this ``offset`` takes: copy x ``items`` + place."""
+        if self.repeats is None:
+            return list(places)
+        counts = ((self._ends[n + 1] + offset) // 1000 - (self._ends[n] + offset) // 1000 for n in places)
+        return [copy * self.items + place for place, count in zip(places, counts, strict=True) for copy in range(count)]
 
     def _steps(self, draw: random.Random) -> Iterable[list[int]]:
-        order = list(range(self.items))
+        order = self._copies(range(self.items), self._offset(draw))
         draw.shuffle(order)
         return self._cut(order, draw)[0]
 
     def _steps_of_runs(self, draw: random.Random) -> Iterator[list[int]]:
+        offset = self._offset(draw)
         starts = list(range(0, self.items, RUN))
         draw.shuffle(starts)
         rest: list[int] = []
         for runs in (starts[at : at + RUNS] for at in range(0, len(starts), RUNS)):
-            places = [place for start in runs for place in range(start, min(start + RUN, self.items))]
+            spans = (range(start, min(start + RUN, self.items)) for start in runs)
+            places = [item for span in spans for item in self._copies(span, offset)]
             draw.shuffle(places)
             steps, rest = self._cut(rest + places, draw)
             yield from steps
@@ -260,7 +290,7 @@ class Plan:
         if self.lengths is not None:
             lengths, pool = self.lengths, 64 * self.batch_size
             pools = (kept[start : start + pool] for start in range(0, len(kept), pool))
-            kept = [place for places in pools for place in sorted(places, key=lengths.__getitem__)]
+            kept = [place for places in pools for place in sorted(places, key=lambda item: lengths[item % self.items])]
         steps = [kept[start : start + self.batch_size] for start in range(0, len(kept), self.batch_size)]
         if self.lengths is not None:
             draw.shuffle(steps)

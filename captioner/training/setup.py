@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -16,6 +17,7 @@ from captioner.checkpoint import Checkpoint
 from captioner.checkpoint.hugging_face import gpt2_tokenizer, load_gpt2
 from captioner.config import CaptionerConfig
 from captioner.data.decisions import read_accepted
+from captioner.data.messages import counted
 from captioner.data.samples import Joined, Part, Sample, Samples
 from captioner.data.sources import read_splits
 from captioner.data.sources.sidecars import Reading
@@ -32,12 +34,14 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 Report = Callable[[str], None]
+MOST_REPEATS = 1000
 
 
 def read_data(
     data: Sequence[str],
     *,
     text: Sequence[str] = (),
+    repeats: Sequence[float] = (),
     held_out: str | None = None,
     sidecars: Reading = "lines",
     validation_images: int,
@@ -53,7 +57,10 @@ def read_data(
     Lines of the ``text`` files that equal a held-out caption are skipped; a hundredth of the others, at least one and
     at most 1,000 lines, validates the language model. ``outside``: the datasets may name images outside their folders.
     ``accepted``: use only the captions that people accepted or edited in `captioner review`.
+    ``repeats``: the times that an epoch shows the images of each dataset, on average; empty for once. An image in
+    several datasets counts for the first.
     """
+    _check_repeats(repeats, data)
     parts: list[Sequence[Sample]] = []
     for source in data:
         if accepted:
@@ -83,7 +90,30 @@ def read_data(
         validation=tuple(validation),
         text=tuple(lines[i] for i in sorted(order[judged:])),
         validation_text=tuple(lines[i] for i in sorted(order[:judged])),
+        repeats=_repeats_of(train, parts, repeats) if repeats else None,
     )
+
+
+def _check_repeats(repeats: Sequence[float], data: Sequence[str]) -> None:
+    if repeats and len(repeats) != len(data):
+        raise ConfigError(
+            f"--repeat has {counted(len(repeats), 'number')} for {counted(len(data), 'dataset')}; give one for each"
+        )
+    for repeat in repeats:
+        if not 0 < repeat <= MOST_REPEATS:
+            raise ConfigError(f"--repeat must be more than 0 and at most {MOST_REPEATS}, not {repeat:g}")
+
+
+def _repeats_of(
+    train: Sequence[Sample], parts: Sequence[Sequence[Sample]], repeats: Sequence[float]
+) -> Sequence[float]:
+    """Return the repeats of each training image. ``train`` holds images of ``parts`` in their order."""
+    known = ((sample, repeat) for part, repeat in zip(parts, repeats, strict=True) for sample in part)
+    found = array("f")
+    for sample in train:
+        place = sample.path, sample.span
+        found.append(next(repeat for other, repeat in known if (other.path, other.span) == place))
+    return found
 
 
 def _joined(parts: Sequence[Sequence[Sample]]) -> Sequence[Sample]:

@@ -84,9 +84,11 @@ def _captions(data: Data) -> str:
 
 
 def data_fingerprint(data: Data, tokenizer: CaptionTokenizer) -> str:
-    """Return a fingerprint of all captions and texts for training and validation, and of the tokenizer."""
+    """Return a fingerprint of all captions and texts for training and validation, of repeats and of the tokenizer."""
     captions = _captions(data)
     text = [*data.text, *data.validation_text, tokenizer.to_json()]
+    if data.repeats is not None:
+        text.append(repr(tuple(data.repeats)))
     return captions + hashlib.sha256("\n".join(text).encode()).hexdigest()[:12]
 
 

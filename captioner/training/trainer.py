@@ -132,6 +132,7 @@ class Trainer:
             self.accelerator.num_processes,
             task.lengths(),
             stage.epoch_steps,
+            task.repeats(),
         )
         set_checkpointing(self.model, stage)
         self._begin(task)

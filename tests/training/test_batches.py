@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -195,6 +196,44 @@ def test_lengths_bring_like_to_like_and_every_item_once() -> None:
     assert all(max(lengths[p] for p in step) - min(lengths[p] for p in step) == 7 for step in steps)
     firsts = [lengths[step[0]] for step in steps]
     assert firsts != sorted(firsts), "short captions would always come first"
+
+
+@pytest.mark.parametrize("whole", [10**6, 0], ids=["one permutation", "runs"])
+def test_repeats_show_items_so_often_on_average(monkeypatch: pytest.MonkeyPatch, whole: int) -> None:
+    monkeypatch.setattr("captioner.training.batches.WHOLE", whole)
+    repeats = [2.5] * 100 + [1.0] * 300 + [0.3] * 200
+    one = plan(items=600, accumulate=1, batch_size=10, repeats=repeats)
+    assert (one.taken, one.steps) == (610, 61)
+    epochs = [Counter(place for step in one.keys(epoch) for place, _ in step) for epoch in range(200)]
+    assert all(epoch.total() == 610 for epoch in epochs)
+    assert len({frozenset(epoch.items()) for epoch in epochs}) > 5
+    for times, places in ((2.5, range(100)), (1.0, range(100, 400)), (0.3, range(400, 600))):
+        low, high = math.floor(times), math.ceil(times)
+        assert all(low - 1 <= epoch[n] <= high for epoch in epochs for n in places)  # one may wait for another epoch
+        mean = [sum(epoch[n] for epoch in epochs) / 200 for n in places]
+        assert all(abs(average - times) < 0.15 for average in mean)
+
+
+def test_repeats_of_one_change_nothing_but_the_permutation() -> None:
+    once = plan(repeats=[1.0] * 22)
+    assert once.steps == plan().steps
+    assert sorted(place for step in plan(repeats=[1.0] * 22, batch_size=22).keys(0) for place, _ in step) == [
+        *range(22)
+    ]
+
+
+def test_copies_of_an_item_in_an_epoch_differ_in_view() -> None:
+    keys = [key for step in plan(items=40, accumulate=1, repeats=[3.0] * 40).keys(0) for key in step]
+    assert len(set(keys)) == len(keys) == 120
+    assert Counter(place for place, _ in keys) == dict.fromkeys(range(40), 3)
+
+
+def test_repeats_and_lengths_go_together() -> None:
+    lengths = [n // 8 for n in range(64)]
+    steps = [
+        [place for place, _ in step] for step in plan(items=64, accumulate=1, lengths=lengths, repeats=[2] * 64).keys(0)
+    ]
+    assert all(len({lengths[place] for place in step}) == 1 for step in steps)
 
 
 def test_too_few_items_for_the_processes_are_refused() -> None:

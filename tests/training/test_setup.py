@@ -102,6 +102,29 @@ def test_an_image_of_several_datasets_has_the_captions_of_all(tmp_path: Path) ->
     assert all(samples[f"{n}.jpg"].captions == (f"Photo {n}.", "a photo", f"照片 {n}") for n in range(10))
 
 
+def test_repeats_belong_to_the_first_dataset_of_an_image(tmp_path: Path) -> None:
+    one, two = dataset(tmp_path / "one", {"train": range(5)}), dataset(tmp_path / "two", {"train": range(5, 10)})
+    (tmp_path / "held.txt").write_text("3.jpg\n7.jpg\n")
+    found = read(one, two, one, held_out=str(tmp_path / "held.txt"), repeats=(2.0, 0.5, 9.0))
+    assert found.repeats is not None
+    assert [*found.repeats] == [2.0] * 4 + [0.5] * 4
+    assert read(one, two).repeats is None
+
+
+@pytest.mark.parametrize(
+    ("repeats", "message"),
+    [
+        ((1.0,), "--repeat has 1 number for 2 datasets; give one for each"),
+        ((1.0, 0.0), "--repeat must be more than 0 and at most 1000, not 0"),
+        ((1.0, float("nan")), "--repeat must be more than 0 and at most 1000, not nan"),
+    ],
+)
+def test_wrong_repeats_are_one_sentence(tmp_path: Path, repeats: tuple[float, ...], message: str) -> None:
+    folder = dataset(tmp_path, {"train": range(5)})
+    with pytest.raises(ConfigError, match=f"^{message}$"):
+        read(folder, folder, repeats=repeats)
+
+
 def test_held_out_images_may_be_of_any_dataset(tmp_path: Path) -> None:
     one, two = dataset(tmp_path / "one", {"train": range(5)}), dataset(tmp_path / "two", {"train": range(5, 10)})
     (tmp_path / "held.txt").write_text("3.jpg\n7.jpg\n")

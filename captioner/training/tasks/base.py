@@ -32,6 +32,7 @@ class Data:
     validation: tuple[Sample, ...]
     text: tuple[str, ...] = ()  # lines without images
     validation_text: tuple[str, ...] = ()
+    repeats: Sequence[float] | None = None  # times that an epoch shows each training image, on average; None for once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +115,10 @@ class Task(ABC):
     def lengths(self) -> Sequence[int] | None:
         """Return the length of each item, for steps of items of similar length; None for no sorting."""
         return None
+
+    def repeats(self) -> Sequence[float] | None:
+        """Return how often an epoch takes each item, on average; None for once."""
+        return self.data.repeats if self.wants_images else None
 
     def trained(self, name: str) -> bool:
         """Return whether the parameter of this name takes part (a parameter without gradient would stall DDP)."""
