@@ -32,12 +32,13 @@ from captioner.evaluation.judge import fingerprint
 from captioner.models.halves import cut_below
 from captioner.system.interrupt import Interrupt
 from captioner.training.adapting import RankBudget
-from captioner.training.batches import Batch, Plan, batches
+from captioner.training.batches import Batch, batches
 from captioner.training.convolutions import folded
 from captioner.training.distributed import explain_dead_process
 from captioner.training.features import FeatureStore, build_store
 from captioner.training.log import RunLog
 from captioner.training.optim import choose_trained, set_checkpointing, update_average
+from captioner.training.plan import Plan
 from captioner.training.recipe import Recipe, Stage
 from captioner.training.setup import accelerator
 from captioner.training.state import (
@@ -121,7 +122,7 @@ class Trainer:
         for done in self.recipe.stages[: index + 1]:
             self.model.config = self.average.config = TASKS[done.task].trained_config(self.model.config)
         choose_trained(self.model, stage, task.trained)
-        store = self._store(stage)
+        store = self._kept_features(self.data.train, stage, stage.views) if stage.cache_features else None
         items = task.items(store)
         plan = Plan(
             len(items),
@@ -248,9 +249,6 @@ class Trainer:
         snapshot = replace(self.checkpoint, model=self.average, training=provenance, card="")
         for name in names:
             save(snapshot, self.directory / name)
-
-    def _store(self, stage: Stage) -> FeatureStore | None:
-        return self._kept_features(self.data.train, stage, stage.views) if stage.cache_features else None
 
     def _validation_store(self, stage: Stage, store: FeatureStore | None) -> FeatureStore | None:
         return self._kept_features(self.data.validation, stage, 1) if store is not None else None

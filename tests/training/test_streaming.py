@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from captioner.data.sources import read_splits
-from captioner.training import batches as module
+from captioner.training import plan as module
 from captioner.training import trainer
-from captioner.training.batches import Plan
+from captioner.training.plan import Plan
 from captioner.training.recipe import Recipe
 from captioner.training.run import train
 from captioner.training.setup import new_captioner, read_data
