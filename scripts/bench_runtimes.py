@@ -8,7 +8,7 @@ library, ONNX Runtime in Python, and transformers.js in Node. Each runs in a pro
 from the start of the process to its first caption; photos per second count the others. Both are in seconds of the CPU,
 which other work on the machine changes little, and in brackets of the clock. ``equal`` are the captions that equal
 those of this package in fp32. Two more rows give photos instead of pixels to Node: resized as Pillow does
-(examples/node/pillow.mjs), and by transformers.js itself. It fails if a caption in fp32 differs, or more than 5 % in
+(examples/pixels.mjs), and by transformers.js itself. It fails if a caption in fp32 differs, or more than 5 % in
 int8. See docs/export.md.
 """
 
@@ -138,7 +138,7 @@ def python(model: str, precision: str, listed: Path, threads: int) -> dict[str, 
 
 def node(folder: Path, exported: Path, dtype: str, mode: str, listed: Path, threads: int) -> dict[str, Any]:
     """Caption in a new process of Node, whose modules lie in ``folder``."""
-    for script in (ROOT / "scripts" / "caption_node.mjs", ROOT / "examples" / "node" / "pillow.mjs"):
+    for script in (ROOT / "scripts" / "caption_node.mjs", ROOT / "examples" / "pixels.mjs"):
         shutil.copy(script, folder)
     command = ["node", folder / "caption_node.mjs", exported.resolve(), dtype, mode, listed]
     return ran(list(map(str, command)), {"THREADS": str(threads)})

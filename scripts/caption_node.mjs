@@ -8,7 +8,7 @@
 import { readFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { AutoModelForVision2Seq, AutoTokenizer, RawImage, Tensor, env, pipeline } from '@huggingface/transformers';
-import { squash } from './pillow.mjs';
+import { boxOf, resize, sizeOf } from './pixels.mjs';
 
 const [folder, dtype, mode, list] = process.argv.slice(2);
 const paths = JSON.parse(await readFile(list, 'utf8'));
@@ -17,7 +17,8 @@ const options = { dtype, device: 'cpu' };
 if (process.env.THREADS) options.session_options = { intraOpNumThreads: Number(process.env.THREADS) };
 env.allowRemoteModels = false;
 env.localModelPath = dirname(folder);
-const { size, resample } = JSON.parse(await readFile(join(folder, 'preprocessor_config.json'), 'utf8'));
+const settings = JSON.parse(await readFile(join(folder, 'preprocessor_config.json'), 'utf8'));
+const size = sizeOf(settings);
 
 const caption = mode === 'pixels' ? await ofPixels() : await ofPhotos();
 const first = await caption(paths[0]);
@@ -39,7 +40,7 @@ async function ofPixels() {
   return async (path) => {
     const bytes = await readFile(path);
     const pixels = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
-    const inputs = new Tensor('float32', pixels.slice(), [1, 3, size.height, size.width]);
+    const inputs = new Tensor('float32', pixels.slice(), [1, 3, size, size]);
     const tokens = await model.generate({ inputs });
     return tokenizer.batch_decode(tokens, { skip_special_tokens: true })[0].trim();
   };
@@ -50,8 +51,8 @@ async function ofPhotos() {
   return async (path) => {
     let photo = (await RawImage.read(path)).rgb();
     if (mode === 'files') {
-      const data = squash(photo.data, photo.width, photo.height, size.width, resample);
-      photo = new RawImage(data, size.width, size.height, 3);
+      const box = boxOf(photo.width, photo.height, settings);
+      photo = new RawImage(resize(photo.data, photo.width, photo.height, box, size, settings.resample), size, size, 3);
     }
     return (await captioner(photo))[0].generated_text;
   };

@@ -27,6 +27,7 @@ fi
 
 mkdir -p "$work/site/vendor"
 cp "$here"/*.html "$here"/*.css "$here"/*.js "$here"/*.svg "$work/site"
+cp "$here/../pixels.mjs" "$work/site/pixels.js"  # some web servers do not know .mjs
 # transformers.js without its engine, whose names a browser cannot resolve, and the smallest engine: CPU, SIMD, threads.
 sed -e 's#"onnxruntime-web/webgpu"#"./ort.js"#' -e 's#"onnxruntime-common"#"./ort.js"#' \
   "$work/transformers/dist/transformers.web.min.js" >"$work/site/vendor/transformers.js"

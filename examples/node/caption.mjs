@@ -10,7 +10,7 @@ import { readFile } from 'node:fs/promises';
 import { dirname, basename, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { RawImage, env, pipeline } from '@huggingface/transformers';
-import { squash } from './pillow.mjs';
+import { boxOf, resize, sizeOf } from '../pixels.mjs';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -42,8 +42,8 @@ for (const path of photos) {
 
 /** Resize as the captioner's training did; the pipeline then leaves the size as it is. */
 async function prepared(photo) {
-  const { height, width } = settings.size;
-  if (!height || settings.do_center_crop) return photo; // a captioner that crops: the pipeline does it
-  const rgb = photo.rgb();
-  return new RawImage(squash(rgb.data, rgb.width, rgb.height, width, settings.resample), width, height, 3);
+  const size = sizeOf(settings);
+  if (size !== (settings.size.shortest_edge ?? settings.size.height)) return photo; // it would be resized once more
+  const { data, width, height } = photo.rgb();
+  return new RawImage(resize(data, width, height, boxOf(width, height, settings), size, settings.resample), size, size, 3);
 }

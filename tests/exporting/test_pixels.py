@@ -1,4 +1,4 @@
-"""The page for browsers resizes as Pillow does, to the last bit (run by Node)."""
+"""The examples in JavaScript resize as Pillow does, to the last bit (run by Node)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from captioner.exporting.vision_encoder_decoder import processor_settings
 
 NODE = shutil.which("node")
 pytestmark = pytest.mark.skipif(NODE is None, reason="no Node")
-PAGE = Path(__file__).resolve().parents[2] / "examples" / "browser"
+MODULE = Path(__file__).resolve().parents[2] / "examples" / "pixels.mjs"
 SCRIPT = """
 import { boxOf, normalised, resize, sizeOf } from %s;
 import { readFileSync } from "node:fs";
@@ -31,10 +31,10 @@ console.log(JSON.stringify({ square: Buffer.from(square).toString("base64"), val
 """
 
 
-def by_page(image: Image.Image, config: PreprocessConfig) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    data = base64.b64encode(image.convert("RGBA").tobytes()).decode()
+def by_script(image: Image.Image, config: PreprocessConfig) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    data = base64.b64encode(image.tobytes()).decode()
     given = {"width": image.width, "height": image.height, "data": data, "settings": processor_settings(config)}
-    script = SCRIPT % json.dumps((PAGE / "pixels.js").as_uri())
+    script = SCRIPT % json.dumps(MODULE.as_uri())
     done = subprocess.run(
         [str(NODE), "--input-type=module", "-e", script],
         input=json.dumps(given).encode(),
@@ -60,11 +60,19 @@ def by_page(image: Image.Image, config: PreprocessConfig) -> tuple[np.ndarray[An
         ((131, 200), {"size": 48, "aspect": "crop"}),
         ((131, 90), {"size": 48, "aspect": "crop", "zoom": 1.125, "interpolation": "bilinear"}),
         ((131, 90), {"size": 48, "zoom": 1.125}),
+        ((60, 401), {"size": 32}),
+        ((401, 233), {"size": 32, "interpolation": "bilinear"}),
+        ((1000, 777), {"size": 48, "zoom": 1.125}),
+        ((403, 300), {"size": 32, "aspect": "crop", "zoom": 1.125}),
+        ((777, 1013), {"size": 32, "aspect": "crop", "interpolation": "bilinear"}),
+        ((4000, 3000), {"size": 280}),
     ],
 )
-def test_pixels_are_pillows(size: tuple[int, int], changes: dict[str, Any]) -> None:
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_pixels_are_pillows(size: tuple[int, int], changes: dict[str, Any], mode: str) -> None:
+    """Larger, smaller, tall, cropped, and so large that Pillow averages blocks of pixels first."""
     noise = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
     image, config = Image.fromarray(noise), PreprocessConfig(**changes)
-    square, values = by_page(image, config)
+    square, values = by_script(image.convert(mode), config)
     assert np.array_equal(square, np.asarray(fit(image, config)))
     assert np.abs(values - preprocess(image, config).numpy()).max() < 1e-6
