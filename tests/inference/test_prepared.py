@@ -82,7 +82,7 @@ def test_the_draft_is_the_decoder_in_int8_and_shares_the_rest(
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("beams", [1, 5])
-def test_neither_batch_size_nor_order_changes_a_caption_of_200_photos(precision: Precision, beams: int) -> None:
+def test_neither_batch_size_nor_order_changes_a_caption_of_many_photos(precision: Precision, beams: int) -> None:
     """Padding has no effect either: captions of a batch end at different lengths, and the last batch is smaller.
 
     Sums in another order differ in their last bit, so two captions with equal scores may change places; in bf16 and
@@ -91,7 +91,8 @@ def test_neither_batch_size_nor_order_changes_a_caption_of_200_photos(precision:
     data = Path(os.environ.get("CAPTIONER_DATA", Path(__file__).parents[2].parent / "shared")) / "flickr8k"
     if not data.exists():
         pytest.skip(f"no photos at {data}; set CAPTIONER_DATA")
-    photos = [sample.path for sample in read_splits(data).split("dev")[:200]]
+    slow = precision == "bf16" and not torch.cpu._is_amx_tile_supported()  # a second a photo
+    photos = [sample.path for sample in read_splits(data).split("dev")[: 20 if slow else 200]]
     pipe = CaptionPipeline(prepare(load(), precision, keep=False))
     together = [caption.text for caption in pipe.caption(photos, beams=beams, batch_size=16)]
     others = {
