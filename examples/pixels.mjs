@@ -16,11 +16,16 @@ function cubic(x) {
   return t < 2 ? (((t - 5) * t + 8) * t - 4) * a : 0;
 }
 
+/** Bring RGB or RGBA `data` of a photo to RGB of size x size, for the settings in preprocessor_config.json. */
+export function fit(data, width, height, settings) {
+  return resize(data, width, height, boxOf(width, height, settings), sizeOf(settings), settings.resample);
+}
+
 /**
  * Resize the part `box` (left, top, width, height) of RGB or RGBA `data` to RGB of `size` x `size`, as Pillow does: rows
  * and columns after each other, each rounded to 8 bits. `resample` is Pillow's number: 2 bilinear, 3 bicubic.
  */
-export function resize(data, width, height, box, size, resample) {
+function resize(data, width, height, box, size, resample) {
   const filter = FILTERS[resample];
   if (!filter) throw new Error(`resampling filter ${resample} is neither 2 (bilinear) nor 3 (bicubic)`);
   let image = { data, width, height, channels: data.length / (width * height) };
@@ -117,8 +122,8 @@ function columnsResized({ data, width, channels }, weights) {
   return { data: out, width, height: weights.length, channels: 3 };
 }
 
-/** Return the part of a photo that the model sees, for the settings in preprocessor_config.json. */
-export function boxOf(width, height, settings) {
+/** Return the part of a photo that the model sees. */
+function boxOf(width, height, settings) {
   const resized = settings.size.shortest_edge ?? settings.size.height;
   const zoom = resized / sizeOf(settings), side = Math.min(width, height);
   const [columns, rows] = settings.size.shortest_edge ? [side / zoom, side / zoom] : [width / zoom, height / zoom];

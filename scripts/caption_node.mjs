@@ -8,7 +8,7 @@
 import { readFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { AutoModelForVision2Seq, AutoTokenizer, RawImage, Tensor, env, pipeline } from '@huggingface/transformers';
-import { boxOf, resize, sizeOf } from './pixels.mjs';
+import { fit, sizeOf } from './pixels.mjs';
 
 const [folder, dtype, mode, list] = process.argv.slice(2);
 const paths = JSON.parse(await readFile(list, 'utf8'));
@@ -51,8 +51,7 @@ async function ofPhotos() {
   return async (path) => {
     let photo = (await RawImage.read(path)).rgb();
     if (mode === 'files') {
-      const box = boxOf(photo.width, photo.height, settings);
-      photo = new RawImage(resize(photo.data, photo.width, photo.height, box, size, settings.resample), size, size, 3);
+      photo = new RawImage(fit(photo.data, photo.width, photo.height, settings), size, size, 3);
     }
     return (await captioner(photo))[0].generated_text;
   };

@@ -1,7 +1,7 @@
 // The model in a thread of its own: photos in, captions out. Everything is loaded from beside this file.
 
 import { Tensor, env, pipeline } from "./vendor/transformers.js";
-import { boxOf, normalised, resize, sizeOf } from "./pixels.js";
+import { fit, normalised, sizeOf } from "./pixels.js";
 
 const MOST_PIXELS = 100e6; // of a photo; a canvas of more may fail without an error
 env.allowLocalModels = true;
@@ -37,7 +37,7 @@ async function squareOf(file, settings) {
   context.drawImage(bitmap, 0, 0);
   bitmap.close();
   const { data } = context.getImageData(0, 0, width, height);
-  return resize(data, width, height, boxOf(width, height, settings), sizeOf(settings), settings.resample);
+  return fit(data, width, height, settings);
 }
 
 async function captionOf(file) {

@@ -10,7 +10,7 @@ import { readFile } from 'node:fs/promises';
 import { dirname, basename, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { RawImage, env, pipeline } from '@huggingface/transformers';
-import { boxOf, resize, sizeOf } from '../pixels.mjs';
+import { fit, sizeOf } from '../pixels.mjs';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -45,5 +45,5 @@ async function prepared(photo) {
   const size = sizeOf(settings);
   if (size !== (settings.size.shortest_edge ?? settings.size.height)) return photo; // it would be resized once more
   const { data, width, height } = photo.rgb();
-  return new RawImage(resize(data, width, height, boxOf(width, height, settings), size, settings.resample), size, size, 3);
+  return new RawImage(fit(data, width, height, settings), size, size, 3);
 }

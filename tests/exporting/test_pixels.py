@@ -21,11 +21,11 @@ NODE = shutil.which("node")
 pytestmark = pytest.mark.skipif(NODE is None, reason="no Node")
 MODULE = Path(__file__).resolve().parents[2] / "examples" / "pixels.mjs"
 SCRIPT = """
-import { boxOf, normalised, resize, sizeOf } from %s;
+import { fit, normalised } from %s;
 import { readFileSync } from "node:fs";
 const { width, height, data, settings } = JSON.parse(readFileSync(0));
 const bytes = Uint8Array.from(Buffer.from(data, "base64"));
-const square = resize(bytes, width, height, boxOf(width, height, settings), sizeOf(settings), settings.resample);
+const square = fit(bytes, width, height, settings);
 const values = Buffer.from(normalised(square, settings).buffer).toString("base64");
 console.log(JSON.stringify({ square: Buffer.from(square).toString("base64"), values }));
 """
