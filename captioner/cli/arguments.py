@@ -110,7 +110,9 @@ def _without_none(hint: Any) -> Any:
 
 
 def _parser(kind: Any, option: Option) -> Callable[[str], Any] | None:
-    """Return the argparse type of a number, or of a pair of words and number; None for texts."""
+    """Return the argparse type of a number, of a tuple's items, or of a pair of words and number; None for texts."""
+    if typing.get_origin(kind) is tuple:
+        kind = typing.get_args(kind)[0]
     if kind is int:
         return partial(whole, least=None if option.least is None else int(option.least))
     if kind is float:

@@ -28,7 +28,6 @@ class Training:
             help="times that an epoch shows the images of each --data, on average, such as 2 0.5 (default: 1 each)",
             metavar="TIMES",
             nargs="+",
-            parse=float,
         ),
     )
     reading: Reading
