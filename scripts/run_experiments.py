@@ -57,6 +57,7 @@ class Row:
     start: str | None = None  # the directory of a captioner to fine-tune
     data: Sequence[str] = ("flickr8k",)  # folders in --shared
     text: Sequence[str] = ()  # folders in --shared
+    outside: bool = False  # the data may name images outside its folders
 
     @property
     def trains(self) -> Recipe:
@@ -127,9 +128,9 @@ def place_of(name: str, seed: int, out: Path) -> Path:
     return out / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
 
 
-def held_out_in(data: Sequence[str], shared: Path) -> list[str]:
-    """Return the names in ``HELD_OUT`` of photos that are in the training split of one of the folders ``data``."""
-    known = {sample.name for name in data for sample in load_split(shared / name, "train")}
+def held_out_in(row: Row, shared: Path) -> list[str]:
+    """Return the names in ``HELD_OUT`` of photos that are in the training split of one of the row's folders."""
+    known = {sample.name for name in row.data for sample in load_split(shared / name, "train", outside=row.outside)}
     return [name for name in HELD_OUT.read_text(encoding="utf-8").split("\n") if name in known]
 
 
@@ -142,9 +143,11 @@ def run(row: Row, seed: int, shared: Path, place: Path, features: Path) -> None:
     elif row.start is not None:
         command = ["finetune", "--model", row.start]
     held_out = place / "held_out.txt"
-    held_out.write_text("\n".join(held_out_in(row.data, shared)) + "\n", encoding="utf-8")
+    held_out.write_text("\n".join(held_out_in(row, shared)) + "\n", encoding="utf-8")
     command += ["--recipe", row.recipe, "--held-out", str(held_out), "--out", str(place)]
     command += ["--data", *(str(shared / name) for name in row.data)]
+    if row.outside:
+        command += ["--outside"]
     if row.text:
         command += ["--text", *(str(shared / name) for name in row.text)]
     settings = [setting.replace("{shared}", str(shared.resolve())) for setting in (*row.settings, f"seed={seed}")]
@@ -167,7 +170,9 @@ def judge(out: Path, shared: Path, penalties: Sequence[float], row: Row, dev: Se
     samples = load_split(shared / first, "dev")
     config = replace(checkpoint.generation, beams=BEAMS, length_penalty=penalties[0])
     if len(penalties) > 1:
-        train = [sample for name in row.data for sample in load_split(shared / name, "train")]
+        train = [
+            sample for name in row.data for sample in load_split(shared / name, "train", outside=row.outside)
+        ]
         _, held_out = hold_out_named(train, out / "held_out.txt")
         config = choose_generation(checkpoint, held_out, beams=[BEAMS], penalties=penalties)
     evaluation = evaluate(checkpoint, samples, config, batch_size=32)

@@ -52,7 +52,7 @@ def test_a_row_comes_after_one_above_it(experiments, tmp_path):
 def test_a_following_row_starts_from_the_best_weights_of_its_seed(experiments, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(experiments, "captioner", lambda command: asked.append(command) and 0)
-    monkeypatch.setattr(experiments, "held_out_in", lambda data, shared: ["a.jpg"])
+    monkeypatch.setattr(experiments, "held_out_in", lambda row, shared: ["a.jpg"])
     rows = experiments.read(SCRIPTS / "experiments" / "objectives.toml").rows
     name = "then self-critical"
     experiments.run(rows[name], 3, tmp_path, experiments.place_of(name, 3, tmp_path), tmp_path / "features")

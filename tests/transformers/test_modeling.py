@@ -24,6 +24,11 @@ def logits_of(checkpoint: Checkpoint, pixels: torch.Tensor, tokens: torch.Tensor
     return checkpoint.model(tokens[:, None], pixels).logits[:, 0]
 
 
+def same_bits(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    weights, others = one.state_dict(), other.state_dict()
+    return weights.keys() == others.keys() and all(torch.equal(weights[name], others[name]) for name in weights)
+
+
 @pytest.mark.parametrize("auto", ["AutoModel", "AutoModelForImageTextToText"])
 def test_same_logits_after_loading(auto: str, exported: Exported) -> None:
     """Tokens of labels and tables of the backbone are not saved; transformers loads without them."""
@@ -69,6 +74,7 @@ def test_every_kind_there_and_back(backbone: str, settings: dict[str, Any], tiny
 def test_back_to_a_checkpoint(exported: Exported, photos: list[Image.Image]) -> None:
     checkpoint, folder = exported
     back = load(folder)
+    assert same_bits(back.model, checkpoint.model)
     pixels, tokens = torch.randn(2, 3, 64, 64), torch.randint(4, 300, (2, 5))
     assert torch.allclose(logits_of(back, pixels, tokens), logits_of(checkpoint, pixels, tokens), atol=1e-5)
     assert back.generation == checkpoint.generation
@@ -157,6 +163,7 @@ def test_push_to_hub(exported: Exported, hub: Any, tmp_path: Path) -> None:
     for name, content in files.items():
         (tmp_path / Path(name).name).write_bytes(content)
     again = CaptionerForConditionalGeneration.from_pretrained(tmp_path)
+    assert same_bits(model, again)
     pixels, tokens = torch.randn(1, 3, 64, 64), torch.randint(4, 300, (1, 5))
     with torch.inference_mode():
         first, second = (one(pixel_values=pixels, input_ids=tokens).logits for one in (model, again))
