@@ -61,13 +61,16 @@ def native() -> Iterator[Line]:
 
 
 def torch_build() -> Iterator[Line]:
-    """Yield torch's version and build, and the GPU; warn about a build for GPUs without one."""
+    """Yield torch's version and build, the speed of bf16, and the GPU; warn about a build for GPUs without one."""
     import torch
+
+    from captioner.inference.precision import faster
 
     cuda = torch.version.cuda
     build = f"CUDA {cuda}" if cuda else f"ROCm {torch.version.hip}" if torch.version.hip else "CPU"
     capability = torch.backends.cpu.get_cpu_capability()
     yield Fact(name="torch", value=f"{torch.__version__}, build for {build}, operators for {capability}")
+    yield Fact(name="bf16", value=f"{'may be faster' if faster('bf16') else 'is much slower'} than fp32 on this CPU")
     found = _gpus()
     yield Fact(name="GPU", value="; ".join(found) or "none")
     if cuda and not found:

@@ -18,13 +18,20 @@ INT8_AHEAD: dict[str, bool | None] = {
 }
 """Whether int8 captions faster than fp32, by the level of the native library; None if nobody has measured it
 (docs/speed.md)."""
+BF16_BEHIND = ("AVX2",)
+"""The capabilities of torch on x86 CPUs where bf16 was measured and is slower than fp32 (docs/speed.md): they have no
+instructions for it."""
 
 
 def faster(precision: Precision, level: str | None = None) -> bool:
-    """Return whether a precision may be faster than fp32 at a level of the native library, by default this CPU's.
+    """Return whether a precision may be faster than fp32 on this CPU, for int8 at a level of the native library.
 
     The result is False only if a measurement found fp32 as fast.
     """
+    if precision == "bf16":
+        import torch
+
+        return torch.backends.cpu.get_cpu_capability() not in BF16_BEHIND
     from captioner.native.library import status
 
     level = level or status().level or TORCH

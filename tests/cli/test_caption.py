@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from captioner.cli import main, options, output
 from captioner.inference import precision as precisions
@@ -268,3 +269,18 @@ def test_int8_that_is_not_faster_is_one_sentence(
     if told:
         assert err[0].startswith("captioner: int8 is not faster than fp32 on this CPU (`captioner doctor` says why)")
     assert run("caption", photos, "--precision", precision) == (0, out, []), "the sentence comes once in a process"
+
+
+@pytest.mark.parametrize(
+    ("device", "capability", "told"), [(None, "AVX2", 1), (None, "AVX512", 0), ("cuda", "AVX2", 0)]
+)
+def test_bf16_without_instructions_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], device: str | None, capability: str, told: int
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr("captioner.pipelines.choose_device", lambda name=None: name or "cpu")
+    options._warn_of_slow.cache_clear()
+    assert options.Device(device=device, precision="bf16").checked_precision() == "bf16"
+    told_lines = capsys.readouterr().err.splitlines()
+    assert len(told_lines) == told
+    assert all(line.startswith("captioner: bf16 is much slower than fp32 on this CPU") for line in told_lines)

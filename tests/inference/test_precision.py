@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from captioner.inference import precision
 from captioner.inference.precision import INT8_AHEAD, TORCH, faster
@@ -13,7 +14,12 @@ from captioner.native import library
 def test_only_a_measurement_makes_int8_slow(level: str, ahead: bool | None) -> None:
     assert faster("int8", level) is (ahead is not False)
     assert faster("fp32", level)
-    assert faster("bf16", level)
+
+
+@pytest.mark.parametrize(("capability", "ahead"), [("AVX2", False), ("AVX512", True), ("DEFAULT", True)])
+def test_bf16_is_slow_where_it_was_measured(monkeypatch: pytest.MonkeyPatch, capability: str, ahead: bool) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert faster("bf16") is ahead
 
 
 def test_an_unknown_level_was_not_measured() -> None:
