@@ -170,9 +170,7 @@ def judge(out: Path, shared: Path, penalties: Sequence[float], row: Row, dev: Se
     samples = load_split(shared / first, "dev")
     config = replace(checkpoint.generation, beams=BEAMS, length_penalty=penalties[0])
     if len(penalties) > 1:
-        train = [
-            sample for name in row.data for sample in load_split(shared / name, "train", outside=row.outside)
-        ]
+        train = [sample for name in row.data for sample in load_split(shared / name, "train", outside=row.outside)]
         _, held_out = hold_out_named(train, out / "held_out.txt")
         config = choose_generation(checkpoint, held_out, beams=[BEAMS], penalties=penalties)
     evaluation = evaluate(checkpoint, samples, config, batch_size=32)
