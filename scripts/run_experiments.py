@@ -30,6 +30,7 @@ from train_default import HELD_OUT, ROOT, choose_generation, share_features
 
 from captioner.checkpoint import load
 from captioner.cli import main as captioner
+from captioner.data.samples import Sample
 from captioner.data.sources import load_split
 from captioner.data.splits import hold_out_named
 from captioner.evaluation.evaluate import evaluate
@@ -128,9 +129,14 @@ def place_of(name: str, seed: int, out: Path) -> Path:
     return out / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
 
 
+def photos_of(row: Row, shared: Path) -> list[Sample]:
+    """Return the photos in the training splits of the row's folders, held-out ones included."""
+    return [sample for name in row.data for sample in load_split(shared / name, "train", outside=row.outside)]
+
+
 def held_out_in(row: Row, shared: Path) -> list[str]:
     """Return the names in ``HELD_OUT`` of photos that are in the training split of one of the row's folders."""
-    known = {sample.name for name in row.data for sample in load_split(shared / name, "train", outside=row.outside)}
+    known = {sample.name for sample in photos_of(row, shared)}
     return [name for name in HELD_OUT.read_text(encoding="utf-8").split("\n") if name in known]
 
 
@@ -170,8 +176,7 @@ def judge(out: Path, shared: Path, penalties: Sequence[float], row: Row, dev: Se
     samples = load_split(shared / first, "dev")
     config = replace(checkpoint.generation, beams=BEAMS, length_penalty=penalties[0])
     if len(penalties) > 1:
-        train = [sample for name in row.data for sample in load_split(shared / name, "train", outside=row.outside)]
-        _, held_out = hold_out_named(train, out / "held_out.txt")
+        _, held_out = hold_out_named(photos_of(row, shared), out / "held_out.txt")
         config = choose_generation(checkpoint, held_out, beams=[BEAMS], penalties=penalties)
     evaluation = evaluate(checkpoint, samples, config, batch_size=32)
     records = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
