@@ -72,7 +72,7 @@ def main() -> None:
                 captions_of.setdefault(f"{way}, by {order}", []).extend(words(text) for text in texts)
         if heads is not None and heads.match is not None:
             own = [[checkpoint.tokenizer.encode(c) for c in s.captions] for s in part]
-            true, false = (match_captions(checkpoint.model, memory, ids) for ids in (own, [*own[1:], *own[:1]]))
+            true, false = (match_captions(checkpoint, memory, ids) for ids in (own, [*own[1:], *own[:1]]))
             right += [
                 (float(np.mean(np.array(a) > 0.5)), float(np.mean(np.array(b) < 0.5)))
                 for a, b in zip(true, false, strict=True)
@@ -107,7 +107,7 @@ def reranked(
     }
     heads = checkpoint.model.heads
     if heads is not None and heads.match is not None:
-        values = match_captions(checkpoint.model, memory, [[h.tokens for h in group] for group in hypotheses])
+        values = match_captions(checkpoint, memory, [[h.tokens for h in group] for group in hypotheses])
         orders["matching"] = [ordered(*pair) for pair in zip(hypotheses, values, strict=True)]
     return {name: [group[0] for group in groups] for name, groups in orders.items()}
 

@@ -160,7 +160,7 @@ def caption_memory(
         hypotheses = refine(decoder, memory, hypotheses, tokenizer, config, rules=rules)
     if config.rerank == "matching":
         tokens = [[hypothesis.tokens for hypothesis in candidates] for candidates in hypotheses]
-        matching = match_captions(checkpoint.model, memory, tokens)
+        matching = match_captions(checkpoint, memory, tokens)
         hypotheses = [ordered(*pair) for pair in zip(hypotheses, matching, strict=True)]
     else:
         hypotheses = [rerank(candidates, config, tokenizer) for candidates in hypotheses]

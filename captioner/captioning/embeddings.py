@@ -135,7 +135,9 @@ def embed_texts(checkpoint: AnyCheckpoint, texts: Sequence[str], *, batch_size: 
             )
     parts = [torch.zeros(0, width, dtype=torch.float32, device="cpu")]
     for start in range(0, len(ids), batch_size):
-        tokens, ends = pad_and_close(ids[start : start + batch_size], config.text, config.decoder.context)
+        part = ids[start : start + batch_size]
+        starts = [checkpoint.tokenizer.start_of_ids(tokens_of_text) for tokens_of_text in part]
+        tokens, ends = pad_and_close(part, config.text, config.decoder.context, starts)
         device = heads.text_proj.weight.device
         parts.append(heads.of_texts(end_states(checkpoint.model.decoder, tokens.to(device), ends.to(device))).cpu())
     return torch.cat(parts)

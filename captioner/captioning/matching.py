@@ -10,7 +10,6 @@ from captioner.errors import UsageError
 from captioner.generation.likelihood import LOGITS_AT_ONCE
 from captioner.inference import AnyCheckpoint
 from captioner.models.decoder import ImageMemory
-from captioner.models.encoder_decoder import EncoderDecoder
 from captioner.models.heads import end_states, pad_and_close
 
 
@@ -26,21 +25,22 @@ def require_matching(checkpoint: AnyCheckpoint) -> None:
 
 @torch.inference_mode()
 def match_captions(
-    model: EncoderDecoder, memory: ImageMemory, captions: Sequence[Sequence[Sequence[int]]]
+    checkpoint: AnyCheckpoint, memory: ImageMemory, captions: Sequence[Sequence[Sequence[int]]]
 ) -> list[list[float]]:
     """Return the probability, 0 to 1, that each caption is true of its image, for all images in ``memory``.
 
     The head is trained on equally frequent true captions and similar false ones. Captions are token ids without start
     and end; a caption longer than the decoder's context is truncated. The model must have a matching head.
     """
+    model, config = checkpoint.model, checkpoint.config
     assert model.heads is not None
-    config = model.config
     most = max(map(len, captions), default=0)
     if not most:
         return [[] for _ in captions]
     device = memory.centres.device
     padded = [ids for group in captions for ids in (*group, *[()] * (most - len(group)))]
-    tokens, ends = (part.to(device) for part in pad_and_close(padded, config.text, config.decoder.context))
+    starts = [checkpoint.tokenizer.start_of_ids(ids) for ids in padded]
+    tokens, ends = (part.to(device) for part in pad_and_close(padded, config.text, config.decoder.context, starts))
     width = config.decoder.mlp_width or 4 * config.decoder.width
     at_once = max(1, LOGITS_AT_ONCE // (len(captions) * tokens.shape[1] * width))  # captions per image
     probabilities = []

@@ -59,7 +59,7 @@ def matches(
     """
     require_matching(checkpoint)
     for memory in _memories(checkpoint, images, batch_size):
-        yield match_captions(checkpoint.model, memory, [captions] * memory.images)
+        yield match_captions(checkpoint, memory, [captions] * memory.images)
 
 
 def _memories(checkpoint: AnyCheckpoint, images: Iterable[ImageSource], batch_size: int) -> Iterator[ImageMemory]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-_SIDES = re.compile(r"\b(left|right)(most|ward|wards)?\b", re.IGNORECASE)
+_SIDES = re.compile(r"\b(left|right)(most|ward|wards)?\b|[左右]", re.IGNORECASE)  # Chinese has no spaces
 
 
 def preprocess(image: Image.Image, config: PreprocessConfig) -> Tensor:

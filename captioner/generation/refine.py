@@ -209,7 +209,7 @@ def _continued(
     after it. ``processors``: from the indices of beginnings to their processors.
     """
     plain = replace(config, groups=1, diversity=0.0)
-    text = tokenizer.config
+    text = tokenizer.config.speaking(config.language)
     hypotheses: list[list[Hypothesis]] = [[] for _ in begun]
     for length in sorted({len(tokens) for _, tokens in begun}):
         steps = budget(length)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from captioner.metrics.words import UNSPACED
+
 _IRREGULAR = {
     "man": "men",
     "woman": "women",
@@ -22,7 +24,7 @@ _IRREGULAR = {
     "cactus": "cacti",
     "policeman": "policemen",
 }
-_WORD = re.compile(r"[a-z]+")
+_WORD = re.compile(rf"[{UNSPACED}]|[^\W\d_{UNSPACED}]+")
 
 
 def plural(noun: str) -> str:
@@ -41,6 +43,11 @@ def plural(noun: str) -> str:
     return " ".join([*before, many])
 
 
+def label_words(text: str) -> list[str]:
+    """Return the words of a label or a caption: ``T-shirt 2`` -> ``t``, ``shirt``; scripts without spaces by character."""
+    return _WORD.findall(text.lower())
+
+
 class LabelFinder:
     """A finder of the labels that a caption mentions.
 
@@ -55,12 +62,13 @@ class LabelFinder:
         self._index: dict[tuple[str, ...], int] = {}
         for number, label in enumerate(self.labels):
             for form in (label, plural(label)):
-                self._index.setdefault(tuple(form.split(" ")), number)
+                self._index.setdefault(tuple(label_words(form)), number)
+        self._index.pop((), None)
         self._longest = max((len(form) for form in self._index), default=0)
 
     def find(self, caption: str) -> set[int]:
         """Return the indices of the labels that ``caption`` mentions; the longest of overlapping labels counts."""
-        words = _WORD.findall(caption.lower())
+        words = label_words(caption)
         matches: set[int] = set()
         at = 0
         while at < len(words):

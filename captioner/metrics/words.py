@@ -25,11 +25,11 @@ Split: TypeAlias = Callable[[str], list[str]]
 _SPANNING = re.compile(r"<|[\d)]\s\d|\.\s+[.\d]|(?<![^\W_])[A-Za-z]\.\s+[A-Z]")
 
 # Letters of scripts without spaces: Thai, Lao, Tibetan, Myanmar, Khmer, kana, Chinese characters.
-_UNSPACED = (
+UNSPACED = (
     "\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
     "\U00020000-\U0003ffff"
 )
-_PARTS = re.compile(rf"([{_UNSPACED}])")
+_PARTS = re.compile(rf"([{UNSPACED}])")
 
 
 def splitter(name: Words) -> Split:

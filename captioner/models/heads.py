@@ -115,9 +115,15 @@ def append_eos(tokens: Tensor, lengths: Tensor, eos_id: int, context: int) -> tu
     return F.pad(tokens, (0, 1))[..., :most].masked_fill(at_end, eos_id), ends
 
 
-def pad_and_close(captions: Sequence[Sequence[int]], text: TextConfig, context: int) -> tuple[Tensor, Tensor]:
-    """Batch token ids without start and end as ``append_eos`` returns them: (N, T) and (N,)."""
-    kept = [(text.bos_id, *ids[: context - 1]) for ids in captions]
+def pad_and_close(
+    captions: Sequence[Sequence[int]], text: TextConfig, context: int, starts: Sequence[int] | None = None
+) -> tuple[Tensor, Tensor]:
+    """Batch token ids without start and end as ``append_eos`` returns them: (N, T) and (N,).
+
+    ``starts``: the start token of each caption; None for ``text.bos_id``.
+    """
+    starts = [text.bos_id] * len(captions) if starts is None else starts
+    kept = [(start, *ids[: context - 1]) for start, ids in zip(starts, captions, strict=True)]
     lengths = torch.tensor([len(ids) for ids in kept], dtype=torch.long, device="cpu")
     tokens = torch.full((len(kept), max(map(len, kept), default=1)), text.pad_id, device="cpu")
     for row, ids in zip(tokens, kept, strict=True):

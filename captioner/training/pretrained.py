@@ -74,13 +74,22 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"the weight file {path} cannot be read as plain tensors: {error}") from error
 
 
-def read_classifier(path: Path) -> tuple[Tensor, Tensor]:
-    """Return weight (N, C) and bias (N,) of the classifier in a timm weight file. Raises ``ConfigError``."""
+def read_classifier(path: Path, channels: int) -> tuple[Tensor, Tensor]:
+    """Return weight (1000, C) and bias (1000,) of the ImageNet classifier of C ``channels`` in a timm weight file.
+
+    Raises ``ConfigError`` for a file without one.
+    """
     weights = _read(path)
     try:
-        return weights["classifier.weight"].float(), weights["classifier.bias"].float()
+        weight, bias = weights["classifier.weight"].float(), weights["classifier.bias"].float()
     except KeyError:
         raise ConfigError(f"{path} holds no classifier.weight; name the weights of a timm classifier") from None
+    if weight.shape != (1000, channels) or bias.shape != (1000,):
+        raise ConfigError(
+            f"the classifier in {path} has shape {tuple(weight.shape)} instead of (1000, {channels}); name the weights "
+            "of an ImageNet classifier on the same backbone"
+        )
+    return weight, bias
 
 
 def _fit(backbone: nn.Module, weights: dict[str, Tensor], source: str) -> dict[str, Tensor]:

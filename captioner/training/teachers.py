@@ -33,10 +33,10 @@ class ImageNetTeacher:
         Raises ``ConfigError`` or ``CheckpointError`` for a file that does not fit.
         """
         config, device = model.config, next(model.parameters()).device
-        weight, bias = read_classifier(path)
+        weight, bias = read_classifier(path, model.vision.channels)
         sums = torch.zeros(len(bias), len(words))  # (N, G)
         for label, classes in imagenet_groups(words).items():
-            sums[[n for n in classes if n < len(bias)], label] = 1
+            sums[classes, label] = 1
         self.weight, self.bias, self.sums = weight.to(device), bias.to(device), sums.to(device)
         self.vision: VisionEncoder = copy.deepcopy(model.vision).requires_grad_(False).eval()
         args = backbone_args(config.vision, config.preprocess)

@@ -34,15 +34,15 @@ def test_a_caption_is_judged_as_if_it_were_alone(
     captions = [ids[:5], [], [*ids[3:8], list(range(3, 90))]]
     with torch.inference_mode():
         memory = model.remember(model.encode_image(pixels))
-    found = match_captions(model, memory, captions)
+    found = match_captions(knowing, memory, captions)
     assert [len(row) for row in found] == [5, 0, 6]
     monkeypatch.setattr(matching, "LOGITS_AT_ONCE", 1)
-    torch.testing.assert_close(match_captions(model, memory, captions), found, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(match_captions(knowing, memory, captions), found, atol=1e-5, rtol=1e-5)
     for image, row in enumerate(captions):
         for caption, judged in zip(row, found[image], strict=True):
             part = memory.select(torch.tensor([image]))
-            assert match_captions(model, part, [[caption]])[0][0] == pytest.approx(judged, abs=1e-5)
-    assert match_captions(model, memory, [[], [], []]) == [[], [], []]
+            assert match_captions(knowing, part, [[caption]])[0][0] == pytest.approx(judged, abs=1e-5)
+    assert match_captions(knowing, memory, [[], [], []]) == [[], [], []]
 
 
 def test_true_captions_are_told_from_those_of_other_pictures(knowing: Checkpoint, data: Data) -> None:
@@ -50,7 +50,7 @@ def test_true_captions_are_told_from_those_of_other_pictures(knowing: Checkpoint
     ids = [knowing.tokenizer.encode(c) for s in data.train for c in s.captions]
     with torch.inference_mode():
         memory = knowing.model.remember(knowing.model.encode_image(pixels))
-    table = match_captions(knowing.model, memory, [ids] * len(data.train))
+    table = match_captions(knowing, memory, [ids] * len(data.train))
     said = [c for s in data.train for c in s.captions]
     true = [
         p for s, row in zip(data.train, table, strict=True) for c, p in zip(said, row, strict=True) if c in s.captions
@@ -84,7 +84,7 @@ def test_candidates_in_the_order_of_their_matching(knowing: Checkpoint, data: Da
         with torch.inference_mode():
             pixels = preprocess(open_image(photo), knowing.config.preprocess)[None]
             memory = knowing.model.remember(knowing.model.encode_image(pixels))
-        judged = match_captions(knowing.model, memory, [[h.tokens for h in ours]])[0]
+        judged = match_captions(knowing, memory, [[h.tokens for h in ours]])[0]
         assert all(a >= b - 1e-5 for a, b in pairwise(judged))
     assert other_order
 

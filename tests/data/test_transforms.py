@@ -99,6 +99,8 @@ def test_augmented_views_differ_and_keep_off_the_runs_random_numbers() -> None:
         ("leftover cake on a bright table", True),
         ("a copyright sign", True),
         ("a dog", True),
+        ("一只狗在男人的左边", False),
+        ("一只狗坐在男人旁边", True),
     ],
 )
 def test_sides_forbid_the_mirror(caption: str, allowed: bool) -> None:

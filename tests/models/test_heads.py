@@ -55,6 +55,7 @@ def test_a_caption_is_closed_by_its_end_and_a_full_one_by_its_last_word() -> Non
         [0, 3, 4, 5],
     ]
     assert pad_and_close([], TEXT, context=4)[1].shape == (0,)
+    assert pad_and_close([[5], [6]], TEXT, context=4, starts=[8, 9])[0][:, :2].tolist() == [[8, 5], [9, 6]]
 
 
 def test_what_stands_behind_a_caption_plays_no_part(model: Captioner) -> None:

@@ -5,17 +5,25 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 import captioner
+from captioner.captioning.embeddings import embed_texts
 from captioner.captioning.labels import LEAST_PROBABLE
+from captioner.captioning.matching import match_captions
 from captioner.checkpoint import load
 from captioner.cli import main
-from captioner.config import GenerationConfig
+from captioner.config import GenerationConfig, HeadsConfig, TextConfig
+from captioner.data.images import open_image
+from captioner.data.transforms import preprocess
 from captioner.errors import ConfigError
+from captioner.generation import refine
 from captioner.inference.linears import Precision
 from captioner.metrics.nouns import LabelFinder
+from captioner.models.heads import end_states, pad_and_close
 from captioner.training.tasks import Data
 
 
@@ -95,3 +103,43 @@ def test_a_language_may_be_the_checkpoints_own(bilingual: Path, data: Data, tmp_
     pipe = captioner.load(tmp_path / "zh", device="cpu")
     assert pipe.caption(data.train[2].path).text == "三角形"
     assert GenerationConfig().language == ""
+
+
+def test_refinement_reads_a_caption_in_its_language(
+    pipe: captioner.CaptionPipeline, data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    languages = pipe.checkpoint.config.text.languages
+    begun = []
+
+    class Recorded(refine.Writing):
+        def __init__(self, decoder: Any, memory: Any, text: TextConfig, start: Any) -> None:
+            begun.append(text.bos_id)
+            super().__init__(decoder, memory, text, start)
+
+    monkeypatch.setattr(refine, "Writing", Recorded)
+    for language in ("zh", "en"):
+        begun.clear()
+        pipe.caption(data.train[0].path, language=language, refine=1)
+        assert set(begun) == {languages[language]}
+
+
+def test_heads_read_a_text_in_its_language(bilingual: Path, data: Data) -> None:
+    checkpoint = load(bilingual / "best")
+    checkpoint.model.add_heads(HeadsConfig(width=6, matching=True))
+    text, heads, decoder = checkpoint.config.text, checkpoint.model.heads, checkpoint.model.decoder
+    assert heads is not None
+    for parameter in heads.parameters():
+        torch.nn.init.normal_(parameter)
+    texts = ["三角形", english(data)[2]]
+    ids = [checkpoint.tokenizer.encode(each) for each in texts]
+    with torch.inference_mode():
+        alone = [
+            heads.of_texts(end_states(decoder, *pad_and_close([tokens], text, 32, [text.languages[language]])))
+            for tokens, language in zip(ids, ("zh", "en"), strict=True)
+        ]
+        pixels = preprocess(open_image(data.train[2].path), checkpoint.config.preprocess)[None]
+        memory = checkpoint.model.remember(checkpoint.model.encode_image(pixels))
+        tokens, ends = pad_and_close(ids, text, 32, [text.languages["zh"], text.languages["en"]])
+        odds = heads.matches(end_states(decoder, tokens, ends, memory.select(torch.tensor([0, 0]))))
+    torch.testing.assert_close(embed_texts(checkpoint, texts), torch.cat(alone), atol=1e-5, rtol=1e-5)
+    assert match_captions(checkpoint, memory, [ids])[0] == pytest.approx(odds.sigmoid().tolist(), abs=1e-5)

@@ -135,7 +135,9 @@ class Adversarial(PolicyGradient):
             for tokens, targets, weights in (
                 (batch.tokens, batch.targets, batch.weights),
                 (drawn.tokens, drawn.targets, drawn.weights),
-                self.collate().pad_captions(others),
+                self.collate().pad_captions(
+                    others, [[self.tokenizer.start_of_ids(c) for c in each] for each in others]
+                ),
             )
         ]
         length = max(captions.shape[-1] for captions, _ in groups)

@@ -99,7 +99,7 @@ class Infilling(CrossEntropy):
                 batch.names, batch.targets.tolist(), (batch.weights > 0).sum(-1).tolist(), strict=True
             )
         ]
-        tokens, targets, weights = self.collate().pad_captions(captions)
+        tokens, targets, weights = self.collate().pad_captions(captions, batch.tokens[..., 0].tolist())
         _, middle = gaps_and_middles(tokens, weights, gap_id(self.tokenizer.config))
         with_gaps = replace(batch, tokens=tokens, targets=targets, weights=weights * middle).to(batch.tokens.device)
         infill = plain_nll(decoder(with_gaps.tokens.flatten(0, 1), memory), with_gaps)

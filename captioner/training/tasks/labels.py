@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from captioner.checkpoint import Checkpoint
 from captioner.config import LabelsConfig
 from captioner.errors import ConfigError, UsageError
-from captioner.metrics.nouns import LabelFinder
+from captioner.metrics.nouns import LabelFinder, label_words
 from captioner.models.captioner import Captioner, Outputs
 from captioner.models.decoder import ImageMemory
 from captioner.models.labels import Labeller
@@ -130,7 +130,7 @@ def equipped(checkpoint: Checkpoint, words: str, count: int, classifier: str, *,
     torch.manual_seed(seed)
     checkpoint.model.add_labeller(LabelsConfig(words=names, tokens=tokens, count=count))
     if classifier:
-        weight, bias = read_classifier(Path(classifier))
+        weight, bias = read_classifier(Path(classifier), checkpoint.model.vision.channels)
         labeller: Labeller = checkpoint.model.labeller  # type: ignore[assignment]
         labeller.initialise(weight, bias, imagenet_groups(names))
     return True
@@ -148,4 +148,7 @@ def read_words(name: str) -> tuple[str, ...]:
     words = tuple(dict.fromkeys(" ".join(line.lower().split()) for line in lines if line.strip()))
     if not words:
         raise ConfigError(f"the labels {name} are empty; name a UTF-8 file of one label a line")
+    for word in words:
+        if not label_words(word):
+            raise ConfigError(f"the label {word!r} in {name} has no letters, so no caption names it; remove it")
     return words

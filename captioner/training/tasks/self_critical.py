@@ -10,7 +10,6 @@ from captioner.errors import ConfigError
 from captioner.metrics.bleu import smoothed_bleu
 from captioner.metrics.mentions import mention_f1
 from captioner.metrics.nouns import LabelFinder
-from captioner.metrics.words import words
 from captioner.models.vision import Features
 from captioner.text import CaptionTokenizer
 from captioner.training.batches import Batch
@@ -51,7 +50,7 @@ class SelfCritical(PolicyGradient):
         self.cider = CiderReward(data.train, tokenizer, language)
         captions = {sample.name: tokenizer.captions_in(language, sample.captions) for sample in data.train}
         if self.options.bleu:
-            self.references = {name: [words(c) for c in group] for name, group in captions.items()}
+            self.references = {name: [self.cider.words(c) for c in group] for name, group in captions.items()}
         if self.options.mentions:
             self.finder = LabelFinder(read_words(self.options.labels))
             self.named = {name: [self.finder.find(c) for c in group] for name, group in captions.items()}
@@ -72,7 +71,7 @@ class SelfCritical(PolicyGradient):
         return Rewards(rewards=rewards, figures=figures)
 
     def _bleu(self, caption: str, image: str) -> float:
-        return smoothed_bleu(words(caption), self.references[image])
+        return smoothed_bleu(self.cider.words(caption), self.references[image])
 
     def _mentions(self, caption: str, image: str) -> float:
         return mention_f1(self.finder.find(caption), self.named[image])

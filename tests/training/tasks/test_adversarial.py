@@ -13,7 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from captioner.checkpoint import Checkpoint
+from captioner.checkpoint import Checkpoint, load
 from captioner.errors import ConfigError, DataError
 from captioner.training import trainer
 from captioner.training.batches import Batch
@@ -184,3 +184,16 @@ def test_impossible_options(options: dict[str, Any], message: str, recipe: Make)
 def test_one_image_has_no_others(data: Data) -> None:
     with pytest.raises(DataError, match="at least two images"):
         Adversarial.check(replace(data, train=data.train[:1]))
+
+
+def test_every_kind_of_caption_begins_with_its_language(recipe: Make, data: Data, bilingual: Path) -> None:
+    checkpoint = load(bilingual / "best")
+    both = tuple(replace(sample, captions=(sample.captions[0], "三角形")) for sample in data.train)
+    _, batch = make(recipe, replace(data, train=both), checkpoint, human=0.0)
+    languages = checkpoint.config.text.languages
+    captions, kinds = batch.extra["captions"], batch.extra["kinds"]
+    for caption, kind in zip(captions.flatten(0, 1).tolist(), kinds.flatten().tolist(), strict=True):
+        if kind in (0, 2):
+            said = checkpoint.tokenizer.decode(caption)
+            assert caption[0] == languages["zh" if said == "三角形" else "en"], said
+    assert {0, 2} <= set(kinds.flatten().tolist())

@@ -264,3 +264,23 @@ def test_a_run_cut_off_ends_as_the_unbroken_one(
     for run in (tmp_path / "whole", cut):
         assert load(run / "last").config.text.gap_id == 0
     assert isinstance(load(cut).model, Captioner)
+
+
+def test_held_out_middles_begin_with_their_language(recipe: Make, data: Data, bilingual: Path) -> None:
+    found = load(bilingual / "best")
+    both = tuple(replace(sample, captions=(sample.captions[0], "三角形")) for sample in data.train)
+    task = task_of(recipe({"task": "infilling"}, captions_per_image=2), replace(data, train=both), found)
+    batch = first_batch(task, 4)
+    seen: list[torch.Tensor] = []
+
+    class Recorded(torch.nn.Module):
+        def forward(self, tokens: torch.Tensor, memory: Any) -> Any:
+            seen.append(tokens)
+            return found.model.decoder(tokens, memory)
+
+    with torch.inference_mode():
+        memory = found.model.remember(found.model.encode_image(batch.image))
+        task.judge(Recorded(), memory, batch)  # type: ignore[arg-type]
+    assert set(batch.tokens[..., 0].flatten().tolist()) == set(found.config.text.languages.values())
+    assert len(seen) == 2
+    assert all(torch.equal(tokens[:, 0], batch.tokens[..., 0].flatten()) for tokens in seen)

@@ -92,7 +92,15 @@ def test_every_shipped_list_names_everyday_words_and_every_class_is_known() -> N
     assert not unknown
 
 
-@pytest.mark.parametrize(("content", "said"), [(None, "cannot be read"), (b"\n \n", "are empty"), (b"\xff", "cannot")])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "cannot be read"),
+        (b"\n \n", "are empty"),
+        (b"\xff", "cannot"),
+        (b"dog\n42\n", "'42' in .* has no letters"),
+    ],
+)
 def test_a_list_that_is_none_is_one_sentence(tmp_path: Path, content: bytes | None, said: str) -> None:
     if content is not None:
         (tmp_path / "words.txt").write_bytes(content)
@@ -161,3 +169,14 @@ def test_a_frozen_backbone_of_other_weights_cannot_be_read_by_the_teacher(
 def test_a_teacher_has_a_share_and_a_file(recipe: MakeRecipe, options: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         Labels.options_of(recipe({"task": "labels", "options": options}).stages[0])
+
+
+@pytest.mark.parametrize("shape", [(1000, 7), (100, 320), (9,)])
+def test_the_classifier_of_another_backbone(
+    shape: tuple[int, ...], recipe: MakeRecipe, data: Data, tmp_path: Path
+) -> None:
+    file = tmp_path / "w.safetensors"
+    save_file({"classifier.weight": torch.zeros(shape), "classifier.bias": torch.zeros(shape[0])}, file)
+    plan = recipe({"task": "labels", "options": {"classifier": str(file)}})
+    with pytest.raises(ConfigError, match=r"has shape .* instead of \(1000, \d+\)"):
+        Labels.equip(plan, plan.stages[0], data, new_captioner(plan, data))

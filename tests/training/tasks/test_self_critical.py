@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from captioner.checkpoint import Checkpoint
+from captioner.checkpoint import Checkpoint, load
 from captioner.errors import ConfigError, DataError
 from captioner.metrics.bleu import smoothed_bleu
 from captioner.metrics.cider import CiderD, DocumentFrequencies
@@ -171,3 +171,11 @@ def test_impossible_options(options: dict[str, Any], message: str, recipe: Make)
 def test_images_of_one_name_are_refused(data: Data) -> None:
     with pytest.raises(DataError, match="rename them"):
         SelfCritical.check(replace(data, train=(*data.train, data.train[0])))
+
+
+def test_bleu_of_captions_without_spaces(recipe: Make, data: Data, bilingual: Path) -> None:
+    found = load(bilingual / "best")
+    chinese = tuple(replace(sample, captions=("一只红色的圆",)) for sample in data.train)
+    plan = recipe({"task": "self_critical", "options": {"bleu": 1.0}})
+    task = task_of(plan, replace(data, train=chinese), found)
+    assert task._bleu("一只蓝色的圆", data.train[0].name) > 10
