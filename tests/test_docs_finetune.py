@@ -66,7 +66,7 @@ def test_commands_run_in_order(here: Path, hub: Any, capfd: pytest.CaptureFixtur
             assert len(texts) == 20
             assert all(text.startswith("zwx drawing, ") for text in texts)
     runs = [out.strip() for out in outputs["finetune"]]
-    names = ("finetune", "csv", "mine", "longer", "mine", "lora", "prefix", "two", "too")
+    names = ("finetune", "csv", "mine", "longer", "reward", "mine", "lora", "prefix", "two", "too")
     assert runs == [f"runs/{name}/best" for name in names]
     assert outputs["convert"] == ["merged\n"]
     assert "CIDEr" in outputs["compare"][0]

@@ -20,7 +20,7 @@ def model() -> Iterator[Line]:
     """Yield the size and the checksum of the shipped model; warn if it is missing or damaged."""
     from captioner.checkpoint.files import SHIPPED, WEIGHTS, fingerprint
 
-    remedy = "reinstall captioner: pip install --force-reinstall --no-deps captioner"
+    remedy = "reinstall captioner: pip install --force-reinstall --no-deps . in the checkout"
     weights = SHIPPED / WEIGHTS
     missing = [
         name for name in ("config.json", "generation.json", "tokenizer.json", WEIGHTS) if not (SHIPPED / name).exists()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from captioner.checkpoint import load
 from captioner.checkpoint.files import SHIPPED_NAME, require_regular
+from captioner.config import PreprocessConfig
 from captioner.errors import CheckpointError, ConfigError
 from captioner.models.backbones import import_timm
 
@@ -72,6 +73,27 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise ConfigError(f"there is no weight file {path}; set vision_weights to one, or to timm or random") from None
     except Exception as error:  # damaged zip, pickle with code, not a state dict
         raise CheckpointError(f"the weight file {path} cannot be read as plain tensors: {error}") from error
+
+
+def differing_pixels(backbone: str, config: PreprocessConfig) -> str | None:
+    """Return a warning if timm's weights of ``backbone`` know pixels of another mean or deviation, else None."""
+    import timm
+
+    try:
+        trained = timm.get_pretrained_cfg(backbone)
+    except RuntimeError:  # a name that timm does not know
+        trained = None
+    if trained is None or all(
+        abs(ours - theirs) < 0.02
+        for ours, theirs in zip((*config.mean, *config.std), (*trained.mean, *trained.std), strict=True)
+    ):
+        return None
+    size = trained.input_size[-1]
+    return (
+        f"timm's weights of {backbone} were trained on other pixels than [preprocess] makes; use "
+        f"--set preprocess.size={size} --set 'preprocess.mean={list(trained.mean)}' --set "
+        f"'preprocess.std={list(trained.std)}'"
+    )
 
 
 def read_classifier(path: Path, channels: int) -> tuple[Tensor, Tensor]:

@@ -15,8 +15,9 @@ from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from captioner.checkpoint import save
+from captioner.config import PreprocessConfig
 from captioner.errors import CheckpointError, ConfigError
-from captioner.training.pretrained import load_backbone
+from captioner.training.pretrained import differing_pixels, load_backbone
 from captioner.training.recipe import Recipe
 from captioner.training.setup import new_captioner
 from captioner.training.tasks import Data
@@ -168,3 +169,14 @@ def test_timm_without_a_network_is_one_sentence(
     monkeypatch.setattr(timm, "create_model", offline)
     with pytest.raises(ConfigError, match=r"^timm cannot download .*\(no route to the hub\); .*vision_weights=FILE$"):
         new_captioner(recipe(vision_weights="timm"), data)
+
+
+def test_pixels_that_the_weights_do_not_know() -> None:
+    said = differing_pixels("convnext_tiny", PreprocessConfig())
+    assert said is not None
+    assert "--set preprocess.size=224 --set 'preprocess.mean=[0.485, 0.456, 0.406]'" in said
+    fitting = PreprocessConfig(size=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    assert differing_pixels("convnext_tiny", fitting) is None
+    lite = PreprocessConfig(mean=(0.498,) * 3, std=(0.502,) * 3)
+    assert differing_pixels("tf_efficientnet_lite3", lite) is None
+    assert differing_pixels("no_such_model", PreprocessConfig()) is None
