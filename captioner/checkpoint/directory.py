@@ -28,7 +28,7 @@ from captioner.checkpoint.files import WEIGHTS
 from captioner.checkpoint.packing import SCALE, Dtype, packable, packed
 from captioner.config import CaptionerConfig, GenerationConfig, to_dict
 from captioner.errors import CheckpointError
-from captioner.system.disk import replace_folder
+from captioner.system.disk import partial_folder, replace_folder
 from captioner.text import CaptionTokenizer
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ class Restorable(Protocol):
 def save(checkpoint: Restorable, directory: str | os.PathLike[str], *, dtype: Dtype = "fp32") -> Path:
     """Write a checkpoint directory; replace an older one of that name only after the new one is complete.
 
+    Of a symlink, the directory that it leads to is replaced. No other directory beside it is touched.
     ``dtype``: int8 and int4 pack the weights (``packing.py``); those of an adapter are fp16 then.
 
     Raises ``CheckpointError`` if it cannot be written (no space, no permission) and if the name is taken by anything
@@ -101,7 +102,6 @@ def save(checkpoint: Restorable, directory: str | os.PathLike[str], *, dtype: Dt
     checkpoint = checkpoint.original()
     directory = Path(directory)
     require_replaceable(directory)
-    partial = directory.with_name(directory.name + ".partial")
     weights_name, tensors, more = _parts(checkpoint)
     weights = _of_dtype(tensors, checkpoint, dtype)
     version = PACKED_FORMAT if any(name.endswith(SCALE) for name in weights) else FORMAT
@@ -112,14 +112,15 @@ def save(checkpoint: Restorable, directory: str | os.PathLike[str], *, dtype: Dt
         "training.json": _json(checkpoint.training),
         "README.md": checkpoint.card or _card(checkpoint),
     }
+    place = Path(os.path.realpath(directory))  # a symlink stays
+    partial = partial_folder(place)
     try:
-        shutil.rmtree(partial, ignore_errors=True)
         (partial / weights_name).parent.mkdir(parents=True)
         for name, text in {**texts, **more}.items():
             (partial / name).write_text(text, encoding="utf-8")
         save_file({name: value.contiguous() for name, value in weights.items()}, partial / weights_name)
         (partial / weights_name).chmod((partial / "config.json").stat().st_mode)  # safetensors sets mode 600
-        replace_folder(partial, directory)
+        replace_folder(partial, place)
     except Exception as error:  # safetensors raises its own class for a full disk
         with contextlib.suppress(OSError):
             shutil.rmtree(partial, ignore_errors=True)

@@ -22,6 +22,7 @@ from captioner.checkpoint.files import (
     read_json,
 )
 from captioner.errors import CheckpointError, quoted
+from captioner.system.disk import set_aside
 
 CONVERSION = 1  # to be raised with a change of the conversion: older results are then made again
 
@@ -38,8 +39,14 @@ def find(source: str | os.PathLike[str] | None) -> Path:
             raise CheckpointError("this installation contains no model; reinstall captioner or name one with --model")
         return SHIPPED
     directory = Path(source)
+    best = directory / "best"  # `captioner train` writes it into its --out
+    for place in (directory,) if (directory / "config.json").exists() else (directory, best):
+        if (kept := set_aside(place)) is not None:
+            raise CheckpointError(
+                f"{place} is missing, since a process died while it replaced it; the checkpoint before is complete: "
+                f"rename {kept} to {place.name}"
+            )
     if directory.is_dir():
-        best = directory / "best"  # `captioner train` writes it into its --out
         directory = best if not (directory / "config.json").exists() and best.is_dir() else directory
         if (directory / EXPORT).exists():
             raise CheckpointError(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, cast, get_args
 
 from captioner.checkpoint import merged
 from captioner.errors import OutputError, UsageError
-from captioner.system.disk import replace_folder
+from captioner.system.disk import partial_folder, replace_folder
 
 if TYPE_CHECKING:
     from captioner.checkpoint import Checkpoint, Restorable
@@ -54,12 +54,12 @@ def export(captioner: Restorable, out: str | os.PathLike[str], *, to: Target) ->
         raise UsageError(f"{out} exists already and is not an empty directory; choose another OUT")
     write = cast(Write, importlib.import_module(TARGETS[to]).write)
     checkpoint = merged(captioner.original())
-    partial = out.with_name(out.name + ".partial")
+    place = Path(os.path.realpath(out))  # a symlink stays
+    partial = partial_folder(place)
     try:
-        shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         write(checkpoint, partial)
-        replace_folder(partial, out)
+        replace_folder(partial, place)
     except OSError as error:
         raise OutputError(f"cannot write {out}: {error}; free some space or choose another OUT") from error
     finally:

@@ -129,6 +129,20 @@ class Outputs:
             with contextlib.suppress(OSError):
                 sweep(folder, self.journal.tokens)
 
+    def claim_captioned(self) -> None:
+        """Reserve the files of photos that the interrupted part of this run has captioned."""
+        if not self.plan.place.beside:
+            for writer in self._files:
+                for entry in self.journal.entries(writer.name):
+                    self.neighbours.claim(entry.slots[writer.name].file, entry.key)
+
+    def claim(self, photo: Photo) -> None:
+        """Reserve the files of a photo that this process does not caption: it is done, or of another shard."""
+        if not self.plan.place.beside:
+            for writer in self._files:
+                with contextlib.suppress(OutputError):
+                    self.neighbours.file(photo, f".{writer.name}")
+
     def catch_up(self) -> list[str]:
         """Write the captions that are only in the journal; return the problems."""
         problems = []
@@ -200,12 +214,13 @@ def open_outputs(plan: Plan, settings: Mapping[str, Any]) -> tuple[Lock, Outputs
         before = journal.get("run")
         problems: list[str] = []
         if before not in (None, current):
-            problems = _finish_earlier(journal, before, plan)
+            _finish_earlier(journal, before, plan)
             journal = Journal(journal_of(plan))
         resumed = before == current
         outputs = Outputs(plan, journal, resumed=resumed)
         if resumed:
             outputs.check_interrupted()
+            outputs.claim_captioned()
         journal.put(run=current, tokens=[*(journal.tokens if resumed else []), journal.token], **outputs.settings)
         if resumed:  # write what the interrupted run had committed
             problems += outputs.catch_up()
@@ -217,10 +232,11 @@ def open_outputs(plan: Plan, settings: Mapping[str, Any]) -> tuple[Lock, Outputs
         raise
 
 
-def _finish_earlier(journal: Journal, before: Any, now: Plan) -> list[str]:
-    """Write what another command has left in the journal; return the problems.
+def _finish_earlier(journal: Journal, before: Any, now: Plan) -> None:
+    """Write what another command has left in the journal, and delete the journal.
 
-    The plan comes from the journal, so it must not allow files that this command may not write.
+    The plan comes from the journal, so it must not allow files that this command may not write. Raises ``OutputError``
+    and keeps the journal if a caption cannot be written.
     """
     journal_name = shown(journal.path or "")
     try:
@@ -245,7 +261,14 @@ def _finish_earlier(journal: Journal, before: Any, now: Plan) -> list[str]:
             f"{journal_name} holds captions of another command for photos that this one does not name, such as "
             f"{example}; repeat that command, or remove the journal to discard them"
         )
-    problems = outputs.finish()
-    outputs.close()
+    try:
+        problems = outputs.finish()
+    finally:
+        outputs.close()
+    if problems:
+        more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise OutputError(
+            f"cannot finish an earlier command, whose captions {journal_name} keeps: {problems[0]}{more}; fix this and "
+            "repeat the earlier command, or remove the journal to discard them"
+        )
     journal.remove()
-    return problems

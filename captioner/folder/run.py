@@ -75,11 +75,15 @@ class Run:
         for photo in photos:
             if photo.problem:
                 yield photo
-            elif photo.key in self._pending or (self.plan.shard and not self.plan.shard.holds(photo.key)):
+            elif photo.key in self._pending:
                 continue
+            elif self.plan.shard and not self.plan.shard.holds(photo.key):
+                self._outputs.claim(photo)
             elif self.journal.has(photo.key):
                 self._outputs.elsewhere.discard(photo.key)
                 self.counts.before += first
+                if first:
+                    self._outputs.claim(photo)
             else:
                 try:
                     decision = self._outputs.decide(photo)
@@ -163,7 +167,9 @@ def dry_run(plan: Plan, photos: Iterable[Photo]) -> Iterator[tuple[Photo, Decisi
         for photo in photos:
             if photo.problem:
                 yield photo, OutputError(photo.problem)
-            elif not plan.shard or plan.shard.holds(photo.key):
+            elif plan.shard and not plan.shard.holds(photo.key):
+                outputs.claim(photo)
+            else:
                 try:
                     yield photo, outputs.decide(photo)
                 except OutputError as error:

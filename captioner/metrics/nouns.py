@@ -44,7 +44,7 @@ def plural(noun: str) -> str:
 
 
 def label_words(text: str) -> list[str]:
-    """Return the words of a label or a caption: ``T-shirt 2`` -> ``t``, ``shirt``; scripts without spaces by character."""
+    """Return the words of a label or a caption: ``T-shirt 2`` -> ``t``, ``shirt``; unspaced scripts by character."""
     return _WORD.findall(text.lower())
 
 

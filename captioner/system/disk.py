@@ -6,8 +6,11 @@ exist at all, unless fsync is called on the file before the rename and on its di
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import re
+import secrets
 import shutil
 import time
 from pathlib import Path
@@ -37,19 +40,56 @@ def _replace(partial: str | os.PathLike[str], path: str | os.PathLike[str]) -> N
     return os.replace(partial, path)
 
 
+def partial_folder(folder: Path) -> Path:
+    """Return a new hidden name beside ``folder``, to write its files there; remove what killed processes left so."""
+    for left in _aside(folder, ".partial"):
+        shutil.rmtree(left, ignore_errors=True)
+    return _new_name(folder, ".partial")
+
+
 def replace_folder(partial: Path, folder: Path) -> None:
-    """Replace an old folder with the finished one; restore the old one if a step fails. Raises ``OSError``."""
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
+    """Replace an old folder with the finished one; restore the old one if a step fails. Raises ``OSError``.
+
+    A symlink stays, and the folder that it leads to is replaced. While the new folder takes the name, the old one has
+    a hidden name beside it, by which ``set_aside`` finds it after a kill.
+    """
+    folder = Path(os.path.realpath(folder))
+    old = _new_name(folder, ".old")
     if folder.exists():
         folder.rename(old)
     try:
         put_in_place(partial, folder)
-    except OSError:
+    except BaseException:  # Ctrl-C too
         if old.exists() and not folder.exists():
             old.rename(folder)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    for left in _aside(folder, ".old"):  # with those of killed processes, which were needed until now
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def set_aside(folder: Path) -> Path | None:
+    """Return the last folder that a killed ``replace_folder`` had renamed before the new one was in its place."""
+    return None if os.path.exists(folder) else max(_aside(folder, ".old"), key=_changed, default=None)
+
+
+def _new_name(folder: Path, end: str) -> Path:
+    return folder.with_name(f".{folder.name}.captioner-{secrets.token_hex(4)}{end}")
+
+
+def _aside(folder: Path, end: str) -> list[Path]:
+    """Return the folders beside ``folder`` that have a name of ``_new_name``."""
+    folder = Path(os.path.realpath(folder))
+    name = re.compile(rf"\.{re.escape(folder.name)}\.captioner-[0-9a-f]{{8}}{re.escape(end)}")
+    try:
+        return [path for path in folder.parent.iterdir() if name.fullmatch(path.name)]
+    except OSError:  # there is no such folder, or it cannot be listed
+        return []
+
+
+def _changed(path: Path) -> float:
+    with contextlib.suppress(OSError):
+        return path.stat().st_mtime
+    return 0.0
 
 
 def sync_folder(folder: str | os.PathLike[str]) -> None:

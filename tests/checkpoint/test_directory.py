@@ -177,15 +177,6 @@ def test_a_failed_save_leaves_the_old_checkpoint(
     assert torch.equal(logits(load(saved)), logits(other))
 
 
-def test_what_an_interrupted_save_left_is_cleared(original: Checkpoint, saved: Path) -> None:
-    for name in ("saved.partial", "saved.old"):
-        (saved.parent / name).mkdir()
-        (saved.parent / name / "junk").touch()
-    save(original, saved)
-    assert [path.name for path in saved.parent.iterdir()] == ["saved"]
-    assert {path.name for path in saved.iterdir()} == FILES
-
-
 def test_a_directory_of_other_things_is_never_replaced(
     original: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

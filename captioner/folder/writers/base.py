@@ -38,14 +38,15 @@ class Neighbours:
     ``dog.jpg.txt`` and ``dog.png.txt``, so that no caption overwrites another. An existing file that ``Beside`` assigns
     to one photo alone keeps its name. Listings of the last few folders are cached.
 
-    In an ``--out`` folder that ignores case, ``a.zip!/A/1.jpg`` and ``a.zip!/a/1.jpg`` would have one file. There the
-    first photo of this run has it, and the other one is refused.
+    Under ``--out`` two photos may have one file: ``http://h/1.jpg`` and ``https://h/1.jpg``, ``pics/1.jpg`` and
+    ``/pics/1.jpg``, and in a folder that ignores case ``a.zip!/A/1.jpg`` and ``a.zip!/a/1.jpg``. The first photo of
+    this run has it, and the other one is refused.
     """
 
     def __init__(self, place: Place) -> None:
         self._place = place
         self._listed: dict[str, Beside] = {}
-        self._claims: dict[int, int] = {}  # hashes of file and photo, in a folder that ignores case
+        self._claims: dict[int, int] = {}  # hashes of file and photo, below --out
         self._merges: bool | None = None
 
     def file(self, photo: Photo, suffix: str) -> str:
@@ -62,14 +63,22 @@ class Neighbours:
 
     def _claimed(self, file: str, photo: Photo) -> str:
         """Return a file in ``--out``, unless it is that of another photo. Raises ``OutputError``."""
-        if self._merges is None:
-            self._merges = not self._place.beside and any(map(ignores_case, locks(self._place.out)))
-        if self._merges and self._claims.setdefault(hash(folded(file)), hash(photo.key)) != hash(photo.key):
+        if not self._place.beside and not self.claim(file, photo.key):
+            why = " (this folder ignores case)" if self._merges else ""
             raise OutputError(
-                f"cannot write {shown(file)}: it is the file of another photo already, since this folder ignores case; "
-                "write jsonl or csv, or to another folder with --out DIR"
+                f"cannot write {shown(file)}: it is the file of another photo already{why}; write jsonl or csv, or "
+                "caption this photo into another folder with --out DIR"
             )
         return file
+
+    def claim(self, file: str, key: str) -> bool:
+        """Reserve a file below ``--out`` for the photo with this key; return False if another photo has it."""
+        return self._claims.setdefault(self._mark(file), hash(key)) == hash(key)
+
+    def _mark(self, file: str) -> int:
+        if self._merges is None:
+            self._merges = any(map(ignores_case, locks(self._place.out)))
+        return hash(folded(file) if self._merges else file)
 
     def found(self, photo: Photo, suffix: str) -> list[str]:
         """Return the files with this suffix that may hold the photo's caption, the most specific first."""
@@ -79,6 +88,9 @@ class Neighbours:
         folder, name = os.path.split(os.path.abspath(photo.path))
         texts = self._folder(photo, folder)
         existing = [os.path.join(texts, other) for other in self._of(folder, texts).files(name, suffix)]
+        if not self._place.beside:  # photos of another folder may have files in this one
+            mine = hash(photo.key)
+            existing = [file for file in existing if self._claims.get(self._mark(file), mine) == mine]
         return existing if own in existing else [own, *existing]  # it may be newer than the listing
 
     def forget(self) -> None:
