@@ -31,8 +31,6 @@ EXTRAS = {
 """The packages of each extra, as in pyproject.toml."""
 CPU_TORCH = "pip install --force-reinstall torch torchvision --index-url https://download.pytorch.org/whl/cpu"
 AGAIN = "pip install --force-reinstall --no-deps . in the checkout (if editable: python setup.py build_ext --inplace)"
-    "pip install --force-reinstall --no-deps . in the checkout (an editable one: python setup.py build_ext --inplace)"
-)
 _OPENMP = re.compile(r"/(lib(?:gomp|iomp5|omp)\b[^/\s]*)$")
 
 
