@@ -41,6 +41,7 @@ class Batch:
     figures: Mapping[str, Tensor] = field(default_factory=dict)  # figures of the task to log, sums over the images
     extra: Mapping[str, Tensor] = field(default_factory=dict)  # further tensors that the task's loss needs
     captions: tuple[tuple[str, ...], ...] = ()  # all captions of each image, in this batch or not
+    seed: int = 0  # seed of the step for what its task draws, the same in all its parts and on all processes
 
     def to(self, device: torch.device) -> Batch:
         """Return the same batch on another device."""
@@ -52,7 +53,7 @@ class Batch:
         tokens, targets, weights = (t.to(device) for t in (self.tokens, self.targets, self.weights))
         advantages = None if self.advantages is None else self.advantages.to(device)
         figures, extra = ({n: v.to(device) for n, v in part.items()} for part in (self.figures, self.extra))
-        return Batch(tokens, targets, weights, image, self.names, advantages, figures, extra, self.captions)
+        return Batch(tokens, targets, weights, image, self.names, advantages, figures, extra, self.captions, self.seed)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import math
@@ -120,11 +121,13 @@ def build_store(
                     report(f"features of {done} / {len(samples)} images")
         put_in_place(partial, path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise TrainingError(
             f"cannot write the features of {len(samples)} images to {directory}: {error}; free some space (they take "
             f"{2 * math.prod(shape) / 1e9:.1f} GB) or set cache_features to false"
         ) from error
+    finally:  # after an unreadable photo or Ctrl-C too; a finished file has its own name by now
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
     return FeatureStore(path, of_no_image)
 
 

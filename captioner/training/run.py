@@ -12,9 +12,11 @@ from captioner.checkpoint import Checkpoint, Restorable, merged
 from captioner.config import to_dict
 from captioner.data.messages import counted
 from captioner.errors import ConfigError, TrainingError, UsageError
+from captioner.training.lock import only_run
 from captioner.training.packages import require_training
+from captioner.training.pretrained import differing_pixels
 from captioner.training.recipe import Recipe
-from captioner.training.setup import new_captioner
+from captioner.training.setup import accelerator, new_captioner
 from captioner.training.state import STATE
 from captioner.training.tasks import TASKS, Data
 
@@ -37,7 +39,8 @@ def train(
 
     The weights of ``start`` compete for the best checkpoint, unless a task has added untrained modules to them.
     ``resume`` continues the run in ``out`` from its last saved state; without it, an existing run is never overwritten.
-    Raises a ``CaptionerError`` if the recipe, the data and the contents of ``out`` do not fit together.
+    Raises a ``CaptionerError`` if the recipe, the data and the contents of ``out`` do not fit together, or if another
+    run is writing to ``out``.
     """
     require_training()
     check_out(out, resume=resume)
@@ -50,6 +53,8 @@ def train(
         start = merged(start)
     if start is not None:
         recipe = with_architecture(recipe, start)
+    elif recipe.vision_weights == "timm" and (warning := differing_pixels(recipe.vision.backbone, recipe.preprocess)):
+        report(f"warning: {warning}")
     checkpoint = start or new_captioner(recipe, data)
     equipped = [TASKS[stage.task].equip(recipe, stage, data, checkpoint) for stage in recipe.stages]
     check_learnt(checkpoint, recipe.generation)
@@ -63,9 +68,11 @@ def train(
     if recipe.adapter is not None:
         count = sum(p.numel() for p in checkpoint.model.parameters() if p.requires_grad)
         report(f"{recipe.adapter.method}: {count / 1e6:.2f}M parameters are trained, all others are frozen")
-    return Trainer(recipe, data, checkpoint, out).run(
-        resume=resume, judge_start=start is not None and not any(equipped)
-    )
+    main = accelerator(recipe).is_main_process
+    with only_run(out, main=main, check=lambda: check_out(out, resume=resume)):
+        return Trainer(recipe, data, checkpoint, out).run(
+            resume=resume, judge_start=start is not None and not any(equipped)
+        )
 
 
 def _check(recipe: Recipe, data: Data, start: Checkpoint | None) -> None:

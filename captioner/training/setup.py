@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 Report = Callable[[str], None]
-MOST_REPEATS = 1000
+LEAST_REPEATS, MOST_REPEATS = 0.001, 1000  # a plan counts in thousandths
 
 
 def read_data(
@@ -100,8 +100,8 @@ def _check_repeats(repeats: Sequence[float], data: Sequence[str]) -> None:
             f"--repeat has {counted(len(repeats), 'number')} for {counted(len(data), 'dataset')}; give one for each"
         )
     for repeat in repeats:
-        if not 0 < repeat <= MOST_REPEATS:
-            raise ConfigError(f"--repeat must be more than 0 and at most {MOST_REPEATS}, not {repeat:g}")
+        if not LEAST_REPEATS <= repeat <= MOST_REPEATS:
+            raise ConfigError(f"--repeat must be at least {LEAST_REPEATS} and at most {MOST_REPEATS}, not {repeat:g}")
 
 
 def _repeats_of(

@@ -45,12 +45,13 @@ def write_state(state: Mapping[str, Any], directory: Path) -> None:
         torch.save(state, partial)
         put_in_place(partial, directory / STATE)
     except (OSError, RuntimeError) as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
         raise CheckpointError(
             f"cannot save the state of the run in {directory}: {error}; free some space and repeat the command with "
             "--resume (the previous state is unchanged)"
         ) from error
+    finally:  # after a second Ctrl-C too; a finished file has its own name by now
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def read_state(directory: Path) -> dict[str, Any]:
@@ -118,10 +119,10 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: Mapping[str, Any]) -> None:
-    """Restore a ``random_state``."""
+    """Restore a ``random_state``, of as many GPUs as there are here: a run may resume on another number of them."""
     torch.set_rng_state(state["cpu"])
-    if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
+    if torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"][: torch.cuda.device_count()])
 
 
 def _flat(values: Any, name: str = "") -> dict[str, Any]:

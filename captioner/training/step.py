@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -22,6 +23,7 @@ from captioner.training.adapting import RankBudget
 from captioner.training.batches import Batch
 from captioner.training.distributed import shard, shard_like, sharding, unshard
 from captioner.training.optim import make_optimizer, set_rate
+from captioner.training.plan import seed_from
 from captioner.training.tasks.base import MODEL, Phase, Task
 
 if TYPE_CHECKING:
@@ -67,8 +69,9 @@ class Stepper:
         Raises ``TrainingError`` for a loss or gradient that is not finite or has exploded, before it changes a weight.
         """
         stage = self.task.stage
+        seed = seed_from(self.task.recipe.seed, total)  # no generator: dropout draws other numbers on each process
         with self.accelerator.autocast(), torch.no_grad():
-            parts = [self.task.prepare(self.model, part) for part in parts]
+            parts = [self.task.prepare(self.model, replace(part, seed=seed)) for part in parts]
         sums = self._figures(parts)
         for phase, optimizer in zip(self.phases, self.optimizers, strict=True):
             rate = set_rate(optimizer, stage, at, of)
@@ -139,7 +142,9 @@ class Stepper:
 
     def state(self) -> dict[str, Any]:
         """Return the state that a resumed run needs besides the model, unsharded for any number of processes."""
+        scaler = self.accelerator.scaler  # of fp16 gradients; its scale decides which steps are skipped
         return {
+            "scaler": {} if scaler is None else scaler.state_dict(),
             "optimizers": [unshard(optimizer.state_dict()) for optimizer in self.optimizers],
             "own": {name: module.state_dict() for name, module in self.modules.items() if name != MODEL},
             "task": self.task.state(),
@@ -153,6 +158,8 @@ class Stepper:
             optimizer.load_state_dict(shard_like(saved, parameters))
         for name, saved in state.get("own", {}).items():
             self.modules[name].load_state_dict(saved)
+        if self.accelerator.scaler is not None and state.get("scaler"):  # older states have none
+            self.accelerator.scaler.load_state_dict(state["scaler"])
         self.task.load_state(state.get("task", {}))
 
     def copy_to(self, model: Captioner) -> None:

@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
+
+from captioner.training.lock import LOCK
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = """\
@@ -111,6 +114,19 @@ def test_a_divided_model_learns_what_a_whole_one_does(here: Path) -> None:
     assert_same_end(here, "one", "divided")
     for name in ("best", "last"):
         assert (here / "divided" / name / "model.safetensors").exists()
+
+
+def test_two_processes_leave_a_folder_in_use_alone(here: Path) -> None:
+    """Only one of them asks for the lock, and both end."""
+    (here / "busy").mkdir()
+    command = [*TORCHRUN, "-m", "captioner", "train", "--data", "toy", "--recipe", "tiny.toml", "--out", "busy"]
+    with FileLock(here / "busy" / LOCK):
+        done = subprocess.run(
+            command, cwd=here, env=environment(), capture_output=True, text=True, check=False, timeout=300
+        )
+        assert done.returncode != 0
+        assert "captioner: another training is writing to busy; wait for it to end, or choose" in done.stderr
+        assert [path.name for path in (here / "busy").iterdir()] == [LOCK]
 
 
 def mortal(here: Path, out: str, who: str, **more: str) -> subprocess.Popen[str]:

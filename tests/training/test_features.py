@@ -14,7 +14,7 @@ import torch
 from PIL import Image, ImageOps
 
 from captioner.data.transforms import preprocess
-from captioner.errors import TrainingError
+from captioner.errors import ImageError, TrainingError
 from captioner.models.captioner import Captioner
 from captioner.training.features import FeatureStore, build_store
 from captioner.training.recipe import Recipe
@@ -127,6 +127,25 @@ def test_features_of_another_precision_are_others(model: Captioner, data: Data, 
     assert len(list(tmp_path.iterdir())) == 2
     build(model, data, tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_an_unreadable_photo_leaves_no_half_written_features(model: Captioner, data: Data, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"not a photo")
+    samples = (*data.train[:-1], replace(data.train[-1], path=broken))
+    with pytest.raises(ImageError, match="repair it or remove it from the training data"):
+        build(model, replace(data, train=samples), tmp_path / "features", views=12)
+    assert list((tmp_path / "features").iterdir()) == []
+
+
+def test_ctrl_c_leaves_no_half_written_features(model: Captioner, data: Data, tmp_path: Path) -> None:
+    def press(text: str) -> None:
+        assert [path.suffix for path in tmp_path.iterdir()] == [".partial"]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_store(model, data.train, tmp_path, workers=0, device=CPU, report=press)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_half_written_features_are_not_taken_for_whole(

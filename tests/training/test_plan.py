@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import Counter
 
@@ -9,6 +10,9 @@ import pytest
 
 from captioner.errors import DataError
 from captioner.training.plan import Plan
+
+# Digests of orders, by sha256 in test_the_order_of_an_epoch_is_that_of_earlier_versions at commit 4e23991.
+DIGESTS = ["8eb9dbe942b1", "0b859d73f5dc", "2b173bb1d88a", "be0bb07a4b65", "402777f23c02", "fe51ae4735d8"]
 
 
 def plan(**changes: object) -> Plan:
@@ -105,6 +109,68 @@ def test_repeats_show_items_so_often_on_average(monkeypatch: pytest.MonkeyPatch,
         assert all(low - 1 <= epoch[n] <= high for epoch in epochs for n in places)  # one may wait for another epoch
         mean = [sum(epoch[n] for epoch in epochs) / 200 for n in places]
         assert all(abs(average - times) < 0.15 for average in mean)
+
+
+@pytest.mark.parametrize("repeats", [None, 0.4, 0.1, 3.0])
+@pytest.mark.parametrize("sorted_by_length", [False, True])
+@pytest.mark.parametrize("processes", [1, 5])
+def test_steps_larger_than_a_group_of_runs_are_full(
+    monkeypatch: pytest.MonkeyPatch, repeats: float | None, sorted_by_length: bool, processes: int
+) -> None:
+    """A group of runs holds 8 items, or 0.8 copies of them on average; a step collects the copies of many groups."""
+    for name, value in (("WHOLE", 0), ("RUN", 4), ("RUNS", 2)):
+        monkeypatch.setattr(f"captioner.training.plan.{name}", value)
+    plans = [
+        plan(
+            items=601,
+            batch_size=10,
+            accumulate=1,
+            process=n,
+            processes=processes,
+            lengths=range(601) if sorted_by_length else None,
+            repeats=None if repeats is None else [repeats] * 601,
+        )
+        for n in range(processes)
+    ]
+    for epoch in range(3):
+        parts = [[len(part) for part in one.keys(epoch)] for one in plans]
+        assert parts == [[10 // processes] * plans[0].steps] * processes
+        assert plans[0].steps == plans[0].taken // 10 == int(601 * (repeats or 1)) // 10
+        keys = [key for one in plans for part in one.keys(epoch) for key in part]
+        assert len(set(keys)) == len(keys)
+    if repeats is None:
+        seen = {place for one in plans for epoch in range(5) for part in one.keys(epoch) for place, _ in part}
+        assert len(seen) == 601, "an item is never shown"
+
+
+@pytest.mark.parametrize("sorted_by_length", [False, True])
+def test_an_epoch_of_runs_smaller_than_a_step_is_one_short_step(
+    monkeypatch: pytest.MonkeyPatch, sorted_by_length: bool
+) -> None:
+    for name, value in (("WHOLE", 0), ("RUN", 4), ("RUNS", 2)):
+        monkeypatch.setattr(f"captioner.training.plan.{name}", value)
+    settings = {"items": 100, "batch_size": 32, "accumulate": 2, "repeats": [0.2] * 100}
+    lengths = range(100) if sorted_by_length else None
+    plans = [plan(**settings, lengths=lengths, process=n, processes=5) for n in range(5)]
+    for epoch in range(9):
+        assert [[len(part) for part in one.keys(epoch)] for one in plans] == [[2, 2]] * 5
+    with pytest.raises(DataError, match="20 items in steps of 32 cannot feed 11 processes with 2 parts each"):
+        plan(**settings, processes=11)
+
+
+def test_the_order_of_an_epoch_is_that_of_earlier_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that an earlier version began resumes in its order."""
+
+    def digest(**settings: object) -> str:
+        keys = list(plan(items=700, batch_size=16, **settings).keys(2))
+        return hashlib.sha256(repr(keys).encode()).hexdigest()[:12]
+
+    cases: list[dict[str, object]] = [{}, {"lengths": [n % 13 for n in range(700)]}, {"repeats": [1.7] * 700}]
+    found = [digest(**case) for case in cases]
+    monkeypatch.setattr("captioner.training.plan.WHOLE", 0)
+    monkeypatch.setattr("captioner.training.plan.RUN", 8)
+    found += [digest(**case) for case in cases]
+    assert found == DIGESTS
 
 
 def test_repeats_of_one_change_nothing_but_the_permutation() -> None:

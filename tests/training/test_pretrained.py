@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from captioner.checkpoint import save
 from captioner.config import PreprocessConfig
 from captioner.errors import CheckpointError, ConfigError
+from captioner.training import pretrained
 from captioner.training.pretrained import differing_pixels, load_backbone
 from captioner.training.recipe import Recipe
+from captioner.training.run import train
 from captioner.training.setup import new_captioner
 from captioner.training.tasks import Data
 
@@ -180,3 +182,15 @@ def test_pixels_that_the_weights_do_not_know() -> None:
     lite = PreprocessConfig(mean=(0.498,) * 3, std=(0.502,) * 3)
     assert differing_pixels("tf_efficientnet_lite3", lite) is None
     assert differing_pixels("no_such_model", PreprocessConfig()) is None
+
+
+def test_a_run_warns_of_pixels_that_the_weights_do_not_know(
+    recipe: MakeRecipe, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def weights(name: str, args: Any) -> dict[str, Tensor]:
+        return dict(timm.create_model(name, num_classes=0, **args).state_dict())
+
+    monkeypatch.setattr(pretrained, "_from_timm", weights)
+    said: list[str] = []
+    train(recipe({"epochs": 1}, vision_weights="timm"), data, tmp_path / "run", report=said.append)
+    assert said[0].startswith("warning: timm's weights of test_efficientnet were trained on other pixels")

@@ -202,6 +202,34 @@ def test_a_full_disk_keeps_the_state_before(
     train(plan, data, tmp_path, resume=True)
 
 
+def test_ctrl_c_while_a_state_is_saved_leaves_no_part_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def press(state: Any, path: Path) -> None:
+        path.write_bytes(b"a part")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", press)
+    with pytest.raises(KeyboardInterrupt):
+        states.write_state({}, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_state_of_two_gpus_resumes_on_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: dict[int, int] = {}
+
+    def set_one(state: torch.Tensor, device: int) -> None:
+        [0][device]  # as torch.cuda.default_generators on a machine with one GPU
+        kept[device] = int(state[0])
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda.random, "set_rng_state", set_one)
+    cpu = torch.get_rng_state()
+    states.set_random_state({"cpu": cpu, "cuda": [torch.tensor([5]), torch.tensor([6])]})
+    assert kept == {0: 5}
+    states.set_random_state({"cpu": cpu, "cuda": []})
+    assert kept == {0: 5}
+
+
 def test_a_full_disk_keeps_the_checkpoint_before(
     plan: Recipe, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -107,8 +107,9 @@ def test_repeats_belong_to_the_first_dataset_of_an_image(tmp_path: Path) -> None
     ("repeats", "message"),
     [
         ((1.0,), "--repeat has 1 number for 2 datasets; give one for each"),
-        ((1.0, 0.0), "--repeat must be more than 0 and at most 1000, not 0"),
-        ((1.0, float("nan")), "--repeat must be more than 0 and at most 1000, not nan"),
+        ((1.0, 0.0), "--repeat must be at least 0.001 and at most 1000, not 0"),
+        ((1.0, 0.0004), "--repeat must be at least 0.001 and at most 1000, not 0.0004"),
+        ((1.0, float("nan")), "--repeat must be at least 0.001 and at most 1000, not nan"),
     ],
 )
 def test_wrong_repeats_are_one_sentence(tmp_path: Path, repeats: tuple[float, ...], message: str) -> None:

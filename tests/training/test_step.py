@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -16,13 +16,26 @@ from captioner.training import trainer
 from captioner.training.batches import Batch
 from captioner.training.recipe import Recipe
 from captioner.training.run import train
-from captioner.training.setup import new_captioner
+from captioner.training.setup import accelerator, new_captioner
 from captioner.training.step import mean
 from captioner.training.tasks import TASKS, Data
 from captioner.training.tasks.base import MODEL, Phase
 from captioner.training.tasks.cross_entropy import CrossEntropy
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
 MakeRecipe = Callable[..., Recipe]
+
+
+class Seeds(CrossEntropy):
+    """Cross-entropy, with a list of the seeds and random numbers of all batches."""
+
+    seen: list[tuple[int, float]]
+
+    def prepare(self, model: Captioner, batch: Batch) -> Batch:
+        self.seen.append((batch.to(batch.tokens.device).seed, float(torch.rand(()))))
+        return batch
 
 
 class Guess(CrossEntropy):
@@ -73,6 +86,12 @@ def known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TASKS, "guess", Guess)
 
 
+def with_scaler(plan: Recipe) -> Accelerator:
+    made = accelerator(plan)
+    made.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=2)
+    return made
+
+
 def records(out: Path, kind: str) -> list[dict[str, Any]]:
     lines = (out / "log.jsonl").read_text(encoding="utf-8").splitlines()
     return [record for record in map(json.loads, lines) if record["kind"] == kind]
@@ -117,9 +136,66 @@ def test_a_stopped_stage_with_modules_of_its_own_goes_on_bit_for_bit(
     assert torch.load(cut / "state.pt", weights_only=True)["task"] == {"steps": 3}
 
 
+@pytest.mark.parametrize("saves", [0, 3])
+def test_the_scale_of_fp16_gradients_resumes(
+    recipe: MakeRecipe, data: Data, monkeypatch: pytest.MonkeyPatch, goes_on: Callable[..., Path], saves: int
+) -> None:
+    """A scaler of the CPU stands for the GPU's, and grows at every second step."""
+    monkeypatch.setattr(trainer, "accelerator", with_scaler)
+    plan = recipe({"epochs": 2})
+    cut = goes_on(lambda out, resume: train(plan, data, out, resume=resume), saves)
+    state = torch.load(cut / "state.pt", weights_only=True)
+    assert state["scaler"]["scale"] == 1024.0 * 2 ** (state["position"]["total_step"] // 2)
+    assert state["position"]["total_step"] == 4
+
+
+def test_a_state_without_a_scale_resumes(
+    recipe: MakeRecipe, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An earlier version saved none, and neither does a run in another precision."""
+    plan = recipe({"epochs": 2})
+    train(plan, data, tmp_path)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert state["scaler"] == {}
+    monkeypatch.setattr(trainer, "accelerator", with_scaler)
+    train(plan, data, tmp_path, resume=True)
+    del state["scaler"]
+    torch.save(state, tmp_path / "state.pt")
+    train(plan, data, tmp_path, resume=True)
+
+
 def test_figures_are_means_over_what_they_count() -> None:
     told = [{"loss": (6.0, 2.0), "lr": (0.1, 1.0)}, {"loss": (2.0, 6.0), "lr": (0.3, 1.0)}]
     assert mean(told) == {"loss": 1.0, "lr": pytest.approx(0.2)}
+
+
+def test_the_parts_of_a_step_share_a_seed_that_no_random_number_changes(
+    recipe: MakeRecipe, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, goes_on: Callable[..., Path]
+) -> None:
+    """Each process of a run draws its own random numbers for dropout; the seed is the same for all of them."""
+
+    def seen(name: str, dropout: float, seed: int = 0) -> tuple[list[int], list[float]]:
+        Seeds.seen = []
+        stage = {"task": "seeds", "epochs": 1, "accumulate": 2}
+        plan = recipe(stage, stage, decoder={"dropout": dropout}, seed=seed)
+        train(plan, data, tmp_path / name)
+        seeds, numbers = zip(*Seeds.seen, strict=True)
+        return list(seeds), list(numbers)
+
+    monkeypatch.setitem(TASKS, "seeds", Seeds)
+    seeds, numbers = seen("none", 0.0)
+    assert len(seeds) == 8, "two stages of two steps of two parts"
+    assert seeds[::2] == seeds[1::2]
+    assert len(set(seeds)) == 4
+    with_dropout, others = seen("some", 0.3)
+    assert with_dropout == seeds
+    assert others != numbers
+    assert not set(seen("other", 0.0, seed=1)[0]) & set(seeds)
+    stage = {"task": "seeds", "epochs": 2, "accumulate": 2}
+    plan = recipe(stage, decoder={"dropout": 0.3})
+    Seeds.seen = []
+    goes_on(lambda out, resume: train(plan, data, out, resume=resume), 2)
+    assert Seeds.seen == Seeds.seen[:8] * 2, "whole, then as far as the crash, then the rest"
 
 
 def test_a_phase_of_all_is_the_default(recipe: MakeRecipe, data: Data) -> None:

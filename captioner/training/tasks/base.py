@@ -132,7 +132,10 @@ class Task(ABC):
         return (Phase(loss=self.loss, trains=(MODEL, *self.own)),)
 
     def prepare(self, model: Captioner, batch: Batch) -> Batch:
-        """Return the batch with all tensors that are computed without gradient."""
+        """Return the batch with all tensors that are computed without gradient.
+
+        Draws depend on ``batch.seed`` and the names of the images alone, so several processes draw what one would.
+        """
         return batch
 
     @abstractmethod
@@ -154,7 +157,8 @@ class Task(ABC):
     def validate(self, model: Captioner, store: FeatureStore | None, device: torch.device) -> dict[str, float]:
         """Return figures on held-out data; the weights with the highest ``score`` are the best.
 
-        All processes call it, and the first one's figures count; ``ranks.my_part`` and ``gathered`` share the work.
+        All processes call it, and the first one's figures count; ``rank_share`` and ``gather_objects``
+        (``distributed.py``) divide the work.
         """
 
     def captions(

@@ -82,8 +82,7 @@ class LabelledText(LanguageModel):
 
     def prepare(self, model: Captioner, batch: Batch) -> Batch:
         """Add the labels (B, L) of each line and their log-odds."""
-        seed = int(torch.randint(2**62, ()))  # from the generator that a saved state restores
-        return self._with_labels(batch, seed)
+        return self._with_labels(batch, batch.seed)
 
     def prepare_for_validation(self, model: Captioner, batch: Batch) -> Batch:
         return self._with_labels(batch, 0)

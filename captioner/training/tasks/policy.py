@@ -93,7 +93,7 @@ class PolicyGradient(CrossEntropy):
         """Return a batch of sampled captions with their advantages, then the human captions with their weight."""
         training = model.training
         features = features_of(model.eval(), batch)
-        drawn = self._draw(model, features, batch.names)
+        drawn = self._draw(model, features, batch.names, batch.seed)
         judged = self.rewards(drawn, features, batch)
         model.train(training)
         advantages = leave_one_out(judged.rewards.float().cpu())
@@ -128,8 +128,7 @@ class PolicyGradient(CrossEntropy):
             extra=judged.extra,
         ).to(batch.tokens.device)
 
-    def _draw(self, model: Captioner, features: Features, names: Sequence[str]) -> SampledCaptions:
-        seed = int(torch.randint(2**62, ()))  # from the generator that a saved state restores
+    def _draw(self, model: Captioner, features: Features, names: Sequence[str], seed: int) -> SampledCaptions:
         config = GenerationConfig(
             sampling=SamplingConfig(),
             candidates=self.policy.samples,

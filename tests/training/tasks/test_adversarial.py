@@ -116,7 +116,9 @@ def test_steps_make_the_discriminator_right_and_raise_the_reward(
     recipe: Make, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trainer.Trainer.__init__, "__kwdefaults__", {"log_every": 10})
-    train(plan_of(recipe), replace(data, validation=data.train), tmp_path / "run")
+    plan = plan_of(recipe)
+    longer = replace(plan.stages[1], epochs=60)  # half as many raise the reward by a tenth with three of four seeds
+    train(replace(plan, stages=(plan.stages[0], longer)), replace(data, validation=data.train), tmp_path / "run")
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     found = [record for record in log if record["kind"] == "train" and record["stage"] == 1]
     right = [sum(r[f"discriminator_{kind}"] for kind in ("human", "drawn", "other")) / 3 for r in found]

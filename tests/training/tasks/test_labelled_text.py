@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,21 @@ def test_the_decoder_reads_them_where_patches_would_be(recipe: MakeRecipe, data:
     assert model.labeller is not None
     assert model.labeller.proj.weight.grad is not None
     assert model.labeller.classify.weight.grad is None
+
+
+def test_labels_depend_on_the_step_and_not_on_dropouts_random_numbers(
+    recipe: MakeRecipe, data: Data, words: str
+) -> None:
+    task, checkpoint = begun(recipe, data, words=words)
+    batch = batch_of(task)
+
+    def drawn(step: int, numbers: int) -> list[list[float]]:
+        torch.rand(numbers)
+        found: list[list[float]] = task.prepare(checkpoint.model, replace(batch, seed=step)).extra["log_odds"].tolist()
+        return found
+
+    assert drawn(1, 0) == drawn(1, 5)
+    assert drawn(1, 0) != drawn(2, 0)
 
 
 def test_a_run_learns_from_lines_and_then_from_photos(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -137,13 +138,31 @@ def test_draws_of_an_image_do_not_depend_on_its_neighbours(recipe: Make, data: D
     items = task.items(None)
 
     def draws(*places: int) -> list[list[Hypothesis]]:
-        torch.manual_seed(4)
         batch: Batch = task.collate()([items[(place, 0)] for place in places])
         with torch.no_grad():
             assert isinstance(batch.image, Tensor)
             features: Features = model.vision.features(batch.image)
-            return task._draw(model, features, batch.names).captions
+            return task._draw(model, features, batch.names, 4).captions
 
     together, alone = draws(0, 1, 2), draws(2)
     assert [h.tokens for h in together[2]] == [h.tokens for h in alone[0]]
     assert seed_of(1, "a") != seed_of(1, "b") != seed_of(2, "b")
+
+
+def test_draws_depend_on_the_step_and_not_on_dropouts_random_numbers(
+    recipe: Make, data: Data, checkpoint: Checkpoint
+) -> None:
+    """Processes with differently padded batches draw different numbers for dropout, but the same captions."""
+    plan = recipe({"task": "any", "options": {"samples": 3}})
+    task = SelfCritical(plan, plan.stages[0], data, checkpoint.tokenizer)
+    items = task.items(None)
+    batch = task.collate()([items[(place, 0)] for place in range(3)])
+
+    def drawn(step: int, numbers: int) -> list[list[list[int]]]:
+        torch.rand(numbers)
+        with torch.no_grad():
+            found: list[list[list[int]]] = task.prepare(checkpoint.model, replace(batch, seed=step)).tokens.tolist()
+        return found
+
+    assert drawn(1, 0) == drawn(1, 5)
+    assert drawn(1, 0) != drawn(2, 0)
