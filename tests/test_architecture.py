@@ -38,7 +38,6 @@ FLOORS = {
 MOST_LINES = 300
 LONG = {
     "scripts/bench_generation.py": 316,
-    "tests/checkpoint/test_directory.py": 313,
     "tests/checkpoint/test_untrusted.py": 371,
     "tests/data/test_images.py": 406,
     "tests/data/test_sources_folders.py": 322,

@@ -112,15 +112,14 @@ def save(checkpoint: Restorable, directory: str | os.PathLike[str], *, dtype: Dt
         "training.json": _json(checkpoint.training),
         "README.md": checkpoint.card or _card(checkpoint),
     }
-    place = Path(os.path.realpath(directory))  # a symlink stays
-    partial = partial_folder(place)
+    partial = partial_folder(directory)
     try:
         (partial / weights_name).parent.mkdir(parents=True)
         for name, text in {**texts, **more}.items():
             (partial / name).write_text(text, encoding="utf-8")
         save_file({name: value.contiguous() for name, value in weights.items()}, partial / weights_name)
         (partial / weights_name).chmod((partial / "config.json").stat().st_mode)  # safetensors sets mode 600
-        replace_folder(partial, place)
+        replace_folder(partial, directory)
     except Exception as error:  # safetensors raises its own class for a full disk
         with contextlib.suppress(OSError):
             shutil.rmtree(partial, ignore_errors=True)

@@ -54,12 +54,11 @@ def export(captioner: Restorable, out: str | os.PathLike[str], *, to: Target) ->
         raise UsageError(f"{out} exists already and is not an empty directory; choose another OUT")
     write = cast(Write, importlib.import_module(TARGETS[to]).write)
     checkpoint = merged(captioner.original())
-    place = Path(os.path.realpath(out))  # a symlink stays
-    partial = partial_folder(place)
+    partial = partial_folder(out)
     try:
         partial.mkdir(parents=True)
         write(checkpoint, partial)
-        replace_folder(partial, place)
+        replace_folder(partial, out)
     except OSError as error:
         raise OutputError(f"cannot write {out}: {error}; free some space or choose another OUT") from error
     finally:

@@ -41,7 +41,11 @@ def _replace(partial: str | os.PathLike[str], path: str | os.PathLike[str]) -> N
 
 
 def partial_folder(folder: Path) -> Path:
-    """Return a new hidden name beside ``folder``, to write its files there; remove what killed processes left so."""
+    """Return a new hidden name beside ``folder``, to write its files there; remove what killed processes left so.
+
+    Beside a symlink's target, since ``replace_folder`` replaces that.
+    """
+    folder = Path(os.path.realpath(folder))
     for left in _aside(folder, ".partial"):
         shutil.rmtree(left, ignore_errors=True)
     return _new_name(folder, ".partial")
@@ -69,6 +73,7 @@ def replace_folder(partial: Path, folder: Path) -> None:
 
 def set_aside(folder: Path) -> Path | None:
     """Return the last folder that a killed ``replace_folder`` had renamed before the new one was in its place."""
+    folder = Path(os.path.realpath(folder))
     return None if os.path.exists(folder) else max(_aside(folder, ".old"), key=_changed, default=None)
 
 
@@ -78,7 +83,6 @@ def _new_name(folder: Path, end: str) -> Path:
 
 def _aside(folder: Path, end: str) -> list[Path]:
     """Return the folders beside ``folder`` that have a name of ``_new_name``."""
-    folder = Path(os.path.realpath(folder))
     name = re.compile(rf"\.{re.escape(folder.name)}\.captioner-[0-9a-f]{{8}}{re.escape(end)}")
     try:
         return [path for path in folder.parent.iterdir() if name.fullmatch(path.name)]

@@ -56,16 +56,6 @@ def logits(checkpoint: Checkpoint) -> torch.Tensor:
     return checkpoint.model(torch.tensor([[[1, 5, 9]], [[1, 7, 2]]]), pixels).logits
 
 
-@pytest.fixture(scope="module")
-def original() -> Checkpoint:
-    return make()
-
-
-@pytest.fixture
-def saved(original: Checkpoint, tmp_path: Path) -> Path:
-    return save(original, tmp_path / "saved")
-
-
 def sentence(action: Callable[[], Any], match: str) -> str:
     with pytest.raises(CheckpointError, match=match) as caught:
         action()

@@ -13,16 +13,6 @@ from captioner.checkpoint import Checkpoint, load, save
 from .test_directory import FILES, logits, make, no_room_for_weights, sentence
 
 
-@pytest.fixture(scope="module")
-def original() -> Checkpoint:
-    return make()
-
-
-@pytest.fixture
-def saved(original: Checkpoint, tmp_path: Path) -> Path:
-    return save(original, tmp_path / "saved")
-
-
 def test_what_an_interrupted_save_left_is_cleared(original: Checkpoint, saved: Path) -> None:
     for name in (".saved.captioner-0123abcd.partial", ".saved.captioner-0123abcd.old"):
         (saved.parent / name).mkdir()
