@@ -73,7 +73,10 @@ def replace_folder(partial: Path, folder: Path) -> None:
 
 def set_aside(folder: Path) -> Path | None:
     """Return the last folder that a killed ``replace_folder`` had renamed before the new one was in its place."""
-    folder = Path(os.path.realpath(folder))
+    try:
+        folder = Path(os.path.realpath(folder))
+    except ValueError:  # no folder has a name with a null byte
+        return None
     return None if os.path.exists(folder) else max(_aside(folder, ".old"), key=_changed, default=None)
 
 

@@ -77,3 +77,7 @@ def test_what_a_killed_save_has_set_aside_is_named(original: Checkpoint, saved: 
     assert (tmp_path / ".best.captioner-0123abcd.old").is_dir(), "it is the only one"
     save(original, tmp_path / "best")
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".best")]
+
+
+def test_a_name_with_a_null_byte_is_one_sentence() -> None:
+    sentence(lambda: load("a\0b"), "is not a checkpoint directory")
