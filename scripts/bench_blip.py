@@ -38,7 +38,7 @@ from captioner.system.allocation import keep_freed_memory
 CAPTION, ANSWER, BEAMS, SIDE = 20, 10, 3, 384
 GROUPS = ("captions", "answers", "memory", "encoder")
 WORDS = ["[PAD]", "[UNK]", "[unused0]", "[unused1]", *["how", "many", "dogs", "are", "in", "the", "picture", "?"]]
-SIZES = ("base", "large", "tiny")
+SIZES = {"base": (768, 12, 16), "large": (1024, 24, 16), "tiny": (24, 2, 96)}  # width, layers and patch size of the ViT
 CLS, SEP = 101, 102
 QUESTION = [CLS, *range(4, len(WORDS)), SEP]  # tokens of the words above
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
@@ -81,14 +81,13 @@ def make_model(folder: str, task: str, size: str) -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     torch.manual_seed(0)
+    width, layers, patch = SIZES[size]
+    vision: dict[str, Any] = {"image_size": SIDE, "patch_size": patch}
+    vision |= {"hidden_size": width, "num_hidden_layers": layers}
+    vision |= {"num_attention_heads": max(2, width // 64), "intermediate_size": 4 * width}
     text: dict[str, Any] = {"num_attention_heads": 12}
-    vision: dict[str, Any] = {"image_size": SIDE}
-    if size == "large":
-        vision |= {"num_attention_heads": 16, "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24}
     if size == "tiny":
         text = {"num_attention_heads": 2, "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2}
-        vision |= {"num_attention_heads": 2, "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2}
-        vision |= {"patch_size": 96}
     config = transformers.BlipConfig(text_config=text, vision_config=vision)
     model = getattr(transformers, f"BlipFor{task}")(config)
     for name, parameter in model.named_parameters():
@@ -194,22 +193,24 @@ def peak(side: str, folder: str) -> int:
 
 def encoder(folder: str, args: argparse.Namespace) -> None:
     """Print the multiply-adds per second of the ViT as a share of those of one large product of its precision."""
+    width, layers, patch = SIZES[args.size]
+    tokens = (SIDE // patch) ** 2 + 1
+    operations = layers * (12 * tokens * width**2 + 2 * tokens**2 * width) + tokens * width * 3 * patch**2
+    side = 128 if args.size == "tiny" else 2048
     for precision in args.precisions:
         ours = Ours(folder, precision)
         pixels = torch.randn(1, 3, SIDE, SIDE)
         dtype = torch.float32 if precision == "fp32" else torch.bfloat16
-        square = torch.randn(2048, 2048).to(dtype)
+        square = torch.randn(side, side).to(dtype)
         encoding, product = in_turns(
             args.repeats,
             lambda ours=ours, pixels=pixels: ours.model.encode_image(pixels),  # type: ignore[misc]
             lambda square=square: square @ square,  # type: ignore[misc]
         )
-        width, tokens, layers = 768, (SIDE // 16) ** 2 + 1, 12
-        operations = layers * (12 * tokens * width**2 + 2 * tokens**2 * width) + tokens * width**2
-        reached, limit = operations / statistics.median(encoding), 2048**3 / statistics.median(product)
+        reached, limit = operations / statistics.median(encoding), side**3 / statistics.median(product)
         print(
             f"\nencoder, {precision}: {statistics.median(encoding) * 1e3:.0f} ms an image, {reached / 1e9:.0f} G "
-            f"multiply-adds a second, {reached / limit:.0%} of a product of 2048 x 2048 ({limit / 1e9:.0f} G)"
+            f"multiply-adds a second, {reached / limit:.0%} of a product of {side} x {side} ({limit / 1e9:.0f} G)"
         )
 
 

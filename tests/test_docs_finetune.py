@@ -14,7 +14,8 @@ import pytest
 from captioner.cli import _parser, main
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-QUICK = ["precision=fp32", "workers=0", "stages.0.epochs=1", "stages.0.batch_size=8", "validation_images=2"]
+QUICK = ["precision=fp32", "workers=0", "validation_images=2"]
+QUICK += ["stages.0.epochs=1", "stages.0.epoch_steps=2", "stages.0.batch_size=8"]
 
 
 def commands(name: str) -> list[list[str]]:
@@ -57,7 +58,7 @@ def test_commands_run_in_order(here: Path, hub: Any, capfd: pytest.CaptureFixtur
     outputs: dict[str, list[str]] = {}
     for verb, *rest in commands("finetune.md"):
         quick = [part for setting in QUICK for part in ("--set", setting)] if verb == "finetune" else []
-        code = main([verb, *quick, *rest])
+        code = main([verb, *rest, *quick])  # of two values of one setting, the last one counts
         out, err = capfd.readouterr()
         assert code == 0, (verb, rest, err)
         outputs.setdefault(verb, []).append(out)

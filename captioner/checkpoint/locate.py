@@ -40,13 +40,14 @@ def find(source: str | os.PathLike[str] | None) -> Path:
         return SHIPPED
     directory = Path(source)
     best = directory / "best"  # `captioner train` writes it into its --out
-    for place in (directory,) if (directory / "config.json").exists() else (directory, best):
+    # os.path: pathlib raises for a name that is too long for the file system, or holds a null byte.
+    for place in (directory,) if os.path.exists(directory / "config.json") else (directory, best):
         if (kept := set_aside(place)) is not None:
             raise CheckpointError(
                 f"{place} is missing, since a process died while it replaced it; the checkpoint before is complete: "
                 f"rename {kept} to {place.name}"
             )
-    if directory.is_dir():
+    if os.path.isdir(directory):
         directory = best if not (directory / "config.json").exists() and best.is_dir() else directory
         if (directory / EXPORT).exists():
             raise CheckpointError(
@@ -55,7 +56,7 @@ def find(source: str | os.PathLike[str] | None) -> Path:
             )
         return _converted(str(directory.resolve()), _stamp(directory)) if _foreign(directory) else directory
     name = os.fspath(source)
-    if directory.exists() or name.partition("@")[0].count("/") != 1 or name.startswith((".", "/", "~")):
+    if os.path.exists(directory) or name.partition("@")[0].count("/") != 1 or name.startswith((".", "/", "~")):
         raise CheckpointError(f"{name} is not a checkpoint directory; name a directory that `captioner train` wrote")
     return _from_hub(name)
 

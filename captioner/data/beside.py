@@ -1,8 +1,9 @@
 """The rule that matches caption files to images, for training, inspection and writing.
 
 The name of a caption file decides: ``dog.jpg.txt``, else ``dog.txt``, in any case (``DOG.JPG`` and ``dog.TXT``).
-``dog.txt`` belongs to both ``dog.jpg`` and ``dog.png`` if both exist. ``s0.outputs.txt`` belongs to ``s0.input.jpg`` if
-each is the only one of the sample ``s0``. An empty file holds no caption.
+``dog.txt`` belongs to both ``dog.jpg`` and ``dog.png`` if both exist, ``dog.jpg.txt`` to ``dog.jpg`` alone, even beside
+``dog.jpg.png``. ``s0.outputs.txt`` belongs to ``s0.input.jpg`` if each is the only one of the sample ``s0``. An empty
+file holds no caption.
 """
 
 from __future__ import annotations
@@ -36,8 +37,10 @@ class Beside:
         self._texts = frozenset(name for name in (listed if texts is None else texts) if not is_image_name(name))
         self._exact = {spelled for name in images for spelled in (name, _stem(name))}
         stems = Counter(folded(_stem(name)) for name in images)
-        self._shared = frozenset(stem for stem, count in stems.items() if count > 1)
-        self._owners = {folded(name) for name in images} | stems.keys()
+        whole = {folded(name) for name in images}
+        self._taken = stems.keys() & whole  # stems that are the name of another image
+        self._shared = frozenset(stem for stem, count in stems.items() if count > 1) | self._taken
+        self._owners = whole | stems.keys()
         self._folded: dict[str, list[str]] = defaultdict(list)
         for name in sorted(self._texts):
             self._folded[folded(name)].append(name)
@@ -49,7 +52,8 @@ class Beside:
 
     def files(self, image: str, suffix: str) -> list[str]:
         """Return the files with this suffix that belong to an image, the most specific first."""
-        names = (image, _stem(image))
+        stem = _stem(image)
+        names = (image,) if folded(stem) in self._taken else (image, stem)
         matches: list[str] = []
         for name in (name + suffix for name in names):
             matches += [name] if name in self._texts else []

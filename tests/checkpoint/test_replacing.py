@@ -79,5 +79,6 @@ def test_what_a_killed_save_has_set_aside_is_named(original: Checkpoint, saved: 
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".best")]
 
 
-def test_a_name_with_a_null_byte_is_one_sentence() -> None:
-    sentence(lambda: load("a\0b"), "is not a checkpoint directory")
+@pytest.mark.parametrize("name", ["a\0b", "a" * 5000, "./" + "a" * 300])
+def test_a_name_that_no_file_can_have_is_one_sentence(name: str) -> None:
+    sentence(lambda: load(name), "is not a checkpoint directory")

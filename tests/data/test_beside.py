@@ -29,6 +29,9 @@ from captioner.data.beside import Beside
         (["notes.jpg", "notes.old.txt"], "notes.jpg", [], "notes.txt"),
         (["v1.0.jpg", "v1.1.jpg", "v1.1.txt"], "v1.0.jpg", [], "v1.0.txt"),
         (["dog.jpg", "dog.nef", "dog.txt"], "dog.jpg", ["dog.txt"], "dog.txt"),
+        (["c.jpg", "c.png", "c.jpg.png"], "c.jpg", [], "c.jpg.txt"),
+        (["c.jpg", "c.png", "c.jpg.png"], "c.jpg.png", [], "c.jpg.png.txt"),
+        (["c.jpg", "C.JPG.png", "c.jpg.txt"], "C.JPG.png", [], "C.JPG.png.txt"),
     ],
 )
 def test_the_files_of_an_image(names: list[str], image: str, found: list[str], own: str | None) -> None:
