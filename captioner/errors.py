@@ -56,6 +56,10 @@ class TrainingError(CaptionerError):
     """A training run that cannot continue."""
 
 
+class DeviceMemoryError(CaptionerError):
+    """The error for a batch of images that does not fit the memory of the device."""
+
+
 class MissingExtraError(CaptionerError):
     """An optional dependency that is not installed; the message contains the pip command."""
 

@@ -15,7 +15,7 @@ from captioner.captioning.sure_labels import name_sure_labels, require_labels
 from captioner.config import GenerationConfig
 from captioner.data.images import ImageSource
 from captioner.data.loader import load_pixels
-from captioner.errors import CaptionerError, ImageError, unwrap
+from captioner.errors import CaptionerError, DeviceMemoryError, ImageError, unwrap
 from captioner.generation.hypothesis import Hypothesis
 from captioner.generation.refine import refine
 from captioner.generation.rerank import ordered, rerank
@@ -205,7 +205,7 @@ def _device_errors(images: int) -> Iterator[None]:
         yield
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error):
-            raise CaptionerError(TOO_MANY.format(images)) from error
+            raise DeviceMemoryError(TOO_MANY.format(images)) from error
         if "forked subprocess" in str(error):  # CUDA's
             raise CaptionerError(FORKED) from error
         raise

@@ -133,14 +133,22 @@ def run(options: Options) -> int:
 def load_model(model: str | None, device: Device, options: Mapping[str, Any] | None = None) -> CaptionPipeline:
     """Load the pipeline, in the model's process: it never imports what the server needs, nor the server torch.
 
-    ``options`` are those of all captions; the options of a request change them.
+    ``options`` are those of all captions; the options of a request change them. Raises ``CaptionerError`` for options
+    that the model cannot follow.
     """
+    from captioner.captioning.batches import check_learnt
     from captioner.config import with_options
+    from captioner.generation.rules import compile_rules
     from captioner.pipelines import load
 
     keep_freed_memory()
     pipe = load(model, device=device.device, precision=device.checked_precision())
-    pipe.checkpoint.generation = with_options(pipe.checkpoint.generation, options or {})
+    checkpoint = pipe.checkpoint
+    checkpoint.generation = with_options(checkpoint.generation, options or {})
+    # A server whose own options do not fit its model would start, and refuse every photo.
+    check_learnt(checkpoint, checkpoint.generation)
+    checkpoint.tokenizer.config.speaking(checkpoint.generation.language)
+    compile_rules(checkpoint.generation, checkpoint.tokenizer)
     return pipe
 
 

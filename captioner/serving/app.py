@@ -52,9 +52,9 @@ def application(service: Service) -> ASGIApp:
         app.include_router(routes.router(service))
     app.openapi = partial(_openapi, app, app.openapi)  # type: ignore[method-assign]
     guarded: ASGIApp = Guarded(app, Guard(settings), errors.of_path)
-    if settings.origins:
+    if settings.sites:
         guarded = CORSMiddleware(
-            guarded, allow_origins=settings.origins, allow_methods=["GET", "POST"], allow_headers=["*"]
+            guarded, allow_origins=settings.sites, allow_methods=["GET", "POST"], allow_headers=["*"]
         )
     return Bodies(guarded, settings.limits, service.metrics)
 

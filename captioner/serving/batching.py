@@ -66,11 +66,11 @@ class Batches:
         self.metrics.loaded(True)
         self._loop_task = asyncio.create_task(self._run())
 
-    async def ask(self, task: Task, photos: Sequence[Photo]) -> list[Record]:
+    async def ask(self, task: Task, photos: Sequence[Photo], *, patience: float | None = None) -> list[Record]:
         """Return the records of the photos, in order.
 
-        A caller that is cancelled frees its places. Raises ``Refusal`` if the queue is full, after the time limit, and
-        for a task that the model cannot do.
+        A caller that is cancelled frees its places. Raises ``Refusal`` if the queue is full, after ``patience``
+        seconds (the time limit), and for a task that the model cannot do.
         """
         if self._closed:
             raise Refusal("busy", "the server is stopping; try again later", retry_after=5)
@@ -79,6 +79,7 @@ class Batches:
             wait = min(60, max(1, math.ceil(len(self._queue) / self._rate / max(1, len(self._running)))))
             message = f"server busy, please try again in {wait} s: {len(self._queue)} photos are waiting"
             raise Refusal("busy", message, retry_after=wait)
+        patience = self.limits.timeout if patience is None else patience
         loop = asyncio.get_running_loop()
         waiting = [_Waiting(task=task, photo=photo, answer=loop.create_future()) for photo in photos]
         self._queue.extend(waiting)
@@ -86,7 +87,7 @@ class Batches:
         self.metrics.waiting(len(self._queue))
         try:
             answers = [each.answer for each in waiting]
-            _, late = await asyncio.wait(answers, timeout=self.limits.timeout, return_when=asyncio.FIRST_EXCEPTION)
+            _, late = await asyncio.wait(answers, timeout=patience, return_when=asyncio.FIRST_EXCEPTION)
             failed = [answer for answer in answers if answer.done() and answer.exception() is not None]
             if late and not failed:
                 limit = f"{self.limits.timeout:g} s"

@@ -17,7 +17,7 @@ from functools import partial
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
-from captioner.errors import CaptionerError, ImageError
+from captioner.errors import CaptionerError, DeviceMemoryError, ImageError
 from captioner.serving.memory import resident
 from captioner.serving.tasks import About, Photo, Record, Reply, Task
 
@@ -54,10 +54,10 @@ def done(model: Model, task: Task, photos: list[Photo]) -> dict[str, Any]:
     """Return the message about a task."""
     try:
         return {"reply": asdict(model.run(task, photos))}
+    except (MemoryError, DeviceMemoryError):
+        raise  # the process ends and gives its memory back
     except CaptionerError as error:
         return {"refused": str(error)}
-    except MemoryError:
-        raise  # the process ends and gives its memory back
     except Exception:
         return {"failed": traceback.format_exc()}
 

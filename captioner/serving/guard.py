@@ -36,7 +36,7 @@ class Guard:
     def __init__(self, settings: Settings) -> None:
         self._key = settings.key.encode()
         self._hosts = {host.lower() for host in settings.hosts}
-        self._origins = {origin.lower().rstrip("/") for origin in settings.origins}
+        self._origins = set(settings.sites)
 
     def check(self, path: str, headers: Mapping[bytes, bytes]) -> None:
         """Raise ``Refusal`` for a request that must not pass."""
@@ -45,7 +45,7 @@ class Guard:
         if not self._key and not self._is_ours(host):
             remedy = "start it with --allow-host NAME, or with a key"
             raise Refusal("host", f"this server does not answer to the name {host[:80]!r}; {remedy}", ends=True)
-        if origin and origin not in self._origins and not same_site(origin, host):
+        if origin and not self._origins & {origin, "*"} and not same_site(origin, host):
             words = "pages of another site may not use this server; start it with --cors ORIGIN"
             raise Refusal("host", words, ends=True)
         if self._key and path not in OPEN and not self._knows_key(headers):
@@ -104,4 +104,7 @@ def without_port(host: str) -> str:
 
 def same_site(origin: str, host: str) -> bool:
     """Return whether an Origin header is of the site in the Host header; both in lower case."""
-    return urlsplit(origin).netloc == host
+    try:
+        return urlsplit(origin).netloc == host
+    except ValueError:  # no address, such as http://[x
+        return False

@@ -65,4 +65,6 @@ def router(service: Service) -> APIRouter:
         paths = table("Paths", ("path", "method", "use"), rows, columns="lll")
         return HTMLResponse(document("captioner: paths of this server", [paths, note]))
 
+    for path, answer in (("/", index), ("/livez", livez), ("/readyz", readyz)):  # monitors ask for the head alone
+        routes.head(path, include_in_schema=False)(answer)
     return routes

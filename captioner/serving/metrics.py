@@ -103,7 +103,7 @@ class Metrics:
 
     def _caption(self, record: Record) -> None:
         text = record["caption"]
-        words = text.split()
+        words = [word for word, _ in record["words"]]
         self._confidence.observe(record["confidence"])
         self._words.observe(len(words))
         if repeats(words):

@@ -14,9 +14,10 @@ from captioner.data.items import Refused, open_file, refusal
 from captioner.data.messages import shown
 from captioner.data.urls import TIMEOUT, fetch, is_url
 from captioner.errors import ImageError
+from captioner.serving.body import Body
 from captioner.serving.refusals import Refusal
 from captioner.serving.settings import Settings
-from captioner.serving.tasks import Photo
+from captioner.serving.tasks import Photo, Unread
 
 _DATA = re.compile(r"data:([^,]{0,200}),", re.IGNORECASE)
 
@@ -29,16 +30,25 @@ class PhotoDoor:
         self._root = None if settings.root is None else os.path.realpath(settings.root)
         self._downloads = asyncio.Semaphore(self._limits.downloads)
 
-    async def of_texts(self, texts: Sequence[str]) -> list[Photo]:
-        """Return the photos that base64, data URLs or addresses give. Raises ``Refusal``."""
-        self.check_count(len(texts))
-        named = ((text, f"image {number}") for number, text in enumerate(texts, 1))
-        return list(await asyncio.gather(*(self._of_text(text, name) for text, name in named)))
+    async def of_texts(self, texts: Sequence[str], body: Body) -> list[Photo | Unread]:
+        """Return the photos that base64, data URLs or addresses give. Raises ``Refusal``.
 
-    async def of_paths(self, paths: Sequence[str]) -> list[Photo]:
-        """Return the photos at paths below the allowed folder. Raises ``Refusal``."""
+        ``body`` is that of the request; it counts the downloaded bytes.
+        """
+        self.check_count(len(texts))
+        tasks = [
+            asyncio.ensure_future(self._of_text(text, f"image {number}", body)) for number, text in enumerate(texts, 1)
+        ]
+        try:
+            return list(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def of_paths(self, paths: Sequence[str], body: Body) -> list[Photo | Unread]:
+        """Return the photos at paths below the allowed folder, counted in ``body``. Raises ``Refusal``."""
         self.check_count(len(paths))
-        return [await asyncio.to_thread(self._of_path, path) for path in paths]
+        return [await asyncio.to_thread(self._of_path, path, body) for path in paths]
 
     def check_count(self, count: int) -> None:
         """Raise ``Refusal`` for a request with no photo or too many."""
@@ -48,56 +58,63 @@ class PhotoDoor:
             most = self._limits.photos
             raise Refusal("size", f"the request holds {count} images, more than {most}; send fewer at once")
 
-    async def _of_text(self, text: str, name: str) -> Photo:
+    async def _of_text(self, text: str, name: str, body: Body) -> Photo | Unread:
         if is_url(text):
-            return await self._of_url(text)
-        if len(text) < 1 << 16:
-            return Photo(name=name, data=decoded(text, name))
-        return Photo(name=name, data=await asyncio.to_thread(decoded, text, name))
+            return await self._of_url(text, body)
+        try:
+            if len(text) < 1 << 16:
+                return Photo(name=name, data=decoded(text, name))
+            return Photo(name=name, data=await asyncio.to_thread(decoded, text, name))
+        except ImageError as error:
+            return Unread(name=name, error=str(error))
 
-    async def _of_url(self, url: str) -> Photo:
+    async def _of_url(self, url: str, body: Body) -> Photo | Unread:
+        name = shown(url)
         if not self._settings.allow_urls:
-            raise Refusal(
-                "photo", "this server fetches no addresses; send the image itself, or start it with --allow-urls"
-            )
+            remedy = "send the image itself, or start it with --allow-urls"
+            return Unread(name=name, error=f"this server fetches no addresses; {remedy}")
         try:
             async with self._downloads:
                 seconds = min(TIMEOUT, self._limits.timeout / 2)
                 data = await asyncio.to_thread(fetch, url, reach="public", max_bytes=self._limits.body, timeout=seconds)
         except ImageError as error:
-            raise Refusal("photo", str(error)) from None
-        return Photo(name=shown(url), data=data)
+            return Unread(name=name, error=str(error))
+        body.hold(len(data))
+        return Photo(name=name, data=data)
 
-    def _of_path(self, path: str) -> Photo:
+    def _of_path(self, path: str, body: Body) -> Photo | Unread:
         """Read a file below the root; links that lead out of it are refused."""
+        name = shown(path)
         if self._root is None:
-            raise Refusal("photo", "this server reads no paths; send the image itself, or start it with --root FOLDER")
+            remedy = "send the image itself, or start it with --root FOLDER"
+            return Unread(name=name, error=f"this server reads no paths; {remedy}")
         try:
             real = os.path.realpath(os.path.join(self._root, path))
             inside = os.path.commonpath([real, self._root]) == self._root
         except (OSError, ValueError):
             inside, real = False, ""
         if not inside:  # the same words whether the file exists or not
-            raise Refusal("photo", refusal(path, "it is not below the folder of --root"))
+            return Unread(name=name, error=refusal(path, "it is not below the folder of --root"))
         try:
             with open_file(real, most=self._limits.body) as file:
-                return Photo(name=shown(path), data=file.read(self._limits.body))
+                body.hold(min(os.fstat(file.fileno()).st_size, self._limits.body))
+                return Photo(name=name, data=file.read(self._limits.body))
         except Refused as refused:
-            raise Refusal("photo", refusal(path, refused)) from None
+            return Unread(name=name, error=refusal(path, refused))
         except OSError as error:
-            raise Refusal("photo", refusal(path, (error.strerror or "it cannot be read").lower())) from None
+            return Unread(name=name, error=refusal(path, (error.strerror or "it cannot be read").lower()))
 
 
 def decoded(text: str, name: str) -> bytes:
-    """Return the bytes of a data URL or of base64. Raises ``Refusal``."""
+    """Return the bytes of a data URL or of base64. Raises ``ImageError``."""
     head = _DATA.match(text)
     if head and not head[1].lower().endswith(";base64"):
         return unquote_to_bytes(text[head.end() :])
     if head is None and text[:5].lower() == "data:":
-        raise Refusal("photo", refusal(name, "its data URL has no comma before the data"))
+        raise ImageError(refusal(name, "its data URL has no comma before the data"))
     body = "".join((text[head.end() :] if head else text).split())
     try:
         return base64.b64decode(body + "=" * (-len(body) % 4), validate=True)
     except (binascii.Error, ValueError):
         kinds = "base64, a data URL or an http(s) URL"
-        raise Refusal("photo", refusal(name, f"it is not {kinds}")) from None
+        raise ImageError(refusal(name, f"it is not {kinds}")) from None

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from captioner.errors import CaptionerError, UsageError, reason_of
+from captioner.errors import CaptionerError, DeviceMemoryError, UsageError, reason_of
 from captioner.serving.tasks import About, Died, Photo, Reply, Task, Unavailable, opened
 from captioner.system.cluster import connect, ray_module
 
@@ -209,7 +209,7 @@ class Replica:
             faulthandler.dump_traceback_later(patience, exit=True, file=nowhere)
             try:
                 return json.dumps(done(self._model, task, photos))
-            except MemoryError:
+            except (MemoryError, DeviceMemoryError):
                 os._exit(1)
             finally:
                 faulthandler.cancel_dump_traceback_later()

@@ -49,13 +49,18 @@ class Settings:
     device: str | None = None
     precision: Literal["fp32", "bf16", "int8"] = "fp32"
     key: str = field(default="", repr=False)  # empty: anyone who reaches the port may use the server
-    origins: tuple[str, ...] = ()  # of web pages that may use it
+    origins: tuple[str, ...] = ()  # of web pages that may use it; * for all
     hosts: tuple[str, ...] = ()  # further names of this server, for the check of the Host header
     allow_urls: bool = False
     root: str | None = None  # the folder whose photos may be named by path
     generation: Mapping[str, Any] = field(default_factory=dict)  # options of all captions, below those of a request
     idle: float = 0.0  # minutes without a request after which the model leaves memory; 0: never
     limits: Limits = field(default_factory=Limits)
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The origins as browsers send them: in lower case, without a slash at the end."""
+        return tuple(origin.lower().rstrip("/") for origin in self.origins)
 
     @property
     def name(self) -> str:

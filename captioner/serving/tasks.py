@@ -23,6 +23,14 @@ class Photo:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Unread:
+    """A photo that the server did not get, and the reason as one sentence."""
+
+    name: str
+    error: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Task:
     """The work on a photo. Photos with equal tasks are captioned together."""
 

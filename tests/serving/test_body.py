@@ -156,6 +156,10 @@ def test_many_small_values_are_refused_before_they_fill_the_memory(server: Any, 
         assert "more than 100,000 values" in answer.text
         plain = client.post("/caption", content=body)
         assert plain.status_code == 413
+        form = client.post("/caption", data={"bias": "{" * 200_000}, files={"image": b"0"})
+        assert form.status_code == 413
+        lines = client.post("/models/x", content=body, headers={"content-type": "application/jsonl"})
+        assert lines.status_code == 400, "the bytes of no photo"
         photo = b"," * 200_000
         for where in ("/caption", "/models/x"):
             assert client.post(where, content=photo, headers={"content-type": "image/png"}).status_code == 400

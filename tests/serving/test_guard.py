@@ -41,12 +41,15 @@ def test_a_rebound_name_is_refused_without_a_key(host: str) -> None:
     assert status(with_key, host=host, authorization="Bearer k") == 200
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost:9", "http://localhost:11"])
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "http://localhost:9", "http://localhost:11", "http://[x:11"]
+)
 def test_pages_of_other_origins_are_refused(origin: str) -> None:
     assert status(Guard(Settings()), origin=origin) == 403
     assert status(Guard(Settings(origins=("https://evil.example/", "null", "http://localhost:9"))), origin=origin) == (
         403 if origin.endswith("11") else 200
     )
+    assert status(Guard(Settings(origins=("*",))), origin=origin) == 200
 
 
 def test_the_own_pages_may_ask() -> None:

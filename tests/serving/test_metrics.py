@@ -24,17 +24,20 @@ def samples(page: str) -> dict[str, float]:
 
 
 def said(metrics: Metrics, *captions: str) -> dict[str, float]:
-    metrics.batch(Reply(records=[{"caption": text, "confidence": 0.55} for text in captions], seconds={"read": 0.2}))
+    words = [[[word, 0.5] for word in (text.split() if text.isascii() else text)] for text in captions]
+    records = [{"caption": a, "confidence": 0.55, "words": b} for a, b in zip(captions, words, strict=True)]
+    metrics.batch(Reply(records=records, seconds={"read": 0.2}))
     return samples(metrics.page().decode())
 
 
 def test_repetitions_and_stuttering_are_counted() -> None:
     metrics = Metrics()
-    found = said(metrics, "a red circle", "a red circle", "a dog and a dog", "the the dog", "a cat")
+    found = said(metrics, "a red circle", "a red circle", "a dog and a dog", "the the dog", "一只猫")
     assert found["captioner_repeated_captions_total"] == 1
     assert found["captioner_stuttering_captions_total"] == 2
     assert found["captioner_caption_confidence_sum"] == 5 * 0.55
     assert found["captioner_caption_words_count"] == 5
+    assert found["captioner_caption_words_sum"] == 3 + 3 + 5 + 3 + 3, "Chinese has no spaces"
     assert found["captioner_stage_seconds_sum,stage=read"] == 0.2
 
 

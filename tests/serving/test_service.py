@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from captioner.cli.options import Device
 from captioner.cli.serve import load_model
+from captioner.errors import CaptionerError
 from captioner.serving.child import Model
 from captioner.serving.settings import Limits
 
@@ -68,3 +70,48 @@ def test_every_protocol_says_that_it_is_unsure(careful: tuple[Any, str], photos:
         assert (prism["text"], prism["confidence"]) == (own["caption"], own["confidence"])
         sure = client.post("/caption", json={"image": photo, "unsure": 0.0}).json()["captions"][0]
         assert "unsure" not in sure
+
+
+@pytest.mark.parametrize("name", ["rules", "sampling", "calibration", "nonsense"])
+def test_only_options_are_options(careful: tuple[Any, str], photos: Path, name: str) -> None:
+    """``rules`` as a whole would lift the server's own words."""
+    server, _ = careful
+    photo = base64.b64encode((photos / "0.png").read_bytes()).decode()
+    with server.client() as client:
+        answer = client.post("/v1/chat/completions", json={"messages": chat(photo), "captioner": {name: {}}})
+    assert answer.status_code == 400
+    assert f"unknown generation option '{name}'" in answer.text
+
+
+def test_limits_are_of_what_a_request_adds(start: Start, learnt: Path, photos: Path) -> None:
+    own = {"temperature": 0.7, "candidates": 20, "rerank": "consensus", "bias": {f"word {n}": 1.0 for n in range(70)}}
+    server = start(of=Model(load_model(str(learnt), Device(device="cpu"), own), Limits().pixels), generation=own)
+    photo = base64.b64encode((photos / "0.png").read_bytes()).decode()
+    with server.client() as client:
+        for wishes in ({}, {"count": 2}, {"bias": {"other": 1.0}}):
+            answer = client.post("/caption", json={"image": photo, **wishes})
+            assert answer.status_code == 200, answer.text
+            assert server.runner.batches[-1][0].width == 20
+        assert client.post("/caption", json={"image": photo, "count": 21}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ({"language": "de"}, "no language 'de'|language"),
+        ({"candidates": 3, "rerank": "matching"}, "head"),
+        ({"prefix": "a " * 30, "max_tokens": 8}, "max_tokens"),
+    ],
+)
+def test_options_that_the_model_cannot_follow_end_the_start(learnt: Path, own: dict[str, Any], said: str) -> None:
+    with pytest.raises(CaptionerError, match=said):
+        load_model(str(learnt), Device(device="cpu"), own)
+
+
+def test_images_that_do_not_arrive_are_late(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("captioner.serving.photos.fetch", lambda url, **settings: time.sleep(0.3) or b"")
+    server = start(limits={"timeout": 0.5, "downloads": 1}, allow_urls=True)
+    with server.client() as client:
+        answer = client.post("/caption", json={"images": ["http://a.example/1"] * 5})
+    assert answer.status_code == 504
+    assert "did not arrive within 0.5 s" in answer.json()["error"]

@@ -11,8 +11,9 @@ import pytest
 
 from captioner.cli.options import Device
 from captioner.cli.serve import load_model
-from captioner.errors import CaptionerError
+from captioner.errors import CaptionerError, DeviceMemoryError
 from captioner.serving import worker
+from captioner.serving.child import Model, done
 from captioner.serving.tasks import About, Died, Photo, Task
 from captioner.serving.worker import Worker
 
@@ -48,6 +49,20 @@ def test_a_process_captions_ends_and_starts_again(learnt: Path, photos: Path) ->
     finally:
         found.stop()
     assert found.pid is None
+
+
+def test_a_lack_of_memory_is_no_mistake_of_the_client(
+    learnt: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process ends, so that the photos run again alone in a new one."""
+    model = Model(load_model(str(learnt), CPU), PIXELS)
+
+    def full(pixels: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(model.pipe.checkpoint.model, "encode_image", full)
+    with pytest.raises(DeviceMemoryError):
+        done(model, Task(), [Photo(name="a", data=(photos / "0.png").read_bytes())])
 
 
 @pytest.mark.parametrize(

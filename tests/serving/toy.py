@@ -34,7 +34,8 @@ class Toy:
         names = [photo.name for photo in photos]
         self.runs.append((task, names))
         self.act(names)
-        return Reply(records=[{"caption": name, "confidence": 0.5} for name in names], seconds={"read": 0.1})
+        records = [{"caption": name, "confidence": 0.5, "words": [[name, 0.5]]} for name in names]
+        return Reply(records=records, seconds={"read": 0.1})
 
     def stop(self) -> None:
         self.stopped += 1

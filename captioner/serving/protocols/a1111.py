@@ -26,7 +26,7 @@ def router(service: Service) -> APIRouter:
 
     @routes.post("/interrogate", summary="A1111: caption an image")
     async def interrogate(request: Request, asked: InterrogateRequest) -> Json:
-        (record,) = await service.best(request, await service.door.of_texts([asked.image]))
+        (record,) = await service.best(request, await service.photos(request, [asked.image]))
         return Json({"caption": said(record)})
 
     return routes

@@ -9,9 +9,10 @@ from fastapi import APIRouter
 from starlette.requests import Request
 
 from captioner.serving.answers import Json
+from captioner.serving.body import content_type
 from captioner.serving.refusals import Refusal
 from captioner.serving.service import Service
-from captioner.serving.tasks import Photo, said
+from captioner.serving.tasks import Photo, Unread, said
 
 _BODY: dict[str, Any] = {
     "requestBody": {
@@ -37,9 +38,9 @@ def router(service: Service) -> APIRouter:
     @routes.post("/models/{name:path}", openapi_extra=_BODY, summary="Hugging Face: caption an image")
     async def caption(request: Request, name: str) -> Json:
         body = await request.body()
-        photos = [Photo(name="image 1", data=body)]
-        if request.headers.get("content-type", "").lower().startswith("application/json"):
-            photos = await service.door.of_texts([_inputs(body)])
+        photos: list[Photo | Unread] = [Photo(name="image 1", data=body)]
+        if content_type(request) == "application/json":
+            photos = await service.photos(request, [_inputs(body)])
         (record,) = await service.best(request, photos)
         return Json([{"generated_text": said(record)}])
 

@@ -25,7 +25,7 @@ def router(service: Service) -> APIRouter:
 
     @routes.post("/generate-caption", status_code=201, summary="LibrePhotos: caption the photo at a path")
     async def caption(request: Request, asked: CaptionRequest) -> Json:
-        (record,) = await service.best(request, await service.door.of_paths([asked.image_path]))
+        (record,) = await service.best(request, await service.photos(request, paths=[asked.image_path]))
         return Json({"caption": said(record)}, 201)
 
     return routes

@@ -20,7 +20,7 @@ from starlette.responses import Response, StreamingResponse
 
 from captioner.config import generation_options
 from captioner.serving.answers import Json
-from captioner.serving.protocols.openai import text_of
+from captioner.serving.protocols.openai import text_of, words_in
 from captioner.serving.protocols.openai_events import pieces
 from captioner.serving.refusals import Refusal
 from captioner.serving.service import Service
@@ -90,12 +90,13 @@ def router(service: Service) -> APIRouter:
         "details": details,
     }
 
-    async def caption(request: Request, images: list[str], options: dict[str, Any] | None) -> str:
-        photos = await service.door.of_texts(images)
+    async def caption(request: Request, images: list[str], options: dict[str, Any] | None) -> tuple[str, int]:
+        photos = await service.photos(request, images)
         known = {key: value for key, value in (options or {}).items() if key in generation_options()}
         for key in _BOTH:
             known.pop(key, None)
-        return text_of(await service.best(request, photos, options=known), 0)
+        records = await service.best(request, photos, options=known)
+        return text_of(records, 0), words_in(records, 0)
 
     @routes.post("/generate", summary="Ollama: caption images")
     async def generate(request: Request, asked: GenerateRequest) -> Response:
@@ -104,8 +105,8 @@ def router(service: Service) -> APIRouter:
             if asked.prompt:
                 raise Refusal("request", "this model only describes images; send images in base64")
             return Json({**_head(model), "response": "", "done": True, "done_reason": "load"})
-        text = await caption(request, asked.images, asked.options)
-        return _answer(model, text, asked.stream, lambda part: {"response": part}, begin)
+        said = await caption(request, asked.images, asked.options)
+        return _answer(model, said, asked.stream, lambda part: {"response": part}, begin)
 
     @routes.post("/chat", summary="Ollama: caption the images of a chat")
     async def chat(request: Request, asked: ChatRequest) -> Response:
@@ -118,9 +119,9 @@ def router(service: Service) -> APIRouter:
             raise Refusal("request", "no message holds images; send them in base64")
         if not isinstance(images[-1], list) or not all(isinstance(image, str) for image in images[-1]):
             raise Refusal("request", "images is not a list of texts in base64")
-        text = await caption(request, images[-1], asked.options)
+        said = await caption(request, images[-1], asked.options)
         return _answer(
-            model, text, asked.stream, lambda part: {"message": {"role": "assistant", "content": part}}, begin
+            model, said, asked.stream, lambda part: {"message": {"role": "assistant", "content": part}}, begin
         )
 
     @routes.get("/tags", summary="Ollama: the model")
@@ -154,7 +155,11 @@ def router(service: Service) -> APIRouter:
     return routes
 
 
-def _answer(model: str, text: str, stream: bool | None, part: Callable[[str], dict[str, Any]], begin: int) -> Response:
+def _answer(
+    model: str, said: tuple[str, int], stream: bool | None, part: Callable[[str], dict[str, Any]], begin: int
+) -> Response:
+    """Return the answer with a text and the number of its words."""
+    text, words = said
     took = time.perf_counter_ns() - begin
     end = {
         "done": True,
@@ -163,7 +168,7 @@ def _answer(model: str, text: str, stream: bool | None, part: Callable[[str], di
         "load_duration": 0,
         "prompt_eval_count": 0,
         "prompt_eval_duration": 0,
-        "eval_count": len(text.split()),
+        "eval_count": words,
         "eval_duration": took,
     }
     head = _head(model)

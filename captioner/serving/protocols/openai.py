@@ -55,7 +55,7 @@ def router(service: Service) -> APIRouter:
     card = {"id": service.settings.name, "object": "model", "created": int(time.time()), "owned_by": "captioner"}
 
     async def captions(request: Request, messages: Any, options: dict[str, Any], count: int = 1) -> list[Record]:
-        photos = await service.door.of_texts(images_of(messages))
+        photos = await service.photos(request, images_of(messages))
         return await service.best(request, photos, options=options, count=count)
 
     @routes.get("/models", summary="OpenAI: the model")
@@ -77,7 +77,7 @@ def router(service: Service) -> APIRouter:
             "created": int(time.time()),
             "model": asked.model or service.settings.name,
         }
-        usage = usage_of(texts)
+        usage = usage_of(records, asked.n or 1)
         if asked.stream:
             wanted = usage if (asked.stream_options or {}).get("include_usage") else None
             return _events(openai_events.of_chat(head, texts, wanted))
@@ -96,7 +96,7 @@ def router(service: Service) -> APIRouter:
     async def responses(request: Request, asked: ResponseRequest) -> Response:
         records = await captions(request, asked.input, asked.captioner)
         text = text_of(records, 0)
-        answer = openai_events.response(asked.model or service.settings.name, text, usage_of([text]))
+        answer = openai_events.response(asked.model or service.settings.name, text, usage_of(records, 1))
         return _events(openai_events.of_response(answer, text)) if asked.stream else Json(answer)
 
     return routes
@@ -129,19 +129,26 @@ def _images(content: Any) -> Iterator[str]:
 
 def text_of(records: list[Record], choice: int) -> str:
     """Return the answer: the caption, or for several images a numbered line each."""
-    texts = [_captions(record)[min(choice, len(_captions(record)) - 1)] for record in records]
+    texts = [said(_choice(record, choice)) for record in records]
     if len(texts) == 1:
         return texts[0]
     return "\n".join(f"Image {number}: {text}" for number, text in enumerate(texts, 1))
 
 
-def _captions(record: Record) -> list[str]:
-    return [said(each) for each in (record, *record.get("alternatives", []))]
+def _choice(record: Record, choice: int) -> Record:
+    """Return a caption of a photo, the last one if it has fewer."""
+    found: list[Record] = [record, *record.get("alternatives", [])]
+    return found[min(choice, len(found) - 1)]
 
 
-def usage_of(texts: list[str]) -> dict[str, int]:
+def words_in(records: list[Record], choice: int) -> int:
+    """Return the words of one caption of each photo; those of a language without spaces are its own pieces."""
+    return sum(len(_choice(record, choice)["words"]) for record in records)
+
+
+def usage_of(records: list[Record], choices: int) -> dict[str, int]:
     """Return the usage in words; a captioner reads no prompt."""
-    words = sum(len(text.split()) for text in texts)
+    words = sum(words_in(records, choice) for choice in range(choices))
     return {"prompt_tokens": 0, "completion_tokens": words, "total_tokens": words}
 
 

@@ -13,12 +13,13 @@ from starlette.requests import Request
 from captioner.config import generation_options
 from captioner.data.messages import shown
 from captioner.serving.answers import Json, sentence
-from captioner.serving.body import is_form, is_image
+from captioner.serving.body import content_type, is_form, is_image
 from captioner.serving.refusals import Refusal
 from captioner.serving.service import Service
-from captioner.serving.tasks import Photo, Record
+from captioner.serving.tasks import Photo, Record, Unread
 
 _FILES = ("image", "images", "file", "files")
+_LONGEST_BIAS = 100_000  # characters of the field ``bias`` of a form: values in memory are far larger than their text
 
 
 class Photos(BaseModel):
@@ -114,9 +115,9 @@ def _without(record: Record, names: set[str]) -> Record:
     return kept
 
 
-async def _read(request: Request, model: Any, service: Service) -> tuple[Any, list[Photo]]:
+async def _read(request: Request, model: Any, service: Service) -> tuple[Any, list[Photo | Unread]]:
     """Return the wishes and the photos of a request in any of the three forms. Raises ``Refusal``."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = content_type(request)
     sent: list[Photo] = []
     if is_form(kind):
         values, sent = await _form(request, service)
@@ -131,12 +132,8 @@ async def _read(request: Request, model: Any, service: Service) -> tuple[Any, li
         raise Refusal("request", sentence(error.errors(include_context=False), model)) from None
     texts = [*([wishes.image] if wishes.image is not None else []), *wishes.images]
     service.door.check_count(len(sent) + len(texts) + len(wishes.paths))
-    photos = sent
-    if texts:
-        photos = [*photos, *await service.door.of_texts(texts)]
-    if wishes.paths:
-        photos = [*photos, *await service.door.of_paths(wishes.paths)]
-    return wishes, photos
+    named = await service.photos(request, texts, wishes.paths) if texts or wishes.paths else []
+    return wishes, [*sent, *named]
 
 
 async def _json(request: Request) -> dict[str, Any]:
@@ -174,6 +171,8 @@ def _flat(items: list[tuple[str, str]]) -> dict[str, Any]:
         else:
             values[name] = value
     if isinstance(values.get("bias"), str):
+        if len(values["bias"]) > _LONGEST_BIAS:
+            raise Refusal("size", f"bias has more than {_LONGEST_BIAS:,} characters; send fewer words")
         try:
             values["bias"] = json.loads(values["bias"])
         except (ValueError, RecursionError):

@@ -31,7 +31,7 @@ def router(service: Service) -> APIRouter:
     async def first(request: Request, asked: VisionRequest) -> Record:
         request.state.id = asked.id
         texts = asked.images or ([asked.url] if asked.url else [])
-        photos = await service.door.of_texts(texts[:1])
+        photos = await service.photos(request, texts[:1])
         return (await service.best(request, photos))[0]
 
     def answer(asked: VisionRequest, result: dict[str, Any]) -> Json:

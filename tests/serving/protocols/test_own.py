@@ -75,6 +75,11 @@ def test_a_bad_photo_among_good_ones(server: Any, photos: Path) -> None:
         good, bad = answer.json()["captions"]
         assert good["caption"]
         assert bad == {"error": "cannot read image 2: it is not an image, or its format is not supported"}
+        mixed = {"images": ["not base64!", b64(photos / "0.png"), "http://a.example/a.png"], "paths": ["a.png"]}
+        first, found, url, path = client.post("/caption", json=mixed).json()["captions"]
+        assert found["caption"] == good["caption"]
+        for record, said in ((first, "image 1: it is not base64"), (url, "--allow-urls"), (path, "--root")):
+            assert said in record["error"]
         alone = client.post("/caption", files={"image": ("a.png", b"nothing")})
         assert alone.status_code == 400
         assert alone.json()["error"].startswith("cannot read a.png: it is not an image")
