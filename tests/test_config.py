@@ -199,9 +199,9 @@ def test_rules_and_sampling_go_through_json() -> None:
         ({"rules": {"bias": {"dog": float("inf")}}}, "the bias of 'dog' must be a number from -1000 to 1000, not inf"),
         ({"rules": {"bias": {"dog": float("-inf")}}}, "the bias of 'dog' must be .*; use forbid to exclude a word"),
         ({"rules": {"bias": {"dog": float("nan")}}}, "the bias of 'dog' must be"),
-        ({"rules": {"bias": {"dog": True}}}, "the bias of 'dog' must be"),
         ({"rules": {"bias": {"dog": "much"}}}, "the bias of 'dog' must be"),
         ({"rules": {"prefix": "a photo of a Dog,", "forbid": ["dog"]}}, "'dog' is in both forbid and prefix"),
+        ({"rules": {"require": ["小女孩"], "forbid": ["女孩"]}}, "'女孩' is in both forbid and require"),
         (
             {"beams": 2, "rules": {"require": ["hot dog"], "forbid": ["dog"]}},
             "'dog' is in both forbid and require",

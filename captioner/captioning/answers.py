@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -64,9 +65,14 @@ def answer_questions(
 
     Each photo is encoded once, and its answers do not depend on other photos. ``captions``: one per image, for
     questions with ``{caption}``. Raises ``UsageError`` for an empty question, for one that refers to a missing answer
-    or caption, and for a captioner that does not answer questions.
+    or caption, for an option that answers do not have, and for a captioner that does not answer questions; the
+    iterator raises it for fewer captions than images.
     """
     require_questions(checkpoint)
+    if config.rerank == "matching":
+        raise UsageError("answers are not reranked by matching; leave out rerank, or choose another one")
+    if config.name_sure_labels:
+        raise UsageError("answers name no sure labels; leave out name_sure_labels")
     _check(checkpoint, questions, captions)
     return _stream(checkpoint, images, questions, config, captions=captions, batch_size=batch_size)
 
@@ -82,7 +88,9 @@ def _stream(
 ) -> Iterator[list[Answer] | ImageError]:
     remaining = iter(captions) if captions is not None else None
     for batch in in_batches(pixels_of(checkpoint, images, batch_size), batch_size):
-        texts = ["" if remaining is None else next(remaining) for _ in batch]
+        texts = [""] * len(batch) if remaining is None else list(islice(remaining, len(batch)))
+        if len(texts) < len(batch):
+            raise UsageError("there are fewer captions than images; give one caption per image")
         good = [place for place, image in enumerate(batch) if isinstance(image, Tensor)]
         pixels = [image for image in batch if isinstance(image, Tensor)]
         dialogues = iter(_dialogues(checkpoint, pixels, questions, config, [texts[place] for place in good]))

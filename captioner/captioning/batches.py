@@ -158,6 +158,8 @@ def caption_memory(
     hypotheses = search(decoder, memory, checkpoint.config.text, config, rules=rules, seeds=seeds)
     if config.refine:
         hypotheses = refine(decoder, memory, hypotheses, tokenizer, config, rules=rules)
+    if config.rerank != "score":  # a search may have more beams than candidates
+        hypotheses = [found[: config.candidates] for found in hypotheses]
     if config.rerank == "matching":
         tokens = [[hypothesis.tokens for hypothesis in candidates] for candidates in hypotheses]
         matching = match_captions(checkpoint, memory, tokens)

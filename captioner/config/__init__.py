@@ -21,7 +21,7 @@ from captioner.config.model import (
     Words,
 )
 from captioner.config.option import Option
-from captioner.config.rules import WordRules, contains_phrase, is_text
+from captioner.config.rules import WordRules, contains_phrase, in_word, is_text, one_word
 from captioner.config.sampling import SamplingConfig, check_seed
 from captioner.config.schema import (
     from_dict,
@@ -51,7 +51,9 @@ __all__ = [
     "contains_phrase",
     "from_dict",
     "generation_options",
+    "in_word",
     "is_text",
+    "one_word",
     "to_dict",
     "with_options",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -95,4 +96,20 @@ def _plain_words(phrase: str) -> str:
 def contains_phrase(text: str, phrase: str) -> bool:
     """Return whether ``text`` contains the words of ``phrase``, in any case."""
     text, phrase = _plain_words(text), _plain_words(phrase)
-    return phrase in text and bool(re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", text))
+    starts = (found.start() for found in re.finditer(rf"(?={re.escape(phrase)})", text))
+    ends = ((start, start + len(phrase)) for start in starts)
+    return any(
+        not one_word(text[max(0, start - 1) : start], phrase[0]) and not one_word(phrase[-1], text[end : end + 1])
+        for start, end in ends
+    )
+
+
+def one_word(left: str, right: str) -> bool:
+    """Return whether ``left`` and ``right`` belong to one word; in scripts without spaces each character is a word."""
+    return in_word(left) and in_word(right)
+
+
+def in_word(char: str) -> bool:
+    """Return whether a character continues a word: a letter, digit or accent of a script with spaces."""
+    letter = char.isalnum() or (char != "" and unicodedata.category(char)[0] == "M")
+    return letter and unicodedata.east_asian_width(char) not in "WF"

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from captioner.captioning.batches import NOTHING_FITS, caption_encoded, encode
+from captioner.captioning.batches import NOTHING_FITS, caption_encoded, check_learnt, encode
 from captioner.captioning.labels import labels_of
 from captioner.config import GenerationConfig
 from captioner.data.images import ImageSource, open_image
 from captioner.data.paths import shown
 from captioner.data.transforms import preprocess, view
-from captioner.errors import ImageError, UsageError
+from captioner.errors import ImageError, OutputError, UsageError
 from captioner.explain.reading import Array, LayerReads, Reading
 from captioner.generation.words import word_spans, word_texts
 from captioner.inference import AnyCheckpoint
@@ -34,7 +34,7 @@ class Explanation(Reading):
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write an interactive page (``.html``) or a strip with one picture per word (``.png``).
 
-        Raises ``UsageError`` for another suffix.
+        Raises ``UsageError`` for another suffix, ``OutputError`` if the file cannot be written.
         """
         from captioner.explain.page import page  # imported here to keep the package's import fast
         from captioner.explain.strip import png
@@ -44,7 +44,13 @@ class Explanation(Reading):
         form = forms.get(path.suffix.lower())
         if form is None:
             raise UsageError(f"{shown(path)} is neither .html nor .png; use one of these suffixes")
-        path.write_bytes(form(self))
+        content = form(self)
+        try:
+            path.write_bytes(content)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write {shown(path)}: {(error.strerror or 'it failed').lower()}; name another file"
+            ) from error
         return path
 
 
@@ -55,24 +61,26 @@ def explain(
     """Explain the model's own caption of ``image`` (by ``config``), or any other ``caption``.
 
     Raises ``ImageError`` for an unreadable image, ``UsageError`` for a caption that is empty or longer than the model's
-    context.
+    context, and for an option that needs a head the captioner lacks.
     """
+    config = config or checkpoint.generation
+    if caption is None:
+        check_learnt(checkpoint, config)
     settings, tokenizer = checkpoint.config.preprocess, checkpoint.tokenizer
     photo = open_image(image, min_side=2 * settings.size)  # opened as for captioning
     pixels = preprocess(photo, settings)
     tokens = _encoded(checkpoint, caption) if caption is not None else ()
     encoded = encode(checkpoint, [pixels])
-    config = config or checkpoint.generation
     if caption is None:
         [hypotheses], memory = caption_encoded(checkpoint, encoded, [pixels], config)
         if not hypotheses:
             raise ImageError(NOTHING_FITS)
-        tokens = hypotheses[0].tokens
+        tokens, start = hypotheses[0].tokens, tokenizer.config.speaking(config.language).bos_id
         if not tokens:
             raise ImageError("the model's own caption is empty, so there is nothing to explain; give a caption")
     else:
-        memory = checkpoint.model.remember(encoded)
-    log_probs, layers = read_again(checkpoint.model.decoder, memory, tokens, tokenizer.start_of_ids(tokens))
+        memory, start = checkpoint.model.remember(encoded), tokenizer.start_of_ids(tokens)
+    log_probs, layers = read_again(checkpoint.model.decoder, memory, tokens, start)
     spans = word_spans(tokens, tokenizer)
     grid = _grid(memory)
     maps, off_grid = _maps([layer.weights for layer in layers], spans, memory.prefix, grid)

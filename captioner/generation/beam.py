@@ -19,7 +19,7 @@ from captioner.generation.step import Writing, best_continuations, to_sum_precis
 
 
 def beam_search(writing: Writing, text: TextConfig, config: GenerationConfig, steps: int) -> list[list[Hypothesis]]:
-    """Return the ``config.beams`` best captions of each image, best first."""
+    """Return the ``config.beams`` best captions of each image, best first; fewer if groups found the same ones."""
     width = config.beams // config.groups
     device = writing.tokens.device
     alive = list(range(writing.images))  # row b of the tensors below is image alive[b]
@@ -74,7 +74,15 @@ def beam_search(writing: Writing, text: TextConfig, config: GenerationConfig, st
             keep = torch.tensor(going, device=device)
             alive, sums = [alive[row] for row in going], sums[keep]
             writing.keep(keep)
-    return [sorted((h for g in groups for h in g[image]), key=lambda h: -h.score) for image in range(len(groups[0]))]
+    return [_ranked([h for g in groups for h in g[image]]) for image in range(len(groups[0]))]
+
+
+def _ranked(hypotheses: list[Hypothesis]) -> list[Hypothesis]:
+    """Return the different captions of all groups, best first."""
+    best: dict[tuple[int, ...], Hypothesis] = {}
+    for hypothesis in sorted(hypotheses, key=lambda h: -h.score):
+        best.setdefault(hypothesis.tokens, hypothesis)
+    return list(best.values())
 
 
 def insert(hypotheses: list[Hypothesis], caption: Hypothesis, most: int) -> None:

@@ -14,9 +14,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from captioner.config import WordRules, contains_phrase
+from captioner.config import WordRules, contains_phrase, one_word
 from captioner.generation.processors import Processor, phrase_bias
-from captioner.generation.spelling import folded, one_word
+from captioner.generation.spelling import folded
 from captioner.text import CaptionTokenizer
 from captioner.text.neutral import every_language
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain, islice
 
-from captioner.config import GenerationConfig
+from captioner.config import GenerationConfig, in_word, one_word
 from captioner.errors import UsageError
 from captioner.generation.constrained import Phrase
 from captioner.generation.neutral import neutral
@@ -16,8 +18,10 @@ from captioner.generation.processors import (
     phrase_bias,
     repetition_penalty,
 )
-from captioner.generation.spelling import folded, one_word
+from captioner.generation.spelling import folded
 from captioner.text import CaptionTokenizer
+
+_MOST_FORMS = 256  # of a required word without spaces around it
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,37 @@ def required(words: str, tokenizer: CaptionTokenizer) -> Phrase:
             raise UsageError(f"{choice!r} never occurs in captions, so it cannot be required; name a word")
         forms.add(tuple(inside))
         initial.add(tuple(beginning))
-    return Phrase(tuple(sorted(forms)), tuple(sorted(initial - forms)), _boundary(tokenizer), tokenizer.joiners)
+        if not in_word(choice[0]):
+            forms.update(unspaced_forms(choice.strip(), tokenizer), [tuple(beginning)])
+    boundary = _boundary(tokenizer)
+    if not any(in_word(choice.strip()[-1]) for choice in words.split("|")):  # nothing continues such a word
+        boundary = (True,) * len(boundary)
+    return Phrase(tuple(sorted(forms)), tuple(sorted(initial - forms)), boundary, tokenizer.joiners)
+
+
+@lru_cache(maxsize=64)
+def unspaced_forms(word: str, tokenizer: CaptionTokenizer) -> frozenset[tuple[int, ...]]:
+    """Return the tokens that contain a word of a script without spaces: its neighbours may share its outer tokens."""
+    texts = [(token, folded(piece)) for token, piece in enumerate(tokenizer.pieces)]
+    word = word.casefold()
+
+    def after(begun: int) -> Iterator[tuple[int, ...]]:
+        """Yield the tokens that write the word from its character ``begun`` on."""
+        yield from ((token,) for token, text in texts if text.startswith(word[begun:]))
+        for end in range(begun + 1, len(word)):
+            for token, text in texts:
+                if text == word[begun:end]:
+                    yield from ((token, *rest) for rest in after(end))
+
+    within: Iterator[tuple[int, ...]] = ((token,) for token, text in texts if word in text)
+    across = (
+        (token, *rest)
+        for end in range(1, len(word))
+        for token, text in texts
+        if text.endswith(word[:end]) and word not in text
+        for rest in after(end)
+    )
+    return frozenset(islice(chain(within, across), _MOST_FORMS))
 
 
 def _boundary(tokenizer: CaptionTokenizer) -> tuple[bool, ...]:

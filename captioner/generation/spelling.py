@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+from captioner.config import in_word, one_word
 
 _WHITESPACE = re.compile(r"\s+")
 
@@ -13,16 +14,6 @@ _WHITESPACE = re.compile(r"\s+")
 def folded(text: bytes) -> str:
     """Decode ``text``, fold its case and normalise whitespace; incomplete characters become surrogates."""
     return _WHITESPACE.sub(" ", text.decode(errors="surrogateescape").casefold())
-
-
-def one_word(left: str, right: str) -> bool:
-    """Return whether ``left`` and ``right`` belong to one word; in scripts without spaces each character is a word."""
-    return _in_word(left) and _in_word(right)
-
-
-def _in_word(char: str) -> bool:
-    letter = char.isalnum() or (char != "" and unicodedata.category(char)[0] == "M")
-    return letter and unicodedata.east_asian_width(char) not in "WF"
 
 
 @dataclass(frozen=True)
@@ -39,7 +30,7 @@ class Completions:
 
     def __init__(self, spellings: Sequence[Spelling]) -> None:
         self.anywhere = [spelling.anywhere for spelling in spellings]
-        self._in_word = [_in_word(spelling.first) for spelling in spellings]
+        self._inside = [in_word(spelling.first) for spelling in spellings]
         self._ends: dict[str, list[tuple[int, frozenset[int]]]] = {}
         for number, spelling in enumerate(spellings):
             for before, rest in spelling.endings.items():
@@ -53,9 +44,9 @@ class Completions:
         for length in range(min(self._longest, len(text)) + 1):
             place = len(text) - length
             ends = self._ends.get(text[place:], ())
-            inside = bool(ends) and _in_word(text[:place][-1:])
+            inside = bool(ends) and in_word(text[:place][-1:])
             for number, tokens in ends:
-                if not (inside and self._in_word[number]):
+                if not (inside and self._inside[number]):
                     found.setdefault(number, set()).update(tokens)
         return found
 

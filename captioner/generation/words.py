@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import math
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import takewhile
 
@@ -24,7 +25,7 @@ def _spans(pieces: Sequence[bytes], tokenizer: CaptionTokenizer) -> list[tuple[i
     starts: list[int] = []
     blank = False  # the word has only spaces so far
     for i, piece in enumerate(pieces):
-        begins = not starts or (_begins_word(piece, tokenizer) and not blank)
+        begins = not starts or (_begins_word(b"".join(pieces[i : i + 4]), tokenizer) and not blank)
         if begins:
             starts.append(i)
         blank = (begins or blank) and not piece.strip()
@@ -43,9 +44,12 @@ def whole_words(tokens: Sequence[int], most: int, tokenizer: CaptionTokenizer) -
     return max((end for _, end in word_spans(tokens, tokenizer) if end <= most), default=0)
 
 
-def _begins_word(piece: bytes, tokenizer: CaptionTokenizer) -> bool:
-    """Return whether a token's bytes begin a word: with a space, or in a script without spaces."""
-    return piece[:1] == b" " or (tokenizer.config.words != "ptb" and piece[:1] >= b"\xe0")
+def _begins_word(text: bytes, tokenizer: CaptionTokenizer) -> bool:
+    """Return whether the bytes of one or more tokens begin a word: with a space, or in a script without spaces."""
+    if text[:1] == b" " or tokenizer.config.words == "ptb" or text[:1] < b"\xe0":
+        return text[:1] == b" "
+    first = text.decode(errors="ignore")[:1]  # the tokens may end inside the character
+    return not first or unicodedata.category(first)[0] not in "PZM"
 
 
 def word_log_probs(hypothesis: Hypothesis, tokenizer: CaptionTokenizer) -> list[tuple[str, float]]:

@@ -105,6 +105,25 @@ def test_a_mistake_is_one_sentence(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"beams": 3, "candidates": 3, "rerank": "matching"}, "answers are not reranked by matching; leave out rerank"),
+        ({"name_sure_labels": 0.9}, "answers name no sure labels; leave out name_sure_labels"),
+    ],
+)
+def test_an_option_of_captions_alone_is_refused(answering: Checkpoint, options: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        CaptionPipeline(answering).ask("gone.png", "a circle?", **options)
+
+
+def test_too_few_captions(answering: Checkpoint, photos: list[Path]) -> None:
+    answers = CaptionPipeline(answering).stream_answers(photos, ["{caption}?"], captions=["one"], batch_size=1)
+    assert isinstance(next(answers), list)
+    with pytest.raises(UsageError, match="fewer captions than images; give one caption per image"):
+        next(answers)
+
+
 def test_a_follow_up_that_becomes_too_long_costs_one_photo(answering: Checkpoint, photos: list[Path]) -> None:
     pipe = CaptionPipeline(answering)
     captions = ["a circle", "a circle " * 60, "a square"]

@@ -150,6 +150,12 @@ def test_what_cannot_be_explained(make: Make, photo: Image.Image) -> None:
             pipe.explain(photo, caption)
     with pytest.raises(UsageError, match="beams has no effect on a given caption"):
         pipe.explain(photo, GIVEN, beams=3)
+    for options, message in (
+        ({"candidates": 3, "rerank": "matching"}, "has no matching head"),
+        ({"name_sure_labels": 0.9}, "predicts no labels"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            pipe.explain(photo, **options)
     with pytest.raises(ImageError, match="cannot read"):
         pipe.explain(b"no image")
     assert len(pipe.explain(photo, "dog " * 16).words) == 16

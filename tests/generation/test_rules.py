@@ -6,7 +6,7 @@ import pytest
 
 from captioner.config import GenerationConfig, TextConfig, WordRules
 from captioner.errors import UsageError
-from captioner.generation.rules import NO_RULES, compile_rules
+from captioner.generation.rules import NO_RULES, compile_rules, required
 from captioner.text import CaptionTokenizer, train_tokenizer
 
 from .test_processors import gpt2_like
@@ -56,6 +56,13 @@ def test_and_two_where_the_beginning_is_spelt_otherwise() -> None:
     assert inside != beginning
     assert set(phrase.forms) == {tuple(inside), tuple(tokenizer.encode("a hot dog")[1:])}
     assert set(phrase.initial) == {tuple(beginning), tuple(tokenizer.encode("hot dog"))}
+
+
+def test_a_word_of_a_script_without_spaces_may_follow_another_one() -> None:
+    tokenizer = train_tokenizer(["一头牛在草地上", "a dog"], 300, words="characters")
+    wanted = required("牛", tokenizer)
+    assert tuple(tokenizer.encode("牛")) in wanted.forms
+    assert not wanted.initial
 
 
 def test_what_goes_on_with_a_word(trained: CaptionTokenizer) -> None:

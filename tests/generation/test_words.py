@@ -47,6 +47,12 @@ def test_a_space_of_its_own_belongs_to_the_next_word() -> None:
     assert [word for word, _ in word_log_probs(hypothesis, tokenizer)] == ["a", "一", "头"]
 
 
+def test_chinese_punctuation_belongs_to_the_word_before_it() -> None:
+    tokenizer = train_tokenizer(["一头牛，在草地上。"], 300, words="characters")  # some characters are several tokens
+    tokens = tokenizer.encode("一头牛，在草地上。")
+    assert word_texts(tokens, tokenizer) == ["一", "头", "牛，", "在", "草", "地", "上。"]
+
+
 @pytest.mark.parametrize("text", ["a dog runs", "dog", "a dog, and a cat", "größe 犬 café!", ""])
 def test_pieces_of_a_stream_are_whole_words_and_join_to_the_text(text: str, tokenizer: CaptionTokenizer) -> None:
     tokens = tokenizer.encode(text)

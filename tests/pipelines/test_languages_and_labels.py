@@ -26,6 +26,8 @@ from captioner.metrics.nouns import LabelFinder
 from captioner.models.heads import end_states, pad_and_close
 from captioner.training.tasks import Data
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 @pytest.fixture(scope="module")
 def pipe(bilingual: Path) -> captioner.CaptionPipeline:
@@ -77,6 +79,26 @@ def test_scores_and_explanations_know_a_captions_language(
     assert [label.text for label in given.labels] == [label.text for label in pipe.caption(photo).labels]
     given.save(tmp_path / "page.html")
     assert f"{given.labels[0].text} {given.labels[0].probability:.0%}" in (tmp_path / "page.html").read_text()
+
+
+def test_required_chinese_words_may_stand_beside_others() -> None:
+    pipe, photo = captioner.load(device="cpu"), ROOT / "datasets" / "photos" / "cow.jpg"
+    own = pipe.caption(photo, language="zh").text
+    assert own.endswith("的牛在草地上吃草")
+    assert pipe.caption(photo, language="zh", require=["牛", "草地"], beams=8).text == own
+
+
+def test_an_explanation_reads_a_caption_in_the_language_of_its_search(
+    pipe: captioner.CaptionPipeline, data: Data
+) -> None:
+    """Also a caption without a Chinese character."""
+    options: dict[str, Any] = {"language": "zh", "prefix": "red", "max_tokens": 3, "beams": 1}
+    caption = pipe.caption(data.train[0].path, **options)
+    found = pipe.explain(data.train[0].path, **options)
+    assert found.caption == caption.text
+    chances = dict(zip(found.words, found.probabilities.tolist(), strict=True))
+    hypothesis = pipe.explain(data.train[0].path, caption.text)  # read as English
+    assert chances != pytest.approx(dict(zip(hypothesis.words, hypothesis.probabilities.tolist(), strict=True)))
 
 
 def test_an_unknown_language_is_one_sentence(pipe: captioner.CaptionPipeline, data: Data) -> None:
