@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -24,7 +25,7 @@ from captioner.checkpoint.files import (
 from captioner.errors import CheckpointError, quoted
 from captioner.system.disk import set_aside
 
-CONVERSION = 1  # to be raised with a change of the conversion: older results are then made again
+CONVERSION = 2  # to be raised with a change of the conversion: older results are then made again
 
 
 def find(source: str | os.PathLike[str] | None) -> Path:
@@ -50,6 +51,7 @@ def find(source: str | os.PathLike[str] | None) -> Path:
     if os.path.isdir(directory):
         directory = best if not (directory / "config.json").exists() and best.is_dir() else directory
         if (directory / EXPORT).exists():
+            export_settings(directory)
             raise CheckpointError(
                 f"{directory} is an ONNX export, which captions but holds no weights to train, change or push; name "
                 "the checkpoint that it was made from"
@@ -59,6 +61,17 @@ def find(source: str | os.PathLike[str] | None) -> Path:
     if os.path.exists(directory) or name.partition("@")[0].count("/") != 1 or name.startswith((".", "/", "~")):
         raise CheckpointError(f"{name} is not a checkpoint directory; name a directory that `captioner train` wrote")
     return _from_hub(name)
+
+
+def export_settings(directory: Path) -> dict[str, Any]:
+    """Return the content of an ONNX export's captioner.json. Raises ``CheckpointError`` for an export to torch."""
+    settings = read_json(directory / EXPORT)
+    if settings.get("target") == "torch" or ("target" not in settings and "past" in settings):  # as older ones
+        raise CheckpointError(
+            f"{directory} is an export to torch, which runs without this package (examples/torch_export/caption.py); "
+            "name the checkpoint that it was made from"
+        )
+    return settings
 
 
 def find_base(source: str, *, fetched: bool = False) -> Path:

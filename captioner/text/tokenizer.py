@@ -30,6 +30,17 @@ def tidy(caption: str, *, lowercase: bool) -> str:
     return caption.lower() if lowercase else caption
 
 
+def language_of(caption: str, languages: Iterable[str]) -> str:
+    """Return the one of ``languages`` that ``caption`` is in, judged by its script; empty without languages.
+
+    A caption in an unspaced script (Chinese, Japanese, Thai) is in the first unspaced language, if there is one; every
+    other caption is in the first language.
+    """
+    names = tuple(languages)
+    unspaced = next((name for name in names if name in UNSPACED_LANGUAGES), None)
+    return unspaced if unspaced and _UNSPACED.search(caption) else next(iter(names), "")
+
+
 class CaptionTokenizer:
     """A Hugging Face ``tokenizers`` model with the special tokens of captions.
 
@@ -113,16 +124,8 @@ class CaptionTokenizer:
         return CaptionTokenizer(self.model, config, self._padded)
 
     def language_of(self, caption: str) -> str:
-        """Return the language of ``caption``, judged by its script; empty for a captioner of one language.
-
-        A caption in an unspaced script (Chinese, Japanese, Thai) is in the captioner's first unspaced language, if it
-        has one; every other caption is in the default language.
-        """
-        languages = self.config.languages
-        if not languages:
-            return ""
-        unspaced = next((name for name in languages if name in UNSPACED_LANGUAGES), None)
-        return unspaced if unspaced and _UNSPACED.search(caption) else next(iter(languages))
+        """Return the language of ``caption``, judged by its script; empty for a captioner of one language."""
+        return language_of(caption, self.config.languages)
 
     def start_of(self, caption: str) -> int:
         """Return the start token of the language that ``caption`` is written in."""

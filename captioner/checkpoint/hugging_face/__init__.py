@@ -7,6 +7,7 @@ May import what ``captioner.checkpoint`` may, and ``directory.py`` and ``files.p
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from captioner.checkpoint.hugging_face.decoders.gpt2 import gpt2_tokenizer, load
 from captioner.checkpoint.hugging_face.files import locate
 from captioner.checkpoint.hugging_face.own import convert_own
 from captioner.checkpoint.hugging_face.vision_encoder_decoder import convert_vision_encoder_decoder
-from captioner.errors import CheckpointError
+from captioner.errors import CheckpointError, quoted
 
 __all__ = ["convert", "gpt2_tokenizer", "load_gpt2"]
 
@@ -32,7 +33,8 @@ CONVERTERS: Mapping[str, Callable[[Path, Mapping[str, Any], str], Checkpoint]] =
 def convert(source: str | os.PathLike[str]) -> Checkpoint:
     """Convert a directory or hub repository of Hugging Face to a captioner.
 
-    Raises ``CheckpointError`` for a missing or damaged file, another kind of model, or an unsupported setting.
+    Print a line to stderr about decoding defaults that are not applied. Raises ``CheckpointError`` for a missing or
+    damaged file, another kind of model, or an unsupported setting.
     """
     directory = locate(source)
     values = read_json(directory / "config.json")
@@ -41,4 +43,8 @@ def convert(source: str | os.PathLike[str]) -> Checkpoint:
         raise CheckpointError(
             f"{source} is of type {kind!r}; types that can be converted: {', '.join(CONVERTERS)} (docs/models.md)"
         )
-    return CONVERTERS[kind](directory, values, os.fspath(source))
+    checkpoint = CONVERTERS[kind](directory, values, os.fspath(source))
+    if ignored := checkpoint.training.get("generation_ignored"):
+        listed = ", ".join(f"{name} {quoted(value)}" for name, value in ignored.items())
+        print(f"captioner does not apply these settings of {source}: {listed} (docs/models.md)", file=sys.stderr)
+    return checkpoint

@@ -10,18 +10,44 @@ from captioner.checkpoint.files import read_json
 from captioner.config import GenerationConfig, TextConfig, WordRules, from_dict
 from captioner.errors import CheckpointError, ConfigError
 
-# Unsupported settings of generate(), with the values that turn them off.
-_IGNORED = {
-    "do_sample": False,
-    "min_length": 0,
-    "min_new_tokens": 0,
-    "repetition_penalty": 1.0,
-    "bad_words_ids": None,
-    "forced_bos_token_id": None,
-    "forced_eos_token_id": None,
-    "suppress_tokens": None,
-    "begin_suppress_tokens": None,
+# Settings of generate() that captioner does not apply, with the values that turn them off.
+_IGNORED: Mapping[str, tuple[Any, ...]] = {
+    "do_sample": (False,),
+    "early_stopping": (False, "never"),
+    "repetition_penalty": (1.0,),
+    "encoder_repetition_penalty": (1.0,),
+    "encoder_no_repeat_ngram_size": (0,),
+    "exponential_decay_length_penalty": (),
+    "guidance_scale": (1.0,),
+    "penalty_alpha": (0.0,),
+    "renormalize_logits": (False,),
+    "token_healing": (False,),
+    "sequence_bias": (),
+    "bad_words_ids": (),
+    "constraints": (),
+    "force_words_ids": (),
+    "forced_bos_token_id": (),
+    "forced_eos_token_id": (),
+    "forced_decoder_ids": (),
+    "suppress_tokens": ([],),
+    "begin_suppress_tokens": ([],),
+    "stop_strings": (),
+    "max_time": (),
+    "dola_layers": (),
+    "watermarking_config": (),
 }
+_SAMPLING: Mapping[str, tuple[Any, ...]] = {  # they do nothing without do_sample
+    "temperature": (1.0,),
+    "top_k": (0,),
+    "top_p": (1.0,),
+    "min_p": (0.0,),
+    "top_h": (1.0,),
+    "typical_p": (1.0,),
+    "epsilon_cutoff": (0.0,),
+    "eta_cutoff": (0.0,),
+}
+NEW_TOKENS = 20  # of a caption whose settings name no length
+_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 _BART = {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1, "decoder_start_token_id": 2}
 _TOKENS = {  # transformers' defaults by model_type of the decoder
     "gpt2": {"bos_token_id": 50256, "eos_token_id": 50256},
@@ -34,17 +60,23 @@ _TOKENS = {  # transformers' defaults by model_type of the decoder
 
 
 def read_settings(directory: Path, *levels: Mapping[str, Any], decoder: str) -> dict[str, Any]:
-    """Merge the settings of generate(): the ``decoder`` type's own, then ``levels``, then generation_config.json."""
+    """Merge the settings of generate(): the ``decoder`` type's own, then ``levels``, then generation_config.json.
+
+    Beside generation_config.json, only special tokens of the other levels count, as in transformers.
+    """
     settings: dict[str, Any] = dict(_TOKENS.get(decoder, {}))
     path = directory / "generation_config.json"
-    for level in (*levels, read_json(path) if path.exists() else {}):
+    if path.exists():
+        levels = (*({name: level.get(name) for name in _IDS} for level in levels), read_json(path))
+    for level in levels:
         settings |= {name: value for name, value in level.items() if value is not None}
     return settings
 
 
 def ignored_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of generate() that change a caption and have no counterpart here."""
-    return {name: settings[name] for name, off in _IGNORED.items() if settings.get(name, off) != off}
+    """Return the settings of generate() that change a caption and are not applied here."""
+    known = {**_IGNORED, **(_SAMPLING if settings.get("do_sample") else {})}
+    return {name: settings[name] for name, off in known.items() if name in settings and settings[name] not in off}
 
 
 def text_config(settings: Mapping[str, Any], vocab_size: int, source: object) -> TextConfig:
@@ -68,18 +100,31 @@ def text_config(settings: Mapping[str, Any], vocab_size: int, source: object) ->
 
 
 def generation_config(settings: Mapping[str, Any], source: object) -> GenerationConfig:
-    """Return the decoding defaults; transformers counts the start token in ``max_length``, 20 by default."""
-    length = settings.get("max_length", 20)
-    most = settings.get("max_new_tokens", length - 1 if isinstance(length, int) else length)
+    """Return the decoding defaults, by the rules of transformers: 20 new tokens if the settings name no length.
+
+    Lengths there may count the start token, and a minimum does not count the end token; here lengths count the end
+    token only, so that ``min_length`` stays as it is.
+    """
+    most = settings.get("max_new_tokens", _more(settings.get("max_length", NEW_TOKENS + 1), -1))
+    least = _more(settings["min_new_tokens"], 1) if "min_new_tokens" in settings else settings.get("min_length")
+    groups = settings.get("num_beam_groups", 1)
     try:
         return from_dict(
             GenerationConfig,
             {
                 "beams": settings.get("num_beams", 1),
+                "min_tokens": least or GenerationConfig.min_tokens,
                 "max_tokens": most,
                 "length_penalty": settings.get("length_penalty", 1.0),
+                "groups": groups,
+                "diversity": settings.get("diversity_penalty", 0.0) if groups != 1 else 0.0,
                 "rules": {"no_repeat_ngram": settings.get("no_repeat_ngram_size", WordRules.no_repeat_ngram)},
             },
         )
     except ConfigError as error:
         raise CheckpointError(f"{source} has generation settings that cannot be used: {error}") from error
+
+
+def _more(length: Any, tokens: int) -> Any:
+    """Return ``length`` plus ``tokens``; what is no number stays, to be named in an error."""
+    return length + tokens if isinstance(length, int) else length

@@ -33,7 +33,7 @@ def convert_vision_encoder_decoder(directory: Path, values: Mapping[str, Any], s
     """Convert the ``VisionEncoderDecoderModel`` in ``directory``, whose config.json holds ``values``.
 
     It reads generation_config.json (optional), preprocessor_config.json, the weights and the tokenizer too. Generation
-    settings without a counterpart are listed in the result's ``training["generation_ignored"]``. Raises
+    settings that are not applied are listed in the result's ``training["generation_ignored"]``. Raises
     ``CheckpointError`` for a missing or damaged file, another architecture, or an unsupported setting.
     """
     encoder, decoder = (part if isinstance(part, dict) else {} for part in map(values.get, ("encoder", "decoder")))

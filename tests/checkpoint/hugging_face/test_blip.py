@@ -85,6 +85,13 @@ def written(checkpoint: Any, memory: Any, config: GenerationConfig) -> list[list
     return [[token for token in best[0].tokens if token != SEP] for best in captions]
 
 
+@pytest.mark.filterwarnings("ignore:Using the model-agnostic default")
+def test_without_a_length_a_caption_has_as_many_tokens_as_generate_writes(blip: Make, pixels: torch.Tensor) -> None:
+    model, directory = blip()
+    written = model.generate(pixel_values=pixels[:1], suppress_tokens=[SEP])
+    assert convert(directory).generation.max_tokens == written.shape[1] - 1 == 20
+
+
 @torch.inference_mode()
 def test_a_converted_blip_is_saved_and_loaded(blip: Make, pixels: torch.Tensor, tmp_path: Path) -> None:
     _, directory = blip(width=32)

@@ -100,6 +100,81 @@ def test_an_impossible_id_is_named(source: Path, value: Any) -> None:
         convert(source)
 
 
+@pytest.mark.filterwarnings("ignore:Using the model-agnostic default")
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"max_length": 20},
+        {"max_length": 9, "min_length": 0},
+        {"max_length": 9, "max_new_tokens": 12},
+        {"min_length": 7},
+        {"min_length": 7, "min_new_tokens": 4},
+        {"min_length": 7, "min_new_tokens": 0},
+    ],
+)
+def test_lengths_are_those_of_generate(
+    settings: dict[str, Any], vit_gpt2: Callable[..., tuple[Any, Path]], pixels: torch.Tensor
+) -> None:
+    """A caption that never wants to end has the maximum, and one that wants to end at once the minimum."""
+    model, directory = vit_gpt2(0, decoder={"n_positions": 40})
+    edit(directory / "generation_config.json", settings)
+    end = model.generation_config.eos_token_id
+    longest, shortest = (
+        model.generate(pixel_values=pixels[:1], do_sample=False, **settings, **options).shape[1] - 1
+        for options in ({"suppress_tokens": [end]}, {"sequence_bias": [[[end], 1e4]]})
+    )
+    found = convert(directory).generation
+    assert (found.min_tokens, found.max_tokens) == (shortest, longest)
+
+
+def test_beside_generation_config_only_ids_of_config_json_count(source: Path) -> None:
+    edit(source / "config.json", {"max_length": 9, "num_beams": 4}, part="decoder")
+    assert convert(source).generation == GenerationConfig(max_tokens=20, length_penalty=1.0)
+    (source / "generation_config.json").unlink()
+    assert convert(source).generation == GenerationConfig(beams=4, max_tokens=8, length_penalty=1.0)
+
+
+def test_diverse_beams(source: Path) -> None:
+    path = source / "generation_config.json"
+    edit(path, {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.5})
+    found = convert(source)
+    assert (found.generation.beams, found.generation.groups, found.generation.diversity) == (4, 2, 0.5)
+    assert found.training["generation_ignored"] == {}
+    edit(path, {"num_beam_groups": 1})  # generate ignores the penalty
+    assert (convert(source).generation.groups, convert(source).generation.diversity) == (1, 0.0)
+    edit(path, {"num_beam_groups": 3})
+    with pytest.raises(CheckpointError, match="4 beams cannot be split into 3"):
+        convert(source)
+
+
+@pytest.mark.parametrize(
+    ("settings", "ignored"),
+    [
+        ({"do_sample": False, "temperature": 0.7, "top_k": 50, "early_stopping": "never"}, ()),
+        (
+            {"do_sample": True, "temperature": 0.7, "top_p": 0.9, "top_k": 5},
+            ("do_sample", "temperature", "top_k", "top_p"),
+        ),
+        ({"exponential_decay_length_penalty": [3, 1.1]}, ("exponential_decay_length_penalty",)),
+        ({"sequence_bias": [[[3], -1.0]], "bad_words_ids": [[4]]}, ("sequence_bias", "bad_words_ids")),
+        ({"encoder_no_repeat_ngram_size": 2}, ("encoder_no_repeat_ngram_size",)),
+        ({"guidance_scale": 3, "early_stopping": True}, ("early_stopping", "guidance_scale")),
+        ({"guidance_scale": 1, "encoder_no_repeat_ngram_size": 0, "suppress_tokens": []}, ()),
+    ],
+)
+def test_settings_that_are_not_applied_are_listed(
+    source: Path, settings: dict[str, Any], ignored: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit(source / "generation_config.json", settings)
+    found = convert(source)
+    assert found.training["generation_ignored"] == {name: settings[name] for name in ignored}
+    assert found.generation.sampling is None
+    said = capsys.readouterr().err
+    assert said.count("\n") == bool(ignored)
+    assert all(f"{name} {settings[name]!r}" in said for name in ignored)
+
+
 @pytest.mark.parametrize("place", ["generation_config.json", "config.json"])
 def test_generation_defaults(source: Path, place: str) -> None:
     if place == "config.json":

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from captioner.checkpoint.hugging_face.files import ACTIVATIONS, block_names, rename, require, weights_and_biases
 from captioner.config import DecoderConfig, from_dict
-from captioner.errors import CheckpointError, ConfigError
+from captioner.errors import CheckpointError, ConfigError, quoted
 
-OFFSET = 2  # the first two rows of the position table are never read
+OFFSET = 2  # the first two rows of a learned position table are never read
 _BLOCK = {
     "self_attn.out_proj": "self_attn.out_proj",
     "self_attn_layer_norm": "self_norm",
@@ -92,16 +92,32 @@ def decoder_weights(
     if config.head == "untied" and heads:
         weights["lm_head.weight"] = heads[0]
     if values.get("model_type") == "trocr" and not values.get("use_learned_position_embeddings", True):
-        weights["position_embedding.weight"] = sinusoids(config.context, config.width)
+        weights["position_embedding.weight"] = sinusoids(
+            config.context, config.width, first=_first_place(values, source)
+        )
     elif positions is not None:
         weights["position_embedding.weight"] = positions[OFFSET:]
     return weights
 
 
-def sinusoids(context: int, width: int) -> Tensor:
-    """Return fixed position embeddings (T, D): sines, then cosines (Vaswani et al. 2017, 3.5, in fairseq's order)."""
+def _first_place(values: Mapping[str, Any], source: object) -> int:
+    """Return the place of the first token among sinusoids, which follows that of padding.
+
+    Raises ``CheckpointError`` for padding that is no token.
+    """
+    pad = values.get("pad_token_id", 1)
+    if isinstance(pad, bool) or not isinstance(pad, int) or not 0 <= pad < values.get("vocab_size", 50265):
+        raise CheckpointError(f"{source} has pad_token_id {quoted(pad)}, which is no token; check its config.json")
+    return pad + 1
+
+
+def sinusoids(context: int, width: int, *, first: int) -> Tensor:
+    """Return fixed position embeddings (T, D) from place ``first`` on.
+
+    Sines come first, then cosines (Vaswani et al. 2017, 3.5, in fairseq's order).
+    """
     half = width // 2
     rates = torch.exp(torch.arange(half).float() * -(math.log(10000) / (half - 1)))
-    angles = (torch.arange(context).float() + OFFSET)[:, None] * rates  # (T, D / 2)
+    angles = (torch.arange(context).float() + first)[:, None] * rates  # (T, D / 2)
     table = torch.cat([angles.sin(), angles.cos()], dim=1)
     return torch.nn.functional.pad(table, (0, width - 2 * half))

@@ -21,11 +21,13 @@ _CLIP: dict[str, Any] = {
     "image_std": [0.26862954, 0.26130258, 0.27577711],
 }
 _CROPPED: dict[str, Any] = {"do_center_crop": True, "crop_size": 224}
-# The values that a file may leave out, by the processor's name without its ending. Others are as ViT's.
+# The values that a file may leave out, by the processor's name without its ending; a file without a name is as ViT's.
+# Other processors may resize by rules of their own (Levit: to 256 / 224 of the size), which no setting shows.
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "ViT": {"size": 224},
     "DeiT": {**_CROPPED, "resample": 3, "size": 256},
     "Beit": {"resample": 3, "size": 224},
+    "Siglip": {"resample": 3, "size": 224},
     "Blip": {**_CLIP, "size": 384},
     "CLIP": {**_CLIP, **_CROPPED, "size": {"shortest_edge": 224}},
     "Bit": {**_CLIP, **_CROPPED, "size": {"shortest_edge": 224}},
@@ -41,6 +43,10 @@ _SUPPORTED = {
     "do_thumbnail": (False,),
     "do_align_long_axis": (False,),
     "do_flip_channel_order": (False,),
+    # ConvNeXt's, EfficientNet's and ViViT's
+    "crop_pct": (None,),
+    "rescale_offset": (False,),
+    "offset": (False,),
 }
 
 
@@ -75,12 +81,18 @@ def preprocess_config(values: Mapping[str, Any], size: int, source: object) -> P
 def processor_config(values: Mapping[str, Any], source: object) -> PreprocessConfig:
     """Convert an image processor that squashes, or resizes and crops the centre.
 
-    A crop is exact up to half a pixel. Raises ``CheckpointError`` for settings without a counterpart here.
+    A crop is exact up to half a pixel. Raises ``CheckpointError`` for another processor, and for settings without a
+    counterpart here.
     """
     require(values, _SUPPORTED, source)
-    name = values.get("image_processor_type") or values.get("feature_extractor_type")
+    name = values.get("image_processor_type") or values.get("feature_extractor_type") or "ViTImageProcessor"
     kind = _ENDING.sub("", name) if isinstance(name, str) else ""
-    values = {**_HALF, **_DEFAULTS.get(kind, _DEFAULTS["ViT"]), **values}
+    if kind not in _DEFAULTS:
+        raise CheckpointError(
+            f"{source} has image processor {quoted(name)}; only those of {', '.join(_DEFAULTS)} can be imported: if it "
+            "computes the same as one of them, name that one in its preprocessor_config.json"
+        )
+    values = {**_HALF, **_DEFAULTS[kind], **values}
     resample, normalise = values["resample"], switch(values, "do_normalize", True, source)
     if resample not in list(_FILTERS):
         raise CheckpointError(

@@ -72,6 +72,11 @@ KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
         "TrOCRForCausalLM",
         BART | {"use_learned_position_embeddings": False, "layernorm_embedding": False, "scale_embedding": True},
     ),
+    "trocr, sinusoids, other padding": (
+        "TrOCRConfig",
+        "TrOCRForCausalLM",
+        BART | {"use_learned_position_embeddings": False, "pad_token_id": 0},
+    ),
     "trocr, untied": ("TrOCRConfig", "TrOCRForCausalLM", BART | {"tie_word_embeddings": False}),
 }
 Converted = tuple[Any, dict[str, Any], dict[str, torch.Tensor], int]
@@ -109,8 +114,9 @@ def test_logits_are_the_originals(kind: str, seed: int, original: Callable[..., 
     """Compare in fp64, which separates a wrong formula from rounding."""
     model, values, state, width = original(kind, seed)
     model, decoder = model.double(), convert(values, state, width).double()
-    image = torch.randn(3, PATCHES, width, dtype=torch.float64)
-    tokens = torch.randint(3, WORDS, (3, CONTEXT))
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.randn(3, PATCHES, width, dtype=torch.float64, generator=generator)
+    tokens = torch.randint(3, WORDS, (3, CONTEXT), generator=generator)
     wanted = model(input_ids=tokens, encoder_hidden_states=image).logits
     assert wanted.std() > 0.5  # far from flat, or agreement would prove little
     memory = decoder.remember(EncodedImage(image, (2, 3)))
@@ -189,6 +195,8 @@ def test_tensors_that_do_not_fit_are_named(
         ("roberta", {"hidden_act": "relu"}, "hidden_act 'relu'"),
         ("bart", {"activation_function": "swish"}, "activation_function 'swish'"),
         ("bart", {"d_model": "wide"}, "decoder"),
+        ("trocr, sinusoids", {"pad_token_id": None}, "pad_token_id None"),
+        ("trocr, sinusoids", {"pad_token_id": WORDS}, f"pad_token_id {WORDS}"),
     ],
 )
 def test_settings_without_a_counterpart_are_named(

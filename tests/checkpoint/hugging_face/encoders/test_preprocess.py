@@ -38,6 +38,7 @@ def saved(processor: Any, folder: Path) -> dict[str, Any]:
         ),
         ("DeiT", {}, PreprocessConfig(size=224, zoom=256 / 224)),
         ("Beit", {}, PreprocessConfig(size=224)),
+        ("Siglip", {}, PreprocessConfig(size=224)),
         ("Blip", {}, PreprocessConfig(size=384, **CLIP)),
         ("CLIP", {}, PreprocessConfig(size=224, aspect="crop", **CLIP)),
         ("Bit", {"size": {"shortest_edge": 256}}, PreprocessConfig(size=224, aspect="crop", zoom=256 / 224, **CLIP)),
@@ -53,7 +54,10 @@ def test_settings_of_each_processor(
             assert processor_config({"image_processor_type": name}, "it") == wanted
 
 
-@pytest.mark.parametrize(("kind", "settings"), [("ViT", {}), ("DeiT", {}), ("Beit", {}), ("Blip", {}), ("Bit", DINOV2)])
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [("ViT", {}), ("DeiT", {}), ("Beit", {}), ("Blip", {}), ("Siglip", {}), ("CLIP", {}), ("Bit", DINOV2)],
+)
 @pytest.mark.parametrize("shape", [(300, 480), (640, 300)])
 def test_pixels_are_the_originals(kind: str, settings: dict[str, Any], shape: tuple[int, int], tmp_path: Path) -> None:
     processor = getattr(transformers, f"{kind}ImageProcessor")(**settings)
@@ -100,6 +104,10 @@ def test_the_file_of_transformers_5(tmp_path: Path) -> None:
         ({"rescale_factor": 1.0}, "rescale_factor"),
         ({"do_normalize": "no"}, "do_normalize"),
         ({"image_mean": [0.5]}, "mean must have 3 values"),
+        ({"crop_pct": 0.875}, "crop_pct 0.875"),
+        ({"rescale_offset": True}, "rescale_offset True"),
+        ({"offset": True}, "offset True"),
+        ({"image_processor_type": ["ViTImageProcessor"]}, "only those of ViT, DeiT, "),
     ],
 )
 def test_other_preprocessing_is_refused(values: dict[str, Any], message: str) -> None:
@@ -107,6 +115,15 @@ def test_other_preprocessing_is_refused(values: dict[str, Any], message: str) ->
     with pytest.raises(CheckpointError, match=message) as caught:
         preprocess_config(values, 224, "it")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["ConvNext", "EfficientNet", "Levit", "MobileViT", "PoolFormer", "Vivit"])
+@pytest.mark.parametrize("complete", [True, False])
+def test_another_processor_is_refused(kind: str, complete: bool, tmp_path: Path) -> None:
+    name = f"{kind}ImageProcessor"
+    values = saved(getattr(transformers, name)(), tmp_path) if complete else {"image_processor_type": name}
+    with pytest.raises(CheckpointError, match=f"{name}|rescale_factor|do_flip_channel_order|crop_pct|offset"):
+        processor_config(values, "it")
 
 
 def test_only_dinov2_takes_another_size() -> None:
