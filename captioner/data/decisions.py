@@ -7,15 +7,19 @@ alone is enough to train on, and enough to finish a save that was interrupted.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from captioner.data.messages import counted
 from captioner.data.paths import MAX_TEXT, shown
-from captioner.data.sources.joining import by_folders, checked
-from captioner.data.sources.rows import Reach, Row, gather
+from captioner.data.samples import Sample
+from captioner.data.sources import read_splits
+from captioner.data.sources.files import READERS
+from captioner.data.sources.joining import by_folders, checked, split_of
+from captioner.data.sources.rows import NotThisForm, Reach, Row, gather
 from captioner.data.splits import ALL, Dataset
 from captioner.errors import DataError
 
@@ -55,7 +59,8 @@ def parse(data: bytes) -> Iterator[Decision]:
 def read_accepted(data: str | Path, *, outside: bool = False) -> Dataset:
     """Read the captions that people accepted or edited in `captioner review`, of a folder or its file of decisions.
 
-    Raises ``DataError`` if there are none.
+    Each photo keeps its split and its name in the folder's dataset. Raises ``DataError`` if no caption is accepted, and
+    if files named after splits cannot be read.
     """
     folder = Path(data)
     path = folder / FILE if folder.is_dir() else folder
@@ -64,7 +69,8 @@ def read_accepted(data: str | Path, *, outside: bool = False) -> Dataset:
     if not good:
         raise DataError(f"{shown(path)} has no accepted caption; accept some with `captioner review {shown(folder)}`")
     rows = [Row(image=decision.path, captions=decision.captions, where=shown(path)) for decision in good]
-    found = checked(by_folders(gather(rows, path, reach=Reach(top=path.parent, outside=outside))))
+    found = by_folders(gather(rows, path, reach=Reach(top=path.parent, outside=outside)))
+    found = checked(_in_splits(found, path.parent, outside))
     rejected = sum(decision.state == "rejected" for decision in last.values())
     kept = f"{counted(len(good), 'image')} with reviewed captions; {rejected} rejected and left out"
     return Dataset(
@@ -72,6 +78,30 @@ def read_accepted(data: str | Path, *, outside: bool = False) -> Dataset:
         problems=found.problems,
         notes=(*found.notes, f"{shown(path)}: {kept}"),
     )
+
+
+def _in_splits(found: Dataset, folder: Path, outside: bool) -> Dataset:
+    """Return the samples in the splits that the folder's dataset has them in, with their names there."""
+    try:
+        data = read_splits(folder, outside=outside)
+    except NotThisForm:  # photos without other captions
+        return found
+    except DataError as error:
+        if any(split_of(file) for file in folder.iterdir() if file.suffix.lower() in READERS):
+            raise
+        note = f"the splits of {shown(folder)} are those of its subfolders, if any, because its captions are not read"
+        return replace(found, notes=(*found.notes, f"{note}: {error}"))
+    known: dict[str, list[tuple[str, Sample]]] = {}
+    for split, samples in data.splits.items():
+        for sample in samples:
+            if sample.span is None:
+                known.setdefault(os.path.realpath(sample.path), []).append((split, sample))
+    splits: dict[str, list[Sample]] = {}
+    for own, samples in found.splits.items():
+        for sample in samples:
+            for split, there in known.get(os.path.realpath(sample.path), [(own, sample)]):
+                splits.setdefault(split, []).append(replace(there, captions=sample.captions))
+    return replace(found, splits={split: tuple(samples) for split, samples in splits.items()})
 
 
 def _bytes(path: Path) -> bytes:

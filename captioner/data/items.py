@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Callable
@@ -92,6 +93,15 @@ def open_file(path: str | os.PathLike[str], *, most: int | None = None) -> Binar
         raise Refused("it is a link to a file that does not exist" if link else "there is no such file") from None
     except ValueError:
         raise Refused("this is not a valid file name") from None
+
+
+def digest_of(file: BinaryIO) -> bytes:
+    """Return the SHA-256 of a file from its start, read in parts of a megabyte."""
+    digest = hashlib.sha256()
+    file.seek(0)
+    while part := file.read(1 << 20):
+        digest.update(part)
+    return digest.digest()
 
 
 def _itself(path: Path) -> Path:

@@ -20,7 +20,7 @@ _TO_UPRIGHT = {
 _FROM_RIGHT = {_TO_UPRIGHT[number] for number in (2, 3, 7, 8)}  # the first column is the rightmost one
 _FROM_BELOW = {_TO_UPRIGHT[number] for number in (3, 4, 6, 7)}
 _ON_ITS_SIDE = {_TO_UPRIGHT[number] for number in (5, 6, 7, 8)}
-_ORIENTATION_TAG = 0x0112
+_ORIENTATION_TAG, _WIDTH_TAG, _LENGTH_TAG = 0x0112, 0x0100, 0x0101
 TILE = 1 << 20
 """Pixels per conversion step."""
 
@@ -63,7 +63,11 @@ def _place(box: tuple[int, int, int, int], size: tuple[int, int], turn: Image.Tr
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
     """Return (width, height) of the result of ``to_rgb``, without reading pixels."""
-    return image.size[::-1] if _orientation(image) >= 5 else image.size
+    if _orientation(image) < 5:
+        return image.size
+    tags = getattr(image, "tag_v2", None)  # of a TIFF, whose size newer Pillows turn before they read the pixels
+    stored = image.size if tags is None else (tags.get(_WIDTH_TAG), tags.get(_LENGTH_TAG))
+    return image.size[::-1] if stored == image.size else image.size
 
 
 def _orientation(image: Image.Image) -> int:

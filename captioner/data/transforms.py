@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from captioner.config import PreprocessConfig
+from captioner.data.sides import names_side
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-_SIDES = re.compile(r"\b(left|right)(most|ward|wards)?\b|[左右]", re.IGNORECASE)  # Chinese has no spaces
 
 
 def preprocess(image: Image.Image, config: PreprocessConfig) -> Tensor:
@@ -94,7 +93,7 @@ def augment(image: Image.Image, config: PreprocessConfig, *, flip: bool, seed: i
 
 def may_flip(captions: Iterable[str]) -> bool:
     """Return whether the captions also fit the mirrored image: none of them mentions left or right."""
-    return not any(_SIDES.search(caption) for caption in captions)
+    return not any(map(names_side, captions))
 
 
 def _normalise(image: Image.Image, config: PreprocessConfig) -> Tensor:

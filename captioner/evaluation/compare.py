@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from captioner.data.messages import some
 from captioner.errors import DataError
-from captioner.evaluation.judge import Judgement
+from captioner.evaluation.judge import Judge, Judgement
 from captioner.evaluation.tables import TITLES
 from captioner.metrics.bootstrap import Difference, paired_differences
 
@@ -40,11 +41,17 @@ class Comparison:
 
 
 def compare(first: Judgement, second: Judgement) -> Comparison:
-    """Compare two judgements of the same images. Raises ``DataError`` for different images."""
-    if first.samples != second.samples or first.words != second.words:
+    """Compare two judgements of the same images. Raises ``DataError`` for different images.
+
+    A captioner of several languages leaves out references, so both are scored against those that both have.
+    """
+    images = [[replace(sample, captions=()) for sample in one.samples] for one in (first, second)]
+    if images[0] != images[1] or first.words != second.words:
         raise DataError(
             "the two results are not of the same images; caption every image with both systems, then compare again"
         )
+    if first.samples != second.samples:
+        first, second = _against_the_same(first, second)
     gains = second.model.metrics["cider_d"].per_image - first.model.metrics["cider_d"].per_image
     moved = sorted(
         (
@@ -65,6 +72,21 @@ def compare(first: Judgement, second: Judgement) -> Comparison:
         better=tuple(image for image in moved[:MOST] if image.gain > LEVEL),
         worse=tuple(image for image in moved[::-1][:MOST] if image.gain < -LEVEL),
     )
+
+
+def _against_the_same(first: Judgement, second: Judgement) -> tuple[Judgement, Judgement]:
+    """Return both judgements against the references that both have. Raises ``DataError`` for an image without any."""
+    samples = [
+        replace(one, captions=tuple(caption for caption in one.captions if caption in other.captions))
+        for one, other in zip(first.samples, second.samples, strict=True)
+    ]
+    if bare := [sample.name for sample in samples if not sample.captions]:
+        raise DataError(
+            f"the two results have no reference of {some(bare)} in common; compare captions in the same language"
+        )
+    java, spice = (name in first.model.values and name in second.model.values for name in ("meteor", "spice"))
+    with Judge(samples, first.words, java=java, want_spice=spice) as judge:
+        return judge.judge(first.captions), judge.judge(second.captions)
 
 
 def markdown(comparison: Comparison, first: str, second: str) -> str:

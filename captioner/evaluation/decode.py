@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -38,6 +38,16 @@ class Decoded:
     """The calibrated probability of each written word, and whether a reference of its image contains the word."""
     seconds: float  # from files to captions, without the time for ``log_probs``
     problems: tuple[str, ...]  # errors of unreadable images
+
+
+def spoken(samples: Sequence[Sample], tokenizer: CaptionTokenizer, language: str) -> Sequence[Sample]:
+    """Return the samples with only their references in ``language``, as validation in training does.
+
+    A sample without any keeps all of its references.
+    """
+    if not tokenizer.config.languages:
+        return samples
+    return [replace(sample, captions=tokenizer.captions_in(language, sample.captions)) for sample in samples]
 
 
 def decode(

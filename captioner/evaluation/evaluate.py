@@ -43,6 +43,7 @@ class ModelFigures:
     cut_references: (
         int  # human captions longer than the context: only their whole words within it count, without an end
     )
+    other_references: int  # human captions left out because they are in another language
     context: int  # the model's context, in tokens
     confidence_rank: float  # Spearman's correlation of the captions' confidences with their CIDEr-D, -1 to 1
     calibration_error: float  # between word probabilities and the share of words in a reference, 0 to 100
@@ -99,19 +100,22 @@ def evaluate(
 ) -> Evaluation:
     """Caption every image and score the captions against all references of the image.
 
+    A captioner of several languages is scored against the references in the language of its captions.
+
     ``checkpoint``: a pipeline, which captions as it is prepared, or a checkpoint.
     ``words``: the word splitter; by default that of the captions' language. ``training``: the samples whose captions
     are not novel.
     ``java``: METEOR too, if it can be computed. Unreadable images are skipped and listed in ``problems``. Raises
     ``DataError`` if all images are unreadable, and ``MissingExtraError`` without nltk, before any work.
     """
-    from captioner.evaluation.decode import decode
+    from captioner.evaluation.decode import decode, spoken
 
     check_bleu()
     if not samples:
         raise DataError("there are no images to evaluate on; give data with images")
     checkpoint = checkpoint_of(checkpoint)
     generation = generation or checkpoint.generation
+    whole, samples = samples, spoken(samples, checkpoint.tokenizer, generation.language)
     with Judge(
         samples, words or checkpoint.config.text.words_in(generation.language), java=java, want_spice=spice
     ) as judge:
@@ -121,7 +125,14 @@ def evaluate(
     return Evaluation(
         judgement=judgement,
         captions=judgement.captions,
-        of_model=_model_figures(checkpoint, judgement, decoded, generation, judge),
+        of_model=_model_figures(
+            checkpoint,
+            judgement,
+            decoded,
+            generation,
+            judge,
+            other_references=sum(len(whole[place].captions) for place in decoded.places) - judgement.references,
+        ),
         problems=decoded.problems,
     )
 
@@ -144,7 +155,13 @@ def judge_captions(
 
 
 def _model_figures(
-    checkpoint: AnyCheckpoint, judgement: Judgement, decoded: Decoded, generation: GenerationConfig, judge: Judge
+    checkpoint: AnyCheckpoint,
+    judgement: Judgement,
+    decoded: Decoded,
+    generation: GenerationConfig,
+    judge: Judge,
+    *,
+    other_references: int,
 ) -> ModelFigures:
     counts = [
         sum(
@@ -163,6 +180,7 @@ def _model_figures(
         perplexity=likelihood.value,
         perplexity_interval=intervals({"": likelihood})[""],
         cut_references=sum(map(len, decoded.cut)),
+        other_references=other_references,
         context=checkpoint.config.decoder.context,
         confidence_rank=rank_correlation(decoded.confidences, judgement.model.metrics["cider_d"].per_image.tolist()),
         calibration_error=calibration_error(*zip(*chances, strict=True)) if chances else 0.0,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from captioner.data.items import MAX_BYTES, Refused, digest_of, open_file
 from captioner.data.samples import Sample
 
 
@@ -43,6 +43,7 @@ def _size(path: Path) -> int:
 
 def _content(path: Path) -> bytes:
     try:
-        return hashlib.sha256(path.read_bytes()).digest()
-    except OSError:
+        with open_file(path, most=MAX_BYTES) as file:
+            return digest_of(file)
+    except (OSError, Refused):
         return str(path).encode("utf-8", "surrogateescape")

@@ -6,24 +6,23 @@ error with the images' names. Missing ones are allowed on request.
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from captioner.data.cells import is_ours, unguarded
 from captioner.data.messages import counted, some
 from captioner.data.paths import read_text, shown
 from captioner.data.samples import Sample
-from captioner.data.sources import records
+from captioner.data.sources import records, tables
 from captioner.data.sources.records import CAPTION_KEYS, IMAGE_KEYS
 from captioner.data.sources.rows import is_missing, plain_id
 from captioner.errors import DataError
 
 PREDICTION_KEYS = ("generated_text", "prediction", *CAPTION_KEYS)
 """The keys of a caption, in order: the output of a transformers pipeline comes before a reference or a prompt."""
-ID_KEYS = ("image_id", "id", "cocoid", "imgid", *IMAGE_KEYS)
+ID_KEYS = (*IMAGE_KEYS, "image_id", "cocoid", "imgid", "id")
+"""The keys of an image, in order: a file comes before a number, which may be that of the row."""
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv")
 SHOWN = 10  # names in a message
 
@@ -117,7 +116,8 @@ class _Names:
 
 def _records(path: Path) -> Iterator[tuple[str, Any]]:
     if path.suffix.lower() in (".csv", ".tsv"):
-        yield from _rows(path)
+        for row in tables.rows(path, tables.Names(images=ID_KEYS, captions=PREDICTION_KEYS, split="")):
+            yield row.where, {ID_KEYS[0]: row.image, "caption": list(row.captions)}
         return
     if path.suffix.lower() == ".json":
         document = records.parse(read_text(path), shown(path))
@@ -129,23 +129,11 @@ def _records(path: Path) -> Iterator[tuple[str, Any]]:
     yield from records.lines(path)
 
 
-def _rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    lines = read_text(path).split("\n")
-    reader = csv.DictReader(lines, delimiter="\t" if path.suffix.lower() == ".tsv" or "\t" in lines[0] else ",")
-    try:
-        ours = is_ours(reader.fieldnames or ())
-        for row in reader:
-            record = {(k or "").strip().lower(): v or "" for k, v in row.items() if k}
-            where = f"{shown(path)}:{reader.line_num}"
-            yield where, {k: unguarded(v) for k, v in record.items()} if ours else record
-    except csv.Error as error:
-        raise DataError(f"{shown(path)}: after line {reader.line_num}: {error}; correct the file") from None
-
-
 def _pair(record: Any, where: str, *, partial: bool) -> tuple[str, str] | None:
     if not isinstance(record, Mapping):
         raise DataError(f"{where} is not an object with an image and a caption; check the file")
-    image, caption = records.pick(record, ID_KEYS), records.pick(record, PREDICTION_KEYS)
+    image = records.pick((key for key, value in record.items() if not is_missing(value)), ID_KEYS)
+    caption = records.pick(record, PREDICTION_KEYS)
     if image is not None and caption is None and record.get("error"):
         if partial:
             return None

@@ -10,8 +10,10 @@ from PIL import Image, ImageEnhance
 from captioner.captioning.batches import generate
 from captioner.config import GenerationConfig, Words
 from captioner.data.images import open_image
+from captioner.data.messages import counted
 from captioner.data.samples import Sample
 from captioner.errors import DataError, ImageError
+from captioner.evaluation.decode import spoken
 from captioner.evaluation.people import WORDS, Presumption, presumption
 from captioner.generation.hypothesis import Hypothesis
 from captioner.generation.words import calibrated, word_log_probs
@@ -53,6 +55,7 @@ class Probe:
     """The result of ``captioner evaluate --probe``."""
 
     images: int
+    other_references: int  # references left out because they are in another language
     cider_d: float  # CIDEr-D of the original photos
     steadiness: tuple[Robustness, ...]
     people: tuple[Presumption, ...]
@@ -95,7 +98,8 @@ def probe(
         chances.append([(word, chance) for part, chance in parts for word in part])
     if not judged:
         raise DataError(f"none of the {len(samples)} images can be probed; the first reason: {' '.join(problems[:1])}")
-    references = [[split(caption) for caption in sample.captions] for sample in judged]
+    kept = spoken(judged, tokenizer, generation.language)
+    references = [[split(caption) for caption in sample.captions] for sample in kept]
     original = [views[0] for views in captions]
     scores = cider_d(original, references)
     steadiness = tuple(
@@ -104,6 +108,7 @@ def probe(
     )
     return Probe(
         images=len(judged),
+        other_references=sum(len(sample.captions) for sample in judged) - sum(map(len, references)),
         cider_d=scores.mean,
         steadiness=steadiness,
         people=tuple(presumption(kind, chances, references) for kind in WORDS),
@@ -145,6 +150,9 @@ def markdown(result: Probe) -> str:
         for p in result.people
         if p.captions
     ]
+    if result.other_references:
+        left = counted(result.other_references, "reference", "are")
+        lines += ["", f"{left} left out because the language is not that of the captions"]
     return "\n".join(lines)
 
 

@@ -74,6 +74,9 @@ def statements(evaluation: Evaluation) -> list[str]:
                 f"perplexity: {of_model.cut_references} of {judgement.references} references are longer than the "
                 f"model's context of {of_model.context} tokens and count with the words within it"
             )
+        if of_model.other_references:
+            left = counted(of_model.other_references, "reference", "are")
+            lines.append(f"{left} left out because the language is not that of the captions")
     novel = "" if variety.novel is None else f", {variety.novel:.1f} % not among the training captions"
     speed = "" if of_model is None else f"; {images / of_model.seconds:.1f} images per second"
     length = extra.intervals["length"]
@@ -129,6 +132,7 @@ def figures(evaluation: Evaluation) -> dict[str, Any]:
                 _finite(x) for x in (of_model.perplexity_interval.low, of_model.perplexity_interval.high)
             ],
             "cut_references": of_model.cut_references,
+            "other_references": of_model.other_references,
             "context": of_model.context,
             "confidence_rank": of_model.confidence_rank,
             "calibration_error": of_model.calibration_error,

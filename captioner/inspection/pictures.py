@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from captioner.data.images import image_size, open_image
-from captioner.data.paths import shown
-from captioner.data.samples import Inside, Sample
+from captioner.data.items import MAX_BYTES, Refused, digest_of, open_file, refusal, system_reason
+from captioner.data.samples import Sample
 from captioner.errors import ImageError
 
 Array = np.ndarray[Any, Any]
@@ -35,26 +34,24 @@ class Picture:
 
 def read_picture(image_of: Path | Sample) -> Picture | ImageError:
     """Read an image and return its features, or the ``ImageError`` if it cannot be read."""
-    data = b""
     path = image_of if isinstance(image_of, Path) else image_of.path
-    name: str | Path = path
     try:
         source = image_of if isinstance(image_of, Path) else image_of.image()
-        if isinstance(source, Inside):
-            name, data = source.name, source.getvalue()
-        elif path.is_file():
-            data = path.read_bytes()
-        size = image_size(data or source)  # raises with the name for an empty or irregular file
-        image = open_image(data, min_side=2 * SMALL).convert("L")
+        with open_file(source, most=MAX_BYTES) if isinstance(source, Path) else source as file:
+            size = image_size(file)
+            image = open_image(file, min_side=2 * SMALL).convert("L")
+            digest = digest_of(file)
     except ImageError as error:
-        return ImageError(str(error).replace(f"an image of {len(data)} bytes", shown(name)))
+        return error
+    except Refused as refused:
+        return ImageError(refusal(path, refused))
     except OSError as error:
-        return ImageError(f"cannot read {shown(path)}: {(error.strerror or str(error)).lower()}")
+        return ImageError(refusal(path, system_reason(error)))
     small = image.resize((SMALL, SMALL), Image.Resampling.BOX)
     mirrored = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return Picture(
         size=size,
-        digest=hashlib.sha256(data).digest(),
+        digest=digest,
         hash=difference_hash(image),
         mirrored=difference_hash(mirrored),
         small=np.asarray(small),

@@ -66,7 +66,9 @@ class TableFile:
             key = place.key(row.name if is_url(row.name) else os.path.join(place.out, row.name))
             try:
                 found = tuple(record for record in records(row) if record.text)
-            except (ValueError, TypeError, AttributeError, RecursionError):  # fields of another type than ours
+            except (LookupError, ValueError, TypeError, AttributeError, RecursionError):  # other fields than ours
+                if not row.text:  # an error in place of a caption, or a dataset of someone else
+                    continue
                 found = said_of([row.text])
             said[key] = (*said[key], *found) if several and key in fresh else found
             fresh.add(key)

@@ -40,6 +40,31 @@ def test_accepted_captions_are_a_dataset(folder: Path) -> None:
     assert len(read_splits(folder).splits[ALL]) == 4, "without --accepted, the file is not a file of captions"
 
 
+def test_accepted_photos_stay_in_the_splits_of_their_dataset(folder: Path) -> None:
+    with open(folder / FILE, "ab") as file:
+        for name in "cd":
+            file.write(Decision(path=f"{name}.png", state="accepted", captions=(f"new {name}",)).line())
+    (folder / "train.jsonl").write_text('{"file_name": "./a.png", "text": "old a"}\n')
+    (folder / "test.jsonl").write_text('{"file_name": "b.png", "text": "x"}\n{"file_name": "c.png", "text": "x"}\n')
+    found = read_accepted(folder)
+    assert {split: [(s.name, s.captions) for s in samples] for split, samples in found.splits.items()} == {
+        "train": [("./a.png", ("old a",))],
+        "test": [("b.png", ("a new b", "another")), ("c.png", ("new c",))],
+    }
+    assert found.problems == ("1 image is in no split and was left out",)
+    (folder / "test.jsonl").write_text("{")
+    with pytest.raises(DataError, match=r"test\.jsonl:1 is not valid JSON"):
+        read_accepted(folder)
+
+
+def test_accepted_captions_of_a_dataset_that_cannot_be_read(folder: Path) -> None:
+    for name in ("one.csv", "two.csv"):
+        (folder / name).write_text("image,caption\na.png,a dog\n")
+    found = read_accepted(folder)
+    assert [sample.name for sample in found.splits[ALL]] == ["a.png", "b.png"]
+    assert "several files contain captions" in found.notes[0]
+
+
 def test_damaged_lines_are_skipped(folder: Path) -> None:
     text = b'{"path": 1}\n\xff\n[]\n{"path": "a.png", "state": "no", "captions": []}\n' + b"[" * 100_000
     text += b'\n{"path": "a.png", "state": "accepted", "captions": "x"}\n{"path": "a.png", "sta'

@@ -75,9 +75,9 @@ def test_orientation_is_applied_once(kind: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     options = {"tiffinfo": {0x0112: orientation}} if kind == "TIFF" else {"exif": exif.tobytes()}
-    image = open_image(encoded(stored, kind, quality=95, **options))
+    image = open_image(data := encoded(stored, kind, quality=95, **options))
     expected = UPRIGHT[orientation](np.asarray(stored).astype(int))
-    assert image.size == expected.shape[1::-1]
+    assert image.size == image_size(data) == image_size(Image.open(io.BytesIO(data))) == expected.shape[1::-1]
     centres = [(x, y) for x in (1, 3) for y in (1, 3)]
     for x, y in centres:
         x, y = x * image.width // 4, y * image.height // 4

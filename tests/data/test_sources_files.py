@@ -83,31 +83,6 @@ def test_forms(name: str, text: Any, write: Write) -> None:
         assert data.problems == ()
 
 
-def test_parquet(write: Write) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
-    parquet = pytest.importorskip("pyarrow.parquet")
-    path = write("metadata.parquet", b"")
-    parquet.write_table(pyarrow.table({"file_name": ["a.jpg", "b.jpg"], "captions": [["one", "two"], ["three"]]}), path)
-    assert content(read_splits(path)) == content(read_splits(path.parent)) == TWO
-    parquet.write_table(pyarrow.table({"image": ["a.jpg"] * 2 + ["b.jpg"], "text": ["one", "two", "three"]}), path)
-    assert content(read_splits(path)) == TWO
-    embedded = {"image": [{"bytes": b"x", "path": None}], "text": ["one"]}
-    for table, message in ((embedded, "contains image data"), ({"a": [1]}, "lacks a column .* it has a")):
-        parquet.write_table(pyarrow.table(table), path)
-        with pytest.raises(DataError, match=message):
-            read_splits(path)
-    for broken in (b"", b"PAR1 nonsense PAR1"):
-        path.write_bytes(broken)
-        with pytest.raises(DataError, match="not a valid parquet file"):
-            read_splits(path)
-
-
-def test_parquet_without_pyarrow_names_the_extra(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
-    with pytest.raises(Exception, match=r"needs pyarrow: pip install 'captioner\[parquet\]'"):
-        read_splits(write("metadata.parquet", b"PAR1"))
-
-
 def test_karpathy_knows_splits_and_restval_is_train(write: Write) -> None:
     def image(folder: str, name: str, split: str) -> dict[str, Any]:
         sentences = [{"raw": f"{name} one", "tokens": []}, {"raw": f"{name} two"}]
@@ -150,6 +125,10 @@ def test_flickr8k_split_lists(write: Write) -> None:
 def test_split_column(write: Write) -> None:
     text = "image,caption,split\na.jpg,one,train\nb.jpg,two,val\n"
     assert content(read_splits(write("x.csv", text))) == {"train": {"a.jpg": ["one"]}, "dev": {"b.jpg": ["two"]}}
+    for missing in ("nan", " ", "NULL"):
+        assert content(read_splits(write("x.csv", text.replace("train", missing).replace("val", "")))) == {
+            "all": {"a.jpg": ["one"], "b.jpg": ["two"]}
+        }
     with pytest.raises(DataError, match=r"x.csv:3 has the unknown split 'vla'"):
         read_splits(write("x.csv", text.replace("val", "vla")))
 

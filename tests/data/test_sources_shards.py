@@ -315,14 +315,6 @@ def test_lines_of_a_text_are_captions_or_one(tmp_path: Path) -> None:
     assert "each file is one caption" in one.notes[0]
 
 
-def test_of_many_files_of_a_sample_few_are_kept(tmp_path: Path) -> None:
-    from captioner.data.sources.shard_table import _groups
-
-    members = {f"a.{n}.txt": b"text %d" % n for n in range(50)} | {f"a.{n}.png": b"" for n in range(50)}
-    ((stem, images, texts),) = _groups(pack(tmp_path / "x.tar", members))
-    assert (stem, [image.kind for image in images], [text.text for text in texts]) == ("a", ["0.png"], [b"text 0"])
-
-
 def test_without_a_cache_tables_lie_where_no_other_user_can_put_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

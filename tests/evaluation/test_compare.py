@@ -41,6 +41,16 @@ def test_what_is_the_same_differs_in_nothing(samples: list[Sample]) -> None:
     assert all(gap.value == 0 and gap.p == 1 for gap in found.differences.values())
 
 
+def test_both_are_scored_against_the_references_that_both_have(samples: list[Sample]) -> None:
+    fewer = [replace(sample, captions=sample.captions[:1]) for sample in samples]
+    found, same = compare(Judge(samples).judge(BAD), Judge(fewer).judge(GOOD)), Judge(fewer)
+    assert found.first.model.values == same.judge(BAD).model.values
+    assert found.second.model.values == same.judge(GOOD).model.values
+    others = [replace(sample, captions=sample.captions[1:]) for sample in samples]
+    with pytest.raises(DataError, match=r"no reference of photos/0\.jpg, .* in common; compare captions in the same"):
+        compare(Judge(fewer).judge(BAD), Judge(others).judge(GOOD))
+
+
 def test_other_images_cannot_be_compared(samples: list[Sample]) -> None:
     judge = Judge(samples)
     with pytest.raises(DataError, match="not of the same images"):

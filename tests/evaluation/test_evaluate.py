@@ -83,6 +83,26 @@ def test_of_a_reference_beyond_the_context_the_words_within_it_count(checkpoint:
     assert longer.perplexity == found.perplexity
 
 
+def test_references_in_another_language_are_left_out(bilingual: Path, data: Data) -> None:
+    from captioner.checkpoint import load
+    from captioner.evaluation.probe import markdown, probe
+
+    checkpoint = load(bilingual)
+    english = [replace(sample, captions=(sample.captions[0], "a thing")) for sample in data.train[:3]]
+    chinese = [replace(sample, captions=("红色的圆",)) for sample in english]
+    both = [replace(one, captions=one.captions + other.captions) for one, other in zip(english, chinese, strict=True)]
+    for language, alone, left in (("en", english, 3), ("zh", chinese, 6)):
+        generation = replace(checkpoint.generation, language=language)
+        mixed, found = (evaluate(checkpoint, samples, generation) for samples in (both, alone))
+        assert mixed.model.values == found.model.values
+        assert mixed.perplexity == pytest.approx(found.perplexity)
+        assert (mixed.of_model.other_references, found.of_model.other_references) == (left, 0)
+        assert any(line.startswith(f"{left} references are left out because") for line in statements(mixed))
+        probed = probe(checkpoint, both, generation)
+        assert (probed.cider_d, probed.other_references) == (probe(checkpoint, alone, generation).cider_d, left)
+        assert f"{left} references are left out because" in markdown(probed)
+
+
 def test_a_perplexity_of_nothing_is_no_number(checkpoint: Checkpoint, data: Data) -> None:
     samples = [replace(sample, captions=("x" * 500,)) for sample in data.train[:2]]
     found = evaluate(checkpoint, samples)

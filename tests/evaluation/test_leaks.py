@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 from captioner.data.samples import Sample
@@ -26,3 +27,12 @@ def test_the_same_file_and_the_same_bytes_leak_and_the_same_name_does_not(tmp_pa
     assert leaked(test[:1], train) == []
     gone = image(tmp_path / "train" / "gone.jpg", None)
     assert leaked([test[-1]], [gone]) == []
+
+
+def test_files_are_compared_in_parts(tmp_path: Path) -> None:
+    train, test = image(tmp_path / "1.jpg", b"x" * (40 << 20)), image(tmp_path / "2.jpg", b"x" * (40 << 20))
+    tracemalloc.start()
+    assert leaked([test], [train]) == ["2.jpg"]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 << 20

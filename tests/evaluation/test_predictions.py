@@ -29,6 +29,15 @@ def write(folder: Path, name: str, text: str) -> Path:
         ("said.ndjson", '{"file_name": "40", "captions": ["a dog, running"]}\n{"file_name": "41", "text": "孩子"}'),
         ("said.csv", 'Image,Caption\n40,"a dog, running"\n41,孩子\n'),
         ("said.tsv", "image_id\tcaption\n40\ta dog, running\n41\t孩子\n"),
+        ("said.csv", "image,caption\n40,a dog, running\n41,孩子\n"),
+        ("said.csv", '\nimage, caption\n40, "a dog, running"\n41, 孩子\n'),
+        ("said.csv", "image;split;caption\n40;fold 1;a dog, running\n41;fold 2;孩子\n"),
+        ("said.csv", "id,image,caption\n41,40,a dog, running\n40,41,孩子\n"),
+        (
+            "said.json",
+            '[{"id": 41, "file_name": "40", "caption": "a dog, running"},'
+            ' {"image_id": 41, "file_name": null, "caption": "孩子"}]',
+        ),
     ],
 )
 def test_forms(tmp_path: Path, name: str, text: str) -> None:
@@ -42,18 +51,28 @@ def test_forms(tmp_path: Path, name: str, text: str) -> None:
         ("x.json", "[]", r"x\.json holds no predictions"),
         ("x.json", "7", "must hold a list of predictions"),
         ("x.json", "[7]", r"\[0\] is not an object with an image and a caption"),
-        ("x.jsonl", '{"caption": "a"}', r"x\.jsonl:1 lacks an image \(image_id"),
+        ("x.jsonl", '{"caption": "a"}', r"x\.jsonl:1 lacks an image \(file_name"),
         ("x.jsonl", '{"path": "a.jpg"}', r"x\.jsonl:1 lacks a caption \(generated_text"),
         ("x.jsonl", '{"path": "a.jpg", "error": "it is empty"}', r"a\.jpg has an error instead of a caption"),
         ("x.jsonl", '{"path": "a.jpg", "caption": 3}', "must have one text as caption"),
         ("x.jsonl", '{"path": "a.jpg", "captions": ["a", "b"]}', "must have one text as captions"),
         ("x.jsonl", "{", r"x\.jsonl:1 is not valid JSON"),
-        ("x.csv", "image,colour\n1,red\n", r"x\.csv:2 lacks a caption"),
+        ("x.csv", "image,colour\n1,red\n", r"x\.csv lacks a column for the image .* or one for the caption"),
+        ("x.csv", "image,caption,score\n1,a dog, brown,7\n", r"x\.csv:2 has 4 cells for 3 columns; put the caption in"),
     ],
 )
 def test_what_cannot_be_read_is_one_sentence(tmp_path: Path, name: str, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_predictions(write(tmp_path, name, text))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "caption"),
+    [("x.csv", '40,"a dog\nruns"', "a dog\nruns"), ("x.tsv", '40\t"a dog" runs', '"a dog" runs')],
+)
+def test_line_ends_and_quotation_marks_stay(tmp_path: Path, name: str, text: str, caption: str) -> None:
+    header = "image\tcaption" if name == "x.tsv" else "image,caption"
+    assert read_predictions(write(tmp_path, name, f"{header}\n{text}\n")) == [("40", caption)]
 
 
 @pytest.mark.parametrize(

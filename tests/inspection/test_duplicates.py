@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,6 +74,18 @@ def test_same_bytes_are_one_group_and_take_part_once() -> None:
     pictures = [first, None, again, picture(scene(2)), jpeg]
     assert exact_groups(pictures) == [[0, 2]]
     assert near_groups(pictures) == [[0, 4]]
+
+
+def test_a_file_over_the_limit_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "sparse.jpg"
+    with open(path, "wb") as file:
+        file.truncate(10 << 30)
+    tracemalloc.start()
+    found = read_picture(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert str(found) == f"cannot read {path}: its 10,737 MB exceed the limit for an image"
+    assert peak < 1 << 20
 
 
 def test_bits_are_counted_with_any_numpy(monkeypatch: pytest.MonkeyPatch) -> None:

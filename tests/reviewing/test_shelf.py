@@ -45,6 +45,23 @@ def test_captions_are_read_from_every_file(photos: Path) -> None:
     assert {seen.state for seen in found.values()} == {""}
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("metadata.jsonl", '{"file_name": "1.png", "captions": ["a dog", "a pet"]}\n', ("a dog", "a pet")),
+        ("metadata.jsonl", '{"file_name": "1.png", "caption": "a dog"}\n', ("a dog",)),
+        ("captions.jsonl", '{"path": "1.png", "error": "it is empty"}\n', ()),
+        ("captions.jsonl", '{"path": "1.png", "caption": "a dog", "alternatives": [{}]}\n', ("a dog",)),
+        ("captions.coco.json", '[{"file_name": "1.png", "image_id": 1}]', ()),
+    ],
+)
+def test_rows_with_other_fields(photos: Path, name: str, text: str, expected: tuple[str, ...]) -> None:
+    (photos / name).write_text(text)
+    shelf = Shelf(str(photos))
+    assert at(shelf, "1.png").texts == expected
+    assert shelf.sources.outputs == (("jsonl",) if "alternatives" in text else () if expected else ("txt",))
+
+
 def test_an_edit_is_in_every_file(photos: Path, change: Do) -> None:
     (photos / "1.caption").write_text("old\n")
     (photos / "1.txt").write_text("tag, tag\n")

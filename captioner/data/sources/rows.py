@@ -150,7 +150,7 @@ def clean(caption: str) -> str:
 
 def named_split(value: object, where: str) -> str:
     """Return the split of a row, ``all`` for a missing value. Raises ``DataError`` for an unknown split."""
-    if value is None or value == "":
+    if is_missing(value) or (isinstance(value, str) and not value.strip()):
         return ALL
     split = SPLIT_NAMES.get(value.strip().lower()) if isinstance(value, str) else None
     if split is None:

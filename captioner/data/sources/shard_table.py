@@ -1,9 +1,10 @@
 """The table of a set of shards, built in one pass over every tar: a row for each image with a caption.
 
-Files whose names agree up to the first dot of the last part form a sample: ``000/17.jpg`` and ``000/17.txt``,
-``.caption`` or ``.json`` (with the fields of ``records.py``), and also ``s0.input.jpg`` and ``s0.outputs.txt``. They
-are usually adjacent. If not, as in a tar with all images before all texts, unmatched files wait in a table on disk
-until the end of the tar.
+An image and a text whose names agree up to the last dot form a sample: ``000/17.jpg`` and ``000/17.txt``,
+``.caption`` or ``.json`` (with the fields of ``records.py``), or ``photo.2024.05.01.jpg`` and its ``.txt``. They are
+usually adjacent. If not, as in a tar with all images before all texts, unmatched files wait in a table on disk until
+the end of the tar. Then those that agree up to the first dot of the last part form a sample, such as ``s0.input.jpg``
+and ``s0.outputs.txt``. Each text belongs to one image; other images of the sample are left out and reported.
 """
 
 from __future__ import annotations
@@ -28,9 +29,19 @@ _TABLES = (
     "CREATE TABLE sample (place INTEGER PRIMARY KEY, name BLOB, shard INTEGER, offset INTEGER, size INTEGER, "
     "captions TEXT)",
     "CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT)",
-    "CREATE TEMP TABLE image (stem BLOB, name BLOB, offset INTEGER, size INTEGER)",
-    "CREATE TEMP TABLE text (stem BLOB, rank INTEGER, captions TEXT)",
+    "CREATE TEMP TABLE image (sample BLOB, stem BLOB, name BLOB, offset INTEGER, size INTEGER, captions TEXT)",
+    "CREATE TEMP TABLE text (sample BLOB, stem BLOB, rank INTEGER, captions TEXT)",
+    "CREATE INDEX temp.samples ON text (sample)",
     "CREATE INDEX temp.stems ON text (stem)",
+)
+_LATER = 1 << 40  # more than the images of a tar
+# The first waiting image of every sample or stem, a plain name before one with dots, gets the best waiting text.
+_MATCH = (
+    "UPDATE temp.image SET captions = "
+    "(SELECT captions FROM temp.text WHERE text.{key} = image.{key} ORDER BY rank, text.rowid LIMIT 1) "
+    f"WHERE rowid IN (SELECT MIN((sample != stem) * {_LATER} + rowid) % {_LATER} FROM temp.image "
+    "WHERE captions IS NULL GROUP BY {key})",
+    "DELETE FROM temp.text WHERE {key} IN (SELECT {key} FROM temp.image WHERE captions IS NOT NULL)",
 )
 
 
@@ -38,7 +49,8 @@ _TABLES = (
 class _Member:
     """An image or caption file of a tar."""
 
-    stem: str  # name up to the first dot of the last part
+    sample: str  # name up to the first dot of the last part
+    stem: str  # name up to the last dot; of a text of ``dog.jpg.txt``, that of the image
     kind: str  # the rest of the name
     offset: int = 0
     size: int = 0
@@ -51,6 +63,7 @@ class _Account:
 
     samples: int = 0
     bare: list[str] = field(default_factory=list)  # images without a caption
+    spare: list[str] = field(default_factory=list)  # images of samples whose caption another image has
     broken: dict[str, str] = field(default_factory=dict)  # reasons by unreadable caption file
     texts: int = 0  # caption files
     several: int = 0  # caption files of several lines
@@ -62,7 +75,7 @@ def fill(connection: sqlite3.Connection, paths: Sequence[Path], reading: Reading
         connection.execute(table)
     account, digest = _Account(), hashlib.sha256()
     for shard, path in enumerate(paths):
-        for name, offset, size, captions in _samples(connection, path, reading, account):
+        for name, offset, size, captions in _samples(connection, (shard, path), reading, account):
             row = (_encoded(name), shard, offset, size, json.dumps(captions, ensure_ascii=False))
             connection.execute("INSERT INTO sample VALUES (?, ?, ?, ?, ?, ?)", (account.samples, *row))
             digest.update(repr((row[0], captions)).encode("utf-8", "surrogatepass"))
@@ -79,11 +92,16 @@ def _messages(account: _Account, where: str, reading: Reading) -> list[tuple[str
         first = next(iter(account.broken.values()))
         what = f"{counted(len(account.broken), 'caption file')} cannot be read, the first because: {first}"
         problems.append((f"{where}: {what}", list(account.broken)))
-    bare = account.bare
+    bare, spare = account.bare, account.spare
+    images = counted(len(bare) + len(spare) + account.samples, "image")
     if bare:
         have, were = agreeing(len(bare), "have"), agreeing(len(bare), "were")
-        share = f"{len(bare)} of {counted(len(bare) + account.samples, 'image')}"
-        problems.append((f"{where}: {share} {have} no caption and {were} left out: {some(bare)}", bare))
+        sentence = f"{where}: {len(bare)} of {images} {have} no caption and {were} left out: {some(bare)}"
+        problems.append((sentence, bare))
+    if spare:
+        why = "since another image of the same sample has the caption"
+        sentence = f"{where}: {len(spare)} of {images} {agreeing(len(spare), 'were')} left out, {why}: {some(spare)}"
+        problems.append((sentence, spare))
     if len(bare) > account.samples:
         messages = "; ".join(sentence for sentence, _ in problems)
         raise DataError(f"{messages}; too many to continue: add a .txt, .caption or .json of the same name for each")
@@ -94,51 +112,58 @@ def _messages(account: _Account, where: str, reading: Reading) -> list[tuple[str
 
 
 def _samples(
-    connection: sqlite3.Connection, path: Path, reading: Reading, account: _Account
+    connection: sqlite3.Connection, shard: tuple[int, Path], reading: Reading, account: _Account
 ) -> Iterator[tuple[str, int, int, list[str]]]:
     """Yield (name, offset, size, captions) of every image with captions; first those adjacent to their text."""
-    for stem, images, texts in _groups(path):
-        captions, rank = _captions(stem, texts, path, reading, account)
-        image = min(images, key=lambda member: "." in member.kind, default=None)
-        if image is not None and captions:
-            yield f"{stem}.{image.kind}", image.offset, image.size, captions
-        elif image is not None:
-            row = (_encoded(stem), _encoded(f"{stem}.{image.kind}"), image.offset, image.size)
-            connection.execute("INSERT INTO temp.image VALUES (?, ?, ?, ?)", row)
+    number, path = shard
+    for group in _groups(path):
+        images = [member for member in group if member.text is None]
+        texts = [member for member in group if member.text is not None]
+        captions, rank = _captions(texts, path, reading, account)
+        if images and captions:
+            image = images.pop(0)
+            yield _name(image), image.offset, image.size, captions
         elif captions:
-            row_of_text = (_encoded(stem), rank, json.dumps(captions))
-            connection.execute("INSERT INTO temp.text VALUES (?, ?, ?)", row_of_text)
-    matching_text = "SELECT captions FROM temp.text WHERE text.stem = image.stem ORDER BY rank, text.rowid LIMIT 1"
-    for name, offset, size, matched in connection.execute(
-        f"SELECT name, offset, size, ({matching_text}) FROM temp.image ORDER BY image.rowid"
-    ):
+            keys = _encoded(texts[0].sample), _encoded(texts[0].stem)
+            connection.execute("INSERT INTO temp.text VALUES (?, ?, ?, ?)", (*keys, rank, json.dumps(captions)))
+        for image in images:
+            names = map(_encoded, (image.sample, image.stem, _name(image)))
+            row = (*names, image.offset, image.size)
+            connection.execute("INSERT INTO temp.image VALUES (?, ?, ?, ?, ?, NULL)", row)
+    for key in ("stem", "sample"):
+        for statement in _MATCH:
+            connection.execute(statement.format(key=key))
+    rows = connection.execute("SELECT name, offset, size, captions FROM temp.image ORDER BY rowid")
+    unmatched: list[str] = []
+    for name, offset, size, matched in rows:
         if matched is None:
-            account.bare.append(name.decode("utf-8", "surrogateescape"))
+            unmatched.append(_decoded(name))
         else:
-            yield name.decode("utf-8", "surrogateescape"), offset, size, json.loads(matched)
+            yield _decoded(name), offset, size, json.loads(matched)
     connection.execute("DELETE FROM temp.image")
     connection.execute("DELETE FROM temp.text")
+    waiting = set(map(_sample, unmatched))
+    known = connection.execute("SELECT name FROM sample WHERE shard = ?", (number,)) if unmatched else ()
+    captioned = {sample for (name,) in known if (sample := _sample(_decoded(name))) in waiting}
+    for name in unmatched:
+        (account.spare if _sample(name) in captioned else account.bare).append(name)
 
 
-def _groups(path: Path) -> Iterator[tuple[str, list[_Member], list[_Member]]]:
-    """Yield the images and the texts of every run of adjacent members with the same stem, in the order of the tar.
+def _groups(path: Path) -> Iterator[list[_Member]]:
+    """Yield the runs of adjacent members with the same stem, in the order of the tar.
 
-    Only the first of each kind is kept, since a run may have any length.
+    A kind that comes again begins the next group, so that a group stays small and files of the same name differ.
     """
+    group: dict[str, _Member] = {}
     before = ""
-    images: dict[int, _Member] = {}
-    texts: dict[int, _Member] = {}
     for member in _members(path):
-        if member.stem != before:
-            if before:
-                yield before, list(images.values()), list(texts.values())
-            before, images, texts = member.stem, {}, {}
-        if member.text is None:
-            images.setdefault("." in member.kind, member)
-        else:
-            texts.setdefault(_rank(member), member)
-    if before:
-        yield before, list(images.values()), list(texts.values())
+        if group and (member.stem != before or member.kind in group):
+            yield list(group.values())
+            group = {}
+        before = member.stem
+        group[member.kind] = member
+    if group:
+        yield list(group.values())
 
 
 def _members(path: Path) -> Iterator[_Member]:
@@ -147,18 +172,18 @@ def _members(path: Path) -> Iterator[_Member]:
         with path.open("rb") as shard:
             stream = Bounded(shard)
             for member in members(stream):
-                folder, slash, last = member.name.rpartition("/")
-                stem, dot, kind = last.partition(".")
-                if not stem or not dot:
+                sample, (stem, _, kind) = _sample(member.name), member.name.rpartition(".")
+                if sample == member.name or sample.endswith("/") or not sample:
                     continue
-                name = folder + slash + stem
-                if _last(kind) in _TEXTS:
+                if kind.lower() in _TEXTS:
+                    if is_image_name(stem) and stem != sample:  # dog.jpg.txt
+                        stem = stem.rpartition(".")[0]
                     stream.seek(member.offset)
                     # A text that is too long for a caption counts as empty.
                     text = b"" if member.size > MAX_SIDECAR else stream.read(member.size)
-                    yield _Member(stem=name, kind=kind.lower(), text=text)
+                    yield _Member(sample=sample, stem=stem, kind=member.name[len(stem) + 1 :].lower(), text=text)
                 elif is_image_name(f"x.{kind}"):
-                    yield _Member(stem=name, kind=kind, offset=member.offset, size=member.size)
+                    yield _Member(sample=sample, stem=stem, kind=kind, offset=member.offset, size=member.size)
     except (Damaged, EOFError) as error:
         raise DataError(
             f"{shown(path)} is not a complete, uncompressed tar ({error}); unpack a .tar.gz with gunzip, or download "
@@ -168,12 +193,10 @@ def _members(path: Path) -> Iterator[_Member]:
         raise DataError(f"{shown(path)} cannot be read: {(error.strerror or str(error)).lower()}") from None
 
 
-def _captions(
-    stem: str, texts: Sequence[_Member], path: Path, reading: Reading, account: _Account
-) -> tuple[list[str], int]:
-    """Return the captions of a sample's first text that has some, and its rank; record unreadable texts."""
+def _captions(texts: Sequence[_Member], path: Path, reading: Reading, account: _Account) -> tuple[list[str], int]:
+    """Return the captions of the first text that has some, and its rank; record unreadable texts."""
     for member in sorted(texts, key=_rank):
-        where = f"{path}: {stem}.{member.kind}"
+        where = f"{path}: {_name(member)}"
         try:
             text = decoded(member.text or b"")
             if _last(member.kind) == "json":
@@ -194,12 +217,27 @@ def _captions(
 
 
 def _rank(member: _Member) -> int:
-    return _TEXTS.index(_last(member.kind)) + len(_TEXTS) * ("." in member.kind)
+    dotted = member.stem != member.sample or "." in member.kind
+    return _TEXTS.index(_last(member.kind)) + len(_TEXTS) * dotted
 
 
 def _last(kind: str) -> str:
     return kind.rpartition(".")[2].lower()
 
 
+def _name(member: _Member) -> str:
+    return f"{member.stem}.{member.kind}"
+
+
+def _sample(name: str) -> str:
+    """Return a name up to the first dot of its last part."""
+    folder, slash, last = name.rpartition("/")
+    return folder + slash + last.partition(".")[0]
+
+
 def _encoded(name: str) -> bytes:
     return name.encode("utf-8", "surrogateescape")
+
+
+def _decoded(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")

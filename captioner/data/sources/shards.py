@@ -32,7 +32,7 @@ from captioner.data.splits import Dataset
 from captioner.errors import DataError
 from captioner.system.disk import put_in_place
 
-VERSION = 2  # of the table; others are not read
+VERSION = 3  # of the table; others are not read
 _ACCOUNT = re.compile(r"(?P<shard>.+?)(?:_stats\.json|\.parquet)", re.IGNORECASE)
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 

@@ -32,32 +32,69 @@ class Columns:
     split: int | None
 
 
-def find_columns(header: Iterable[str]) -> Columns | None:
+@dataclass(frozen=True, kw_only=True)
+class Names:
+    """The names of columns to look for, in order of preference."""
+
+    images: tuple[str, ...] = IMAGE_KEYS
+    captions: tuple[str, ...] = CAPTION_KEYS
+    split: str = "split"  # empty: the splits do not matter
+
+
+OF_DATA = Names()
+
+
+def find_columns(header: Iterable[str], wanted: Names = OF_DATA) -> Columns | None:
     """Return the columns by their names, or None without a column for images or captions."""
     names = [name.strip().lower() for name in header]
-    image, caption = pick(names, IMAGE_KEYS), pick(names, CAPTION_KEYS)
+    image, caption = pick(names, wanted.images), pick(names, wanted.captions)
     captions = tuple(index for index, name in enumerate(names) if _NUMBERED.fullmatch(name))
     if caption is not None:
         captions = (names.index(caption),)
     if image is None or not captions:
         return None
-    split = names.index("split") if "split" in names else None
+    split = names.index(wanted.split) if wanted.split in names and wanted.split else None
     return Columns(width=len(names), image=names.index(image), captions=captions, split=split)
 
 
 def matches(line: str) -> bool:
     """Return whether a file's first line is a header with the required columns."""
-    return _dialect(line) is not None
+    return _dialect(line, OF_DATA) is not None
 
 
 def read(path: Path, reach: Reach = OWN_FOLDER) -> Dataset:
     """Read the table. Raises ``DataError`` that names the line, ``NotThisForm`` if the columns are missing."""
-    return gather(_rows(path), path, reach=reach)
+    return gather(rows(path), path, reach=reach)
 
 
-def _dialect(header: str) -> tuple[str, Columns] | None:
+def rows(path: Path, wanted: Names = OF_DATA) -> Iterator[Row]:
+    """Yield the rows of a table with the ``wanted`` columns, as ``read`` does; it need not be one of training data."""
+    lines = read_text(path).split("\n")
+    header = next((number for number, line in enumerate(lines) if line.strip()), None)
+    if header is None:
+        return
+    dialect = _dialect(lines[header], wanted)
+    if dialect is None:
+        raise NotThisForm(
+            f"{shown(path)} lacks a column for the image ({', '.join(wanted.images)}) or one for the caption "
+            f"({', '.join(wanted.captions)}); its header is: {shown(lines[header][:80])}"
+        )
+    delimiter, columns = dialect
+    number = 0
+    is_guarded = is_ours(lines[header].split(","))
+    try:
+        for number, cells in _cells(lines[header:], delimiter):
+            if is_guarded:
+                cells[:] = map(unguarded, cells)
+            if number and any(cell.strip() for cell in cells):
+                yield _row(cells, columns, delimiter, f"{shown(path)}:{number + header + 1}")
+    except csv.Error as error:
+        raise DataError(f"{shown(path)}: after line {number + header + 1}: {error}; correct the file") from None
+
+
+def _dialect(header: str, wanted: Names) -> tuple[str, Columns] | None:
     for delimiter in ",\t;|":
-        columns = find_columns(next((cells for _, cells in _cells([header], delimiter)), []))
+        columns = find_columns(next((cells for _, cells in _cells([header], delimiter)), []), wanted)
         if columns is not None:
             return delimiter, columns
     return None
@@ -86,30 +123,6 @@ def _unquoted(cell: str) -> str:
     inner = cell[1:-1].replace('""', "")
     whole = len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in inner
     return cell[1:-1].replace('""', '"') if whole else cell
-
-
-def _rows(path: Path) -> Iterator[Row]:
-    lines = read_text(path).split("\n")
-    header = next((number for number, line in enumerate(lines) if line.strip()), None)
-    if header is None:
-        return
-    dialect = _dialect(lines[header])
-    if dialect is None:
-        raise NotThisForm(
-            f"{shown(path)} lacks a column for the image ({', '.join(IMAGE_KEYS)}) or one for the caption "
-            f"({', '.join(CAPTION_KEYS)}); its header is: {shown(lines[header][:80])}"
-        )
-    delimiter, columns = dialect
-    number = 0
-    is_guarded = is_ours(lines[header].split(","))
-    try:
-        for number, cells in _cells(lines[header:], delimiter):
-            if is_guarded:
-                cells[:] = map(unguarded, cells)
-            if number and any(cell.strip() for cell in cells):
-                yield _row(cells, columns, delimiter, f"{shown(path)}:{number + header + 1}")
-    except csv.Error as error:
-        raise DataError(f"{shown(path)}: after line {number + header + 1}: {error}; correct the file") from None
 
 
 def _row(cells: list[str], columns: Columns, delimiter: str, where: str) -> Row:
