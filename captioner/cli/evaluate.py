@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from captioner.cli.arguments import argument
@@ -70,6 +71,9 @@ def run(options: Options) -> int:
         probed = probe_model(load_run(model, images, judging))
         print_text(json.dumps(to_dict(probed)) if options.json else probe.markdown(probed))
         return 1 if probed.problems else 0
+    for path in (options.per_image, options.report):
+        if path:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)  # an error before the long work
     if options.predictions:
         evaluation = judge_file(options.predictions, images, judging, partial=options.partial)
     else:
@@ -78,6 +82,7 @@ def run(options: Options) -> int:
     from captioner.evaluation.tables import figures, markdown, per_image
 
     title = f"{options.predictions or options.model or 'shipped model'} on {judging.split}"
+    print_text(json.dumps(figures(evaluation)) if options.json else markdown(evaluation, title))
     if options.per_image:
         records = (json.dumps(record, ensure_ascii=False) for record in per_image(evaluation))
         _write(options.per_image, "\n".join(records) + "\n")
@@ -86,7 +91,6 @@ def run(options: Options) -> int:
         from captioner.evaluation.report.page import page
 
         _write(options.report, page(evaluation, title, log=log_of(options.model)))
-    print_text(json.dumps(figures(evaluation)) if options.json else markdown(evaluation, title))
     return 1 if evaluation.problems else 0
 
 

@@ -14,7 +14,7 @@ from captioner.errors import reason_of
 LONGEST = 300  # characters of a value
 
 _QUOTED_PATH = re.compile(r"""(['"])(?:~|[A-Za-z]:)?[\\/].*?\1""")
-_PATH = re.compile(r"""(?<![\w.~:/\\])(?:[A-Za-z]:)?[\\/][^\s'"),;:]+""")
+_PATH = re.compile(r"""(?<![\w.~:/\\])(?:~(?!/\.cache/)|[A-Za-z]:)?[\\/][^\s'"),;:]+""")  # caches are below ~/.cache
 _TOKEN = re.compile(r"\b(?:hf|gh[a-z]|sk|github_pat)[_-][A-Za-z0-9_-]{8,}")
 
 
@@ -64,7 +64,7 @@ def home_folder() -> str:
 
 def scrubbed(text: str) -> str:
     """Return a text without paths, tokens, passwords of URLs and control codes, of at most ``LONGEST`` characters."""
-    text = text.replace(home, "~") if len(home := home_folder()) > 1 else text
+    text = text.replace(home, "/~") if len(home := home_folder()) > 1 else text  # a path without spaces
     text = _PATH.sub("PATH", _QUOTED_PATH.sub("PATH", plain(" ".join(text.split()))))
     text = _TOKEN.sub("TOKEN", text)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from captioner.checkpoint.locate import find
 from captioner.config import GenerationConfig, with_options
 from captioner.data.leftout import LeftOut
-from captioner.data.paths import is_archive_name, shown
+from captioner.data.paths import is_archive_name, is_video_name, shown
 from captioner.data.urls import is_url
 from captioner.errors import CaptionerError, ImageError, UsageError
 from captioner.pipelines import CaptionPipeline, GenerationOptions, load
@@ -57,7 +57,7 @@ def read(names: Iterable[str], left: LeftOut | None = None) -> Dataset:
 
     The workers read Parquet and tar files (WebDataset). For folders, patterns and single files, this function lists the
     paths and the workers read the files, so all workers must have access to them. ``left``: see ``find_items``. Raises
-    ``UsageError`` for a mix of input kinds, for a name that is not UTF-8, and if nothing matches.
+    ``UsageError`` for a mix of input kinds, for a video, for a name that is not UTF-8, and if nothing matches.
     """
     paths = list(names)
     for suffix, reader in ((".parquet", _parquet), (".tar", _shards)):
@@ -242,10 +242,14 @@ def _files(names: list[str], left: LeftOut | None) -> Dataset:
     from captioner.data.find import find_items
 
     paths: list[str] = []
-    for item in find_items(names, left=left):  # includes files that are not images; their rows get an error
+    # Includes files that are not images; their rows get an error. One frame of a video is enough to refuse it.
+    for item in find_items(names, frames=1, left=left):
         archive = item.id.partition("!/")[0]
         if archive != item.id and is_archive_name(archive):
             raise UsageError(f"{shown(archive)} is not a WebDataset tar; unpack it, or caption it without Ray")
+        video = item.id.partition("#")[0]
+        if item.path is None and is_video_name(video) and not is_url(video):
+            raise UsageError(f"{shown(video)} is a video; save its frames as images, or caption it without Ray")
         paths.append(item.id if is_url(item.id) else os.path.abspath(item.id))
         try:
             item.id.encode()

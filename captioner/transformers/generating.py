@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -10,7 +12,6 @@ from torch import Tensor
 
 from captioner.config import GenerationConfig, TextConfig, with_options
 from captioner.errors import UsageError
-from captioner.generation.hypothesis import Hypothesis
 from captioner.generation.processors import minimum_length, no_repeat_ngram, repetition_penalty
 from captioner.generation.rules import Rules
 from captioner.generation.search import search
@@ -27,6 +28,17 @@ _NEED_WORDS = ("prefix", "require", "forbid", "bias", "neutral")
 _NEED_CANDIDATES = ("rerank", "refine", "name_sure_labels", "unsure", "calibration")
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """Images that are captioned together, since their captions begin with the same tokens."""
+
+    text: TextConfig  # of the language
+    prefix: tuple[int, ...]  # the tokens after the start token
+    rows: tuple[int, ...]  # the places of the images
+    count: int  # captions per image
+    config: GenerationConfig
+
+
 def generated(
     model: Captioner, pixels: Tensor, start: Tensor | None, defaults: Any, options: Mapping[str, Any]
 ) -> Tensor:
@@ -35,21 +47,19 @@ def generated(
     ``defaults`` is a ``GenerationConfig`` of transformers. Raises ``UsageError`` for options without a counterpart.
     """
     own = model.config.text
-    prompts = _prompts(start, len(pixels), own)
-    count, config = _settings(defaults, options, len(prompts[0]) - 1)
+    runs = _runs(_prompts(start, len(pixels), own), own, defaults, options)
     memory = model.remember(model.encode_image(pixels))
-    captions: list[list[Hypothesis]] = []
-    for text, prefix, rows in _runs(prompts, own, config):
-        rules = Rules(_processors(config, own), prefix)
-        seeds = torch.randint(1 << 31, (len(rows),)).tolist() if config.sampling is not None else None
-        chosen = memory.select(torch.tensor(rows, device=pixels.device))
-        captions += search(model.decoder, chosen, text, config, rules=rules, seeds=seeds)
-    written = []
-    for prompt, hypotheses in zip(prompts, captions, strict=True):
-        if not hypotheses:
-            raise UsageError("the rules allow no caption of an image; allow more tokens, or repetitions")
-        best = [hypotheses[min(k, len(hypotheses) - 1)] for k in range(count)]
-        written += [[prompt[0], *one.tokens, *([own.eos_id] if one.ended else [])] for one in best]
+    written: list[list[int]] = []
+    for run in runs:
+        sampling, count = run.config.sampling, run.count
+        seeds = torch.randint(1 << 31, (len(run.rows),)).tolist() if sampling is not None else None
+        chosen = memory.select(torch.tensor(run.rows, device=pixels.device))
+        rules = Rules(_processors(run.config, own), run.prefix)
+        for hypotheses in search(model.decoder, chosen, run.text, run.config, rules=rules, seeds=seeds):
+            if not hypotheses:
+                raise UsageError("the rules allow no caption of an image; allow more tokens, or repetitions")
+            best = [hypotheses[min(k, len(hypotheses) - 1)] for k in range(count)]
+            written += [[run.text.bos_id, *one.tokens, *([own.eos_id] if one.ended else [])] for one in best]
     longest = max(map(len, written))
     padded = [tokens + [own.pad_id] * (longest - len(tokens)) for tokens in written]
     return torch.tensor(padded, device=pixels.device)
@@ -91,18 +101,14 @@ def _settings(defaults: Any, options: Mapping[str, Any], prompt: int) -> tuple[i
     return chosen.count, with_options(start, {"candidates": chosen.count, **chosen.named})
 
 
-def _runs(
-    prompts: list[list[int]], text: TextConfig, config: GenerationConfig
-) -> list[tuple[TextConfig, tuple[int, ...], list[int]]]:
-    """Return neighbouring images of the same first tokens: the language, the tokens after its start, the rows."""
-    runs: list[tuple[TextConfig, tuple[int, ...], list[int]]] = []
-    for row, prompt in enumerate(prompts):
+def _runs(prompts: list[list[int]], text: TextConfig, defaults: Any, options: Mapping[str, Any]) -> list[_Run]:
+    """Return the neighbouring images of the same first tokens, with settings that count these tokens."""
+    runs: list[_Run] = []
+    for prompt, places in groupby(range(len(prompts)), key=prompts.__getitem__):
+        count, config = _settings(defaults, options, len(prompt) - 1)
         language = next((name for name, token in text.languages.items() if token == prompt[0]), "")
-        spoken, prefix = text.speaking(config.language or language), tuple(prompt[1:])
-        if runs and runs[-1][:2] == (spoken, prefix):
-            runs[-1][2].append(row)
-        else:
-            runs.append((spoken, prefix, [row]))
+        spoken = text.speaking(config.language or language)
+        runs.append(_Run(text=spoken, prefix=tuple(prompt[1:]), rows=tuple(places), count=count, config=config))
     return runs
 
 

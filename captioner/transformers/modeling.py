@@ -106,7 +106,11 @@ class CaptionerForConditionalGeneration(PreTrainedModel, GenerationMixin):  # ty
         return self.captioner.decoder.lm_head
 
     def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
-        """Return the decoder's input (B, T) for ``labels`` (B, T): the start token, then all but the last label."""
+        """Return the decoder's input (B, T) for ``labels`` (B, T): the start token, then all but the last label.
+
+        The start token is that of the default language: only the processor, whose ``decoder_input_ids`` have the start
+        tokens of other languages, knows the texts.
+        """
         text = self.captioner.config.text
         shifted = F.pad(labels[:, :-1], (1, 0), value=text.bos_id)
         return shifted.masked_fill(shifted == IGNORED, text.pad_id)
@@ -160,15 +164,15 @@ class CaptionerForConditionalGeneration(PreTrainedModel, GenerationMixin):  # ty
     ) -> Tensor:
         """Return captions (B * num_return_sequences, T) of ``pixel_values`` (B, 3, size, size), best first per image.
 
-        They begin with the start token, end with the end token, and are padded. ``input_ids`` (or
-        ``decoder_input_ids``): the first tokens, from the start token on. The other options are those of transformers'
-        ``generate`` that have a counterpart here; ``self.generation_config`` holds the defaults. Raises ``UsageError``
-        for others.
+        They begin with the start token of their language, end with the end token, and are padded. ``input_ids`` (or
+        ``decoder_input_ids``, except with ``labels``, in a batch for training): the first tokens, from the start token
+        on. The other options are those of transformers' ``generate`` that have a counterpart here;
+        ``self.generation_config`` holds the defaults. Raises ``UsageError`` for others.
         """
         pixels = inputs if pixel_values is None else pixel_values
         if pixels is None:
             raise UsageError("generate() needs pixel_values; get them with processor(images=...)")
-        start = input_ids if decoder_input_ids is None else decoder_input_ids
+        start = input_ids if decoder_input_ids is None or options.get("labels") is not None else decoder_input_ids
         defaults = self.generation_config if generation_config is None else generation_config
         before = self.training
         self.eval()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import transformers
@@ -12,7 +12,7 @@ from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 from captioner.config import PreprocessConfig, from_dict, to_dict
 from captioner.data.loader import Transform
 from captioner.errors import CheckpointError, ConfigError, UsageError
-from captioner.text import CaptionTokenizer
+from captioner.text import CaptionTokenizer, language_of
 from captioner.text.portable import adds_space, names_of, portable
 
 
@@ -61,6 +61,8 @@ class CaptionerProcessor(ProcessorMixin):  # type: ignore[misc]
         processor(images=photos)  # pixel_values, for generate
         processor(images=photos, text="a photo of")  # and input_ids, the beginning of the captions
         processor(images=photos, text_target=captions)  # and labels, for training
+
+    ``languages``: The start token of each language; empty for a captioner of one language.
     """
 
     if transformers.__version__.startswith("4."):  # version 5 reads the arguments of __init__ instead, and warns
@@ -68,8 +70,15 @@ class CaptionerProcessor(ProcessorMixin):  # type: ignore[misc]
         image_processor_class = "AutoImageProcessor"
         tokenizer_class = "AutoTokenizer"
 
-    def __init__(self, image_processor: Any = None, tokenizer: Any = None, **others: Any) -> None:
+    def __init__(
+        self,
+        image_processor: Any = None,
+        tokenizer: Any = None,
+        languages: Mapping[str, int] | None = None,
+        **others: Any,
+    ) -> None:
         super().__init__(image_processor, tokenizer, **others)
+        self.languages = dict(languages or {})
 
     def __call__(
         self,
@@ -83,7 +92,8 @@ class CaptionerProcessor(ProcessorMixin):  # type: ignore[misc]
     ) -> BatchFeature:
         """Return the tensors of photos, of beginnings of captions, and of captions to learn, of ``max_length`` tokens.
 
-        Padding of labels is -100, which the loss ignores.
+        Padding of labels is -100, which the loss ignores. With several languages, ``text_target`` also gives
+        ``decoder_input_ids``, in which each caption has the start token of its language.
         """
         if images is None and text is None and text_target is None:
             raise UsageError("nothing to process; give images, text or text_target")
@@ -91,25 +101,25 @@ class CaptionerProcessor(ProcessorMixin):  # type: ignore[misc]
         if images is not None:
             values.update(self.image_processor(images, return_tensors=return_tensors))
         if text is not None:
-            values["input_ids"] = self._beginnings([text] if isinstance(text, str) else list(text), return_tensors)
+            values["input_ids"] = self._beginnings([text] if isinstance(text, str) else list(text))
         if text_target is not None:
             captions = [text_target] if isinstance(text_target, str) else list(text_target)
             cut: dict[str, Any] = {"max_length": max_length, "truncation": True} if max_length else {}
-            made = self.tokenizer(captions, padding=True, return_tensors=return_tensors, **cut)
-            labels, mask = made["input_ids"], made["attention_mask"]
-            values["labels"] = labels.masked_fill(mask == 0, -100) if hasattr(labels, "masked_fill") else labels
-        return BatchFeature(values)
+            made = self.tokenizer(captions, padding=True, **cut)
+            rows = list(zip(made["input_ids"], made["attention_mask"], strict=True))
+            values["labels"] = [[token if real else -100 for token, real in zip(*row, strict=True)] for row in rows]
+            if self.languages:
+                starts = [self.languages[language_of(caption, self.languages)] for caption in captions]
+                values["decoder_input_ids"] = [
+                    [start, *tokens[:-1]] for start, (tokens, _) in zip(starts, rows, strict=True)
+                ]
+        return BatchFeature(values, tensor_type=return_tensors)
 
-    def _beginnings(self, texts: list[str], return_tensors: Any) -> Any:
+    def _beginnings(self, texts: list[str]) -> list[list[int]]:
         start, pad = self.tokenizer.bos_token_id, self.tokenizer.pad_token_id
         rows = [[start, *self.tokenizer(one, add_special_tokens=False)["input_ids"]] for one in texts]
         longest = max(map(len, rows))
-        rows = [row + [pad] * (longest - len(row)) for row in rows]
-        if return_tensors != "pt":
-            return rows
-        import torch
-
-        return torch.tensor(rows)
+        return [row + [pad] * (longest - len(row)) for row in rows]
 
     def post_process_image_text_to_text(self, tokens: Any, **options: Any) -> list[str]:
         """Return the texts of generated tokens."""

@@ -36,6 +36,7 @@ def pretrained_processor(checkpoint: Checkpoint) -> CaptionerProcessor:
     return CaptionerProcessor(
         image_processor=CaptionerImageProcessor(captioner=to_dict(checkpoint.config.preprocess)),
         tokenizer=fast_tokenizer(checkpoint.tokenizer),
+        languages=checkpoint.config.text.languages,
     )
 
 

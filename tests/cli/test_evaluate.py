@@ -39,6 +39,24 @@ def test_predictions_are_judged_without_a_model(
     assert f"| {said} on dev | 100.00 [100.0, 100.0] |" in capsys.readouterr().out
 
 
+def test_files_go_into_new_folders_and_cost_no_scores(
+    toy: Path, said: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["evaluate", "--data", str(toy), "--predictions", str(said), "--no-java"]
+    each, report = tmp_path / "new" / "each.jsonl", tmp_path / "newer" / "deep" / "report.html"
+    assert main([*command, "--per-image", str(each), "--report", str(report)]) == 0
+    assert len(each.read_text().splitlines()) == 2
+    assert report.read_text().startswith("<!doctype html>")
+    scores = capsys.readouterr().out
+    for name in ("--per-image", "--report"):
+        assert main([*command, name, str(tmp_path)]) == 1  # a folder of that name
+        out, err = capsys.readouterr()
+        assert out == scores
+        assert "Is a directory" in err
+    assert main([*command, "--report", str(said / "x.html")]) == 1  # no folder can be made there
+    assert capsys.readouterr().out == ""
+
+
 def test_predictions_that_do_not_fit_are_refused(toy: Path, said: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = said.read_text().splitlines()
     said.write_text("\n".join([first, first]))

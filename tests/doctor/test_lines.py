@@ -21,6 +21,7 @@ from captioner.doctor.lines import LONGEST, Fact, Line, Warned, home_folder, lin
         ("build for CPU/CUDA, 3 of 4", "build for CPU/CUDA, 3 of 4"),
         ("$HF_HOME/hub, 3 GB", "$HF_HOME/hub, 3 GB"),
         ("~/.cache/huggingface/hub", "~/.cache/huggingface/hub"),
+        ("cannot open ~/clients/acme", "cannot open PATH"),
         ("token hf_abcdefghijklmnop refused", "token TOKEN refused"),
         ("see https://anna:secret@example.org/x", "see https://***@example.org/x"),
         ("two\nlines\x1b[31m", r"two lines\x1b[31m"),
@@ -30,9 +31,10 @@ def test_names_and_tokens_are_left_out(text: str, shown: str) -> None:
     assert scrubbed(text) == shown
 
 
-def test_the_home_folder_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("path", ["", "/.cache/huggingface", "/clients/acme-secret/venv/lib/z.so"])
+def test_the_home_folder_is_left_out(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "home", lambda: Path("/home/an na"))
-    assert scrubbed("no space in /home/an na/.cache") == "no space in ~/.cache"
+    assert scrubbed(f"cannot open (/home/an na{path})") == "cannot open (PATH)"
 
 
 def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:

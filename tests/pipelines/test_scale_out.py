@@ -190,6 +190,24 @@ def test_what_every_worker_would_stumble_over_is_said_at_once(monkeypatch: pytes
 
 
 @pytest.mark.skipif(not HERE, reason="ray is not installed")
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_video_is_refused(broken: bool, tmp_path: Path) -> None:
+    from captioner.pipelines.scale_out import read
+
+    path = tmp_path / "clip.mp4"
+    path.touch()
+    if not broken:
+        av = pytest.importorskip("av")
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("mpeg4", rate=10)
+            stream.width, stream.height = 64, 64
+            container.mux(stream.encode(av.VideoFrame(64, 64, "yuv420p")))
+            container.mux(stream.encode())
+    with pytest.raises(UsageError, match=r"clip\.mp4 is a video; save its frames as images, or caption it without Ray"):
+        read([str(path)])
+
+
+@pytest.mark.skipif(not HERE, reason="ray is not installed")
 def test_a_cluster_that_does_not_answer_is_said_soon(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # not listening

@@ -59,7 +59,8 @@ def test_captions_of_our_search(
     checkpoint = exported[0]
     wanted = ours(checkpoint, pixels, with_options(checkpoint.generation, same))
     found = model.generate(pixel_values=pixels, attention_mask=None, labels=None, use_cache=True, **given)
-    assert [stripped(row) for row in found] == [group[0] for group in wanted]
+    start = 3 if "language" in given else 1
+    assert [stripped(row, start) for row in found] == [group[0] for group in wanted]
     assert len({group[0] for group in wanted}) > 1
 
 
@@ -69,18 +70,29 @@ def test_several_captions_per_image(model: Any, pixels: torch.Tensor, exported: 
     assert [stripped(row) for row in found] == [one for group in wanted for one in group[:2]]
 
 
-def test_prompts_may_differ(model: Any, pixels: torch.Tensor, exported: Exported) -> None:
+@pytest.mark.parametrize("texts", [["a", "a blue square on a", "a"], ["two dogs", "two dogs", "two"]])
+@pytest.mark.parametrize("least", [0, 4])
+def test_beginnings_may_differ(
+    texts: list[str], least: int, model: Any, pixels: torch.Tensor, exported: Exported
+) -> None:
+    """New tokens are counted after each image's own beginning."""
     checkpoint = exported[0]
-    texts = ["a dog", "two", "two"]
     ids = [[1, *checkpoint.tokenizer.encode(text)] for text in texts]
     longest = max(map(len, ids))
     start = torch.tensor([row + [0] * (longest - len(row)) for row in ids])
-    found = model.generate(pixel_values=pixels, input_ids=start, max_new_tokens=6)
+    given = {"input_ids": start, "max_new_tokens": 5, "min_new_tokens": least}
+    found = model.generate(pixel_values=pixels, **given, attention_mask=start != 0)
     for n, (text, row) in enumerate(zip(texts, found, strict=True)):
-        config = with_options(checkpoint.generation, {"prefix": text, "max_tokens": longest - 1 + 6})
-        assert stripped(row)[: len(ids[n]) - 1] == tuple(ids[n][1:])
-        if len(ids[n]) == longest:
-            assert stripped(row) == ours(checkpoint, pixels[n : n + 1], config)[0][0]
+        before = len(ids[n]) - 1
+        same = {"prefix": text, "max_tokens": before + 5, "min_tokens": before + least + 1 if least else 0}
+        config = with_options(checkpoint.generation, same)
+        tokens, wanted = stripped(row), ours(checkpoint, pixels[n : n + 1], config)[0][0]
+        assert tokens == (*wanted, *[0] * (len(tokens) - len(wanted)))
+
+
+def test_a_batch_for_training_is_captioned_anew(model: Any, pixels: torch.Tensor) -> None:
+    taught = {"labels": torch.tensor([[7, 2]] * 3), "decoder_input_ids": torch.tensor([[1, 7]] * 3)}
+    assert torch.equal(model.generate(pixels, **taught), model.generate(pixels))
 
 
 def test_the_start_token_chooses_the_language(model: Any, pixels: torch.Tensor, exported: Exported) -> None:

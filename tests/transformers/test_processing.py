@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -13,8 +15,9 @@ from PIL import Image
 from captioner.checkpoint import Checkpoint
 from captioner.data.loader import Transform
 from captioner.errors import ImageError, UsageError
+from captioner.models.captioner import Captioner
 from captioner.pipelines import CaptionPipeline
-from captioner.transformers import CaptionerImageProcessor, CaptionerProcessor
+from captioner.transformers import CaptionerImageProcessor, CaptionerProcessor, pretrained_processor
 
 Exported = tuple[Checkpoint, Path]
 
@@ -54,6 +57,30 @@ def test_labels_and_beginnings(processor: CaptionerProcessor, exported: Exported
     assert processor(text=["a dog"])["input_ids"].tolist() == [[1, *short]]
     assert processor(text="")["input_ids"].tolist() == [[1]]
     assert processor(text_target="a blue square on a table", max_length=3)["labels"].shape == (1, 3)
+
+
+@pytest.mark.parametrize("kind", ["pt", "np", None])
+def test_each_caption_has_the_start_token_of_its_language(
+    kind: str | None, processor: CaptionerProcessor, exported: Exported
+) -> None:
+    tokenizer = exported[0].tokenizer
+    captions = ["a dog", "红色的圆", "a blue square on a table"]
+    found = processor(text_target=captions, text=captions, return_tensors=kind)
+    assert {type(found[name]) for name in found} == {{"pt": torch.Tensor, "np": np.ndarray, None: list}[kind]}
+    for caption, labels, inputs in zip(captions, found["labels"], found["decoder_input_ids"], strict=True):
+        ids = [*tokenizer.encode(caption), 2]
+        padding = len(labels) - len(ids)
+        assert list(labels) == [*ids, *[-100] * padding]
+        assert list(inputs) == [tokenizer.start_of(caption), *ids, *[0] * padding][: len(labels)]
+    assert [int(row[0]) for row in found["decoder_input_ids"]] == [1, 3, 1]
+
+
+def test_one_language_needs_labels_alone(exported: Exported) -> None:
+    checkpoint = exported[0]
+    text = dataclasses.replace(checkpoint.config.text, languages={})
+    model = Captioner(dataclasses.replace(checkpoint.config, text=text))
+    alone = pretrained_processor(dataclasses.replace(checkpoint, model=model))
+    assert set(alone(text_target="a dog")) == {"labels"}
 
 
 def test_bad_input(processor: CaptionerProcessor, tmp_path: Path) -> None:

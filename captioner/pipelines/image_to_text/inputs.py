@@ -55,10 +55,10 @@ def image_of(given: Any, timeout: float | None = None, *, reach: Reach = "named"
     """Return one image as ``open_image`` takes it; ``timeout`` in seconds limits the whole download of a URL.
 
     A string is a URL, a data URL, a file name, or base64, in that order. URLs in the rows of a dataset may only lead to
-    the public internet, since others wrote them.
+    the public internet, since others wrote them, unless ``reach`` is ``private``.
     """
     if isinstance(given, Mapping):
-        return image_of(_in_row(given), timeout, reach="public")
+        return image_of(_in_row(given), timeout, reach="public" if reach == "named" else reach)
     if not isinstance(given, str):
         image: ImageSource = given  # ``open_image`` raises if it is not an image
         return image

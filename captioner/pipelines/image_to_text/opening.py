@@ -39,7 +39,8 @@ def pipeline(
 
     ``model``: a checkpoint of captioner, or of transformers, which is converted on first use (directory or hub id), a
     pipeline or checkpoint in memory, or None for the shipped model.
-    ``device``: a number is a CUDA device, -1 the CPU. ``dtype``: float32 or "auto" is fp32, both half types are bf16.
+    ``device``: a number is a CUDA device, -1 the CPU. ``dtype``: float32 or "auto" is fp32, both half types are bf16. A
+    model in memory takes none of these, nor a ``revision``.
     Settings of transformers without effect here are ignored. Raises ``UsageError`` for other settings and other tasks.
     """
     if task not in (None, "image-to-text"):
@@ -48,6 +49,11 @@ def pipeline(
     if device is not None and device_map is not None:
         raise UsageError("device and device_map both select a device; omit one of them")
     place = device_map if device is None else device
+    if isinstance(model, (CaptionPipeline, Checkpoint)):
+        settings = {"revision": revision, "device": device, "device_map": device_map}
+        for name, value in {**settings, "dtype": dtype, "torch_dtype": torch_dtype}.items():
+            if value not in (None, "auto"):
+                raise UsageError(f"a model in memory stays as it is; omit {name}, or name its directory or hub id")
     pipe = _pipe(model, revision, _device(place), _precision(torch_dtype if dtype is None else dtype))
     return ImageToTextPipeline(
         pipe,
@@ -64,12 +70,9 @@ def _pipe(model: Any, revision: str | None, device: str | None, precision: Preci
         return model
     if isinstance(model, Checkpoint):
         return CaptionPipeline(model)
-    if model is None:
-        return load(device=device, precision=precision)
-    if not isinstance(model, (str, os.PathLike)):
+    if not isinstance(model, (str, os.PathLike, type(None))):
         raise UsageError(f"model must be a directory, hub id, pipeline or checkpoint, not a {type(model).__name__}")
-    name = os.fspath(model) + (f"@{revision}" if revision is not None else "")
-    return load(name, device=device, precision=precision)
+    return load(model, device=device, precision=precision, revision=revision)
 
 
 def _device(device: Any) -> str | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from captioner.config import generation_options
-from captioner.errors import UsageError
+from captioner.errors import UsageError, quoted
 from captioner.text import CaptionTokenizer
 
 _HERE = {found.option.transformers: name for name, found in generation_options().items() if found.option.transformers}
@@ -20,9 +20,10 @@ _SAMPLING: dict[str, Any] = {  # with the defaults of transformers
 }
 _SAME = {theirs: name for theirs, name in _HERE.items() if theirs not in _SAMPLING}
 _LENGTHS = ("max_new_tokens", "max_length", "min_new_tokens", "min_length")
+_COUNT = "num_return_sequences"
 # Options without effect on the caption.
 _WITHOUT_EFFECT = ("early_stopping", "use_cache", "pad_token_id", "transformers_version", "_from_model_config")
-_ALL = (*_SAME, *_SAMPLING, *_LENGTHS, *_WITHOUT_EFFECT, "do_sample", "num_return_sequences", "generation_config")
+_ALL = (*_SAME, *_SAMPLING, *_LENGTHS, *_WITHOUT_EFFECT, "do_sample", _COUNT, "generation_config")
 OWN = tuple(name for name in generation_options() if name not in _ALL)
 
 
@@ -62,7 +63,7 @@ def translated(given: Mapping[str, Any], tokenizer: CaptionTokenizer, prompt: st
 def named_options(given: Mapping[str, Any], prompt: int) -> Options:
     """Translate options as ``translated`` does, for a prompt of so many tokens.
 
-    Raises ``UsageError`` for an option without a counterpart.
+    Raises ``UsageError`` for an option without a counterpart, and for a length or count that is not a whole number.
     """
     values = _flat(given)
     for name in values:
@@ -71,10 +72,13 @@ def named_options(given: Mapping[str, Any], prompt: int) -> Options:
             known = ", ".join((*_SAME, *_SAMPLING, *_LENGTHS))
             hint = f"; did you mean {near[0]}?" if near else f"; choose among {known}"
             raise UsageError(f"generate_kwargs has {name!r}, which has no counterpart in captioner{hint}")
+    for name in (*_LENGTHS, _COUNT):
+        if isinstance(value := values.get(name, 0), bool) or not isinstance(value, int):
+            raise UsageError(f"{name} must be a whole number, not {quoted(value)}")
     named = {name: values[name] for name in OWN if name in values}
     named |= {ours: values[theirs] for theirs, ours in _SAME.items() if theirs in values}
     named |= _sampling(values) | _lengths(values, prompt)
-    return Options(count=values.get("num_return_sequences", 1), named=named)
+    return Options(count=values.get(_COUNT, 1), named=named)
 
 
 def _flat(given: Mapping[str, Any]) -> dict[str, Any]:

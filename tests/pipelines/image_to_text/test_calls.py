@@ -90,6 +90,10 @@ def test_addresses_in_rows_lead_to_the_public_internet_alone(server: str) -> Non
     assert open_image(image_of(f"{server}/photo.png")).width
     with pytest.raises(ImageError, match="this machine or a private network"):
         open_image(image_of({"image": f"{server}/photo.png"}))
+    for row in ({"image": f"{server}/photo.png"}, {"bytes": None, "path": f"{server}/photo.png"}):
+        assert open_image(image_of(row, reach="private")).width
+        with pytest.raises(ImageError, match="this machine or a private network"):
+            open_image(image_of(row, reach="public"))
 
 
 def test_one_image_gives_a_list_of_records(
@@ -244,26 +248,6 @@ def test_how_it_is_opened(learnt: Path, photos: list[str], said: list[Any]) -> N
         assert opened.task == "image-to-text"
     half = captioner.pipeline("image-to-text", model=name, torch_dtype=torch.float16, device="cpu")
     assert half.pipe.checkpoint.model.precision == "bf16"
-
-
-def test_what_cannot_be_opened(learnt: Path, tmp_path: Path) -> None:
-    cases: list[tuple[dict[str, Any], str]] = [
-        ({"task": "text-generation"}, "only the task 'image-to-text', not 'text-generation'"),
-        ({"tokenizer": object()}, "a captioner includes its own tokenizer"),
-        ({"framework": "tf"}, "no setting framework='tf'"),
-        ({"model_kwargs": {"load_in_8bit": True}}, "no setting model_kwargs="),
-        ({"dtype": "float8"}, "unsupported dtype 'float8'"),
-        ({"device_map": {"": 0}}, "a captioner runs on one device"),
-        ({"device": 0, "device_map": "auto"}, "omit one of them"),
-        ({"model": torch.nn.Linear(1, 1)}, "pipeline or checkpoint, not a Linear"),
-        ({"token": "hf_secret"}, "set HF_TOKEN"),
-    ]
-    for given, message in cases:
-        with pytest.raises(UsageError, match=message):
-            captioner.pipeline(**{"model": str(learnt), **given})
-    for name in (tmp_path / "none", "./none", tmp_path):
-        with pytest.raises(CheckpointError):
-            captioner.pipeline("image-to-text", name)
 
 
 def test_from_the_hub(hub: Any, learnt: Path, photos: list[str], said: list[Any]) -> None:

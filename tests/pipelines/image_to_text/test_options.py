@@ -40,6 +40,22 @@ def test_names_here(tokenizer: CaptionTokenizer, given: dict[str, Any], named: d
     assert found.count == 1
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"max_new_tokens": "5"},
+        {"max_length": 5.0},
+        {"min_length": "3"},
+        {"min_new_tokens": True},
+        {"num_return_sequences": "2"},
+    ],
+)
+def test_a_length_or_count_is_a_whole_number(tokenizer: CaptionTokenizer, given: dict[str, Any]) -> None:
+    [(name, value)] = given.items()
+    with pytest.raises(UsageError, match=f"{name} must be a whole number, not {value!r}"):
+        translated(given, tokenizer, "a photo")
+
+
 def test_drawing(tokenizer: CaptionTokenizer) -> None:
     found = translated({"do_sample": True, "num_return_sequences": 3}, tokenizer)
     assert found.count == 3
