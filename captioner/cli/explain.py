@@ -8,6 +8,7 @@ continues.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,9 +80,12 @@ def run(options: Options) -> int:
                 tell(error)
             continue
         name = out if one_file else out / _unused_name(_stem(item.id), taken)
-        files = [
-            explanation.save(name if one_file else f"{name}.explain{form}") for form in FORMS[: 1 if one_file else 2]
-        ]
+        names = [name] if one_file else [f"{name}.explain{form}" for form in FORMS]
+        with warnings.catch_warnings(record=True) as found:  # of words that no font can write
+            warnings.simplefilter("always", UserWarning)
+            files = [explanation.save(name) for name in names]
+        for warning in found:
+            tell(f"warning: {item.id}: {warning.message}")
         if options.json:
             record = {"path": item.id, **figures(explanation), "files": [os.fspath(file) for file in files]}
             print_json(record)

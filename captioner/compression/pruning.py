@@ -15,7 +15,7 @@ from torch import Tensor
 
 from captioner.checkpoint import Checkpoint
 from captioner.checkpoint.card import PrunedNote, noted
-from captioner.compression.scores import Scores
+from captioner.compression.scores import Scores, require_no_question
 from captioner.config import DecoderConfig, to_dict
 from captioner.errors import UsageError
 from captioner.models.captioner import Captioner
@@ -85,8 +85,9 @@ def prune(checkpoint: Checkpoint, scores: Scores, share: float) -> Checkpoint:
     """Return the captioner with about ``share`` of the parameters of its decoder's layers, the most important ones.
 
     Heads stay if the captioner's own heads for search pool by attention, which has as many. Raises ``UsageError`` for a
-    share that is not between 0 and 1, or that cannot be reached.
+    share that is not between 0 and 1, or that cannot be reached, and for a captioner that answers questions.
     """
+    require_no_question(checkpoint)
     if not 0 < share < 1:
         raise UsageError(f"--prune {share:g} must be the share of parameters that stay, above 0 and below 1")
     config = checkpoint.config

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from captioner.checkpoint import Checkpoint, load
 from captioner.checkpoint.card import noted
+from captioner.compression.scores import require_no_question
 from captioner.errors import CheckpointError
 from captioner.training.recipe import Recipe, Stage
 from captioner.training.run import train
@@ -38,8 +39,9 @@ def recover(
     """Return ``pruned`` after ``epochs`` of distillation from ``teacher``, a directory, hub id or ``shipped``.
 
     The run lies in ``folder``; one that was interrupted is resumed, and the folder of a finished one removed. Raises
-    ``CheckpointError`` for a teacher that exists in memory only.
+    ``CheckpointError`` for a teacher that exists in memory only, ``UsageError`` for one that answers questions.
     """
+    require_no_question(pruned)
     if not teacher:
         raise CheckpointError("the captioner to distil from must be saved in a directory; save it, then load it")
     own = pruned.training

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from captioner.checkpoint import Checkpoint
 from captioner.data.samples import Sample
-from captioner.errors import DataError, ImageError
+from captioner.errors import DataError, ImageError, UsageError
 from captioner.models.decoder import Block
 from captioner.training.recipe import Recipe, Stage
 from captioner.training.run import with_architecture
@@ -38,11 +38,21 @@ class Scores:
     images: int
 
 
+def require_no_question(checkpoint: Checkpoint) -> None:
+    """Raise ``UsageError`` for a captioner that answers questions: its decoder reads questions, not photos."""
+    if checkpoint.config.question is not None:
+        raise UsageError(
+            "a captioner that answers questions cannot be pruned: captions score and teach what stays; leave out "
+            "--prune"
+        )
+
+
 def score(checkpoint: Checkpoint, samples: Sequence[Sample]) -> Scores:
     """Score the heads and hidden units of ``checkpoint`` on captioned photos; photos that cannot be read are skipped.
 
-    Raises ``DataError`` if none can be read.
+    Raises ``DataError`` if none can be read, ``UsageError`` for a captioner that answers questions.
     """
+    require_no_question(checkpoint)
     stage = Stage(task="cross_entropy")
     recipe = with_architecture(Recipe(captions_per_image=5, workers=0, stages=(stage,)), checkpoint)
     task = CrossEntropy(recipe, stage, Data(train=samples, validation=()), checkpoint.tokenizer)

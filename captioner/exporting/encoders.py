@@ -110,14 +110,18 @@ def _translated(name: str) -> str | None:
 
 
 def _timm(vision: VisionEncoder, config: CaptionerConfig) -> Encoder | None:
-    """Return a ``TimmWrapperModel``, or None for a backbone that gives a map, or whose norms have another epsilon."""
+    """Return a ``TimmWrapperModel``, or None if its output would not be the features that the decoder reads.
+
+    It would not for a map, for norms of another epsilon, and for PiT, whose ``forward_features`` omits the patches.
+    """
     if config.vision.norm_eps is not None:
         return None
     side = config.preprocess.size
     device = next(vision.parameters()).device
+    pixels = torch.rand(1, 3, side, side, device=device)
     with torch.no_grad():
-        features = vision.backbone.forward_features(torch.zeros(1, 3, side, side, device=device))  # type: ignore[operator]
-    if not isinstance(features, Tensor) or features.ndim != 3:
+        given, read = vision.backbone.forward_features(pixels), vision.features(pixels).values  # type: ignore[operator]
+    if not isinstance(given, Tensor) or given.shape != read.shape or not torch.allclose(given, read, atol=1e-4):
         return None
     settings = {
         "model_type": "timm_wrapper",

@@ -49,6 +49,8 @@ def export(captioner: Restorable, out: str | os.PathLike[str], *, to: Target) ->
     """
     if to not in TARGETS:
         raise UsageError(f"unknown target {to!r}; choose one of {', '.join(get_args(Target))}")
+    from safetensors import SafetensorError
+
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} exists already and is not an empty directory; choose another OUT")
@@ -59,7 +61,7 @@ def export(captioner: Restorable, out: str | os.PathLike[str], *, to: Target) ->
         partial.mkdir(parents=True)
         write(checkpoint, partial)
         replace_folder(partial, out)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise OutputError(f"cannot write {out}: {error}; free some space or choose another OUT") from error
     finally:
         with contextlib.suppress(OSError):

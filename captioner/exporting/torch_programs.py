@@ -13,6 +13,7 @@ and past have any length. ``examples/torch_export/caption.py`` captions with the
 
 from __future__ import annotations
 
+import io
 import json
 import warnings
 from pathlib import Path
@@ -22,8 +23,10 @@ import torch
 from torch import nn
 
 from captioner.checkpoint import Checkpoint
-from captioner.config import GenerationConfig, to_dict
+from captioner.checkpoint.files import EXPORT
+from captioner.config import to_dict
 from captioner.errors import UsageError, reason_of
+from captioner.exporting.decoding import defaults_of
 from captioner.exporting.graphs import graphs_of
 from captioner.text.portable import portable
 
@@ -41,26 +44,30 @@ def write(checkpoint: Checkpoint, folder: Path) -> None:
     graphs = graphs_of(checkpoint.model)
     images = torch.export.Dim("images", min=1)
     try:
-        _save(graphs.encoder, (graphs.pixels,), ({0: images},), folder / "encoder.pt2")
+        encoder = _program(graphs.encoder, (graphs.pixels,), ({0: images},))
+    except (OSError, MemoryError):  # not of the backbone
+        raise
     except Exception as error:  # torch raises a class for each stage of its tracing
         raise UsageError(
             f"torch cannot trace the backbone {config.vision.backbone} ({reason_of(error)}); choose a captioner with "
             "another vision.backbone"
         ) from error
+    (folder / "encoder.pt2").write_bytes(encoder)
     rows, tokens, length = torch.export.Dim("rows", min=1), torch.export.Dim("tokens", min=1), torch.export.Dim("past")
     axes = {0: rows, 1: tokens}, {0: rows}, [{0: rows, 2: length} for _ in graphs.step[2]]
-    _save(graphs.decoder, graphs.step, axes, folder / "step.pt2")
+    (folder / "step.pt2").write_bytes(_program(graphs.decoder, graphs.step, axes))
     (folder / "tokenizer.json").write_text(str(portable(checkpoint.tokenizer).to_str()), encoding="utf-8")
     text = json.dumps(settings(checkpoint), indent=2, ensure_ascii=False) + "\n"
-    (folder / "captioner.json").write_text(text, encoding="utf-8")
+    (folder / EXPORT).write_text(text, encoding="utf-8")
 
 
 def settings(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return captioner.json; ``max_tokens`` counts the end token and not the start token."""
-    config, generation = checkpoint.config, checkpoint.generation
-    text = config.text.speaking(generation.language)
+    """Return captioner.json; ``max_tokens`` counts the prefix and the end token, and not the start token."""
+    config, defaults = checkpoint.config, defaults_of(checkpoint)
+    text = defaults.text
     return {
         "format": FORMAT,
+        "target": "torch",
         "torch": torch.__version__,
         "preprocess": to_dict(config.preprocess),
         "text": {
@@ -75,21 +82,23 @@ def settings(checkpoint: Checkpoint) -> dict[str, Any]:
             "width": config.decoder.one_head_width,
         },
         "labels": list(config.labels.words) if config.labels is not None else [],
-        "generation": _greedy(generation, config.decoder.context),
+        "generation": {
+            "prefix": list(defaults.prefix),
+            "max_tokens": defaults.most,
+            "min_tokens": defaults.least,
+            "no_repeat_ngram": defaults.no_repeat_ngram,
+        },
     }
 
 
-def _greedy(generation: GenerationConfig, context: int) -> dict[str, int]:
-    return {
-        "max_tokens": min(generation.max_tokens, context - 1),
-        "min_tokens": generation.min_tokens,
-        "no_repeat_ngram": generation.rules.no_repeat_ngram,
-    }
+def _program(graph: nn.Module, given: tuple[Any, ...], axes: tuple[Any, ...]) -> bytes:
+    """Return the file of ``graph``, traced with the tensors ``given``; ``axes`` are those whose size is free.
 
-
-def _save(graph: nn.Module, given: tuple[Any, ...], axes: tuple[Any, ...], path: Path) -> None:
-    """Trace ``graph`` with the tensors ``given`` and save it; ``axes`` are those whose size is free."""
+    In memory first: torch aborts the process when it cannot write a file.
+    """
+    file = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # torch warns of its own internals
         program = torch.export.export(graph, given, dynamic_shapes=axes, strict=False)
-        torch.export.save(program, path)
+        torch.export.save(program, file)
+    return file.getvalue()

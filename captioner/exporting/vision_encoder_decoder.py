@@ -17,6 +17,8 @@ from torch import Tensor
 from captioner.checkpoint import Checkpoint
 from captioner.checkpoint.hugging_face.decoders.gpt2 import AROUND, BLOCK
 from captioner.config import DecoderConfig, PreprocessConfig
+from captioner.errors import UsageError, quoted
+from captioner.exporting.decoding import defaults_of
 from captioner.exporting.encoders import Encoder, encoder_of
 from captioner.text.portable import adds_space, names_of, portable
 
@@ -53,11 +55,19 @@ def obstacle(checkpoint: Checkpoint) -> str | None:
 
 
 def write(checkpoint: Checkpoint, folder: Path) -> None:
-    """Write config, weights, processor and tokenizer into ``folder``; ``checkpoint`` has no ``obstacle``."""
-    config = checkpoint.config
+    """Write config, weights, processor and tokenizer into ``folder``; ``checkpoint`` has no ``obstacle``.
+
+    Raises ``UsageError`` for a default prefix, which no setting of transformers expresses.
+    """
+    config, defaults = checkpoint.config, defaults_of(checkpoint)
+    if defaults.prefix:
+        raise UsageError(
+            f"the default prefix {quoted(checkpoint.generation.rules.prefix)} cannot be exported to transformers; save "
+            "the captioner with an empty prefix, and give generate the tokens as decoder_input_ids"
+        )
     encoder = encoder_of(checkpoint.model.vision, config)
     assert encoder is not None
-    text = config.text
+    text = defaults.text
     ids = {
         "bos_token_id": text.bos_id,
         "eos_token_id": text.eos_id,
@@ -78,8 +88,9 @@ def write(checkpoint: Checkpoint, folder: Path) -> None:
         },
         "generation_config.json": {
             **ids,
-            "max_length": generation.max_tokens + 1,
-            "no_repeat_ngram_size": generation.rules.no_repeat_ngram,
+            "max_length": 1 + defaults.most,
+            **({"min_length": defaults.least} if defaults.least > 1 else {}),
+            "no_repeat_ngram_size": defaults.no_repeat_ngram,
             "repetition_penalty": generation.rules.repetition_penalty,
             **(searching if generation.beams > 1 else {}),
         },

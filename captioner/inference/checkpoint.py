@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +41,7 @@ class PreparedCheckpoint:
     base: Base | None  # as in ``Checkpoint``; the adapter itself is merged
     device: str
     kept: Checkpoint | None  # the checkpoint that was prepared; None if ``prepare`` freed its weights
+    checksum: int | None = None  # of the weights that it freed
 
     @property
     def config(self) -> CaptionerConfig:
@@ -49,18 +51,34 @@ class PreparedCheckpoint:
     def original(self) -> Checkpoint:
         """Return the captioner that can be trained and saved, with the present options.
 
-        If ``prepare`` freed its weights, load them again from ``source``. Raises ``CheckpointError`` if that fails.
+        If ``prepare`` freed its weights, load them again from ``source``. Raises ``CheckpointError`` if that fails, or
+        if ``source`` holds other weights by now.
         """
         if self.kept is None and not self.source:
             raise CheckpointError(
                 "this captioner has lost its original weights, and no checkpoint holds them; prepare it with keep=True"
             )
         checkpoint = self.kept or load(None if self.source == SHIPPED_NAME else self.source, device=self.device)
+        if self.kept is None and self.checksum != checksum(checkpoint):
+            raise CheckpointError(
+                f"{self.source} holds other weights than this captioner was made from; load it again, or restore them"
+            )
         return replace(checkpoint, generation=self.generation, training=self.training, card=self.card)
 
 
 AnyCheckpoint: TypeAlias = Checkpoint | PreparedCheckpoint
 """A captioner that captions: as it was trained, or prepared."""
+
+
+def checksum(checkpoint: Checkpoint) -> int:
+    """Return the CRC-32 of all weights and their names, on any device; it takes a second for a gigabyte."""
+    import torch
+
+    found = 0
+    for name, value in checkpoint.model.state_dict().items():
+        found = zlib.crc32(name.encode(), found)
+        found = zlib.crc32(value.cpu().reshape(-1).view(torch.uint8).numpy(), found)
+    return found
 
 
 class Holder(Protocol):
@@ -104,6 +122,7 @@ def prepare(checkpoint: Checkpoint, precision: Precision, *, keep: bool = True) 
     from captioner.inference.prepared import prepare_model
 
     device = str(next(checkpoint.model.parameters()).device)
+    freed = None if keep else checksum(checkpoint)
     return PreparedCheckpoint(
         model=prepare_model(checkpoint.model, precision, keep=keep),
         tokenizer=checkpoint.tokenizer,
@@ -114,4 +133,5 @@ def prepare(checkpoint: Checkpoint, precision: Precision, *, keep: bool = True) 
         base=checkpoint.base,
         device=device,
         kept=checkpoint if keep else None,
+        checksum=freed,
     )

@@ -3,8 +3,8 @@
 On a CPU, linear layers are packed (``linears.py``) and batch norms are folded into the convolutions before them. A
 convolutional backbone stays fp32: in bf16 it changed one of ten captions of a shipped model, and in fp16, which is no
 faster, one of seventy. Activations between layers stay fp32, as do norms, softmax, gates, the Gaussian focus, the
-largest logits and the heads. On a GPU, fp32 changes nothing, and bf16 casts the whole model except logits, focus and
-heads.
+largest logits and the heads. On a GPU, fp32 changes nothing, and bf16 casts the whole model except for the weights of
+logits, last norm, focus, gates, labels and heads.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from captioner.inference.decoder import PreparedDecoder
 from captioner.inference.linears import PackedLinear, multiplies_bf16
 from captioner.inference.precision import Precision
 from captioner.inference.vit import fuse_blocks
+from captioner.layers.attention import Focus, MixedRead
 from captioner.models.adapters import merge
 from captioner.models.captioner import Captioner
 from captioner.models.encoder_decoder import EncoderDecoder
@@ -100,24 +101,37 @@ def _prepare_backbone(vision: VisionEncoder, precision: Precision, used: list[st
 
 
 class _Widened(nn.Module):
-    """A layer that computes in fp32 for inputs of lower precision."""
+    """A layer that computes in fp32 for inputs of lower precision; with ``back`` its output has theirs."""
 
-    def __init__(self, layer: nn.Module) -> None:
+    def __init__(self, layer: nn.Module, *, back: bool = False) -> None:
         super().__init__()
-        self.layer = layer.float()
+        self.layer, self._back = layer, back
 
     def forward(self, x: Tensor) -> Tensor:
         widened: Tensor = self.layer(x.float())
-        return widened
+        return widened.to(x.dtype) if self._back else widened
 
 
 def _cast(model: EncoderDecoder) -> None:
-    """Cast ``model`` to bf16, except its last norm and the layers of its logits, which keep fp32 weights."""
+    """Cast ``model`` to bf16, except for the last norm, the layers of its logits, focus, gates, labels and heads."""
     decoder = model.decoder
-    head, transform = copy.deepcopy(decoder.lm_head), copy.deepcopy(decoder.head_transform)
+    exact: dict[str, nn.Module] = {
+        "decoder.lm_head": decoder.lm_head,
+        "decoder.head_transform": decoder.head_transform,
+        "decoder.final_norm": _Widened(decoder.final_norm),
+    }
+    for name, module in model.named_modules():
+        if isinstance(module, Focus):
+            exact |= {f"{name}.{part}": _Widened(getattr(module, part)) for part in ("point", "spread")}
+        elif isinstance(module, MixedRead) and module.kind == "M":
+            exact[f"{name}.gate"] = _Widened(module.gate, back=True)
+    exact = copy.deepcopy(exact)  # the logits' weights may be the token embedding, which is cast
+    gates = {name: gate.detach().clone() for name, gate in model.named_parameters() if name.endswith(".cross_gate")}
     heads, labeller = model.heads, model.labeller
     model.heads = model.labeller = None
-    model.bfloat16()  # including the token embedding, which was tied to the logits' weights
-    decoder.lm_head, decoder.head_transform = head.float(), transform.float()
-    decoder.final_norm = _Widened(decoder.final_norm)
+    model.bfloat16()
+    for name, layer in exact.items():
+        model.set_submodule(name, layer.float())
+    for name, gate in gates.items():
+        model.get_parameter(name).data = gate.float()
     model.heads, model.labeller = heads, labeller  # they read fp32 states and stay fp32

@@ -42,9 +42,10 @@ def pixels(path: str) -> torch.Tensor:
 def caption(path: str) -> str:
     states = encode(pixels(path))[0]
     past = [torch.zeros(1, cache["heads"], 0, cache["width"])] * cache["tensors"]
-    tokens, size = [text["bos_id"]], rules["no_repeat_ngram"]
-    for length in range(1, rules["max_tokens"] + 1):
-        logits, *past = step(torch.tensor([tokens[-1:]]), states, past)
+    tokens, size = [text["bos_id"], *rules.get("prefix", [])], rules["no_repeat_ngram"]
+    unread = tokens
+    for length in range(len(tokens), rules["max_tokens"] + 1):
+        logits, *past = step(torch.tensor([unread]), states, past)
         scores, written = logits[0, -1], tokens[1:]
         if length < rules["min_tokens"]:
             scores[text["eos_id"]] = -torch.inf
@@ -52,6 +53,7 @@ def caption(path: str) -> str:
             if written[end - size : end - 1] == written[len(written) - size + 1 :]:
                 scores[written[end - 1]] = -torch.inf
         tokens.append(int(scores.argmax()))
+        unread = tokens[-1:]
         if tokens[-1] == text["eos_id"]:
             break
     return tokenizer.decode(tokens[1:])

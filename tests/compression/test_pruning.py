@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from captioner.checkpoint import Checkpoint, load, save
+from captioner.compression import recovery
 from captioner.compression.pruning import best, choose_sizes, layer_parameters, prune, sizes_of
 from captioner.compression.scores import Scores, score
 from captioner.config import (
@@ -145,6 +146,22 @@ def test_impossible_shares() -> None:
             prune(make(), scores(), share)
 
 
+def test_refuses_a_captioner_that_answers_questions(data: Data, tmp_path: Path) -> None:
+    asking = make(cross_pattern="G")
+    question = replace(asking.config.decoder, causal=False, head="none", self_pattern="G")
+    text = replace(asking.config.text, question_id=5)
+    asking.model.config = replace(asking.config, text=text, question=question)
+    calls: list[Callable[[], object]] = [
+        lambda: score(asking, data.train),
+        lambda: prune(asking, scores(), 0.5),
+        lambda: recovery.recover(asking, "teacher", data, tmp_path / "run", epochs=1, report=print),
+    ]
+    for call in calls:
+        with pytest.raises(UsageError, match=r"^a captioner that answers questions cannot be pruned: .*; leave out --"):
+            call()
+    assert not any(tmp_path.iterdir())
+
+
 def test_heads_that_pool_by_attention_keep_their_number() -> None:
     whole = make()
     whole.model.add_heads(HeadsConfig(width=16))
@@ -203,7 +220,7 @@ def test_photos_that_cannot_be_read_are_skipped(checkpoint: Checkpoint, data: Da
 
 def test_a_pruned_captioner_recovers(learnt: Path, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole way: prune, distil, trim, pack; the result loads and its card says what was done."""
-    from captioner.compression import Compression, Pruning, compress, recovery
+    from captioner.compression import Compression, Pruning, compress
 
     def quick(teacher: str, epochs: int) -> Any:
         recipe = plain(teacher, epochs)

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from captioner.checkpoint import Checkpoint
+from captioner.explain import strip as strips
 from captioner.explain.explain import Explanation, explain
 from captioner.explain.page import page, where
 from captioner.explain.strip import TILE, strip
@@ -119,6 +120,25 @@ def test_the_strip_has_a_picture_a_word(found: Explanation) -> None:
         assert tile[150, 230].max() < 60
     assert (sheet[8 : 8 + 160, 8 : 8 + 240] == 200).all()  # the photo itself
     assert (sheet[8 + height + 160 :, 8 + 2 * width :] == 255).all()  # nothing after the last word
+
+
+def labelled(found: Explanation, *words: str) -> bytes:
+    return strip(replace(found, words=(*words, *found.words[len(words) :]))).tobytes()
+
+
+def test_words_that_no_font_writes_are_numbered(found: Explanation, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strips, "_system_fonts", lambda: ("/no/font.ttf",))
+    with pytest.warns(UserWarning, match=r"^no font of this machine can write 一只, 狗, so .* save the \.html"):
+        numbered = labelled(found, "一只", "dog", "狗")
+    assert numbered == labelled(found, "word 1", "dog", "word 3")
+
+
+def test_a_system_font_writes_other_letters(found: Explanation, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not strips._system_fonts():
+        pytest.skip("no such font on this machine")
+    assert labelled(found, "Ж") not in (labelled(found, "word 1"), labelled(found, "П"))
+    monkeypatch.setattr(strips, "FOLDERS", (str(Path(strips._system_fonts()[0]).parent),))
+    assert strips._system_fonts.__wrapped__()
 
 
 @pytest.mark.slow

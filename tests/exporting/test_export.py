@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import types
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from captioner.checkpoint import Checkpoint
+from captioner.checkpoint import Checkpoint, save
 from captioner.cli import main
 from captioner.errors import OutputError, UsageError
 from captioner.exporting import TARGETS, Target, export
@@ -64,6 +65,33 @@ def test_leaves_nothing_behind_an_error(error: Exception, target: Callable[[Writ
     with pytest.raises(expected):
         export(Plain(), tmp_path / "out", to=target(fails))
     assert not any(tmp_path.iterdir())
+
+
+FULL = """
+import resource, sys, captioner
+from captioner.checkpoint import load
+model, out, target = sys.argv[1:]
+checkpoint = load(model)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100 << 10, 100 << 10))
+try:
+    captioner.export(checkpoint, out, to=target)
+except captioner.CaptionerError as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit for files")
+@pytest.mark.parametrize("to", list(TARGETS))
+def test_a_full_disk_is_one_sentence(to: Target, tiny: Callable[..., Checkpoint], tmp_path: Path) -> None:
+    for package in {"onnx": ["onnxscript", "onnxruntime"], "transformers": ["transformers"]}.get(to, []):
+        pytest.importorskip(package)
+    out, model = tmp_path / "out", save(tiny(), tmp_path / "model")
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(model), str(out), to], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.startswith(f"OutputError cannot write {out}: "), done.stderr
+    assert done.stdout.endswith("; free some space or choose another OUT\n")
+    assert not out.exists()
 
 
 def test_refuses_a_directory_with_files(target: Callable[[Written], Target], tmp_path: Path) -> None:

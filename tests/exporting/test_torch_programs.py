@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,12 @@ import pytest
 import torch
 from PIL import Image
 
+import captioner
 from captioner.checkpoint import Checkpoint, load
-from captioner.errors import UsageError
+from captioner.config import with_options
+from captioner.errors import CheckpointError, UsageError
 from captioner.exporting import export
+from captioner.exporting.torch_programs import settings
 from captioner.pipelines import CaptionPipeline
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,8 +54,13 @@ def test_same_logits_in_any_pieces(images: int, exported: tuple[Checkpoint, Path
     assert past[0].shape[2] == 9
 
 
-def test_captions_without_this_package(exported: tuple[Checkpoint, Path], toy: Path, tmp_path: Path) -> None:
-    checkpoint, folder = exported
+@pytest.mark.parametrize("prefix", ["", "a small"])
+def test_captions_without_this_package(
+    prefix: str, exported: tuple[Checkpoint, Path], toy: Path, tmp_path: Path
+) -> None:
+    checkpoint = replace(exported[0], generation=with_options(exported[0].generation, {"prefix": prefix}))
+    folder = Path(shutil.copytree(exported[1], tmp_path / "folder"))
+    (folder / "captioner.json").write_text(json.dumps(settings(checkpoint)), encoding="utf-8")
     photos = sorted(str(path) for path in toy.rglob("*.png"))[:4]
     assert photos
     Image.open(photos[0]).resize((900, 700)).save(tmp_path / "large.jpg")
@@ -83,6 +93,21 @@ def test_settings(exported: tuple[Checkpoint, Path]) -> None:
     assert values["past"] == {"tensors": 4, "heads": 2, "width": 16}
     assert values["labels"][0] == "circle"
     assert values["torch"] == torch.__version__
+
+
+@pytest.mark.parametrize("written", ["now", "before targets had names"])
+@pytest.mark.parametrize("opened", [captioner.load, load])
+def test_is_no_captioner_of_this_package(
+    opened: Any, written: str, exported: tuple[Checkpoint, Path], tmp_path: Path
+) -> None:
+    values = json.loads((exported[1] / "captioner.json").read_text(encoding="utf-8"))
+    assert values["target"] == "torch"
+    if written != "now":
+        del values["target"]
+    (tmp_path / "captioner.json").write_text(json.dumps(values), encoding="utf-8")
+    told = r"is an export to torch, .*\(examples/torch_export/caption\.py\); name the checkpoint that it was made from$"
+    with pytest.raises(CheckpointError, match=told):
+        opened(tmp_path)
 
 
 def test_example_needs_three_packages_only() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from captioner.captioning.batches import caption_pixels
 from captioner.checkpoint import Checkpoint, load
 from captioner.config import (
     CaptionerConfig,
@@ -18,6 +20,7 @@ from captioner.config import (
     PreprocessConfig,
     VisionConfig,
 )
+from captioner.errors import UsageError
 from captioner.exporting import vision_encoder_decoder as exporting
 from captioner.generation.search import search
 from captioner.models.captioner import Captioner
@@ -117,8 +120,6 @@ def test_transformers_gives_the_same_logits(
 )
 def test_names_what_it_cannot_express(changes: dict[str, Any], reason: str, make: Make) -> None:
     if "norm" in changes:
-        import dataclasses
-
         checkpoint = make("vit_tiny_patch16_224", args=VIT)
         config = dataclasses.replace(checkpoint.model.config.decoder, norm="post")
         checkpoint.model.config = dataclasses.replace(checkpoint.model.config, decoder=config)
@@ -127,8 +128,32 @@ def test_names_what_it_cannot_express(changes: dict[str, Any], reason: str, make
     assert (exporting.obstacle(checkpoint) or "").startswith(reason)
 
 
-def test_a_map_of_features_is_no_sequence(make: Make) -> None:
-    assert exporting.obstacle(make("test_efficientnet", size=64)) == "backbone test_efficientnet"
+@pytest.mark.parametrize(("backbone", "size"), [("test_efficientnet", 64), ("pit_ti_224", 224)])
+def test_features_that_transformers_would_not_give(backbone: str, size: int, make: Make) -> None:
+    """A map is no sequence, and timm gives the class token alone of a PiT."""
+    assert exporting.obstacle(make(backbone, size=size)) == f"backbone {backbone}"
+
+
+def test_decoding_defaults(make: Make, tmp_path: Path) -> None:
+    """A default language, a minimum, and a maximum above the context arrive in transformers; a prefix is refused."""
+    import transformers
+
+    checkpoint = make("vit_tiny_patch16_224", args=VIT)
+    text = dataclasses.replace(checkpoint.config.text, languages={"en": checkpoint.config.text.bos_id, "zh": 269})
+    checkpoint.model.config = dataclasses.replace(checkpoint.config, text=text)
+    checkpoint.generation = GenerationConfig(language="zh", min_tokens=9, max_tokens=40, beams=1)
+    exporting.write(checkpoint, tmp_path)
+    model = transformers.VisionEncoderDecoderModel.from_pretrained(tmp_path)
+    assert (model.generation_config.min_length, model.generation_config.max_length) == (9, 20)
+    pixels = torch.randn(2, 3, 32, 32)
+    ours, _ = caption_pixels(checkpoint, list(pixels), checkpoint.generation)
+    for (best,), row in zip(ours, model.generate(pixel_values=pixels).tolist(), strict=True):
+        assert row[0] == 269
+        assert tuple(row[1 : 1 + len(best.tokens)]) == best.tokens
+    rules = dataclasses.replace(checkpoint.generation.rules, prefix="a dog")
+    checkpoint.generation = dataclasses.replace(checkpoint.generation, rules=rules)
+    with pytest.raises(UsageError, match=r"^the default prefix 'a dog' cannot be exported to transformers; save the"):
+        exporting.write(checkpoint, tmp_path)
 
 
 @pytest.mark.parametrize(

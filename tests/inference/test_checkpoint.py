@@ -62,6 +62,19 @@ def test_weights_that_were_let_go_come_back_from_the_source(precision: Precision
     assert found.generation.beams == 3
 
 
+def test_another_captioner_of_that_name_is_not_saved(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    place = save(checkpoint, tmp_path / "place")
+    prepared = prepare(load(place), "int8", keep=False)
+    save(checkpoint, place)  # the same weights in another file
+    assert torch.equal(logits(prepared.original()), logits(checkpoint))
+    with torch.no_grad():
+        checkpoint.model.decoder.token_embedding.weight[-1, -1] += 1e-6
+    save(checkpoint, place)
+    with pytest.raises(CheckpointError, match=r"place holds other weights than this captioner was made from; load it"):
+        save(prepared, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+
+
 def test_weights_that_exist_nowhere_are_one_sentence(checkpoint: Checkpoint, tmp_path: Path) -> None:
     prepared = prepare(replace(checkpoint, source=""), "fp32", keep=False)
     with pytest.raises(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,8 @@ from captioner.inference import decoder as decoder_room
 from captioner.inference import prepare
 from captioner.inference.decoder import PreparedDecoder
 from captioner.inference.linears import PackedHead, PackedLinear, Precision
-from captioner.inference.prepared import Prepared, prepare_model
+from captioner.inference.prepared import Prepared, _cast, prepare_model
+from captioner.models.captioner import Captioner
 from captioner.models.encoder_decoder import EncoderDecoder
 from captioner.native.library import library
 from captioner.pipelines import CaptionPipeline
@@ -76,6 +79,30 @@ def test_the_draft_is_the_decoder_in_int8_and_shares_the_rest(
     memory = decoder.remember(encoded)
     with torch.inference_mode():
         wanted, found = decoder(tokens, memory), draft(tokens, memory)
+    assert 0 < (found - wanted).abs().max() < 0.2 * wanted.std()
+
+
+@pytest.mark.parametrize("cross_gate", [False, True])
+def test_bf16_of_a_gpu_keeps_what_decides(cross_gate: bool, checkpoint: Checkpoint) -> None:
+    config = checkpoint.config
+    model = Captioner(replace(config, decoder=replace(config.decoder, cross_gate=cross_gate))).eval()
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.decoder.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    cast = copy.deepcopy(model)
+    _cast(cast)
+    state, names = cast.state_dict(), {}
+    for name, value in model.state_dict().items():
+        layer, _, part = name.rpartition(".")
+        names[name] = name if name in state else f"{layer}.layer.{part}"
+        exact = any(word in name for word in ("gate", "focus", "final_norm", "lm_head"))
+        assert torch.equal(state[names[name]], value) if exact else state[names[name]].dtype != torch.float32
+    assert any("focus" in name for name in names)
+    pixels, tokens = torch.randn(2, 3, 64, 64), torch.tensor([[[1, 5, 9]], [[1, 7, 8]]])
+    with torch.no_grad():
+        wanted, found = model(tokens, pixels).logits, cast(tokens, pixels).logits
+    assert found.dtype == torch.float32
     assert 0 < (found - wanted).abs().max() < 0.2 * wanted.std()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
@@ -50,32 +50,33 @@ def write_graphs(model: Captioner, folder: Path) -> ImageShape:
     images = torch.export.Dim("batch_size", min=1)
     outputs = [STATES, PATCHES, *([LABELS] if graphs.encoded.labels is not None else [])]
     try:
-        _write(graphs.encoder, (graphs.pixels,), encoder_file(folder, "fp32"), ([PIXELS], outputs), ({0: images},))
+        program = _traced(graphs.encoder, (graphs.pixels,), ([PIXELS], outputs), ({0: images},))
+    except (OSError, MemoryError):  # not of the backbone
+        raise
     except Exception as error:  # torch raises a class for each of the exporter's stages
         raise UsageError(
             f"the backbone {model.config.vision.backbone} cannot be exported to ONNX ({reason_of(error)}); choose a "
             "captioner with another vision.backbone"
         ) from error
-    _write_decoder(graphs, folder)
+    _save(program, encoder_file(folder, "fp32"))
+    _save(_traced_decoder(graphs), decoder_file(folder, "fp32"))
     return ImageShape(grid=graphs.encoded.grid, prefix=graphs.encoded.prefix)
 
 
-def _write_decoder(graphs: Graphs, folder: Path) -> None:
+def _traced_decoder(graphs: Graphs) -> Any:
     layers = graphs.decoder.decoder.config.layers
     names = cache_names(layers, "past_key_values")
     rows, tokens = torch.export.Dim("batch_size", min=1), torch.export.Dim("sequence_length", min=1)
     past = torch.export.Dim("past_sequence_length")
     axes = {0: rows, 1: tokens}, {0: rows}, [{0: rows, 2: past} for _ in names]
     outputs = [LOGITS, *cache_names(layers, "present")]
-    _write(graphs.decoder, graphs.step, decoder_file(folder, "fp32"), ([TOKENS, MEMORY, *names], outputs), axes)
+    return _traced(graphs.decoder, graphs.step, ([TOKENS, MEMORY, *names], outputs), axes)
 
 
-def _write(
-    graph: nn.Module, given: tuple[Any, ...], path: Path, names: tuple[list[str], list[str]], axes: tuple[Any, ...]
-) -> None:
-    """Trace ``graph`` with the tensors ``given`` and write it; ``axes`` are those whose size is free."""
+def _traced(graph: nn.Module, given: tuple[Any, ...], names: tuple[list[str], list[str]], axes: tuple[Any, ...]) -> Any:
+    """Return the program of ``graph`` from the tensors ``given``; ``axes`` are those whose size is free."""
     with _quietly(), torch.no_grad():
-        program = torch.onnx.export(
+        return torch.onnx.export(
             graph,
             given,
             dynamo=True,
@@ -85,7 +86,11 @@ def _write(
             opset_version=OPSET,
             verbose=False,
         )
-        cast(Any, program).save(str(path), external_data=False)
+
+
+def _save(program: Any, path: Path) -> None:
+    with _quietly():
+        program.save(str(path), external_data=False)
     _strip(path)
 
 

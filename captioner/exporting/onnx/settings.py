@@ -13,9 +13,9 @@ from captioner.checkpoint.card import write_card
 from captioner.checkpoint.files import EXPORT
 from captioner.config import CaptionerConfig, PreprocessConfig, to_dict
 from captioner.errors import UsageError
+from captioner.exporting.decoding import defaults_of
 from captioner.exporting.onnx.convert import ImageShape
 from captioner.exporting.vision_encoder_decoder import processor_settings
-from captioner.generation.rules import compile_rules
 from captioner.inference.onnx.layout import FORMAT
 
 
@@ -45,6 +45,7 @@ def write_settings(checkpoint: Checkpoint, image: ImageShape, folder: Path) -> N
         EXPORT: _json(
             {
                 "format": FORMAT,
+                "target": "onnx",
                 "config": to_dict(replace(config, heads=None)),
                 "generation": to_dict(checkpoint.generation),
                 "image": {"grid": list(image.grid), "prefix": image.prefix},
@@ -91,20 +92,20 @@ def generation_settings(checkpoint: Checkpoint) -> dict[str, Any]:
 
     A prefix follows the start token: it takes a list of lists for the batch of one photo that it generates at a time.
     """
-    generation, context = checkpoint.generation, checkpoint.config.decoder.context
-    text = checkpoint.config.text.speaking(generation.language)
-    begun = [text.bos_id, *compile_rules(generation, checkpoint.tokenizer).prefix]
+    defaults = defaults_of(checkpoint)
+    text = defaults.text
+    begun = [text.bos_id, *defaults.prefix]
     settings: dict[str, Any] = {
         "decoder_start_token_id": begun[0] if len(begun) == 1 else [begun],
         "bos_token_id": text.bos_id,
         "eos_token_id": text.eos_id,
         "pad_token_id": text.pad_id,
-        "max_length": 1 + min(generation.max_tokens, context - 1),
+        "max_length": 1 + defaults.most,
     }
-    if generation.min_tokens > 1:
-        settings["min_length"] = generation.min_tokens
-    if generation.rules.no_repeat_ngram:
-        settings["no_repeat_ngram_size"] = generation.rules.no_repeat_ngram
+    if defaults.least > 1:
+        settings["min_length"] = defaults.least
+    if defaults.no_repeat_ngram:
+        settings["no_repeat_ngram_size"] = defaults.no_repeat_ngram
     return settings
 
 

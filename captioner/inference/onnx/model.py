@@ -38,7 +38,7 @@ class OnnxCache(DecoderCache):
     """Past keys and values of each caption, as the decoder's graph takes them: every caption has its own rows."""
 
     def __init__(self, images: int, config: DecoderConfig) -> None:
-        super().__init__(layers=[], places=torch.zeros(0, dtype=torch.long))
+        super().__init__(layers=[], places=torch.zeros(0, dtype=torch.long, device="cpu"))
         self._images = images
         empty = np.zeros((images, config.heads, 0, config.one_head_width), np.float32)
         self.past: list[NDArray[np.float32]] = [empty] * (2 * config.layers)  # (B * K, H, words, Dh) each
@@ -50,17 +50,17 @@ class OnnxCache(DecoderCache):
 
     def fork(self, parents: Tensor) -> None:
         """Let caption k of image b continue caption ``parents[b, k]``; ``parents`` (B, K) may change K."""
-        first = torch.arange(self._images)[:, None] * self.captions
+        first = torch.arange(self._images, device="cpu")[:, None] * self.captions
         self._select((first + parents).flatten())
         self.captions = parents.shape[1]
 
     def keep(self, images: Tensor) -> None:
         """Keep only the given images (B',)."""
-        self._select((images[:, None] * self.captions + torch.arange(self.captions)).flatten())
+        self._select((images[:, None] * self.captions + torch.arange(self.captions, device="cpu")).flatten())
         self._images = len(images)
 
     def _select(self, rows: Tensor) -> None:
-        if not torch.equal(rows, torch.arange(len(self.past[0]))):
+        if not torch.equal(rows, torch.arange(len(self.past[0]), device="cpu")):
             self.past = [part[rows.numpy()] for part in self.past]
 
 
@@ -77,7 +77,7 @@ class OnnxDecoder(Decoder):
     def remember(self, encoded: EncodedImage, dtype: torch.dtype | None = None) -> ImageMemory:
         """Return the memory of encoded images; ``made`` holds what the graph reads, once for all layers."""
         assert isinstance(encoded, OnnxImage)
-        return ImageMemory(((encoded.states, encoded.states),), torch.zeros(0, 2), encoded.prefix)
+        return ImageMemory(((encoded.states, encoded.states),), torch.zeros(0, 2, device="cpu"), encoded.prefix)
 
     def new_cache(self, images: int, slots: int) -> OnnxCache:
         """Return an empty cache, which grows with the captions."""
@@ -113,6 +113,9 @@ class OnnxDecoder(Decoder):
 
     branches = states
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> OnnxDecoder:
+        return self  # immutable, and a session cannot be copied
+
 
 class OnnxModel(EncoderDecoder):
     """A captioner that ONNX Runtime computes on the CPU; it has no weights of its own."""
@@ -133,7 +136,9 @@ class OnnxModel(EncoderDecoder):
         self._grid, self._prefix = grid, prefix
         self.heads = self.labeller = self.question = None
         self.decoder = OnnxDecoder(decoder, config.decoder)
-        self.place = nn.Parameter(torch.zeros(0), requires_grad=False)  # tells others that the device is the CPU
+        self.place = nn.Parameter(
+            torch.zeros(0, device="cpu"), requires_grad=False
+        )  # tells others that the device is the CPU
 
     def encode_image(self, pixels: Tensor) -> OnnxImage:
         """Encode normalised ``pixels`` (B, 3, size, size) as label and patch tokens (B, S, D)."""
@@ -145,6 +150,9 @@ class OnnxModel(EncoderDecoder):
     def encode_features(self, features: Features) -> EncodedImage:
         """Raise ``UsageError``: the graph reads pixels."""
         raise UsageError(NO_WEIGHTS)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> OnnxModel:
+        return self  # immutable, and a session cannot be copied
 
 
 def _joined(parts: Sequence[NDArray[np.float32]]) -> Tensor:

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from captioner.checkpoint.files import EXPORT, read_json, read_text, require_regular
+from captioner.checkpoint.files import EXPORT, read_text, require_regular
+from captioner.checkpoint.locate import export_settings
 from captioner.config import CaptionerConfig, GenerationConfig, from_dict
 from captioner.errors import CheckpointError, ConfigError, UsageError, quoted, reason_of, require
 from captioner.inference.checkpoint import PreparedCheckpoint
@@ -28,21 +29,23 @@ from captioner.inference.onnx.layout import (
 )
 from captioner.inference.onnx.model import OnnxModel
 from captioner.inference.precision import Precision
+from captioner.system.process import plain_defaults, survive_forks
 from captioner.text import CaptionTokenizer
 
 
+@plain_defaults()
 def open_export(directory: Path, precision: Precision, device: str | None = None) -> PreparedCheckpoint:
     """Open the export in ``directory``, in fp32 or int8.
 
     Raises ``MissingExtraError`` without ONNX Runtime, ``UsageError`` for a device or precision that it has not, and
-    ``CheckpointError`` if its files are missing, damaged or of another captioner.
+    ``CheckpointError`` if its files are missing, damaged, of another captioner or an export to torch.
     """
+    settings = export_settings(directory)
     require("onnxruntime", "onnx", f"the ONNX export {directory}")
     if precision not in SUFFIXES:
         raise UsageError(f"an ONNX export runs in fp32 or int8, not {precision}; choose one of them")
-    if device not in (None, "cpu"):
+    if not _is_cpu(device):
         raise UsageError(f"an ONNX export runs on the CPU, not on {device}; leave out the device")
-    settings = read_json(directory / EXPORT)
     if settings.get("format") != FORMAT:
         raise CheckpointError(
             f"{directory} is an export of format {quoted(settings.get('format'))}, not {FORMAT}; export it again, or "
@@ -55,6 +58,7 @@ def open_export(directory: Path, precision: Precision, device: str | None = None
         training = _mapping(settings.get("training", {}))
     except ConfigError as error:
         raise CheckpointError(f"{directory / EXPORT}: {error}") from error
+    survive_forks()  # no module of torch's that would ask for it is made
     card = read_text(directory / "README.md") if (directory / "README.md").exists() else ""
     tokenizer = read_text(directory / "tokenizer.json")
     model = OnnxModel(
@@ -75,6 +79,13 @@ def open_export(directory: Path, precision: Precision, device: str | None = None
         device="cpu",
         kept=None,
     )
+
+
+def _is_cpu(device: str | torch.device | None) -> bool:
+    try:
+        return device is None or torch.device(device).type == "cpu"
+    except (RuntimeError, TypeError):  # no name of a device
+        return False
 
 
 def _encoder(directory: Path, precision: OnnxPrecision, config: CaptionerConfig, tokens: int) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import pickle
 import shutil
@@ -15,6 +16,8 @@ import torch
 import captioner
 from captioner.cli import main
 from captioner.errors import CaptionerError, CheckpointError, MissingExtraError, UsageError
+
+from ...system.test_process import DEFAULTS, FORKED, run
 
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
@@ -46,7 +49,29 @@ def test_captions_as_the_checkpoint_does(exported: Path, bilingual: Path, toy: P
         ours.score(photos[0], ["a circle", "一个圆"]), abs=1e-3
     )
     assert theirs.image_features(photos[0]) == pytest.approx(ours.image_features(photos[0]), abs=1e-3)
-    assert pickle.loads(pickle.dumps(theirs)).caption(photos[0]).text == theirs.caption(photos[0]).text
+    for again in (pickle.loads(pickle.dumps(theirs)), copy.deepcopy(theirs), copy.copy(theirs)):
+        assert again.caption(photos[0]).text == theirs.caption(photos[0]).text
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes are not forked")
+def test_a_forked_child_captions(exported: Path, toy: Path) -> None:
+    run(FORKED, str(exported), *map(str, sorted(toy.rglob("*.png"))[:3]), "fp32")
+
+
+def test_torchs_defaults_change_no_caption(exported: Path, toy: Path) -> None:
+    photos = map(str, sorted(toy.rglob("*.png"))[:3])
+    run(DEFAULTS, str(exported), "torch.set_default_dtype(torch.bfloat16); torch.set_default_device('meta')", *photos)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cpu:0", torch.device("cpu")])
+def test_names_of_the_cpu(device: str, exported: Path) -> None:
+    assert captioner.load(exported, device=device).checkpoint.config
+
+
+@pytest.mark.parametrize("device", ["cuda", "gpu", torch.device("meta")])
+def test_other_devices_are_one_sentence(device: str, exported: Path) -> None:
+    with pytest.raises(UsageError, match=rf"^an ONNX export runs on the CPU, not on {device}; leave out the device$"):
+        captioner.load(exported, device=device)
 
 
 def test_int8_is_smaller_and_nearly_equal(exported: Path, toy: Path) -> None:
