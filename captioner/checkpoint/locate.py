@@ -129,8 +129,6 @@ def _converted(name: str, version: str) -> Path:
             if not (kept / WEIGHTS).exists():  # another process may have been faster
                 print(f"converting {name}, once; the result is kept in {kept}", file=sys.stderr)
                 checkpoint = convert(name)
-                for sentence in checkpoint.training.get("corrected", ()):
-                    print(sentence, file=sys.stderr)
                 save(checkpoint, kept)
     except OSError as error:
         raise CheckpointError(

@@ -29,6 +29,8 @@ def load(
         if source is None or os.path.isdir(source):
             what = "the shipped model" if source is None else f"the directory {os.fspath(source)}"
             raise UsageError(f"{what} has no revisions; name a hub id (org/name) for revision={revision!r}, or omit it")
+        if "@" in os.fspath(source):
+            raise UsageError(f"{os.fspath(source)} names a revision already; leave out revision={revision!r}")
         source = f"{source}@{revision}"
     checkpoint = load_prepared(source, precision, device=device, choose=choose_device)
     pipe = CaptionPipeline(checkpoint)

@@ -33,8 +33,8 @@ CONVERTERS: Mapping[str, Callable[[Path, Mapping[str, Any], str], Checkpoint]] =
 def convert(source: str | os.PathLike[str]) -> Checkpoint:
     """Convert a directory or hub repository of Hugging Face to a captioner.
 
-    Print a line to stderr about decoding defaults that are not applied. Raises ``CheckpointError`` for a missing or
-    damaged file, another kind of model, or an unsupported setting.
+    Print to stderr what was corrected, and which decoding defaults are not applied. Raises ``CheckpointError`` for a
+    missing or damaged file, another kind of model, or an unsupported setting.
     """
     directory = locate(source)
     values = read_json(directory / "config.json")
@@ -44,6 +44,8 @@ def convert(source: str | os.PathLike[str]) -> Checkpoint:
             f"{source} is of type {kind!r}; types that can be converted: {', '.join(CONVERTERS)} (docs/models.md)"
         )
     checkpoint = CONVERTERS[kind](directory, values, os.fspath(source))
+    for sentence in checkpoint.training.get("corrected", ()):
+        print(sentence, file=sys.stderr)
     if ignored := checkpoint.training.get("generation_ignored"):
         listed = ", ".join(f"{name} {quoted(value)}" for name, value in ignored.items())
         print(f"captioner does not apply these settings of {source}: {listed} (docs/models.md)", file=sys.stderr)

@@ -37,6 +37,8 @@ class Options:
 
 def asked(max_new_tokens: int | None, generate_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
     """Collect the options of ``generate`` of one call. Raises ``UsageError`` for a duplicate."""
+    if not isinstance(generate_kwargs or {}, Mapping):
+        raise UsageError(f"generate_kwargs must be a dict of options, not {quoted(generate_kwargs)}")
     values = dict(generate_kwargs or {})
     if max_new_tokens is not None:
         if "max_new_tokens" in values:

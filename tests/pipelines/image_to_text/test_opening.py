@@ -33,6 +33,10 @@ def test_what_cannot_be_opened(learnt: Path, tmp_path: Path) -> None:
     for load in (captioner.load, captioner.pipeline):
         with pytest.raises(UsageError, match=r"the shipped model has no revisions; name a hub id .* revision='v1'"):
             load(revision="v1")
+    with pytest.raises(UsageError, match="org/name@v1 names a revision already"):
+        captioner.load("org/name@v1", revision="v2")
+    with pytest.raises(UsageError, match="generate_kwargs must be a dict of options, not 'beams=3'"):
+        captioner.pipeline(model=str(learnt), generate_kwargs="beams=3")
     for name in (tmp_path / "none", "./none", tmp_path):
         with pytest.raises(CheckpointError):
             captioner.pipeline("image-to-text", name)
