@@ -14,6 +14,7 @@ from captioner.errors import reason_of
 LONGEST = 300  # characters of a value
 
 _QUOTED_PATH = re.compile(r"""(['"])(?:~|[A-Za-z]:)?[\\/].*?\1""")
+_FILE_URL = re.compile(r"""\bfile:[\\/]+[^\s'"),;]*""", re.IGNORECASE)
 _PATH = re.compile(r"""(?<![\w.~:/\\])(?:~(?!/\.cache/)|[A-Za-z]:)?[\\/][^\s'"),;:]+""")  # caches are below ~/.cache
 _TOKEN = re.compile(r"\b(?:hf|gh[a-z]|sk|github_pat)[_-][A-Za-z0-9_-]{8,}")
 
@@ -65,6 +66,8 @@ def home_folder() -> str:
 def scrubbed(text: str) -> str:
     """Return a text without paths, tokens, passwords of URLs and control codes, of at most ``LONGEST`` characters."""
     text = text.replace(home, "/~") if len(home := home_folder()) > 1 else text  # a path without spaces
-    text = _PATH.sub("PATH", _QUOTED_PATH.sub("PATH", plain(" ".join(text.split()))))
+    text = plain(" ".join(text.split()))
+    for path in (_QUOTED_PATH, _FILE_URL, _PATH):
+        text = path.sub("PATH", text)
     text = _TOKEN.sub("TOKEN", text)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."

@@ -22,6 +22,7 @@ from captioner.doctor.lines import LONGEST, Fact, Line, Warned, home_folder, lin
         ("$HF_HOME/hub, 3 GB", "$HF_HOME/hub, 3 GB"),
         ("~/.cache/huggingface/hub", "~/.cache/huggingface/hub"),
         ("cannot open ~/clients/acme", "cannot open PATH"),
+        ("cannot open file:///home/anna/x.so", "cannot open PATH"),
         ("token hf_abcdefghijklmnop refused", "token TOKEN refused"),
         ("see https://anna:secret@example.org/x", "see https://***@example.org/x"),
         ("two\nlines\x1b[31m", r"two lines\x1b[31m"),
