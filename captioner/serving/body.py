@@ -7,6 +7,7 @@ one limit on their bodies and on the photos that they name by path or address, s
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from typing import Any
 
@@ -31,6 +32,13 @@ class Bodies:
     def __init__(self, app: ASGIApp, limits: Limits, metrics: Metrics) -> None:
         self.app, self.limits, self.metrics = app, limits, metrics
         self.held = 0  # bytes of all requests in progress
+        self._lock = threading.Lock()
+
+    def count(self, size: int) -> int:
+        """Add bytes, or remove them, and return those of all requests; from any thread."""
+        with self._lock:
+            self.held += size
+            return self.held
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -55,7 +63,7 @@ class Bodies:
         try:
             await self.app(scope, body.receive, note)
         finally:
-            self.held -= body.held
+            self.count(-body.held)
             if protocol is not None:
                 self.metrics.request(protocol, status, time.monotonic() - begin)
 
@@ -82,8 +90,7 @@ class Body:
     def hold(self, size: int) -> None:
         """Count bytes that stay in memory until the answer. Raises ``Refusal`` if all requests hold too many."""
         self.held += size
-        self._bodies.held += size
-        if self._bodies.held > self._bodies.limits.bodies:
+        if self._bodies.count(size) > self._bodies.limits.bodies:
             words = "server busy, please try again in 5 s: the images that wait are too large together"
             raise Refusal("busy", words, retry_after=5, ends=not self._whole)
 
