@@ -32,13 +32,7 @@ class Bodies:
     def __init__(self, app: ASGIApp, limits: Limits, metrics: Metrics) -> None:
         self.app, self.limits, self.metrics = app, limits, metrics
         self.held = 0  # bytes of all requests in progress
-        self._lock = threading.Lock()
-
-    def count(self, size: int) -> int:
-        """Add bytes, or remove them, and return those of all requests; from any thread."""
-        with self._lock:
-            self.held += size
-            return self.held
+        self.lock = threading.Lock()  # files are read in threads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -63,7 +57,7 @@ class Bodies:
         try:
             await self.app(scope, body.receive, note)
         finally:
-            self.count(-body.held)
+            body.release()
             if protocol is not None:
                 self.metrics.request(protocol, status, time.monotonic() - begin)
 
@@ -79,6 +73,7 @@ class Body:
         self._last = self._end  # the time when the answer is late; it begins again with the end of the body
         self._marks = 0
         self._size = 0
+        self._released = False
         self.is_json = False
         self.held = 0
 
@@ -89,10 +84,21 @@ class Body:
 
     def hold(self, size: int) -> None:
         """Count bytes that stay in memory until the answer. Raises ``Refusal`` if all requests hold too many."""
-        self.held += size
-        if self._bodies.count(size) > self._bodies.limits.bodies:
+        with self._bodies.lock:
+            if self._released:  # a thread may end after its request
+                return
+            self.held += size
+            self._bodies.held += size
+            is_full = self._bodies.held > self._bodies.limits.bodies
+        if is_full:
             words = "server busy, please try again in 5 s: the images that wait are too large together"
             raise Refusal("busy", words, retry_after=5, ends=not self._whole)
+
+    def release(self) -> None:
+        """Forget all bytes of the request, which has its answer."""
+        with self._bodies.lock:
+            self._bodies.held -= self.held
+            self._released = True
 
     async def receive(self) -> Message:
         """Return the next message. Raises ``Refusal``, which becomes the protocol's own error."""

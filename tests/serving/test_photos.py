@@ -126,6 +126,8 @@ def test_files_of_all_requests_are_bounded(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match="server busy") as refused:
         asyncio.run(door.of_paths(["a"], body))
     assert refused.value.status_code == 503
+    body.release()
+    assert len(asyncio.run(door.of_paths(["a"] * 3, body))) == 3, "nobody waits for them"
 
 
 def test_a_refused_request_downloads_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
