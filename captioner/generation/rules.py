@@ -81,18 +81,24 @@ def required(words: str, tokenizer: CaptionTokenizer) -> Phrase:
     forms: set[tuple[int, ...]] = set()
     initial: set[tuple[int, ...]] = set()
     before = tokenizer.encode("a")
-    for choice in words.split("|"):
+    choices = [choice.strip() for choice in words.split("|")]
+    for choice in choices:
         inside, beginning = _encoded(f"a {choice}", choice, tokenizer)[len(before) :], tokenizer.encode(choice)
         if not inside or not beginning:
             raise UsageError(f"{choice!r} never occurs in captions, so it cannot be required; name a word")
         forms.add(tuple(inside))
         initial.add(tuple(beginning))
-        if not in_word(choice[0]):
-            forms.update(unspaced_forms(choice.strip(), tokenizer), [tuple(beginning)])
+        if _stands_alone(choice[0]):
+            forms.update(unspaced_forms(choice, tokenizer), [tuple(beginning)])
     boundary = _boundary(tokenizer)
-    if not any(in_word(choice.strip()[-1]) for choice in words.split("|")):  # nothing continues such a word
+    if all(_stands_alone(choice[-1]) for choice in choices):  # nothing continues such a word
         boundary = (True,) * len(boundary)
     return Phrase(tuple(sorted(forms)), tuple(sorted(initial - forms)), boundary, tokenizer.joiners)
+
+
+def _stands_alone(char: str) -> bool:
+    """Return whether a character is a word of its own, as in scripts without spaces."""
+    return char.isalnum() and not in_word(char)
 
 
 @lru_cache(maxsize=64)

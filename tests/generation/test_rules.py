@@ -63,6 +63,10 @@ def test_a_word_of_a_script_without_spaces_may_follow_another_one() -> None:
     wanted = required("牛", tokenizer)
     assert tuple(tokenizer.encode("牛")) in wanted.forms
     assert not wanted.initial
+    assert required("dog | 牛", tokenizer) == required("dog|牛", tokenizer)
+    spaced = required("dog | cow", tokenizer)
+    assert spaced == required("dog|cow", tokenizer)
+    assert tuple(tokenizer.encode("dog")) not in spaced.forms, "it would be found in a longer word"
 
 
 def test_what_goes_on_with_a_word(trained: CaptionTokenizer) -> None:
