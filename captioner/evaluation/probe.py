@@ -10,11 +10,11 @@ from PIL import Image, ImageEnhance
 from captioner.captioning.batches import generate
 from captioner.config import GenerationConfig, Words
 from captioner.data.images import open_image
-from captioner.data.messages import counted
 from captioner.data.samples import Sample
 from captioner.errors import DataError, ImageError
 from captioner.evaluation.decode import spoken
 from captioner.evaluation.people import WORDS, Presumption, presumption
+from captioner.evaluation.tables import left_out
 from captioner.generation.hypothesis import Hypothesis
 from captioner.generation.words import calibrated, word_log_probs
 from captioner.inference import AnyCheckpoint
@@ -151,8 +151,7 @@ def markdown(result: Probe) -> str:
         if p.captions
     ]
     if result.other_references:
-        left = counted(result.other_references, "reference", "are")
-        lines += ["", f"{left} left out because the language is not that of the captions"]
+        lines += ["", left_out(result.other_references)]
     return "\n".join(lines)
 
 

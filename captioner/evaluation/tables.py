@@ -75,8 +75,7 @@ def statements(evaluation: Evaluation) -> list[str]:
                 f"model's context of {of_model.context} tokens and count with the words within it"
             )
         if of_model.other_references:
-            left = counted(of_model.other_references, "reference", "are")
-            lines.append(f"{left} left out because the language is not that of the captions")
+            lines.append(left_out(of_model.other_references))
     novel = "" if variety.novel is None else f", {variety.novel:.1f} % not among the training captions"
     speed = "" if of_model is None else f"; {images / of_model.seconds:.1f} images per second"
     length = extra.intervals["length"]
@@ -102,6 +101,11 @@ def decoding(generation: GenerationConfig) -> str:
     settings = {name: value for name, value in to_dict(generation).items() if name != "calibration"}
     shown = {n: value for n, value in settings.items() if value != greedy[n] or n in ("beams", "max_tokens")}
     return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in shown.items())
+
+
+def left_out(references: int) -> str:
+    """Return the sentence about references in another language than the captions."""
+    return f"{counted(references, 'reference', 'are')} left out because the language is not that of the captions"
 
 
 def figures(evaluation: Evaluation) -> dict[str, Any]:

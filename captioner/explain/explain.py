@@ -13,6 +13,7 @@ from captioner.captioning.batches import NOTHING_FITS, caption_encoded, check_le
 from captioner.captioning.labels import labels_of
 from captioner.config import GenerationConfig
 from captioner.data.images import ImageSource, open_image
+from captioner.data.items import system_reason
 from captioner.data.paths import shown
 from captioner.data.transforms import preprocess, view
 from captioner.errors import ImageError, OutputError, UsageError
@@ -48,9 +49,7 @@ class Explanation(Reading):
         try:
             path.write_bytes(content)
         except OSError as error:
-            raise OutputError(
-                f"cannot write {shown(path)}: {(error.strerror or 'it failed').lower()}; name another file"
-            ) from error
+            raise OutputError(f"cannot write {shown(path)}: {system_reason(error)}; name another file") from error
         return path
 
 

@@ -19,6 +19,11 @@ class Defaults:
     most: int
     no_repeat_ngram: int  # 0 for none
 
+    @property
+    def lengths(self) -> dict[str, int]:
+        """The lengths as settings of transformers, whose ``max_length`` counts the start token too."""
+        return {"max_length": 1 + self.most, **({"min_length": self.least} if self.least > 1 else {})}
+
 
 def defaults_of(checkpoint: Checkpoint) -> Defaults:
     """Return the decoding defaults of a captioner.

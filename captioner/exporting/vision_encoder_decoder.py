@@ -88,8 +88,7 @@ def write(checkpoint: Checkpoint, folder: Path) -> None:
         },
         "generation_config.json": {
             **ids,
-            "max_length": 1 + defaults.most,
-            **({"min_length": defaults.least} if defaults.least > 1 else {}),
+            **defaults.lengths,
             "no_repeat_ngram_size": defaults.no_repeat_ngram,
             "repetition_penalty": generation.rules.repetition_penalty,
             **(searching if generation.beams > 1 else {}),

@@ -45,7 +45,7 @@ class Bodies:
         if protocol in _JSON:
             kept = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
             scope["headers"] = [*kept, (b"content-type", b"application/json")]
-        kind = dict(scope["headers"]).get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
+        kind = content_type(Request(scope))
         body.is_json = kind == "application/json" or (protocol == "own" and not is_form(kind) and not is_image(kind))
 
         async def note(message: Message) -> None:

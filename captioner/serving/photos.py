@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from urllib.parse import unquote_to_bytes
 
-from captioner.data.items import Refused, open_file, refusal
+from captioner.data.items import Refused, open_file, refusal, system_reason
 from captioner.data.messages import shown
 from captioner.data.urls import TIMEOUT, fetch, is_url
 from captioner.errors import ImageError
@@ -102,7 +102,7 @@ class PhotoDoor:
         except Refused as refused:
             return Unread(name=name, error=refusal(path, refused))
         except OSError as error:
-            return Unread(name=name, error=refusal(path, (error.strerror or "it cannot be read").lower()))
+            return Unread(name=name, error=refusal(path, system_reason(error)))
 
 
 def decoded(text: str, name: str) -> bytes:

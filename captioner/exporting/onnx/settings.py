@@ -100,10 +100,8 @@ def generation_settings(checkpoint: Checkpoint) -> dict[str, Any]:
         "bos_token_id": text.bos_id,
         "eos_token_id": text.eos_id,
         "pad_token_id": text.pad_id,
-        "max_length": 1 + defaults.most,
+        **defaults.lengths,
     }
-    if defaults.least > 1:
-        settings["min_length"] = defaults.least
     if defaults.no_repeat_ngram:
         settings["no_repeat_ngram_size"] = defaults.no_repeat_ngram
     return settings

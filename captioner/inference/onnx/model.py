@@ -136,9 +136,8 @@ class OnnxModel(EncoderDecoder):
         self._grid, self._prefix = grid, prefix
         self.heads = self.labeller = self.question = None
         self.decoder = OnnxDecoder(decoder, config.decoder)
-        self.place = nn.Parameter(
-            torch.zeros(0, device="cpu"), requires_grad=False
-        )  # tells others that the device is the CPU
+        # It tells others that the device is the CPU.
+        self.place = nn.Parameter(torch.zeros(0, device="cpu"), requires_grad=False)
 
     def encode_image(self, pixels: Tensor) -> OnnxImage:
         """Encode normalised ``pixels`` (B, 3, size, size) as label and patch tokens (B, S, D)."""
