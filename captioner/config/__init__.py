@@ -15,6 +15,7 @@ from captioner.config.generation import (
 from captioner.config.model import (
     AdapterConfig,
     CaptionerConfig,
+    ClassifierConfig,
     HeadsConfig,
     LabelsConfig,
     TextConfig,
@@ -34,6 +35,7 @@ __all__ = [
     "AdapterConfig",
     "Calibration",
     "CaptionerConfig",
+    "ClassifierConfig",
     "DecoderConfig",
     "GenerationConfig",
     "GenerationOption",

@@ -87,17 +87,41 @@ class HeadsConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClassifierConfig:
+    """A classifier of many classes that labels are read from too, with upper blocks of the backbone of its own.
+
+    blocks: Number of the backbone's lower blocks that the captioner and the classifier share.
+    count: Number of classes.
+    classes: The classes of each label; none for a label that the classifier does not know.
+    """
+
+    blocks: int
+    count: int
+    classes: tuple[tuple[int, ...], ...]
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "labels.classifier", "blocks", "count")
+        if not all(0 <= number < self.count for group in self.classes for number in group):
+            raise ConfigError(f"labels.classifier.classes must hold numbers from 0 to {self.count - 1}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class LabelsConfig:
     """Labels that name what an image shows.
 
     words: The labels.
     tokens: Tokens of each label in the decoder's vocabulary.
     count: Number of labels of an image, the most probable ones, that the decoder attends to.
+    scaled: Label tokens are as large as patch tokens, and a label's word counts by its probability. Without it they are
+        too small for the decoder to read: it is off only for checkpoints that were trained so.
+    classifier: A classifier whose classes count as labels too; None for none.
     """
 
     words: tuple[str, ...]
     tokens: tuple[tuple[int, ...], ...]
     count: int = 8
+    scaled: bool = False
+    classifier: ClassifierConfig | None = None
 
     def __post_init__(self) -> None:
         at_least_one(self, "labels", "count")
@@ -105,6 +129,8 @@ class LabelsConfig:
             raise ConfigError("labels.words must name each word once, and one at least")
         if len(self.words) != len(self.tokens) or not all(self.tokens):
             raise ConfigError("labels.tokens must hold the tokens of each of labels.words")
+        if self.classifier is not None and len(self.classifier.classes) != len(self.words):
+            raise ConfigError("labels.classifier.classes must hold the classes of each of labels.words")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from captioner.layers.cache import DecoderCache, LayerCache
 from captioner.models.captioner import Captioner
 from captioner.models.decoder import Block, Decoder, ImageMemory
 from captioner.models.labels import Labeller
-from captioner.models.norms import fold_norms
+from captioner.models.norms import fold_classifier, fold_norms
 from captioner.models.vision import EncodedImage
 
 IMAGES, TOKENS, PAST = 2, 2, 3  # while tracing: 0 and 1 would become constants of the graph
@@ -39,6 +39,8 @@ def graphs_of(model: Captioner) -> Graphs:
     model = copy.deepcopy(model).float().cpu().eval().requires_grad_(False)
     size, config = model.config.preprocess.size, model.config.decoder
     fold_norms(model.vision, size)
+    if model.labeller is not None and model.labeller.classifier is not None:
+        fold_classifier(model.labeller.classifier, model.vision, size)
     pixels = torch.zeros(IMAGES, 3, size, size)
     encoder = EncoderGraph(model).eval()
     with torch.no_grad():
@@ -67,7 +69,7 @@ class EncoderGraph(nn.Module):
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
         """Return the states (B, S, layers * 2 * D), tokens (B, S, D') and, with a labeller, log-odds (B, G)."""
-        features = self.vision._features(pixel_values)  # `features` would split a batch by its size, and so fix it
+        features = self.vision.features_at_once(pixel_values)  # `features` would divide a batch, and so fix its size
         encoded = self.vision.tokens(features)
         if self.labels is not None:
             encoded = self.labels(encoded, self.labels.labeller(features))
@@ -85,8 +87,8 @@ class LabelTokens(nn.Module):
         super().__init__()
         self.labeller = labeller
         every = torch.arange(len(labeller.pieces))[None]
-        never = torch.full(every.shape, -torch.inf)  # in the first bucket, whose embedding is taken off again
-        table = labeller.tokens(every, never, decoder.token_embedding)[0] - labeller.confidence.weight[0]
+        certain = torch.full(every.shape, torch.inf)  # in the last bucket, whose embedding is taken off again
+        table = labeller.tokens(every, certain, decoder.token_embedding)[0] - labeller.confidence.weight[-1]
         self.register_buffer("table", table.contiguous())
 
     def forward(self, encoded: EncodedImage, log_odds: Tensor) -> EncodedImage:
@@ -94,7 +96,10 @@ class LabelTokens(nn.Module):
         labeller = self.labeller
         best, labels = log_odds.topk(labeller.count, dim=1)  # (B, L)
         bucket = (best[..., None] > labeller.borders).long().sum(-1)  # (B, L)
-        tokens = self.table[labels] + labeller.confidence.weight[bucket]  # (B, L, D')
+        words = self.table[labels]  # (B, L, D')
+        if labeller.scaled:
+            words = words * best.sigmoid()[..., None]
+        tokens = words + labeller.confidence.weight[bucket]  # (B, L, D')
         prefix = labeller.count + encoded.prefix
         return EncodedImage(torch.cat([tokens, encoded.tokens], dim=1), encoded.grid, prefix, log_odds)
 

@@ -143,6 +143,7 @@ class Kinds:
         kinds = Kinds(["person", "zebra", "horse"])
         kinds.names("zebra", "a horse in a field")  # False
         kinds.names("person", "a man on a horse")  # True
+        kinds.rivals("zebra")  # {"horse", "dog", "cat", ...}
         kinds.excluded("zebra", "a horse in a field")  # {"horse"}
     """
 
@@ -169,10 +170,14 @@ class Kinds:
         """Return whether ``caption`` names ``label``, a synonym, its general name, or a kind of it."""
         return bool(self._standing_for(label) & self.words(caption))
 
+    def rivals(self, label: str) -> set[str]:
+        """Return the names of other kinds of the same: other animals for ``dog``; none for a label without kinds."""
+        return self._rivals.get(label, set()) - self._standing_for(label)
+
     def excluded(self, label: str, caption: str, seen: Collection[str] = ()) -> set[str]:
         """Return the names in ``caption`` that exclude ``label``: other kinds of the same, none of them ``seen``."""
         shown = {same for word in seen for same in self._standing_for(word)}
-        return (self._rivals.get(label, set()) - self._standing_for(label) - shown) & self.words(caption)
+        return (self.rivals(label) - shown) & self.words(caption)
 
     def _standing_for(self, label: str) -> set[str]:
         kinds = {kind for kind, generals in self._general.items() if label in generals}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from captioner.metrics.words import UNSPACED
 
@@ -68,15 +68,18 @@ class LabelFinder:
 
     def find(self, caption: str) -> set[int]:
         """Return the indices of the labels that ``caption`` mentions; the longest of overlapping labels counts."""
-        words = label_words(caption)
-        matches: set[int] = set()
+        return {label for _, _, label in self.spans(caption)}
+
+    def spans(self, caption: str) -> Iterator[tuple[int, int, int]]:
+        """Yield (start, end, label) of each mention, in order: ``caption[start:end]`` names the label of this index."""
+        found = list(_WORD.finditer(caption))
+        words = [match.group().lower() for match in found]
         at = 0
         while at < len(words):
             for length in range(min(self._longest, len(words) - at), 0, -1):
-                number = self._index.get(tuple(words[at : at + length]))
-                if number is not None:
-                    matches.add(number)
+                label = self._index.get(tuple(words[at : at + length]))
+                if label is not None:
+                    yield found[at].start(), found[at + length - 1].end(), label
                     at += length - 1
                     break
             at += 1
-        return matches

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
 from captioner.config import AdapterConfig, CaptionerConfig, HeadsConfig, LabelsConfig
+from captioner.models.classifier import LabelClassifier
 from captioner.models.decoder import Decoder
 from captioner.models.encoder_decoder import EncoderDecoder
 from captioner.models.heads import Heads
 from captioner.models.joint import JointOutputs, JointQuery, read_jointly
-from captioner.models.labels import Labeller, LabelSet
-from captioner.models.vision import Features, VisionEncoder
+from captioner.models.labels import Labeller, LabelQuery, LabelSet
+from captioner.models.vision import EncodedImage, Features, VisionEncoder
 from captioner.system.process import plain_defaults, survive_forks
 
 
@@ -45,9 +46,7 @@ class Captioner(EncoderDecoder):
         self.vision = VisionEncoder(config.vision, config.preprocess, config.patch_width)
         self.decoder = Decoder(config.decoder)
         self.heads = Heads(config.heads, config.decoder) if config.heads is not None else None
-        self.labeller = None
-        if config.labels is not None:
-            self.labeller = Labeller(config.labels, self.vision.channels, config.decoder)
+        self.labeller = self._make_labeller()
         self.question = Decoder(config.question) if config.question is not None else None
         self.adapter: AdapterConfig | None = None  # with an adapter, only its weights are trained and saved
 
@@ -59,29 +58,43 @@ class Captioner(EncoderDecoder):
 
     @plain_defaults()
     def add_labeller(self, config: LabelsConfig) -> None:
-        """Add a fresh labeller to a model without one."""
+        """Add a fresh labeller, in place of the one that is there, if any."""
         self.config = replace(self.config, labels=config)
-        labeller = Labeller(config, self.vision.channels, self.config.decoder)
+        labeller = self._make_labeller()
+        assert labeller is not None
         self.labeller = labeller.to(self.decoder.token_embedding.weight.device)
+        self.labeller.align(self.decoder)
+
+    def _make_labeller(self) -> Labeller | None:
+        config, classifier = self.config.labels, None
+        self.vision.shared_blocks = None
+        if config is None:
+            return None
+        if config.classifier is not None:
+            classifier = LabelClassifier(config.classifier, self.config.vision, self.config.preprocess)
+            self.vision.shared_blocks = config.classifier.blocks
+        return Labeller(config, self.vision.channels, self.config.decoder, classifier)
 
     def forward(
         self,
         tokens: Tensor,
         image: Tensor | Features | LabelSet | None = None,
-        ask: JointQuery | Literal["labels"] | None = None,
+        ask: JointQuery | LabelQuery | None = None,
     ) -> Outputs:
         """Return teacher-forced logits of tokens (B, K, T); the K captions of an image share one encoding.
 
         ``image``: pixels (B, 3, size, size), cached ``Features``, a ``LabelSet`` that stands for images, or None for
         language modelling without cross-attention. ``ask``: also return the outputs of the heads (a ``JointQuery``) or
-        of the labeller ("labels"), in the same call because a distributed run synchronises on it.
+        of the labeller (a ``LabelQuery``), in the same call because a distributed run synchronises on it.
         """
+        labels = ask if isinstance(ask, LabelQuery) else None
         encoded = None
         if isinstance(image, LabelSet):
             assert self.labeller is not None
             encoded = self.labeller.label_tokens_alone(image, self.decoder.token_embedding)
         elif image is not None:
-            encoded = self.encode_features(image) if isinstance(image, Features) else self.encode_image(image)
+            features = image if isinstance(image, Features) else self.vision.features(image)
+            encoded = self._encode(features, labels.given if labels is not None else None)
         if isinstance(ask, JointQuery):
             assert encoded is not None
             assert self.heads is not None
@@ -90,4 +103,13 @@ class Captioner(EncoderDecoder):
         memory = self.decoder.remember(encoded) if encoded is not None else None
         logits = self.decoder(tokens.flatten(0, 1), memory)  # (B * K, T, V)
         logits = logits.unflatten(0, tokens.shape[:2])
-        return Outputs(logits, labels=encoded.labels if ask == "labels" and encoded is not None else None)
+        return Outputs(logits, labels=encoded.labels if labels is not None and encoded is not None else None)
+
+    def _encode(self, features: Features, given: Tensor | None) -> EncodedImage:
+        """Encode features as ``encode_features`` does, with the label tokens that ``given`` (B, G) chooses."""
+        if given is None:
+            return self.encode_features(features)
+        assert self.labeller is not None
+        features = self.vision.finished(features)
+        log_odds, embedding = self.labeller(features), self.decoder.token_embedding
+        return self.labeller.with_label_tokens(self.vision.tokens(features), log_odds, embedding, given)

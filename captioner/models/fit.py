@@ -33,6 +33,9 @@ def check_sizes(config: CaptionerConfig, shapes: Shapes, where: object) -> None:
         sizes.append(("heads.tags", len(config.heads.tags), _side(shapes, "heads.tag.weight")))
     if config.labels is not None:
         sizes.append(("labels.words", len(config.labels.words), _side(shapes, "labeller.classify.weight")))
+        if (classifier := config.labels.classifier) is not None:
+            stored = _side(shapes, "labeller.classifier.classify.weight")
+            sizes.append(("labels.classifier.count", classifier.count, stored))
     for name, expected, actual in sizes:
         if expected != actual:
             raise CheckpointError(

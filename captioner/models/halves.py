@@ -6,7 +6,7 @@ output and start from it (``captioner.training.features``).
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from torch import Tensor, nn
@@ -38,6 +38,8 @@ def cut_below(backbone: nn.Module, trained: Collection[str]) -> int:
 
 def takes_maps(backbone: nn.Module) -> bool:
     """Return whether the blocks take maps (B, C, h, w); a transformer's take tokens (B, S, C)."""
+    if isinstance(backbone, UpperHalf):
+        return backbone.maps
     _layout(backbone)
     return type(backbone).__name__ == "EfficientNet"
 
@@ -53,15 +55,59 @@ def lower_half(backbone: nn.Module, pixels: Tensor, blocks: int) -> Tensor:
     return out
 
 
+def blocks_between(backbone: nn.Module, x: Tensor, first: int, last: int) -> Tensor:
+    """Run the blocks from ``first`` up to ``last``, which it leaves out, on the output of the block before."""
+    for block in _blocks(backbone)[first:last]:
+        x = block(x)
+    return x
+
+
+class UpperHalf(nn.Module):
+    """The layers of a backbone after its first ``blocks`` blocks: the output of ``lower_half`` to features."""
+
+    def __init__(self, backbone: nn.Module, blocks: int) -> None:
+        super().__init__()
+        self.maps = takes_maps(backbone)
+        self.blocks = nn.ModuleList(_blocks(backbone)[blocks:])
+        for name in _layout(backbone)[1]:
+            self.add_module(name, getattr(backbone, name))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return a map (B, C, h, w), or the tokens (B, S, C) of a transformer."""
+        for block in self.blocks:
+            x = block(x)
+        for name, module in self.named_children():
+            if name != "blocks":
+                x = module(x)
+        return x
+
+
 def lower_weights(backbone: nn.Module, blocks: int) -> list[Tensor]:
     """Return the parameters and buffers of the layers that ``lower_half`` runs."""
+    state = backbone.state_dict()
+    return [state[name] for name in lower_names(backbone, blocks, state)]
+
+
+def lower_names(backbone: nn.Module, blocks: int, names: Iterable[str]) -> list[str]:
+    """Return those of the ``names`` of parameters and buffers that are in the layers that ``lower_half`` runs."""
     _, after = _layout(backbone)
 
     def below(name: str) -> bool:
         first, *rest = name.split(".")
         return int(rest[0]) < blocks if first == "blocks" else first not in after
 
-    return [value for name, value in backbone.state_dict().items() if below(name)]
+    return [name for name in names if below(name)]
+
+
+def equal_blocks(backbone: nn.Module, other: nn.Module) -> int:
+    """Return the number of blocks up to which two backbones have the same weights, but for fp16's rounding."""
+    blocks = len(_blocks(backbone))
+    while blocks:
+        pairs = zip(lower_weights(backbone, blocks), lower_weights(other, blocks), strict=True)
+        if all(one.allclose(two, rtol=1e-2, atol=1e-3) for one, two in pairs):
+            return blocks
+        blocks -= 1
+    return 0
 
 
 def upper_half(backbone: nn.Module, x: Tensor, blocks: int) -> Tensor:

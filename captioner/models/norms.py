@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -9,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from captioner.models.vision import VisionEncoder
+from captioner.models.classifier import LabelClassifier
+from captioner.models.vision import VisionEncoder, block_input
 
 SAME = 1e-3  # tolerance relative to the largest feature: rounding is two orders below it, a wrong fold is above it
 
@@ -32,15 +34,26 @@ def fold_norms(vision: VisionEncoder, size: int) -> list[str]:
 
     Nothing is folded if that changes the features of an image.
     """
-    backbone = vision.backbone
-    used = used_layers(vision, size)
+    return _fold(vision.backbone, lambda: _features(vision, size))
+
+
+@torch.no_grad()
+def fold_classifier(classifier: LabelClassifier, vision: VisionEncoder, size: int) -> list[str]:
+    """Do as ``fold_norms`` does for the upper blocks of a classifier, on the lower blocks of ``vision``."""
+    lower = vision.features(_pixels(vision, size)).lower
+    assert lower is not None
+    return _fold(classifier.upper, lambda: classifier.upper(block_input(lower, classifier.upper)))
+
+
+def _fold(backbone: nn.Module, run: Callable[[], Tensor]) -> list[str]:
+    used = _used(backbone, run)
     old = {name: backbone.get_submodule(name) for pair in used.pairs for name in pair}
     for conv, norm in used.pairs:
         fused = fuse_conv_bn_eval(cast(nn.Conv2d, old[conv]), cast(nn.BatchNorm2d, old[norm]))
         backbone.set_submodule(conv, fused)
         # timm's batch norms apply the activation too
         backbone.set_submodule(norm, cast(nn.Module, getattr(old[norm], "act", nn.Identity())))
-    if used.pairs and not same_features(vision, size, used.features):
+    if used.pairs and not _same(run(), used.features):
         for name, module in old.items():
             backbone.set_submodule(name, module)
     return list(used.linears)
@@ -49,7 +62,10 @@ def fold_norms(vision: VisionEncoder, size: int) -> list[str]:
 @torch.no_grad()
 def used_layers(vision: VisionEncoder, size: int) -> UsedLayers:
     """Return the layers that an image of ``size`` pixels passes through."""
-    backbone = vision.backbone
+    return _used(vision.backbone, lambda: _features(vision, size))
+
+
+def _used(backbone: nn.Module, run: Callable[[], Tensor]) -> UsedLayers:
     made: dict[int, tuple[str, Tensor]] = {}  # outputs of convolutions, kept so that no other takes their address
     pairs: list[tuple[str, str]] = []
     linears: set[str] = set()
@@ -69,7 +85,7 @@ def used_layers(vision: VisionEncoder, size: int) -> UsedLayers:
     for name, module in backbone.named_modules():
         if isinstance(module, (nn.Linear, nn.Conv2d, nn.BatchNorm2d)):
             watch(name, module)
-    features = _features(vision, size)
+    features = run()
     for hook in hooks:
         hook.remove()
     names = [name for pair in pairs for name in pair]
@@ -80,9 +96,17 @@ def used_layers(vision: VisionEncoder, size: int) -> UsedLayers:
 @torch.no_grad()
 def same_features(vision: VisionEncoder, size: int, before: Tensor) -> bool:
     """Return whether the image of ``used_layers`` still has the features ``before``, but for rounding."""
-    return bool((_features(vision, size) - before).abs().max() <= SAME * before.abs().max())
+    return _same(_features(vision, size), before)
+
+
+def _same(after: Tensor, before: Tensor) -> bool:
+    return bool((after - before).abs().max() <= SAME * before.abs().max())
 
 
 def _features(vision: VisionEncoder, size: int) -> Tensor:
+    return vision.features(_pixels(vision, size)).values
+
+
+def _pixels(vision: VisionEncoder, size: int) -> Tensor:
     pixels = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
-    return vision.features(pixels.to(next(vision.backbone.parameters()).device)).values
+    return pixels.to(next(vision.backbone.parameters()).device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from captioner.config import PreprocessConfig, VisionConfig
 from captioner.errors import ConfigError, reason_of
 from captioner.models.backbones import build_backbone
-from captioner.models.halves import lower_half, takes_maps, upper_half
+from captioner.models.halves import blocks_between, lower_half, takes_maps, upper_half
 from captioner.models.layouts import check_grid, forward_features, prefix_of
 
 # oneDNN sums in another order from 15 images on (EfficientNet-Lite2, 288 pixels), and with int8 the last bit can change
@@ -40,6 +41,12 @@ class Features:
     grid: tuple[int, int]  # as in ``EncodedImage``
     prefix: int = 0  # as in ``EncodedImage``
     blocks: int | None = None  # number of backbone blocks already run; None for all
+    lower: Features | None = None  # the output of the blocks that a classifier of labels shares, if there is one
+
+    def rows(self, images: Sequence[int]) -> Features:
+        """Return the features of some of the images."""
+        lower = None if self.lower is None else self.lower.rows(images)
+        return replace(self, values=self.values[list(images)], lower=lower)
 
 
 class VisionEncoder(nn.Module):
@@ -53,6 +60,7 @@ class VisionEncoder(nn.Module):
         backbone: Any = build_backbone(config, preprocess)
         self.backbone = backbone.to(memory_format=torch.channels_last)
         self.backbone_frozen = False
+        self.shared_blocks: int | None = None  # lower blocks whose output ``features`` keep, for a classifier
         self.backbone_folded = False  # its convolutions train in autocast's precision (training.convolutions)
         self._grouped = any(isinstance(module, nn.Conv2d) and module.groups > 1 for module in backbone.modules())
         if config.norm_eps is not None:
@@ -105,9 +113,14 @@ class VisionEncoder(nn.Module):
     def features(self, pixels: Tensor) -> Features:
         """Return the backbone's last features, before pooling, of normalised ``pixels`` (B, 3, height, width)."""
         if pixels.device.type == "cpu" and not torch.is_grad_enabled() and len(pixels) > AT_ONCE:
-            parts = [self._features(part) for part in pixels.split(AT_ONCE)]
-            return replace(parts[0], values=torch.cat([part.values for part in parts]))
-        return self._features(pixels)
+            return _joined([self.features_at_once(part) for part in pixels.split(AT_ONCE)])
+        return self.features_at_once(pixels)
+
+    def features_at_once(self, pixels: Tensor) -> Features:
+        """Return ``features``, without dividing the images into parts."""
+        if self.shared_blocks is None:
+            return self._features(pixels)
+        return self.finished(self._features(pixels, self.shared_blocks))
 
     def lower_features(self, pixels: Tensor, blocks: int) -> Features:
         """Return the output of the backbone's first ``blocks`` blocks; ``finished`` runs the others."""
@@ -117,12 +130,15 @@ class VisionEncoder(nn.Module):
         """Run the backbone blocks that ``features`` still lack; return complete features unchanged."""
         if features.blocks is None:
             return features
-        x = features.values  # (B, S, C)
-        if takes_maps(self.backbone):
-            x = x.unflatten(1, features.grid).permute(0, 3, 1, 2)  # (B, C, h, w), stored channels last
-        with self._precision(x.device.type):
-            out = upper_half(self.backbone, x, features.blocks)
-        return self._in_rows(out, 1.0)  # only features of square images are cached
+        shared = self.shared_blocks
+        if shared is not None and features.blocks < shared:
+            with self._precision(features.values.device.type):
+                x = blocks_between(self.backbone, block_input(features, self.backbone), features.blocks, shared)
+            features = replace(self._in_rows(x, 1.0), blocks=shared)
+        with self._precision(features.values.device.type):
+            out = upper_half(self.backbone, block_input(features, self.backbone), features.blocks or 0)
+        whole = self._in_rows(out, features.grid[0] / features.grid[1])
+        return replace(whole, lower=features) if features.blocks == shared else whole
 
     def _features(self, pixels: Tensor, blocks: int | None = None) -> Features:
         pixels = pixels.contiguous(memory_format=torch.channels_last)
@@ -173,6 +189,20 @@ class VisionEncoder(nn.Module):
     def forward(self, pixels: Tensor) -> EncodedImage:
         """Encode ``pixels`` (B, 3, height, width) as patch tokens (B, S, D)."""
         return self.tokens(self.features(pixels))
+
+
+def block_input(features: Features, backbone: nn.Module) -> Tensor:
+    """Return the output of some blocks as the next block takes it: a map (B, C, h, w) or tokens (B, S, C)."""
+    x = features.values  # (B, S, C)
+    if takes_maps(backbone):
+        x = x.unflatten(1, features.grid).permute(0, 3, 1, 2)  # (B, C, h, w), stored channels last
+    return x
+
+
+def _joined(parts: Sequence[Features]) -> Features:
+    lower = [part.lower for part in parts if part.lower is not None]
+    values = torch.cat([part.values for part in parts])
+    return replace(parts[0], values=values, lower=_joined(lower) if lower else None)
 
 
 def _grid(patches: int, aspect: float) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from captioner.errors import ConfigError
 from captioner.models.adapters import is_trained
 from captioner.models.captioner import Captioner
+from captioner.models.halves import lower_names
 from captioner.models.norms import used_layers
 from captioner.models.vision import VisionEncoder
 from captioner.training.distributed import unshard
@@ -32,9 +33,15 @@ def choose_trained(model: Captioner, stage: Stage, trained: Callable[[str], bool
         names = used if stage.vision == "all" else _last_groups(vision.backbone, stage.vision, used)
         if not stage.depthwise:
             names -= _depthwise_kernels(vision, model.config.preprocess.size)
+        if vision.shared_blocks is not None and lower_names(vision.backbone, vision.shared_blocks, names):
+            raise ConfigError(
+                f"the classifier of labels shares the first {vision.shared_blocks} blocks of the backbone, so they "
+                "cannot be trained; set vision to last:N with a smaller N, or to frozen"
+            )
     for name, parameter in model.named_parameters():
         inside = name.startswith("vision.backbone.")
-        chosen = trained(name) and (not inside or name.removeprefix("vision.backbone.") in names)
+        kept = name.startswith("labeller.classifier.")
+        chosen = trained(name) and not kept and (not inside or name.removeprefix("vision.backbone.") in names)
         parameter.requires_grad_(chosen and is_trained(model, name))
 
 

@@ -256,13 +256,16 @@ class Trainer:
     def _kept_features(self, samples: Any, stage: Stage, views: int) -> FeatureStore:
         backbone = self.model.vision.backbone
         trained = [name for name, parameter in backbone.named_parameters() if parameter.requires_grad]
+        lowest = [] if stage.vision == "frozen" else [cut_below(backbone, trained)]
+        if (shared := self.model.vision.shared_blocks) is not None:  # its classifier reads their output
+            lowest.append(shared)
         with self.accelerator.main_process_first(), self.accelerator.autocast():
             return build_store(
                 self.model,
                 samples,
                 self.directory / "features",
                 views=views,
-                blocks=None if stage.vision == "frozen" else cut_below(backbone, trained),
+                blocks=min(lowest, default=None),
                 workers=self.recipe.workers,
                 device=self.accelerator.device,
                 report=self.log.say,

@@ -11,6 +11,7 @@ import pytest
 from captioner.checkpoint import Checkpoint
 from captioner.config import (
     CaptionerConfig,
+    ClassifierConfig,
     DecoderConfig,
     GenerationConfig,
     LabelsConfig,
@@ -20,6 +21,13 @@ from captioner.config import (
 )
 from captioner.text import CaptionTokenizer
 
+LABELS = LabelsConfig(
+    words=("ba", "be", "bi", "bo"),
+    tokens=((30,), (31, 32), (33,), (34,)),
+    count=2,
+    scaled=True,
+    classifier=ClassifierConfig(blocks=3, count=5, classes=((0,), (1, 2), (), (3,))),
+)
 WORDS = [
     "<pad>",
     "<bos>",
@@ -65,9 +73,7 @@ def tiny() -> Callable[..., Checkpoint]:
             decoder=DecoderConfig(**{**SMALL, **KINDS[kind]}),
             text=text,
             preprocess=PreprocessConfig(size=64),
-            labels=LabelsConfig(words=("ba", "be", "bi", "bo"), tokens=((30,), (31, 32), (33,), (34,)), count=2)
-            if labels
-            else None,
+            labels=LABELS if labels else None,
         )
         model = Captioner(replace(config, **settings)).eval()
         with torch.no_grad():

@@ -42,7 +42,9 @@ def tiny() -> Callable[..., Checkpoint]:
             decoder=DecoderConfig(vocab_size=size, **settings),
             text=tokenizer.config,
             preprocess=PreprocessConfig(size=64),
-            labels=LabelsConfig(words=words, tokens=tuple(tuple(tokenizer.encode(word)) for word in words), count=2)
+            labels=LabelsConfig(
+                words=words, tokens=tuple(map(tuple, map(tokenizer.encode, words))), count=2, scaled=True
+            )
             if labels
             else None,
         )

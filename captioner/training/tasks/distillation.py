@@ -14,11 +14,13 @@ from captioner.checkpoint import load
 from captioner.checkpoint.files import SHIPPED_NAME
 from captioner.errors import ConfigError, TrainingError
 from captioner.models.captioner import Captioner
+from captioner.models.labels import LabelQuery
 from captioner.text import CaptionTokenizer
 from captioner.training.batches import Batch
 from captioner.training.recipe import Recipe, Stage
-from captioner.training.tasks.base import Data, features_of, weighted_cross_entropy
+from captioner.training.tasks.base import Data, features_of, plain_nll, weighted_cross_entropy
 from captioner.training.tasks.cross_entropy import CrossEntropy
+from captioner.training.tasks.exchange import LabelExchange, exchange_for
 
 AVERAGE = "average"
 
@@ -33,10 +35,13 @@ class Options:
     share: float = 0.5  # the teacher's share of the loss; the rest is the loss of the human captions
     temperature: float = 2.0  # temperature of both distributions
     top: int = 64  # the teacher's most probable words at each place, all others counting as one; 0 for all words
+    exchanged: float = 0.0  # as for the task labels; the teacher does not count for these images
 
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:
             raise ConfigError(f"options.share must lie between 0 and 1, not {self.share:g}")
+        if not 0 <= self.exchanged <= 1:
+            raise ConfigError(f"options.exchanged must lie between 0 and 1, not {self.exchanged:g}")
         if not 0 < self.temperature < float("inf"):
             raise ConfigError(f"options.temperature must be above 0, not {self.temperature:g}")
         if self.top < 0:
@@ -59,6 +64,7 @@ class Distillation(CrossEntropy):
         super().__init__(recipe, stage, data, tokenizer)
         self.options: Options = self.options_of(stage)
         self.teacher: Captioner | None = None
+        self.exchange: LabelExchange | None = None
         self.shares_backbone = False  # student and teacher have the same one, and each photo is encoded once
         if self.options.teacher != AVERAGE:
             self.teacher = _teacher(self.options.teacher, recipe, tokenizer)
@@ -84,6 +90,8 @@ class Distillation(CrossEntropy):
         assert self.teacher is not None
         self.teacher.to(next(model.parameters()).device).eval()
         self.shares_backbone = self.stage.vision == "frozen" and _same_backbone(model, self.teacher)
+        if self.options.exchanged:
+            self.exchange = exchange_for(model, self.tokenizer, self.collate(), self.options.exchanged)
         if self.stage.cache_features and not self.shares_backbone:
             raise ConfigError(
                 f"the teacher {self.options.teacher} has another backbone than the one whose features are cached; set "
@@ -91,32 +99,46 @@ class Distillation(CrossEntropy):
             )
 
     def prepare(self, model: Captioner, batch: Batch) -> Batch:
-        """Add the teacher's ids and log-probabilities (P, top) at every predicted word."""
+        """Add the teacher's ids and log-probabilities (P, top) at every predicted word.
+
+        With ``exchanged`` also the log-odds ``given`` (B, G) of label tokens, and ``taught`` (B, 1, 1): 0 for images
+        whose captions name another label than the photo that the teacher sees, else 1.
+        """
         assert self.teacher is not None
         if self.teacher.training:
             self.teacher.eval()
         if self.shares_backbone:
             batch = replace(batch, image=features_of(model, batch))
+        extra = {}
+        if self.exchange is not None:
+            batch = self.exchange(model, batch)
+            given = batch.extra["given"]
+            extra = {"given": given, "taught": given.isnan().all(1)[:, None, None].float()}
         logits = at_places(self.teacher(batch.tokens, batch.image).logits, batch.weights)
         log_probs = (logits / self.options.temperature).log_softmax(-1)  # (P, V)
         likeliest = log_probs.topk(min(self.options.top or log_probs.shape[-1], log_probs.shape[-1]))
-        return replace(batch, extra={"ids": likeliest.indices, "log_probs": likeliest.values})
+        return replace(batch, extra={"ids": likeliest.indices, "log_probs": likeliest.values, **extra})
 
     def loss(self, wrapped: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        logits, options = wrapped(batch.tokens, batch.image).logits, self.options
-        human, nll = weighted_cross_entropy(
-            logits, batch.targets, batch.weights, label_smoothing=self.stage.label_smoothing
+        options, given = self.options, batch.extra.get("given")
+        logits = wrapped(batch.tokens, batch.image, None if given is None else LabelQuery(given)).logits
+        taught = batch.extra.get("taught", torch.ones(1, 1, 1, device=logits.device))
+        share = (options.share * taught).expand_as(batch.weights)  # (B, K, T), the teacher's
+        human, _ = weighted_cross_entropy(
+            logits, batch.targets, batch.weights * (1 - share), label_smoothing=self.stage.label_smoothing
         )
+        nll, _ = plain_nll(logits.detach(), batch)
         chosen = at_places(logits, batch.weights)  # (P, V)
         kl = divergence(
             batch.extra["log_probs"],
             (chosen / options.temperature).log_softmax(-1).gather(1, batch.extra["ids"]),
             whole=batch.extra["ids"].shape[1] == chosen.shape[1],
-        ).sum()
+        )  # (P,)
+        of_teacher = at_places(share[..., None], batch.weights)[:, 0]  # (P,)
         agreed = (chosen.argmax(-1) == batch.extra["ids"][:, 0]).sum()
         # A gradient at temperature T is 1 / T^2 as large (Hinton et al. 2015, section 2).
-        loss = (1 - options.share) * human + options.share * options.temperature**2 * kl
-        return {"loss": loss, "nll": nll, "kl": kl.detach(), "agreement": 100.0 * agreed}
+        loss = human + options.temperature**2 * (of_teacher * kl).sum()
+        return {"loss": loss, "nll": logits.new_tensor(nll), "kl": kl.detach().sum(), "agreement": 100.0 * agreed}
 
     def state(self) -> dict[str, Any]:
         return {"teacher": self._fingerprint()}

@@ -15,16 +15,18 @@ from captioner.errors import ConfigError, UsageError
 from captioner.metrics.nouns import LabelFinder, label_words
 from captioner.models.captioner import Captioner, Outputs
 from captioner.models.decoder import ImageMemory
-from captioner.models.labels import Labeller
+from captioner.models.labels import Labeller, LabelQuery
 from captioner.models.vision import EncodedImage
 from captioner.text import CaptionTokenizer
 from captioner.training.batches import Batch
+from captioner.training.classifier import add_classifier
 from captioner.training.distributed import gather_objects
 from captioner.training.features import FeatureStore
 from captioner.training.pretrained import read_classifier
 from captioner.training.recipe import Recipe, Stage
 from captioner.training.tasks.base import Data, features_of, named_by_captions, weighted_cross_entropy
 from captioner.training.tasks.cross_entropy import CrossEntropy
+from captioner.training.tasks.exchange import LabelExchange, exchange_for
 from captioner.training.teachers import LISTS, ImageNetTeacher, imagenet_groups
 
 
@@ -41,14 +43,23 @@ class Options:
     teacher: float = 0.0
     """Share of the ImageNet classifier's probability that a label without a mention has as its target. With it, labels
     that no training caption names keep what ``classifier`` knows."""
+    kept: bool = False
+    """Keep the classifier in the captioner, with the backbone's blocks as they are in that file above those that the
+    captioner did not train. A label has the larger of the two probabilities. Set it after the stages that train the
+    backbone."""
+    exchanged: float = 0.0
+    """Share of the images whose captions and label tokens name another label than the photo shows (``LabelExchange``),
+    which teaches the decoder to write labels that no training caption names."""
 
     def __post_init__(self) -> None:
         if self.count < 1 or not 0 < self.weight < float("inf"):
             raise ConfigError("options.count must be at least 1, and options.weight above 0")
-        if not 0 <= self.teacher <= 1:
-            raise ConfigError(f"options.teacher must lie between 0 and 1, not {self.teacher}")
-        if self.teacher and not self.classifier:
-            raise ConfigError("options.teacher needs an ImageNet classifier; set options.classifier to its file")
+        for name in ("teacher", "exchanged"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"options.{name} must lie between 0 and 1, not {getattr(self, name)}")
+        for name in ("teacher", "kept"):
+            if getattr(self, name) and not self.classifier:
+                raise ConfigError(f"options.{name} needs an ImageNet classifier; set options.classifier to its file")
 
 
 class Labels(CrossEntropy):
@@ -61,6 +72,7 @@ class Labels(CrossEntropy):
         self.options: Options = self.options_of(stage)
         self.finder: LabelFinder | None = None
         self.teacher: ImageNetTeacher | None = None
+        self.exchange: LabelExchange | None = None
         self.hits: list[tuple[int, int, int]] = []
 
     @classmethod
@@ -68,8 +80,13 @@ class Labels(CrossEntropy):
         """Add a labeller to a captioner without one."""
         if recipe.adapter is not None:
             raise UsageError("labels trains a labeller, which an adapter run cannot train; leave the adapter out")
-        options = cls.options_of(stage)
-        return equipped(checkpoint, options.words, options.count, options.classifier, seed=recipe.seed)
+        options: Options = cls.options_of(stage)
+        added = equipped(checkpoint, options.words, options.count, options.classifier, seed=recipe.seed)
+        assert checkpoint.model.config.labels is not None
+        if options.kept and checkpoint.model.config.labels.classifier is None:
+            add_classifier(checkpoint.model, Path(options.classifier))
+            added = True
+        return added
 
     def trained(self, name: str) -> bool:
         return not name.startswith("heads.")
@@ -80,22 +97,28 @@ class Labels(CrossEntropy):
         if self.options.teacher:
             path, words = Path(self.options.classifier), model.config.labels.words
             self.teacher = ImageNetTeacher(model, path, words, frozen=self.stage.vision == "frozen")
+        if self.options.exchanged:
+            self.exchange = exchange_for(model, self.tokenizer, self.collate(), self.options.exchanged)
 
     def prepare(self, model: Captioner, batch: Batch) -> Batch:
-        """Add the targets (B, G) of the labels: 1 if a caption of the image names it, else the teacher's share."""
+        """Add the targets (B, G) of the labels: 1 if a caption of the image names it, else the teacher's share.
+
+        With ``exchanged``, some captions then name another label, which the decoder reads too.
+        """
         labels = self._named(batch).to(batch.tokens.device)
+        if self.stage.vision == "frozen" and (self.teacher is not None or self.exchange is not None):
+            batch = replace(batch, image=features_of(model, batch))  # computed once, for all three readers
         if self.teacher is not None:
-            if self.stage.vision == "frozen":
-                batch = replace(batch, image=features_of(model, batch))  # computed once, for teacher and captioner
             labels = torch.maximum(labels, self.options.teacher * self.teacher(batch))
-        return replace(batch, extra={**batch.extra, "labels": labels})
+        batch = replace(batch, extra={**batch.extra, "labels": labels})
+        return self.exchange(model, batch) if self.exchange is not None else batch
 
     def _named(self, batch: Batch) -> Tensor:
         assert self.finder is not None
         return named_by_captions(batch, len(self.finder.labels), self.finder.find)
 
     def loss(self, wrapped: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        output: Outputs = wrapped(batch.tokens, batch.image, "labels")
+        output: Outputs = wrapped(batch.tokens, batch.image, LabelQuery(batch.extra.get("given")))
         assert output.labels is not None
         smoothed, nll = weighted_cross_entropy(
             output.logits, batch.targets, batch.weights, label_smoothing=self.stage.label_smoothing
@@ -128,7 +151,7 @@ def equipped(checkpoint: Checkpoint, words: str, count: int, classifier: str, *,
     names = read_words(words)
     tokens = tuple(tuple(checkpoint.tokenizer.encode(word)) for word in names)
     torch.manual_seed(seed)
-    checkpoint.model.add_labeller(LabelsConfig(words=names, tokens=tokens, count=count))
+    checkpoint.model.add_labeller(LabelsConfig(words=names, tokens=tokens, count=count, scaled=True))
     if classifier:
         weight, bias = read_classifier(Path(classifier), checkpoint.model.vision.channels)
         labeller: Labeller = checkpoint.model.labeller  # type: ignore[assignment]

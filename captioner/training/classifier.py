@@ -1,0 +1,45 @@
+"""An ImageNet classifier for a captioner that labels photos, beside the blocks that its captions have changed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from captioner.config import ClassifierConfig
+from captioner.errors import ConfigError
+from captioner.models.backbones import backbone_args, build_backbone
+from captioner.models.captioner import Captioner
+from captioner.models.halves import UpperHalf, equal_blocks
+from captioner.training.pretrained import load_backbone, read_classifier
+from captioner.training.teachers import imagenet_groups
+
+
+def add_classifier(model: Captioner, path: Path) -> None:
+    """Add the ImageNet classifier in a timm weight file, and its upper blocks, to a captioner with a labeller.
+
+    The captioner and the classifier share the lower blocks that are equal in both. Raises ``ConfigError`` for a file of
+    another backbone, and for a captioner whose first block differs.
+    """
+    config = model.config
+    assert config.labels is not None
+    assert model.labeller is not None
+    weight, bias = read_classifier(path, model.vision.channels)
+    backbone = build_backbone(config.vision, config.preprocess)
+    load_backbone(backbone, config.vision.backbone, str(path), backbone_args(config.vision, config.preprocess))
+    blocks = equal_blocks(model.vision.backbone, backbone)
+    if not blocks:
+        raise ConfigError(
+            f"the captioner's backbone has no block in common with {path}, so it cannot share one with the classifier; "
+            "name the weights that its training started from"
+        )
+    groups = imagenet_groups(config.labels.words)
+    classes = tuple(tuple(groups.get(label, ())) for label in range(len(config.labels.words)))
+    old = model.labeller.state_dict()
+    model.add_labeller(
+        replace(config.labels, classifier=ClassifierConfig(blocks=blocks, count=len(bias), classes=classes))
+    )
+    model.labeller.load_state_dict(old, strict=False)
+    classifier = model.labeller.classifier
+    assert classifier is not None
+    classifier.upper.load_state_dict(UpperHalf(backbone, blocks).state_dict())
+    classifier.classify.load_state_dict({"weight": weight, "bias": bias})
