@@ -134,7 +134,8 @@ class Labeller(nn.Module):
         """
         layers = [cast(Block, block).cross_attn for block in decoder.blocks]
         width = decoder.config.heads_width
-        written = sum(x.out_proj.weight.float() @ x.kv_proj.weight[width:].float() for x in layers)  # (D, D')
+        each = [x.out_proj.weight.float() @ x.kv_proj.weight[width:].float() for x in layers]
+        written = torch.stack(each).sum(0)  # (D, D')
         gram = written.T @ written
         ridge = RIDGE * gram.diagonal().mean() * torch.eye(len(gram), device=gram.device)
         inverse = torch.linalg.solve(gram + ridge, written.T)  # (D', D)

@@ -17,7 +17,8 @@ from captioner.training.teachers import imagenet_groups
 def add_classifier(model: Captioner, path: Path) -> None:
     """Add the ImageNet classifier in a timm weight file, and its upper blocks, to a captioner with a labeller.
 
-    The captioner and the classifier share the lower blocks that are equal in both. Raises ``ConfigError`` for a file of
+    The captioner and the classifier share the lower blocks that are equal in both. Label tokens that the decoder cannot
+    read (``LabelsConfig.scaled``) start anew. Raises ``ConfigError`` for a file of
     another backbone, and for a captioner whose first block differs.
     """
     config = model.config
@@ -34,10 +35,10 @@ def add_classifier(model: Captioner, path: Path) -> None:
         )
     groups = imagenet_groups(config.labels.words)
     classes = tuple(tuple(groups.get(label, ())) for label in range(len(config.labels.words)))
-    old = model.labeller.state_dict()
-    model.add_labeller(
-        replace(config.labels, classifier=ClassifierConfig(blocks=blocks, count=len(bias), classes=classes))
-    )
+    unread = () if config.labels.scaled else ("proj.", "confidence.")
+    old = {name: value for name, value in model.labeller.state_dict().items() if not name.startswith(unread)}
+    added = ClassifierConfig(blocks=blocks, count=len(bias), classes=classes)
+    model.add_labeller(replace(config.labels, scaled=True, classifier=added))
     model.labeller.load_state_dict(old, strict=False)
     classifier = model.labeller.classifier
     assert classifier is not None

@@ -24,7 +24,7 @@ from captioner.data.samples import Sample
 from captioner.data.transforms import augment, may_flip, preprocess
 from captioner.errors import TrainingError
 from captioner.models.captioner import Captioner
-from captioner.models.halves import lower_weights
+from captioner.models.halves import cut_below, lower_weights
 from captioner.models.norms import fold_norms
 from captioner.models.vision import Features
 from captioner.system.disk import put_in_place
@@ -129,6 +129,17 @@ def build_store(
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
     return FeatureStore(path, of_no_image)
+
+
+def cached_blocks(model: Captioner, *, frozen: bool) -> int | None:
+    """Return the number of the backbone's blocks whose output can be cached; None for the whole backbone's.
+
+    They are those below the trained ones, and below those that a classifier of labels does not share.
+    """
+    vision = model.vision
+    trained = [name for name, parameter in vision.backbone.named_parameters() if parameter.requires_grad]
+    limits = [None if frozen else cut_below(vision.backbone, trained), vision.shared_blocks]
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _fingerprint(model: Captioner, samples: Sequence[Sample], views: int, blocks: int | None) -> str:

@@ -21,7 +21,9 @@ from captioner.training.recipe import Stage
 
 
 def choose_trained(model: Captioner, stage: Stage, trained: Callable[[str], bool]) -> None:
-    """Set ``requires_grad`` of the parameters that ``trained`` accepts; ``stage.vision`` restricts the backbone's.
+    """Set ``requires_grad`` of the parameters that ``trained`` accepts.
+
+    ``stage.vision`` restricts the backbone's, ``stage.only`` the others. Raises ``ConfigError`` if none is left.
 
     With an adapter, only the adapter is trained.
     """
@@ -42,7 +44,13 @@ def choose_trained(model: Captioner, stage: Stage, trained: Callable[[str], bool
         inside = name.startswith("vision.backbone.")
         kept = name.startswith("labeller.classifier.")
         chosen = trained(name) and not kept and (not inside or name.removeprefix("vision.backbone.") in names)
-        parameter.requires_grad_(chosen and is_trained(model, name))
+        wanted = inside or not stage.only or any(part in name for part in stage.only)
+        parameter.requires_grad_(chosen and wanted and is_trained(model, name))
+    if stage.only and not any(parameter.requires_grad for parameter in model.parameters()):
+        parts = " or ".join(map(repr, stage.only))
+        raise ConfigError(
+            f"no trained parameter has {parts} in its name; correct the stage setting only, or leave it out"
+        )
 
 
 def _in_use(vision: VisionEncoder, size: int) -> set[str]:

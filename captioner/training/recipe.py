@@ -49,6 +49,7 @@ class Stage:
     accumulate: int = 1  # parts of a step
     lr: float = 5e-4  # peak learning rate of all parameters outside the backbone
     vision: str = "frozen"  # trained layers of the backbone: frozen, all, or last:N for its last N groups
+    only: tuple[str, ...] = ()  # parts of the names of the parameters to train outside the backbone; none for all
     vision_lr: float = 1e-4  # peak learning rate of the backbone
     warmup: float = 0.05  # share of the steps
     final_lr: float = 0.02  # final learning rate, a share of the peak

@@ -29,13 +29,12 @@ from captioner.checkpoint.card import inherited
 from captioner.config import to_dict
 from captioner.errors import TrainingError
 from captioner.evaluation.judge import fingerprint
-from captioner.models.halves import cut_below
 from captioner.system.interrupt import Interrupt
 from captioner.training.adapting import RankBudget
 from captioner.training.batches import Batch, batches
 from captioner.training.convolutions import folded
 from captioner.training.distributed import explain_dead_process
-from captioner.training.features import FeatureStore, build_store
+from captioner.training.features import FeatureStore, build_store, cached_blocks
 from captioner.training.log import RunLog
 from captioner.training.optim import choose_trained, set_checkpointing, update_average
 from captioner.training.plan import Plan
@@ -254,18 +253,13 @@ class Trainer:
         return self._kept_features(self.data.validation, stage, 1) if store is not None else None
 
     def _kept_features(self, samples: Any, stage: Stage, views: int) -> FeatureStore:
-        backbone = self.model.vision.backbone
-        trained = [name for name, parameter in backbone.named_parameters() if parameter.requires_grad]
-        lowest = [] if stage.vision == "frozen" else [cut_below(backbone, trained)]
-        if (shared := self.model.vision.shared_blocks) is not None:  # its classifier reads their output
-            lowest.append(shared)
         with self.accelerator.main_process_first(), self.accelerator.autocast():
             return build_store(
                 self.model,
                 samples,
                 self.directory / "features",
                 views=views,
-                blocks=min(lowest, default=None),
+                blocks=cached_blocks(self.model, frozen=stage.vision == "frozen"),
                 workers=self.recipe.workers,
                 device=self.accelerator.device,
                 report=self.log.say,

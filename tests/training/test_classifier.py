@@ -86,6 +86,20 @@ def test_labels_are_the_larger_of_both(labelled: Checkpoint, file: Path, recipe:
     torch.testing.assert_close(after.tokens[:, 2:], before.tokens[:, 2:])  # the patches are the captioner's
 
 
+def test_label_tokens_that_no_decoder_reads_start_anew(labelled: Checkpoint, file: Path) -> None:
+    model = labelled.model
+    assert model.config.labels is not None
+    assert model.labeller is not None
+    classify, proj = model.labeller.classify.weight.clone(), model.labeller.proj.weight.clone()
+    model.config = replace(model.config, labels=replace(model.config.labels, scaled=False))
+    with torch.no_grad():
+        model.labeller.proj.weight.normal_()
+    add_classifier(model, file)
+    assert model.config.labels.scaled
+    assert model.labeller.classify.weight.equal(classify)
+    torch.testing.assert_close(model.labeller.proj.weight, proj)  # aligned with the decoder, as it was made
+
+
 def test_a_checkpoint_keeps_its_classifier(labelled: Checkpoint, file: Path, tmp_path: Path) -> None:
     add_classifier(labelled.model, file)
     pixels = pixels_of(labelled.model.eval(), 10)  # more than one part

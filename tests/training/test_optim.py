@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from captioner.config import CaptionerConfig, DecoderConfig, PreprocessConfig, TextConfig, VisionConfig
+from captioner.errors import ConfigError
 from captioner.models.captioner import Captioner
 from captioner.training.optim import choose_trained, make_optimizer, set_checkpointing, set_rate, update_average
 from captioner.training.recipe import Stage
@@ -44,6 +45,17 @@ def gradients(model: Captioner) -> dict[str, torch.Tensor]:
     model.train()
     model(tokens, pixels).logits.square().mean().backward()
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def test_a_stage_trains_only_the_named_parts(build: Callable[..., Captioner]) -> None:
+    model = build()
+    choose_trained(model, Stage(only=(".cross_attn.", "lm_head"), vision="last:1"), everything)
+    outside = {name for name in trained(model) if not name.startswith("vision.backbone.")}
+    every = {name for name, _ in model.named_parameters()}
+    assert outside == {name for name in every if ".cross_attn." in name or "lm_head" in name}
+    assert trained(model) - outside, "the backbone has a setting of its own"
+    with pytest.raises(ConfigError, match="no trained parameter has 'labeller' or 'no such' in its name"):
+        choose_trained(model, Stage(only=("labeller", "no such")), everything)
 
 
 @pytest.mark.parametrize("backbone", ["test_efficientnet", "test_vit", "test_convnext"])
