@@ -49,14 +49,11 @@ def lower_half(backbone: nn.Module, pixels: Tensor, blocks: int) -> Tensor:
     x: Any = pixels
     for name in _layout(backbone)[0]:
         x = getattr(backbone, name)(x)
-    for block in _blocks(backbone)[:blocks]:
-        x = block(x)
-    out: Tensor = x
-    return out
+    return blocks_between(backbone, x, 0, blocks)
 
 
-def blocks_between(backbone: nn.Module, x: Tensor, first: int, last: int) -> Tensor:
-    """Run the blocks from ``first`` up to ``last``, which it leaves out, on the output of the block before."""
+def blocks_between(backbone: nn.Module, x: Tensor, first: int, last: int | None) -> Tensor:
+    """Run the blocks from ``first`` up to ``last``, which it leaves out, on the output before; None for all others."""
     for block in _blocks(backbone)[first:last]:
         x = block(x)
     return x
@@ -67,19 +64,14 @@ class UpperHalf(nn.Module):
 
     def __init__(self, backbone: nn.Module, blocks: int) -> None:
         super().__init__()
-        self.maps = takes_maps(backbone)
+        self.maps, self.layout = takes_maps(backbone), _layout(backbone)
         self.blocks = nn.ModuleList(_blocks(backbone)[blocks:])
-        for name in _layout(backbone)[1]:
+        for name in self.layout[1]:
             self.add_module(name, getattr(backbone, name))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return a map (B, C, h, w), or the tokens (B, S, C) of a transformer."""
-        for block in self.blocks:
-            x = block(x)
-        for name, module in self.named_children():
-            if name != "blocks":
-                x = module(x)
-        return x
+        return upper_half(self, x, 0)
 
 
 def lower_weights(backbone: nn.Module, blocks: int) -> list[Tensor]:
@@ -104,22 +96,28 @@ def equal_blocks(backbone: nn.Module, other: nn.Module) -> int:
     blocks = len(_blocks(backbone))
     while blocks:
         pairs = zip(lower_weights(backbone, blocks), lower_weights(other, blocks), strict=True)
-        if all(one.allclose(two, rtol=1e-2, atol=1e-3) for one, two in pairs):
+        if all(same_but_for_rounding(one, two) for one, two in pairs):
             return blocks
         blocks -= 1
     return 0
 
 
+def same_but_for_rounding(one: Tensor, two: Tensor) -> bool:
+    """Return whether two weights of a backbone are the same, but for the rounding of fp16."""
+    return one.allclose(two, rtol=1e-2, atol=1e-3)
+
+
 def upper_half(backbone: nn.Module, x: Tensor, blocks: int) -> Tensor:
     """Run the layers after the first ``blocks`` blocks on the output of ``lower_half``; return the features."""
-    for block in _blocks(backbone)[blocks:]:
-        x = block(x)
+    x = blocks_between(backbone, x, blocks, None)
     for name in _layout(backbone)[1]:
         x = getattr(backbone, name)(x)
     return x
 
 
 def _layout(backbone: nn.Module) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    if isinstance(backbone, UpperHalf):
+        return backbone.layout
     kind = type(backbone).__name__
     if kind not in _LAYOUTS:
         raise ConfigError(

@@ -18,8 +18,8 @@ def add_classifier(model: Captioner, path: Path) -> None:
     """Add the ImageNet classifier in a timm weight file, and its upper blocks, to a captioner with a labeller.
 
     The captioner and the classifier share the lower blocks that are equal in both. Label tokens that the decoder cannot
-    read (``LabelsConfig.scaled``) start anew. Raises ``ConfigError`` for a file of
-    another backbone, and for a captioner whose first block differs.
+    read (``LabelsConfig.scaled``) start anew. Raises ``ConfigError`` for a file of another backbone, and for a
+    captioner whose first block differs.
     """
     config = model.config
     assert config.labels is not None

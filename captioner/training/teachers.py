@@ -13,6 +13,7 @@ from torch import Tensor
 from captioner.errors import ConfigError
 from captioner.models.backbones import backbone_args
 from captioner.models.captioner import Captioner
+from captioner.models.halves import same_but_for_rounding
 from captioner.models.vision import Features, VisionEncoder
 from captioner.training.batches import Batch
 from captioner.training.pretrained import load_backbone, read_classifier
@@ -43,7 +44,7 @@ class ImageNetTeacher:
         load_backbone(self.vision.backbone, config.vision.backbone, str(path), args)
         if frozen:
             own = model.vision.backbone.state_dict()
-            if not all(own[k].allclose(v, rtol=1e-2, atol=1e-3) for k, v in self.vision.backbone.state_dict().items()):
+            if not all(same_but_for_rounding(own[k], v) for k, v in self.vision.backbone.state_dict().items()):
                 raise ConfigError(
                     f"the frozen backbone does not have the weights in {path}, whose classifier cannot read it; leave "
                     "options.teacher out, or start from these weights"

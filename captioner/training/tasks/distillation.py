@@ -18,7 +18,7 @@ from captioner.models.labels import LabelQuery
 from captioner.text import CaptionTokenizer
 from captioner.training.batches import Batch
 from captioner.training.recipe import Recipe, Stage
-from captioner.training.tasks.base import Data, features_of, plain_nll, weighted_cross_entropy
+from captioner.training.tasks.base import Data, features_of, weighted_cross_entropy
 from captioner.training.tasks.cross_entropy import CrossEntropy
 from captioner.training.tasks.exchange import LabelExchange, exchange_for
 
@@ -122,23 +122,27 @@ class Distillation(CrossEntropy):
     def loss(self, wrapped: nn.Module, batch: Batch) -> dict[str, Tensor]:
         options, given = self.options, batch.extra.get("given")
         logits = wrapped(batch.tokens, batch.image, None if given is None else LabelQuery(given)).logits
-        taught = batch.extra.get("taught", torch.ones(1, 1, 1, device=logits.device))
-        share = (options.share * taught).expand_as(batch.weights)  # (B, K, T), the teacher's
-        human, _ = weighted_cross_entropy(
-            logits, batch.targets, batch.weights * (1 - share), label_smoothing=self.stage.label_smoothing
-        )
-        nll, _ = plain_nll(logits.detach(), batch)
+        smoothing = self.stage.label_smoothing
+        every, nll = weighted_cross_entropy(logits, batch.targets, batch.weights, label_smoothing=smoothing)
+        human = (1 - options.share) * every
         chosen = at_places(logits, batch.weights)  # (P, V)
         kl = divergence(
             batch.extra["log_probs"],
             (chosen / options.temperature).log_softmax(-1).gather(1, batch.extra["ids"]),
             whole=batch.extra["ids"].shape[1] == chosen.shape[1],
         )  # (P,)
-        of_teacher = at_places(share[..., None], batch.weights)[:, 0]  # (P,)
+        if (taught := batch.extra.get("taught")) is not None:  # for the other images human captions have both shares
+            alone = batch.weights * (1 - taught)
+            human = (
+                human
+                + options.share * weighted_cross_entropy(logits, batch.targets, alone, label_smoothing=smoothing)[0]
+            )
+            kl = kl * at_places(taught.expand_as(batch.weights)[..., None], batch.weights)[:, 0]
+        kl = kl.sum()
         agreed = (chosen.argmax(-1) == batch.extra["ids"][:, 0]).sum()
         # A gradient at temperature T is 1 / T^2 as large (Hinton et al. 2015, section 2).
-        loss = human + options.temperature**2 * (of_teacher * kl).sum()
-        return {"loss": loss, "nll": logits.new_tensor(nll), "kl": kl.detach().sum(), "agreement": 100.0 * agreed}
+        loss = human + options.share * options.temperature**2 * kl
+        return {"loss": loss, "nll": nll, "kl": kl.detach(), "agreement": 100.0 * agreed}
 
     def state(self) -> dict[str, Any]:
         return {"teacher": self._fingerprint()}
