@@ -10,6 +10,7 @@ from typing import TypeAlias, TypeVar
 import torch
 from torch import Tensor
 
+from captioner.captioning.colour import COLOURED, colourfulness, miscoloured, without_claims
 from captioner.captioning.matching import match_captions, require_matching
 from captioner.captioning.sure_labels import name_sure_labels, require_labels
 from captioner.config import GenerationConfig
@@ -131,10 +132,23 @@ def caption_pixels(
 def caption_encoded(
     checkpoint: AnyCheckpoint, encoded: EncodedImage, pixels: list[Tensor], config: GenerationConfig
 ) -> tuple[list[list[Hypothesis]], ImageMemory]:
-    """Return captions and memory like ``caption_pixels``, for encoded images; ``pixels`` only seed the sampling."""
+    """Return captions and memory like ``caption_pixels``, for encoded images.
+
+    ``pixels`` seed the sampling. With ``config.check_colour``, a colour photo that a caption calls black and white is
+    searched again without these words.
+    """
     with _device_errors(len(pixels)):
-        memory = checkpoint.model.remember(encoded)
-        return caption_memory(checkpoint, memory, pixels, config, labels=encoded.labels), memory
+        memory, labels = checkpoint.model.remember(encoded), encoded.labels
+        captions = caption_memory(checkpoint, memory, pixels, config, labels=labels)
+        if (checked := without_claims(config)) is not None:
+            texts = [[checkpoint.tokenizer.decode(h.tokens) for h in candidates] for candidates in captions]
+            if wrong := miscoloured(texts, pixels, checkpoint.config.preprocess):
+                part = memory.select(torch.tensor(wrong, device=memory.centres.device))
+                own = None if labels is None else labels[wrong]
+                again = caption_memory(checkpoint, part, [pixels[place] for place in wrong], checked, labels=own)
+                for place, candidates in zip(wrong, again, strict=True):
+                    captions[place] = candidates or captions[place]
+        return captions, memory
 
 
 @torch.inference_mode()
@@ -177,6 +191,9 @@ def stream_tokens(checkpoint: AnyCheckpoint, image: ImageSource, config: Generat
     The caller may stop at any token. Raises ``ImageError`` for an unreadable image.
     """
     pixels = unwrap(next(load_pixels([image], checkpoint.config.preprocess, ahead=1)))
+    checked = without_claims(config)  # streamed words cannot be taken back, so colour photos start without the claims
+    if checked is not None and colourfulness(pixels, checkpoint.config.preprocess) >= COLOURED:
+        config = checked
     rules = compile_rules(config, checkpoint.tokenizer)
     seed = content_seed(pixels, config.sampling.seed) if config.sampling else 0
     with torch.inference_mode():

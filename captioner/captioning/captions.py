@@ -49,6 +49,7 @@ class GenerationOptions(TypedDict, total=False):
     no_repeat_ngram: int | None
     language: str | None
     name_sure_labels: float | None
+    check_colour: bool | None
     unsure: float | None
     # end of keys
 

@@ -133,6 +133,13 @@ class GenerationConfig:
             paper="Anderson et al. 2017",
         ),
     )
+    check_colour: bool = field(
+        default=False,
+        metadata=option(
+            help="caption a colour photo again if its caption calls it black and white",
+            paper="Hasler and Süsstrunk 2003",
+        ),
+    )
     unsure: float = field(
         default=0.0,
         metadata=option(

@@ -17,7 +17,7 @@ from captioner.layers.cache import DecoderCache, LayerCache
 from captioner.models.captioner import Captioner
 from captioner.models.decoder import Block, Decoder, ImageMemory
 from captioner.models.labels import Labeller
-from captioner.models.norms import fold_classifier, fold_norms
+from captioner.models.norms import fold_all_norms
 from captioner.models.vision import EncodedImage
 
 IMAGES, TOKENS, PAST = 2, 2, 3  # while tracing: 0 and 1 would become constants of the graph
@@ -38,9 +38,7 @@ def graphs_of(model: Captioner) -> Graphs:
     """Return the graphs of a copy of ``model`` in fp32 on the CPU, with its norms folded."""
     model = copy.deepcopy(model).float().cpu().eval().requires_grad_(False)
     size, config = model.config.preprocess.size, model.config.decoder
-    fold_norms(model.vision, size)
-    if model.labeller is not None and model.labeller.classifier is not None:
-        fold_classifier(model.labeller.classifier, model.vision, size)
+    fold_all_norms(model.vision, model.labeller, size)
     pixels = torch.zeros(IMAGES, 3, size, size)
     encoder = EncoderGraph(model).eval()
     with torch.no_grad():
@@ -81,25 +79,18 @@ class LabelTokens(nn.Module):
     """The labeller, with one row per label in place of the embeddings of its tokens: a tenth of the weights."""
 
     table: Tensor  # (G, D')
-    borders: Tensor
 
     def __init__(self, labeller: Labeller, decoder: Decoder) -> None:
         super().__init__()
         self.labeller = labeller
         every = torch.arange(len(labeller.pieces))[None]
-        certain = torch.full(every.shape, torch.inf)  # in the last bucket, whose embedding is taken off again
-        table = labeller.tokens(every, certain, decoder.token_embedding)[0] - labeller.confidence.weight[-1]
-        self.register_buffer("table", table.contiguous())
+        self.register_buffer("table", labeller.words(every, decoder.token_embedding)[0].contiguous())
 
     def forward(self, encoded: EncodedImage, log_odds: Tensor) -> EncodedImage:
         """Return ``encoded`` with the tokens of the most probable labels before the patches."""
         labeller = self.labeller
         best, labels = log_odds.topk(labeller.count, dim=1)  # (B, L)
-        bucket = (best[..., None] > labeller.borders).long().sum(-1)  # (B, L)
-        words = self.table[labels]  # (B, L, D')
-        if labeller.scaled:
-            words = words * best.sigmoid()[..., None]
-        tokens = words + labeller.confidence.weight[bucket]  # (B, L, D')
+        tokens = labeller.with_confidence(self.table[labels], best)  # (B, L, D')
         prefix = labeller.count + encoded.prefix
         return EncodedImage(torch.cat([tokens, encoded.tokens], dim=1), encoded.grid, prefix, log_odds)
 

@@ -24,7 +24,7 @@ from captioner.layers.attention import Focus, MixedRead
 from captioner.models.adapters import merge
 from captioner.models.captioner import Captioner
 from captioner.models.encoder_decoder import EncoderDecoder
-from captioner.models.norms import fold_classifier, fold_norms
+from captioner.models.norms import fold_all_norms
 from captioner.models.vision import VisionEncoder
 from captioner.native.library import library
 from captioner.system.allocation import give_back_freed_memory
@@ -40,10 +40,7 @@ class Prepared(EncoderDecoder):
         self.config, self.precision = model.config, precision
         self.vision, self.heads, self.labeller = model.vision, model.heads, model.labeller
         device = model.decoder.token_embedding.weight.device.type
-        used_linears = fold_norms(self.vision, self.config.preprocess.size)
-        classifier = None if self.labeller is None else self.labeller.classifier
-        if classifier is not None:
-            fold_classifier(classifier, self.vision, self.config.preprocess.size)
+        used_linears = fold_all_norms(self.vision, self.labeller, self.config.preprocess.size)
         if device == "cpu":
             _prepare_backbone(self.vision, precision, used_linears)
             self.decoder = PreparedDecoder(model.decoder, precision)

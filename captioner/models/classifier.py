@@ -7,6 +7,7 @@ captioner, which did not change.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +24,14 @@ SLOPE = 0.72
 Captions named 20 % of the labels with probability 0.1 to 0.15 and 77 % of those with 0.7 to 0.9 (docs/labels.md)."""
 LEAST, MOST = 1e-5, 1 - 1e-4
 UNKNOWN = -20.0  # log-odds of a label that no class stands for
+
+
+def class_sums(classes: Sequence[Sequence[int]], count: int) -> Tensor:
+    """Return the matrix (N, G) that sums the probabilities of ``count`` classes by the ``classes`` of each label."""
+    sums = torch.zeros(count, len(classes))
+    for label, own in enumerate(classes):
+        sums[list(own), label] = 1
+    return sums
 
 
 class LabelClassifier(nn.Module):
@@ -42,9 +51,7 @@ class LabelClassifier(nn.Module):
         backbone: Any = build_backbone(vision, preprocess)
         self.upper = UpperHalf(backbone, config.blocks).to(memory_format=torch.channels_last)
         self.classify = nn.Linear(backbone.num_features, config.count)
-        sums = torch.zeros(config.count, len(config.classes))
-        for label, classes in enumerate(config.classes):
-            sums[list(classes), label] = 1
+        sums = class_sums(config.classes, config.count)
         self.register_buffer("sums", sums, persistent=False)
         self.register_buffer("known", sums.any(0), persistent=False)
 

@@ -91,15 +91,20 @@ class Labeller(nn.Module):
         return torch.maximum(log_odds, self.classifier(features.lower))
 
     def tokens(self, labels: Tensor, log_odds: Tensor, embedding: nn.Embedding) -> Tensor:
-        """Return the tokens (B, L, D) of ``labels`` (B, L), indices of words, with their ``log_odds`` (B, L)."""
+        """Return the tokens (B, L, D') of ``labels`` (B, L), indices of words, with their ``log_odds`` (B, L)."""
+        return self.with_confidence(self.words(labels, embedding), log_odds)
+
+    def words(self, labels: Tensor, embedding: nn.Embedding) -> Tensor:
+        """Return the projected embeddings (B, L, D') of ``labels`` (B, L), indices of words."""
         pieces = embedding(self.pieces[labels])  # (B, L, P, D)
         words = (pieces * self.pieces_weight[labels][..., None]).sum(2)  # (B, L, D)
-        if self.scaled:
-            words = self.proj(F.layer_norm(words, words.shape[-1:])) * log_odds.sigmoid()[..., None]
-        else:
-            words = self.proj(words)
-        tokens: Tensor = words + self.confidence(torch.bucketize(log_odds, self.borders))
-        return tokens
+        return cast(Tensor, self.proj(F.layer_norm(words, words.shape[-1:]) if self.scaled else words))
+
+    def with_confidence(self, words: Tensor, log_odds: Tensor) -> Tensor:
+        """Return label tokens (B, L, D') from ``words`` (B, L, D') and the labels' ``log_odds`` (B, L)."""
+        bucket = (log_odds[..., None] > self.borders).long().sum(-1)  # (B, L); ONNX has no bucketize
+        weighted = words * log_odds.sigmoid()[..., None] if self.scaled else words
+        return weighted + cast(Tensor, self.confidence(bucket))
 
     def with_label_tokens(
         self, encoded: EncodedImage, log_odds: Tensor, embedding: nn.Embedding, given: Tensor | None = None

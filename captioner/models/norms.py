@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from captioner.models.classifier import LabelClassifier
+from captioner.models.labels import Labeller
 from captioner.models.vision import VisionEncoder, block_input
 
 SAME = 1e-3  # tolerance relative to the largest feature: rounding is two orders below it, a wrong fold is above it
@@ -38,11 +38,14 @@ def fold_norms(vision: VisionEncoder, size: int) -> list[str]:
 
 
 @torch.no_grad()
-def fold_classifier(classifier: LabelClassifier, vision: VisionEncoder, size: int) -> list[str]:
-    """Do as ``fold_norms`` does for the upper blocks of a classifier, on the lower blocks of ``vision``."""
-    lower = vision.features(_pixels(vision, size)).lower
-    assert lower is not None
-    return _fold(classifier.upper, lambda: classifier.upper(block_input(lower, classifier.upper)))
+def fold_all_norms(vision: VisionEncoder, labeller: Labeller | None, size: int) -> list[str]:
+    """Do as ``fold_norms``, and fold the norms of the classifier of ``labeller`` too, if it has one."""
+    linears = fold_norms(vision, size)
+    if labeller is not None and (classifier := labeller.classifier) is not None:
+        lower = vision.features(_pixels(vision, size)).lower
+        assert lower is not None
+        _fold(classifier.upper, lambda: classifier.upper(block_input(lower, classifier.upper)))
+    return linears
 
 
 def _fold(backbone: nn.Module, run: Callable[[], Tensor]) -> list[str]:

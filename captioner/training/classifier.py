@@ -11,7 +11,7 @@ from captioner.models.backbones import backbone_args, build_backbone
 from captioner.models.captioner import Captioner
 from captioner.models.halves import UpperHalf, equal_blocks
 from captioner.training.pretrained import load_backbone, read_classifier
-from captioner.training.teachers import imagenet_groups
+from captioner.training.teachers import label_classes
 
 
 def add_classifier(model: Captioner, path: Path) -> None:
@@ -33,8 +33,7 @@ def add_classifier(model: Captioner, path: Path) -> None:
             f"the captioner's backbone has no block in common with {path}, so it cannot share one with the classifier; "
             "name the weights that its training started from"
         )
-    groups = imagenet_groups(config.labels.words)
-    classes = tuple(tuple(groups.get(label, ())) for label in range(len(config.labels.words)))
+    classes = label_classes(config.labels.words)
     unread = () if config.labels.scaled else ("proj.", "confidence.")
     old = {name: value for name, value in model.labeller.state_dict().items() if not name.startswith(unread)}
     added = ClassifierConfig(blocks=blocks, count=len(bias), classes=classes)

@@ -13,6 +13,7 @@ from torch import Tensor
 from captioner.errors import ConfigError
 from captioner.models.backbones import backbone_args
 from captioner.models.captioner import Captioner
+from captioner.models.classifier import class_sums
 from captioner.models.halves import same_but_for_rounding
 from captioner.models.vision import Features, VisionEncoder
 from captioner.training.batches import Batch
@@ -35,9 +36,7 @@ class ImageNetTeacher:
         """
         config, device = model.config, next(model.parameters()).device
         weight, bias = read_classifier(path, model.vision.channels)
-        sums = torch.zeros(len(bias), len(words))  # (N, G)
-        for label, classes in imagenet_groups(words).items():
-            sums[classes, label] = 1
+        sums = class_sums(label_classes(words), len(bias))  # (N, G)
         self.weight, self.bias, self.sums = weight.to(device), bias.to(device), sums.to(device)
         self.vision: VisionEncoder = copy.deepcopy(model.vision).requires_grad_(False).eval()
         args = backbone_args(config.vision, config.preprocess)
@@ -59,6 +58,12 @@ class ImageNetTeacher:
         pooled = features.values[:, features.prefix :].float().mean(1)  # (B, C)
         classes = (pooled @ self.weight.T + self.bias).softmax(-1)  # (B, N)
         return (classes @ self.sums).clamp(max=1)
+
+
+def label_classes(words: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+    """Return the ImageNet classes of each of ``words``; none for an unknown one."""
+    groups = imagenet_groups(words)
+    return tuple(tuple(groups.get(label, ())) for label in range(len(words)))
 
 
 def imagenet_groups(words: Sequence[str]) -> dict[int, list[int]]:

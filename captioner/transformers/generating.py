@@ -25,7 +25,7 @@ _WITHOUT_EFFECT = (
 )
 _TENSORS_ONLY = ("return_dict_in_generate", "output_scores", "output_logits", "output_attentions")
 _NEED_WORDS = ("prefix", "require", "forbid", "bias", "neutral")
-_NEED_CANDIDATES = ("rerank", "refine", "name_sure_labels", "unsure", "calibration")
+_NEED_CANDIDATES = ("rerank", "refine", "name_sure_labels", "check_colour", "unsure", "calibration")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,6 +50,7 @@ SET: dict[str, Any] = {  # a value of every option that differs from its default
     "no_repeat_ngram": 2,
     "language": "en",
     "name_sure_labels": 0.5,
+    "check_colour": True,
     "unsure": 0.5,
 }
 NEEDED: dict[str, dict[str, Any]] = {"groups": {"diversity": 0.5}, "diversity": {"groups": 2}}
