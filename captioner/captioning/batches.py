@@ -141,11 +141,12 @@ def caption_encoded(
         memory, labels = checkpoint.model.remember(encoded), encoded.labels
         captions = caption_memory(checkpoint, memory, pixels, config, labels=labels)
         if (checked := without_claims(config)) is not None:
-            texts = [[checkpoint.tokenizer.decode(h.tokens) for h in candidates] for candidates in captions]
+            own = [candidates[: config.candidates] for candidates in captions]  # a search may have more beams
+            texts = [[checkpoint.tokenizer.decode(h.tokens) for h in candidates] for candidates in own]
             if wrong := miscoloured(texts, pixels, checkpoint.config.preprocess):
                 part = memory.select(torch.tensor(wrong, device=memory.centres.device))
-                own = None if labels is None else labels[wrong]
-                again = caption_memory(checkpoint, part, [pixels[place] for place in wrong], checked, labels=own)
+                seen = None if labels is None else labels[wrong]
+                again = caption_memory(checkpoint, part, [pixels[place] for place in wrong], checked, labels=seen)
                 for place, candidates in zip(wrong, again, strict=True):
                     captions[place] = candidates or captions[place]
         return captions, memory

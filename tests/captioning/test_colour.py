@@ -107,3 +107,16 @@ def test_the_caption_stays_if_the_rules_allow_no_other(
     monkeypatch.setattr("captioner.captioning.batches.miscoloured", lambda *args: [0])
     [kept] = generate(checkpoint, [photo], GenerationConfig(check_colour=True))
     assert [h.tokens for h in unwrap(kept)] == [(1,)]
+
+
+def test_beams_behind_the_candidates_do_not_count(
+    checkpoint: Checkpoint, data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (Hypothesis((token,), (-1.0, -1.0), 0.0) for token in checkpoint.tokenizer.encode("red circle")[:2])
+    checked: list[list[list[str]]] = []
+    monkeypatch.setattr("captioner.captioning.batches.caption_memory", lambda *args, **more: [[first, second]])
+    monkeypatch.setattr("captioner.captioning.batches.miscoloured", lambda texts, *args: checked.append(texts))
+    for candidates in (1, 2):
+        config = GenerationConfig(beams=2, candidates=candidates, check_colour=True)
+        list(generate(checkpoint, [open_image(data.train[0].path)], config))
+    assert [len(texts[0]) for texts in checked] == [1, 2]
