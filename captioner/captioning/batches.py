@@ -10,7 +10,7 @@ from typing import TypeAlias, TypeVar
 import torch
 from torch import Tensor
 
-from captioner.captioning.colour import COLOURED, colourfulness, miscoloured, without_claims
+from captioner.captioning.colour import has_colours, miscoloured, without_claims
 from captioner.captioning.matching import match_captions, require_matching
 from captioner.captioning.sure_labels import name_sure_labels, require_labels
 from captioner.config import GenerationConfig
@@ -140,15 +140,17 @@ def caption_encoded(
     with _device_errors(len(pixels)):
         memory, labels = checkpoint.model.remember(encoded), encoded.labels
         captions = caption_memory(checkpoint, memory, pixels, config, labels=labels)
-        if (checked := without_claims(config)) is not None:
-            own = [candidates[: config.candidates] for candidates in captions]  # a search may have more beams
-            texts = [[checkpoint.tokenizer.decode(h.tokens) for h in candidates] for candidates in own]
-            if wrong := miscoloured(texts, pixels, checkpoint.config.preprocess):
-                part = memory.select(torch.tensor(wrong, device=memory.centres.device))
-                seen = None if labels is None else labels[wrong]
-                again = caption_memory(checkpoint, part, [pixels[place] for place in wrong], checked, labels=seen)
-                for place, candidates in zip(wrong, again, strict=True):
-                    captions[place] = candidates or captions[place]
+        checked = without_claims(config)
+        if checked is None:
+            return captions, memory
+        own = [candidates[: config.candidates] for candidates in captions]  # a search may have more beams
+        texts = [[checkpoint.tokenizer.decode(h.tokens) for h in candidates] for candidates in own]
+        if wrong := miscoloured(texts, pixels, checkpoint.config.preprocess):
+            part = memory.select(torch.tensor(wrong, device=memory.centres.device))
+            seen = None if labels is None else labels[wrong]
+            again = caption_memory(checkpoint, part, [pixels[place] for place in wrong], checked, labels=seen)
+            for place, candidates in zip(wrong, again, strict=True):
+                captions[place] = candidates or captions[place]
         return captions, memory
 
 
@@ -193,7 +195,7 @@ def stream_tokens(checkpoint: AnyCheckpoint, image: ImageSource, config: Generat
     """
     pixels = unwrap(next(load_pixels([image], checkpoint.config.preprocess, ahead=1)))
     checked = without_claims(config)  # streamed words cannot be taken back, so colour photos start without the claims
-    if checked is not None and colourfulness(pixels, checkpoint.config.preprocess) >= COLOURED:
+    if checked is not None and has_colours(pixels, checkpoint.config.preprocess):
         config = checked
     rules = compile_rules(config, checkpoint.tokenizer)
     seed = content_seed(pixels, config.sampling.seed) if config.sampling else 0

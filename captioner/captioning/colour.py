@@ -41,13 +41,17 @@ def colourfulness(pixels: Tensor, config: PreprocessConfig) -> float:
     return float(opponents.flatten(1).var(1, correction=0).sum().sqrt())
 
 
+def has_colours(pixels: Tensor, config: PreprocessConfig) -> bool:
+    """Return whether the photo ``pixels`` (3, H, W) is neither grey nor evenly tinted."""
+    return colourfulness(pixels, config) >= COLOURED
+
+
 def miscoloured(captions: Sequence[Sequence[str]], pixels: Sequence[Tensor], config: PreprocessConfig) -> list[int]:
     """Return the places of the images with colours that any of their captions calls black and white."""
     return [
         place
         for place, (texts, image) in enumerate(zip(captions, pixels, strict=True))
-        if any(contains_phrase(text, claim) for text in texts for claim in CLAIMS)
-        and colourfulness(image, config) >= COLOURED
+        if any(contains_phrase(text, claim) for text in texts for claim in CLAIMS) and has_colours(image, config)
     ]
 
 
