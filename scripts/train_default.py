@@ -26,6 +26,7 @@ from captioner.data.sources import load_split
 from captioner.evaluation.evaluate import Evaluation, evaluate
 from captioner.evaluation.probe import markdown, probe
 from captioner.metrics.calibration import fit_calibration
+from captioner.training.classifier import add_classifier
 from captioner.training.recipe import load_recipe
 from captioner.training.run import train
 from captioner.training.setup import read_data
@@ -40,8 +41,9 @@ CONTINUATIONS: dict[str, tuple[str, tuple[str, ...], str]] = {  # recipe, settin
     "more": ("everyday_more", (), "labels"),
     "second": ("everyday_reward", ("seed=5", "stages.0.epochs=9"), "more"),
     "third": ("everyday_reward", ("seed=6", "stages.0.epochs=9", "stages.0.options.bleu=2.0"), "mean"),
+    "tokens": ("everyday_labels", (), "rewarded"),
 }
-AVERAGES = {"mean": ("first", "second"), "last": ("mean", "third")}
+AVERAGES = {"mean": ("first", "second"), "rewarded": ("mean", "third")}
 CARD_NOTES = """\
 ## What it knows
 
@@ -144,6 +146,9 @@ def train_all(shared: Path, out: Path, *, resume: bool) -> int:
     loaded = read_data(data, held_out=str(HELD_OUT), outside=True, validation_images=800, report=print)
     for name, (recipe, settings, start) in CONTINUATIONS.items():
         begun = start_of(start, out, loaded.validation)
+        if name == "tokens":
+            settings = (*settings, f"stages.0.options.teacher={out}/rewarded")
+            add_classifier(begun.model, weights)
         place = out / name
         share_features(place, out / "labels" / "features")  # all runs have the same frozen lower half
         again = resume and (place / "state.pt").exists()
@@ -162,7 +167,7 @@ def main() -> int:
         return code
     photos = [str(args.shared / name) for name in PHOTOS]
     held_out = read_data(photos, held_out=str(HELD_OUT), validation_images=800, report=print).validation
-    checkpoint = start_of("last", args.out, held_out)
+    checkpoint = start_of("tokens", args.out, held_out)
     checkpoint.generation = choose_generation(checkpoint, held_out, beams=(3, 5), penalties=PENALTIES)
     scores = evaluate(checkpoint, held_out, checkpoint.generation, batch_size=32).model
     held_out_scores = {"cider_d": scores.cider_d, "bleu4": scores.bleu.bleu4}

@@ -20,8 +20,10 @@ class Label:
     probability: float  # 0 to 1, that people would name it
 
 
-def labels_of(config: LabelsConfig | None, log_odds: Tensor | None, *, neutral: bool = False) -> tuple[Label, ...]:
-    """Return the labels with a probability of at least ``LEAST_PROBABLE``, most probable first.
+def labels_of(
+    config: LabelsConfig | None, log_odds: Tensor | None, *, neutral: bool = False, least: float = LEAST_PROBABLE
+) -> tuple[Label, ...]:
+    """Return the labels with a probability of at least ``least``, most probable first.
 
     ``log_odds`` (G,). ``neutral`` leaves out labels that presume the gender or age of people. Without a labeller,
     ``config`` and ``log_odds`` are None and the result is empty.
@@ -29,7 +31,7 @@ def labels_of(config: LabelsConfig | None, log_odds: Tensor | None, *, neutral: 
     if config is None or log_odds is None:
         return ()
     probabilities = log_odds.sigmoid().tolist()
-    named = [Label(word, p) for word, p in zip(config.words, probabilities, strict=True) if p >= LEAST_PROBABLE]
+    named = [Label(word, p) for word, p in zip(config.words, probabilities, strict=True) if p >= least]
     if neutral:
         presuming = set(every_language().presuming)
         named = [label for label in named if label.text not in presuming]

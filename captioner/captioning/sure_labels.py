@@ -88,14 +88,14 @@ def omissions(
     spoken = config.language or next(iter(languages), LABEL_LANGUAGE)
     if words is None or spoken != LABEL_LANGUAGE:
         return [None] * len(hypotheses)
-    kinds = _kinds(words.words)
+    kinds, least = _kinds(words.words), min(config.name_sure_labels, LEAST_PROBABLE)
     found: list[Omission | None] = []
     for candidates, log_odds in zip(hypotheses, labels.cpu(), strict=True):
-        probable = labels_of(words, log_odds, neutral=config.rules.neutral) if candidates else ()
+        probable = labels_of(words, log_odds, neutral=config.rules.neutral, least=least) if candidates else ()
         caption = checkpoint.tokenizer.decode(candidates[0].tokens) if candidates else ""
-        sure = [x for x in probable if x.probability >= max(config.name_sure_labels, LEAST_PROBABLE)]
+        sure = [x for x in probable if x.probability >= config.name_sure_labels]
         label = next((x for x in sure if not kinds.names(x.text, caption)), None)
-        seen = [x.text for x in probable]
+        seen = [x.text for x in probable if x.probability >= LEAST_PROBABLE]
         found.append(Omission(label, frozenset(kinds.excluded(label.text, caption, seen))) if label else None)
     return found
 

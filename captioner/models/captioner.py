@@ -54,7 +54,8 @@ class Captioner(EncoderDecoder):
     def add_heads(self, config: HeadsConfig) -> None:
         """Add fresh heads to a model without heads."""
         self.config = replace(self.config, heads=config)
-        self.heads = Heads(config, self.config.decoder).to(self.decoder.token_embedding.weight.device)
+        heads = Heads(config, self.config.decoder).to(self.decoder.token_embedding.weight.device)
+        self.heads = heads.train(self.training)
 
     @plain_defaults()
     def add_labeller(self, config: LabelsConfig) -> None:
@@ -62,7 +63,7 @@ class Captioner(EncoderDecoder):
         self.config = replace(self.config, labels=config)
         labeller = self._make_labeller()
         assert labeller is not None
-        self.labeller = labeller.to(self.decoder.token_embedding.weight.device)
+        self.labeller = labeller.to(self.decoder.token_embedding.weight.device).train(self.training)
         self.labeller.align(self.decoder)
 
     def _make_labeller(self) -> Labeller | None:

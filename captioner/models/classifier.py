@@ -54,6 +54,7 @@ class LabelClassifier(nn.Module):
         sums = class_sums(config.classes, config.count)
         self.register_buffer("sums", sums, persistent=False)
         self.register_buffer("known", sums.any(0), persistent=False)
+        self.eval()  # in training mode, its batch norms would forget their statistics
 
     def train(self, mode: bool = True) -> LabelClassifier:
         """Stay in eval mode: the classifier is not trained."""

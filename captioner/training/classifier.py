@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,3 +44,31 @@ def add_classifier(model: Captioner, path: Path) -> None:
     assert classifier is not None
     classifier.upper.load_state_dict(UpperHalf(backbone, blocks).state_dict())
     classifier.classify.load_state_dict({"weight": weight, "bias": bias})
+
+
+def copy_trained_blocks(model: Captioner, trained: Iterable[str]) -> None:
+    """Give the classifier of ``model`` its own copy of each shared block from the first ``trained`` one on.
+
+    ``trained`` are names of the backbone's parameters. A captioner without a classifier stays as it is. The layers
+    before the second block stay shared.
+    """
+    labels = model.config.labels
+    if labels is None or labels.classifier is None:
+        return
+    shared = labels.classifier.blocks
+    blocks = max(1, min([shared, *(int(name.split(".")[1]) for name in trained if name.startswith("blocks."))]))
+    if blocks == shared:
+        return
+    assert model.labeller is not None
+    state = model.labeller.state_dict()
+    place = "classifier.upper.blocks."
+    own = {name.removeprefix(place): value for name, value in state.items() if name.startswith(place)}
+    for name in own:
+        del state[place + name]
+    for name, value in own.items():
+        block, _, rest = name.partition(".")
+        state[f"{place}{int(block) + shared - blocks}.{rest}"] = value
+    copied = UpperHalf(model.vision.backbone, blocks).blocks[: shared - blocks].state_dict()
+    state |= {place + name: value.clone() for name, value in copied.items()}
+    model.add_labeller(replace(labels, classifier=replace(labels.classifier, blocks=blocks)))
+    model.labeller.load_state_dict(state)

@@ -29,17 +29,12 @@ def choose_trained(model: Captioner, stage: Stage, trained: Callable[[str], bool
     """
     vision = model.vision
     vision.backbone_frozen = stage.vision == "frozen"
-    names: set[str] = set()
-    if stage.vision != "frozen":
-        used = _in_use(vision, model.config.preprocess.size)
-        names = used if stage.vision == "all" else _last_groups(vision.backbone, stage.vision, used)
-        if not stage.depthwise:
-            names -= _depthwise_kernels(vision, model.config.preprocess.size)
-        if vision.shared_blocks is not None and lower_names(vision.backbone, vision.shared_blocks, names):
-            raise ConfigError(
-                f"the classifier of labels shares the first {vision.shared_blocks} blocks of the backbone, so they "
-                "cannot be trained; set vision to last:N with a smaller N, or to frozen"
-            )
+    names = trained_layers(model, stage)
+    if vision.shared_blocks is not None and lower_names(vision.backbone, vision.shared_blocks, names):
+        raise ConfigError(
+            "the classifier of labels shares the first layers of the backbone, so they cannot be trained; set vision "
+            "to last:N with a smaller N, or to frozen"
+        )
     for name, parameter in model.named_parameters():
         inside = name.startswith("vision.backbone.")
         kept = name.startswith("labeller.classifier.")
@@ -51,6 +46,16 @@ def choose_trained(model: Captioner, stage: Stage, trained: Callable[[str], bool
         raise ConfigError(
             f"no trained parameter has {parts} in its name; correct the stage setting only, or leave it out"
         )
+
+
+def trained_layers(model: Captioner, stage: Stage) -> set[str]:
+    """Return the names of the backbone's parameters that ``stage.vision`` and ``stage.depthwise`` train."""
+    if stage.vision == "frozen":
+        return set()
+    vision, size = model.vision, model.config.preprocess.size
+    used = _in_use(vision, size)
+    names = used if stage.vision == "all" else _last_groups(vision.backbone, stage.vision, used)
+    return names if stage.depthwise else names - _depthwise_kernels(vision, size)
 
 
 def _in_use(vision: VisionEncoder, size: int) -> set[str]:

@@ -12,7 +12,9 @@ from captioner.checkpoint import Checkpoint, Restorable, merged
 from captioner.config import to_dict
 from captioner.data.messages import counted
 from captioner.errors import ConfigError, TrainingError, UsageError
+from captioner.training.classifier import copy_trained_blocks
 from captioner.training.lock import only_run
+from captioner.training.optim import trained_layers
 from captioner.training.packages import require_training
 from captioner.training.pretrained import differing_pixels
 from captioner.training.recipe import Recipe
@@ -60,6 +62,9 @@ def train(
     check_learnt(checkpoint, recipe.generation)
     if recipe.adapter is not None:
         recipe, checkpoint = with_adapter(recipe, checkpoint, recipe.adapter)
+    elif checkpoint.model.vision.shared_blocks is not None:
+        for stage in recipe.stages:
+            copy_trained_blocks(checkpoint.model, trained_layers(checkpoint.model, stage))
     report(
         f"{counted(len(data.train), 'training image')}, {len(data.validation)} held out, "
         f"{counted(len(data.text), 'line')} of text; "

@@ -73,6 +73,14 @@ def test_omissions(
     assert (found.excluded if found else set()) == excluded
 
 
+def test_a_user_may_call_less_probable_labels_sure(naming: Checkpoint) -> None:
+    field, odds = [written(naming, "a horse in a field")], log_odds({"zebra": 0.15, "horse": 0.14, "person": 0.09})
+    [found] = omissions(naming, field, odds, replace(NET, name_sure_labels=0.1))
+    assert found is not None
+    assert (found.label.text, found.excluded) == ("zebra", {"horse"}), "neither is probable enough to be shown"
+    assert omissions(naming, field, odds, replace(NET, name_sure_labels=0.2)) == [None]
+
+
 def test_labels_are_words_of_english_captions(naming: Checkpoint) -> None:
     captions = [written(naming, "a field"), []]
     omitted, none = omissions(naming, captions, log_odds({"zebra": 0.9}, {"zebra": 0.9}), NET)

@@ -16,7 +16,7 @@ from captioner.errors import ConfigError
 from captioner.inference import prepare
 from captioner.models.captioner import Captioner
 from captioner.models.classifier import SLOPE, UNKNOWN
-from captioner.training.classifier import add_classifier
+from captioner.training.classifier import add_classifier, copy_trained_blocks
 from captioner.training.optim import choose_trained
 from captioner.training.recipe import Recipe
 from captioner.training.run import train
@@ -86,6 +86,18 @@ def test_labels_are_the_larger_of_both(labelled: Checkpoint, file: Path, recipe:
     torch.testing.assert_close(after.tokens[:, 2:], before.tokens[:, 2:])  # the patches are the captioner's
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_an_added_classifier_keeps_its_statistics(labelled: Checkpoint, file: Path, training: bool) -> None:
+    model = labelled.model.train(training)
+    add_classifier(model, file)
+    assert model.labeller is not None
+    assert model.labeller.training is training
+    before = {name: value.clone() for name, value in model.labeller.classifier.state_dict().items()}  # type: ignore[union-attr]
+    model.encode_image(pixels_of(model))
+    for name, value in model.labeller.classifier.state_dict().items():  # type: ignore[union-attr]
+        assert value.equal(before[name]), name
+
+
 def test_label_tokens_that_no_decoder_reads_start_anew(labelled: Checkpoint, file: Path) -> None:
     model = labelled.model
     assert model.config.labels is not None
@@ -139,12 +151,45 @@ def test_training_keeps_the_classifier(
 
 def test_shared_blocks_are_not_trained(labelled: Checkpoint, file: Path, recipe: MakeRecipe) -> None:
     add_classifier(labelled.model, file)
-    with pytest.raises(ConfigError, match="shares the first 4 blocks of the backbone, so they cannot be trained; set"):
+    with pytest.raises(ConfigError, match="shares the first layers of the backbone, so they cannot be trained; set"):
         choose_trained(labelled.model, recipe({"vision": "all"}).stages[0], lambda name: True)
     choose_trained(labelled.model, recipe({"vision": "last:1"}).stages[0], lambda name: True)
     trained = {name for name, value in labelled.model.named_parameters() if value.requires_grad}
     assert any(name.startswith("vision.backbone.") for name in trained)
     assert not any(name.startswith("labeller.classifier.") for name in trained)
+
+
+def test_the_classifier_gets_its_own_copy_of_blocks_that_are_trained(labelled: Checkpoint, file: Path) -> None:
+    add_classifier(labelled.model, file)
+    model, pixels = labelled.model.eval(), pixels_of(labelled.model)
+    before = model.encode_image(pixels)
+    copy_trained_blocks(model, ["blocks.4.0.conv.weight", "conv_head.weight"])
+    assert model.vision.shared_blocks == 4
+    copy_trained_blocks(model, ["blocks.3.0.conv.weight", "blocks.2.1.conv.weight"])
+    assert model.vision.shared_blocks == 2
+    after = model.eval().encode_image(pixels)
+    torch.testing.assert_close(after.labels, before.labels)
+    torch.testing.assert_close(after.tokens, before.tokens)
+    features = model.vision.features(pixels)
+    assert model.labeller is not None
+    log_odds = model.labeller.classifier(features.lower)  # type: ignore[misc]
+    for name, value in model.vision.backbone.named_parameters():
+        if name.startswith(("blocks.2.", "blocks.3.")):
+            value.data += 1.0
+    torch.testing.assert_close(model.labeller.classifier(features.lower), log_odds)  # type: ignore[misc, union-attr]
+    copy_trained_blocks(model, ["conv_stem.weight", "blocks.0.0.conv.weight"])
+    assert model.vision.shared_blocks == 1
+
+
+def test_a_run_may_train_blocks_that_the_classifier_shared(
+    labelled: Checkpoint, file: Path, recipe: MakeRecipe, data: Data, tmp_path: Path
+) -> None:
+    add_classifier(labelled.model, file)
+    best = load(train(recipe({"vision": "last:4"}), data, tmp_path / "run", start=labelled))
+    assert best.config.labels is not None
+    assert best.config.labels.classifier is not None
+    assert best.config.labels.classifier.blocks < 4
+    assert best.model.encode_image(pixels_of(best.model)).labels is not None
 
 
 def test_cached_lower_features_give_the_same_labels(labelled: Checkpoint, file: Path) -> None:

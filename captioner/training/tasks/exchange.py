@@ -26,17 +26,17 @@ from captioner.training.tasks.base import features_of
 from captioner.training.tasks.policy import seed_of
 
 LEAST_PROBABLE = 0.1  # the token of a label below it says too little to explain the word
-EMPHASIS = 5.0  # weight of the tokens of the other label, which alone show that the decoder reads the label token
 LANGUAGE = "en"  # labels are English nouns
 
 
 class LabelExchange:
-    """The exchange of a label that captions name for another one, in a ``share`` of the images.
+    """The exchange of a label that the decoder reads for another one, in a ``share`` of the images.
 
     The other label is of the same kind if that has others (``Kinds``: another animal for a dog), else any. It takes the
-    place of the first one in the captions, where its tokens have the weight ``EMPHASIS``, and its probability among the
-    label tokens, and gives its own in return. The image's captions in another language than the labels are left out. An
-    image without a probable label stays as it is.
+    place of the first one in the captions that name it, and its probability among the label tokens, and gives its own
+    in return. Labels that no caption names are exchanged as often, so that the decoder learns how often people name a
+    label of such a probability. The image's captions in another language than the labels are left out. An image without
+    a probable label stays as it is.
     """
 
     def __init__(self, labels: Sequence[str], tokenizer: CaptionTokenizer, collate: Collate, *, share: float) -> None:
@@ -56,7 +56,6 @@ class LabelExchange:
         draws = {image: random.Random(seed_of(batch.seed, name)) for image, name in enumerate(batch.names)}
         chosen = [image for image, draw in draws.items() if draw.random() < self.share]
         captions, starts = _captions_of(batch)
-        copied: list[tuple[int, int, int, int]] = []  # image, caption, first and last place of the tokens of a name
         given = torch.full((len(batch.names), len(self.labels)), float("nan"), device=batch.tokens.device)
         for image, log_odds in zip(chosen, self.log_odds(model, batch, chosen), strict=True):
             pairs = zip(captions[image], starts[image], strict=True)
@@ -68,13 +67,9 @@ class LabelExchange:
             given[image] = log_odds
             given[image, [old, new]] = log_odds[[new, old]]
             room = model.config.decoder.context - 1
-            renamed = [self.renamed(text, old, new) for text in texts]
-            captions[image] = [self.tokenizer.encode(text)[:room] for text in renamed]
+            captions[image] = [self.tokenizer.encode(self.renamed(text, old, new))[:room] for text in texts]
             starts[image] = [self.start] * len(texts)
-            copied += [(image, k, *span) for k, text in enumerate(renamed) for span in self._tokens_of(text, new)]
         tokens, targets, weights = (part.to(given.device) for part in self.collate.pad_captions(captions, starts))
-        for image, k, first, last in copied:
-            weights[image, k, first:last] *= EMPHASIS
         return replace(batch, tokens=tokens, targets=targets, weights=weights, extra={**batch.extra, "given": given})
 
     def renamed(self, caption: str, old: int, new: int) -> str:
@@ -89,14 +84,6 @@ class LabelExchange:
             at = end
         return "".join([*parts, caption[at:]])
 
-    def _tokens_of(self, caption: str, label: int) -> list[tuple[int, int]]:
-        """Return the places (first, behind the last) of the tokens of each mention of ``label``."""
-        return [
-            (len(self.tokenizer.encode(caption[:start].rstrip())), len(self.tokenizer.encode(caption[:end])))
-            for start, end, found in self.finder.spans(caption)
-            if found == label
-        ]
-
     def log_odds(self, model: Captioner, batch: Batch, images: Sequence[int]) -> Tensor:
         """Return the log-odds (N, G) of the labels of some images, without dropout."""
         assert model.labeller is not None
@@ -110,15 +97,14 @@ class LabelExchange:
         return log_odds
 
     def _drawn(self, texts: Sequence[str], log_odds: Tensor, count: int, draw: random.Random) -> tuple[int, int] | None:
-        """Return a label that a text names and the decoder would read, and one that no text names; None without any."""
+        """Return a label that the decoder would read, and another one that no text names; None without any."""
         best = log_odds.topk(count)
         shown = best.indices[best.values.sigmoid() >= LEAST_PROBABLE].tolist()
-        named = {label for text in texts for label in self.finder.find(text)}
-        known = sorted(named & set(shown))
-        if not known:
+        if not shown or not texts:
             return None
-        old = draw.choice(known)
-        others = [label for label in self.others[old] if label not in named]
+        old = draw.choice(sorted(shown))
+        named = {label for text in texts for label in self.finder.find(text)}
+        others = [label for label in self.others[old] if label != old and label not in named]
         return (old, draw.choice(others)) if others else None
 
 
