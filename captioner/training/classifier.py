@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+
+import torch
+from torch import nn
 
 from captioner.config import ClassifierConfig
 from captioner.errors import ConfigError
@@ -60,15 +64,10 @@ def copy_trained_blocks(model: Captioner, trained: Iterable[str]) -> None:
     if blocks == shared:
         return
     assert model.labeller is not None
-    state = model.labeller.state_dict()
-    place = "classifier.upper.blocks."
-    own = {name.removeprefix(place): value for name, value in state.items() if name.startswith(place)}
-    for name in own:
-        del state[place + name]
-    for name, value in own.items():
-        block, _, rest = name.partition(".")
-        state[f"{place}{int(block) + shared - blocks}.{rest}"] = value
-    copied = UpperHalf(model.vision.backbone, blocks).blocks[: shared - blocks].state_dict()
-    state |= {place + name: value.clone() for name, value in copied.items()}
-    model.add_labeller(replace(labels, classifier=replace(labels.classifier, blocks=blocks)))
-    model.labeller.load_state_dict(state)
+    classifier = model.labeller.classifier
+    assert classifier is not None
+    own = copy.deepcopy(UpperHalf(model.vision.backbone, blocks).blocks[: shared - blocks])
+    upper = nn.ModuleList([*own, *classifier.upper.blocks]).eval()
+    classifier.upper.blocks = upper.to(memory_format=torch.channels_last)
+    model.config = replace(model.config, labels=replace(labels, classifier=replace(labels.classifier, blocks=blocks)))
+    model.vision.shared_blocks = blocks
