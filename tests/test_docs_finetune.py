@@ -48,7 +48,7 @@ def here(toy: Path, learnt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     images = [{"id": n, "file_name": name} for n, name in enumerate(names)]
     notes = [{"image_id": n, "caption": caption} for n, row in enumerate(rows) for caption in row["captions"]]
     (tmp_path / "coco" / "captions.json").write_text(json.dumps({"images": images, "annotations": notes}))
-    monkeypatch.setattr("captioner.checkpoint.files.SHIPPED", learnt / "best")
+    monkeypatch.setattr("captioner.checkpoint.locate.SHIPPED", learnt / "best")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -69,6 +69,8 @@ def test_commands_run_in_order(here: Path, hub: Any, capfd: pytest.CaptureFixtur
     runs = [out.strip() for out in outputs["finetune"]]
     names = ("finetune", "csv", "mine", "longer", "reward", "mine", "lora", "prefix", "two", "too")
     assert runs == [f"runs/{name}/best" for name in names]
+    largest = max(path.stat().st_size for path in here.rglob("*") if path.is_file())
+    assert largest < 50e6, "the runs start from the quick model, not from the shipped one"
     assert outputs["convert"] == ["merged\n"]
     assert "CIDEr" in outputs["compare"][0]
     assert all("no problems were found" in out for out in outputs["inspect"])

@@ -240,7 +240,7 @@ def test_no_setting_of_an_adapter_names_a_file(
         "base": {"source": "shipped", "fingerprint": "0" * 64},
     }
     monkeypatch.setattr("captioner.checkpoint.loading.find", lambda source: saved)
-    monkeypatch.setattr("captioner.checkpoint.files.SHIPPED", saved)
+    monkeypatch.setattr("captioner.checkpoint.locate.SHIPPED", saved)
     for table in ("adapter", "base"):
         for place, _ in leaves(values[table], (table,)):
             for value in planted:
