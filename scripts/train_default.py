@@ -148,7 +148,7 @@ def train_all(shared: Path, out: Path, *, resume: bool) -> int:
         begun = start_of(start, out, loaded.validation)
         if name == "tokens":
             settings = (*settings, f"stages.0.options.teacher={out}/rewarded")
-            add_classifier(begun.model, weights)
+            add_classifier(begun.model, weights, loaded.train)
         place = out / name
         share_features(place, out / "labels" / "features")  # all runs have the same frozen lower half
         again = resume and (place / "state.pt").exists()

@@ -2,14 +2,17 @@
 
 A decoder rarely writes a word that its training captions lacked, even if the labeller sees the thing. Constrained beams
 make it write the word (Anderson et al. 2017, arXiv 1612.00576). Here they run only for the images whose caption omits a
-sure label, and the result has to be nearly as probable as the caption that it replaces.
+sure label. The result replaces the caption if it is as probable, with the labeller's probability in place of the
+decoder's for the word.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -18,6 +21,7 @@ from captioner.captioning.labels import LEAST_PROBABLE, Label, labels_of
 from captioner.config import GenerationConfig
 from captioner.config.generation import REQUIRING_BEAMS
 from captioner.errors import UsageError
+from captioner.generation.constrained import Phrase
 from captioner.generation.hypothesis import Hypothesis
 from captioner.generation.processors import phrase_bias
 from captioner.generation.rules import Rules, required
@@ -26,9 +30,10 @@ from captioner.inference import AnyCheckpoint
 from captioner.metrics.kinds import Kinds
 from captioner.metrics.nouns import plural
 from captioner.models.decoder import ImageMemory
+from captioner.text import CaptionTokenizer
 
 LABEL_LANGUAGE = "en"  # labels are English nouns
-MARGIN = 0.3  # how much lower the mean log-probability of the new caption may be, in nats per token
+MOST_SURE = 0.99  # of a label: a caption without it has a finite score
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,9 @@ class Omission:
     """A sure label that a caption omits."""
 
     label: Label
-    excluded: frozenset[str]  # names in the caption that contradict the label
+    phrase: Phrase  # the label or its plural
+    excluded: frozenset[str] = frozenset()  # names in the caption that contradict the label
+    kept: frozenset[str] = frozenset()  # labels in the caption, at least as probable
 
 
 def require_labels(checkpoint: AnyCheckpoint) -> None:
@@ -56,23 +63,26 @@ def name_sure_labels(
     config: GenerationConfig,
     *,
     rules: Rules,
-    margin: float = MARGIN,
 ) -> list[list[Hypothesis]]:
     """Return the captions of each image, the first one replaced where it omits a sure label and a good caption has it.
 
-    A label is sure from the probability ``config.name_sure_labels`` on; if a caption omits several, the most probable
-    one counts. The new caption satisfies all rules of ``config`` besides. It is accepted if its mean log-probability
-    per token is at most ``margin`` lower. Images are searched one by one, since each has its own required word.
+    A label is sure from the probability ``config.name_sure_labels`` on. With a classifier, only the labels that it
+    knows count: captions teach the decoder when to name the others. If a caption omits several, the most probable one
+    counts. The new caption satisfies all rules of ``config``, and replaces the old one if it ``is_better``.
     ``hypotheses``: the captions of B images, best first; ``labels`` (B, G) the log-odds.
     """
     named = [list(candidates) for candidates in hypotheses]
+    together: dict[frozenset[str], dict[int, Omission]] = {}  # images that are searched with the same rules
     for image, omitted in enumerate(omissions(checkpoint, hypotheses, labels, config)):
-        if omitted is None:
-            continue
-        part = memory.select(torch.tensor([image], device=memory.centres.device))
-        best = rewrite_with_label(checkpoint, part, omitted, config, rules=rules)
-        if best is not None and mean_log_prob(best) >= mean_log_prob(named[image][0]) - margin:
-            named[image][0] = best
+        if omitted is not None:
+            together.setdefault(omitted.excluded, {})[image] = omitted
+    for excluded, members in together.items():
+        part = memory.select(torch.tensor(list(members), device=memory.centres.device))
+        phrases = [omitted.phrase for omitted in members.values()]
+        found = captions_with(phrases, checkpoint, part, config, excluded=excluded, rules=rules)
+        for (image, omitted), new in zip(members.items(), found, strict=True):
+            if new and is_better(checkpoint, new[0], named[image][0], omitted):
+                named[image][0] = new[0]
     return named
 
 
@@ -89,30 +99,39 @@ def omissions(
     if words is None or spoken != LABEL_LANGUAGE:
         return [None] * len(hypotheses)
     kinds, least = _kinds(words.words), min(config.name_sure_labels, LEAST_PROBABLE)
+    classes = words.classifier.classes if words.classifier is not None else [(0,)] * len(words.words)
+    eligible = {word for word, known in zip(words.words, classes, strict=True) if known}
     found: list[Omission | None] = []
     for candidates, log_odds in zip(hypotheses, labels.cpu(), strict=True):
         probable = labels_of(words, log_odds, neutral=config.rules.neutral, least=least) if candidates else ()
         caption = checkpoint.tokenizer.decode(candidates[0].tokens) if candidates else ""
-        sure = [x for x in probable if x.probability >= config.name_sure_labels]
+        sure = [x for x in probable if x.probability >= config.name_sure_labels and x.text in eligible]
         label = next((x for x in sure if not kinds.names(x.text, caption)), None)
+        phrase = _phrase(label.text, checkpoint.tokenizer) if label is not None else None
+        if label is None or phrase is None:
+            found.append(None)
+            continue
         seen = [x.text for x in probable if x.probability >= LEAST_PROBABLE]
-        found.append(Omission(label, frozenset(kinds.excluded(label.text, caption, seen))) if label else None)
+        kept = [x.text for x in probable if x.probability >= label.probability and kinds.names(x.text, caption)]
+        excluded = kinds.excluded(label.text, caption, seen)
+        found.append(Omission(label, phrase, frozenset(excluded), frozenset(kept)))
     return found
 
 
-def rewrite_with_label(
-    checkpoint: AnyCheckpoint, memory: ImageMemory, omitted: Omission, config: GenerationConfig, *, rules: Rules
-) -> Hypothesis | None:
-    """Return the best caption of the one image in ``memory`` that names the omitted label, or None if none fits."""
-    tokenizer, label = checkpoint.tokenizer, omitted.label.text
-    try:
-        phrase = required(f"{label}|{plural(label)}", tokenizer)
-    except UsageError:  # a label that the tokenizer cannot write
-        return None
+def captions_with(
+    phrases: Sequence[Phrase],
+    checkpoint: AnyCheckpoint,
+    memory: ImageMemory,
+    config: GenerationConfig,
+    *,
+    excluded: frozenset[str],
+    rules: Rules,
+) -> list[list[Hypothesis]]:
+    """Return captions of each image in ``memory`` with its phrase, without ``excluded`` names, best first."""
     processors = rules.processors
-    if omitted.excluded:
-        forms = sorted({form for name in omitted.excluded for form in (name, plural(name))})
-        processors = (*processors, phrase_bias(dict.fromkeys(forms, float("-inf")), tokenizer))
+    if excluded:
+        forms = sorted({form for name in excluded for form in (name, plural(name))})
+        processors = (*processors, phrase_bias(dict.fromkeys(forms, float("-inf")), checkpoint.tokenizer))
     plain = replace(
         config,
         beams=max(config.beams, REQUIRING_BEAMS),
@@ -123,14 +142,34 @@ def rewrite_with_label(
         refine=0,
         name_sure_labels=0.0,
     )
-    own = replace(rules, processors=processors, require=(*rules.require, phrase))
-    [captions] = search(checkpoint.model.decoder, memory, checkpoint.config.text, plain, rules=own)
-    return captions[0] if captions else None
+    own = replace(rules, processors=processors)
+    return search(checkpoint.model.decoder, memory, checkpoint.config.text, plain, rules=own, required=phrases)
 
 
-def mean_log_prob(hypothesis: Hypothesis) -> float:
-    """Return the mean log-probability of a caption's tokens, in nats; higher is better."""
-    return hypothesis.log_prob / max(hypothesis.length, 1)
+def is_better(checkpoint: AnyCheckpoint, new: Hypothesis, old: Hypothesis, omitted: Omission) -> bool:
+    """Return whether a caption with an omitted label is at least as good as the one without it.
+
+    It must name the ``kept`` labels. The decoder may never have written the label's word for a photo, so its
+    probability is the labeller's, p: the mean of log p and the log-probabilities of the other tokens must be at least
+    that of log(1 - p) and the tokens of the old caption.
+    """
+    caption = checkpoint.tokenizer.decode(new.tokens)
+    assert checkpoint.config.labels is not None
+    kinds, span = _kinds(checkpoint.config.labels.words), omitted.phrase.span_in(new.tokens)
+    if span is None or not all(kinds.names(label, caption) for label in omitted.kept):
+        return False
+    start, end = span
+    chance = min(omitted.label.probability, MOST_SURE)
+    without_word = (*new.log_probs[:start], *new.log_probs[end:])
+    return fmean((*without_word, math.log(chance))) >= fmean((*old.log_probs, math.log(1 - chance)))
+
+
+def _phrase(label: str, tokenizer: CaptionTokenizer) -> Phrase | None:
+    """Return the label or its plural as a phrase; None if the tokenizer cannot write it."""
+    try:
+        return required(f"{label}|{plural(label)}", tokenizer)
+    except UsageError:
+        return None
 
 
 @lru_cache(maxsize=8)

@@ -34,6 +34,17 @@ class Phrase:
         """The number of tokens of the shortest form."""
         return min(map(len, (*self.forms, *self.initial)))
 
+    def span_in(self, tokens: Sequence[int]) -> tuple[int, int] | None:
+        """Return where the phrase first begins and ends in the ``tokens`` of a caption; None if it is not there."""
+        for start in range(len(tokens)):
+            joined = start > 0 and tokens[start - 1] in self.joiners
+            for form in (*self.forms, *(() if start else self.initial)):
+                end = start + len(form)
+                ends = end == len(tokens) or (end < len(tokens) and self.boundary[tokens[end]])
+                if ends and tuple(tokens[start:end]) == form and (not joined or form[0] in self.joiners):
+                    return start, end
+        return None
+
 
 SAID = -1
 LOST = -2  # an initial form that can no longer match
@@ -156,25 +167,30 @@ class _Candidate:
 
 
 def constrained_search(
-    writing: Writing, text: TextConfig, config: GenerationConfig, steps: int, phrases: Sequence[Phrase]
+    writing: Writing, text: TextConfig, config: GenerationConfig, steps: int, phrases: Sequence[tuple[Phrase, ...]]
 ) -> list[list[Hypothesis]]:
-    """Return the ``config.beams`` best captions of each image that contain all ``phrases``, if the rules allow any."""
-    checklist, width, device = Checklist(phrases), config.beams, writing.tokens.device
-    begun = checklist.start()
-    for token in writing.tokens[0, 0].tolist():
-        begun = checklist.after(begun, token)
-    before = writing.tokens.shape[2]
+    """Return the ``config.beams`` best captions of each image with all of its ``phrases``, if the rules allow any."""
+    by_phrases = {required: Checklist(required) for required in set(phrases)}
+    checklists = [by_phrases[required] for required in phrases]  # of each image
+    width, device, before = config.beams, writing.tokens.device, writing.tokens.shape[2]
     alive = list(range(writing.images))
     hypotheses: list[list[Hypothesis]] = [[] for _ in alive]
-    states = [[begun] for _ in alive]  # of every running beam of every image
+    begun = [checklists[image].start() for image in alive]
+    for token in writing.tokens[0, 0].tolist():
+        begun = [checklists[image].after(begun[image], token) for image in alive]
+    states = [[start] for start in begun]  # of every running beam of every image
+    boundary = torch.tensor(phrases[0][0].boundary, device=device)  # (V,), of every phrase
     sums: Tensor | None = None  # (B, K)
     for step in range(1, steps + 1):
         log_probs = writing.next()  # (B, 1 or K, V)
         sums = to_sum_precision(writing.log_probs.sum(-1)) if sums is None else sums
+        likely = _likely(log_probs, sums, width)
         going, chosen = [], []
         for row, image in enumerate(alive):
+            checklist = checklists[image]
             running: list[_Candidate] = []
-            for candidate in _candidates(log_probs[row], sums[row], states[row], checklist, width):
+            pairs = likely[row] | _forced(log_probs[row], states[row], checklist, boundary)
+            for candidate in _candidates(pairs, log_probs[row], sums[row], states[row], checklist):
                 ends = candidate.token == text.eos_id
                 if not ends and step < steps:
                     running.append(candidate)
@@ -191,7 +207,11 @@ def constrained_search(
                 chosen.append(beams)
         if not going:
             break
-        filled = [beams + [_Candidate(-math.inf, 0, 0, begun)] * (width - len(beams)) for beams in chosen]
+        starts = [begun[alive[row]] for row in going]
+        filled = [
+            beams + [_Candidate(-math.inf, 0, 0, start)] * (width - len(beams))
+            for beams, start in zip(chosen, starts, strict=True)
+        ]
         if len(going) < len(alive):
             writing.keep(torch.tensor(going, device=device))
             alive = [alive[row] for row in going]
@@ -204,19 +224,33 @@ def constrained_search(
     return hypotheses
 
 
-def _candidates(
-    log_probs: Tensor, sums: Tensor, states: Sequence[tuple[Progress, ...]], checklist: Checklist, width: int
-) -> list[_Candidate]:
-    """Return continuations of one image's beams: the best overall, the best per beam, those that advance phrases."""
-    parents, tokens, _ = best_continuations(log_probs[None], sums[None], 2 * width)
-    pairs = set(zip(parents[0].tolist(), tokens[0].tolist(), strict=True))
-    pairs |= set(enumerate(log_probs.argmax(dim=-1).tolist()))
-    pairs |= {(beam, token) for beam, state in enumerate(states) for token in checklist.wanted(state)}
+Pairs = set[tuple[int, int]]  # a beam and its next token
+
+
+def _likely(log_probs: Tensor, sums: Tensor, width: int) -> list[Pairs]:
+    """Return continuations of each image's beams: the best overall, and the best of each beam."""
+    parents, tokens, _ = best_continuations(log_probs, sums, 2 * width)
+    first = log_probs.argmax(dim=-1)
+    return [
+        set(zip(own, following, strict=True)) | set(enumerate(each))
+        for own, following, each in zip(parents.tolist(), tokens.tolist(), first.tolist(), strict=True)
+    ]
+
+
+def _forced(log_probs: Tensor, states: Sequence[tuple[Progress, ...]], checklist: Checklist, boundary: Tensor) -> Pairs:
+    """Return the continuations of one image's beams that advance phrases, or end the open last word of one."""
+    pairs = {(beam, token) for beam, state in enumerate(states) for token in checklist.wanted(state)}
     open_words = [beam for beam, state in enumerate(states) if checklist.word_is_open(state)]
-    if open_words:  # a phrase counts when its last word ends: add the best token that ends it
-        boundary = torch.tensor(checklist.phrases[0].boundary, device=log_probs.device)
+    if open_words:  # a phrase counts when its last word ends: the best token that ends it
         ending = log_probs[open_words].masked_fill(~boundary, -math.inf).argmax(dim=-1)
         pairs |= set(zip(open_words, ending.tolist(), strict=True))
+    return pairs
+
+
+def _candidates(
+    pairs: Pairs, log_probs: Tensor, sums: Tensor, states: Sequence[tuple[Progress, ...]], checklist: Checklist
+) -> list[_Candidate]:
+    """Return those of one image's continuations ``pairs`` that the rules allow."""
     rows, columns = zip(*sorted(pairs), strict=True)
     totals = sums[list(rows)] + to_sum_precision(log_probs[list(rows), list(columns)])
     return [

@@ -126,6 +126,7 @@ def unspaced_forms(word: str, tokenizer: CaptionTokenizer) -> frozenset[tuple[in
     return frozenset(islice(chain(within, across), _MOST_FORMS))
 
 
+@lru_cache(maxsize=64)
 def _boundary(tokenizer: CaptionTokenizer) -> tuple[bool, ...]:
     """Mark the tokens that cannot continue a word: those that begin with a space or punctuation, and the end.
 

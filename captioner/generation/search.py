@@ -14,7 +14,7 @@ import torch
 from captioner.config import GenerationConfig, TextConfig
 from captioner.errors import UsageError
 from captioner.generation.beam import beam_search
-from captioner.generation.constrained import constrained_search
+from captioner.generation.constrained import Phrase, constrained_search
 from captioner.generation.hypothesis import Hypothesis
 from captioner.generation.rules import NO_RULES, Rules
 from captioner.generation.sample import draw
@@ -34,20 +34,23 @@ def search(
     *,
     rules: Rules = NO_RULES,
     seeds: Sequence[int] | None = None,
+    required: Sequence[Phrase] = (),
 ) -> list[list[Hypothesis]]:
     """Return the captions of each image in ``memory``, best first, one per beam or sample.
 
-    ``rules``: the compiled rules of ``config``. ``seeds``: one random seed per image, if ``config`` samples. Raises
+    ``rules``: the compiled rules of ``config``. ``seeds``: one random seed per image, if ``config`` samples.
+    ``required``: a phrase per image that its captions contain beside those of the rules, for beam search alone. Raises
     ``UsageError`` if the prefix does not fit the decoder's context.
     """
     text = text.speaking(config.language)
     captions = config.beams if config.sampling is None else config.candidates
-    writing, steps = _begin(decoder, memory, text, config, rules, captions)
+    phrases = [(*rules.require, own) for own in required] or [rules.require] * memory.images
+    writing, steps = _begin(decoder, memory, text, config, rules, captions, constrained=any(phrases))
     if config.sampling is not None:
         choose = draw(config.sampling, seeds or [config.sampling.seed] * memory.images, captions)
         return write(writing, text, steps, choose, length_penalty=config.length_penalty)
-    if rules.require:
-        return constrained_search(writing, text, config, steps, rules.require)
+    if any(phrases):
+        return constrained_search(writing, text, config, steps, phrases)
     if config.beams == 1:
         return write(writing, text, steps, greedy_choice, length_penalty=config.length_penalty)
     return beam_search(writing, text, config, steps)
@@ -81,7 +84,14 @@ def caption_room(context: int, config: GenerationConfig, rules: Rules) -> int:
 
 
 def _begin(
-    decoder: Decoder, memory: ImageMemory, text: TextConfig, config: GenerationConfig, rules: Rules, captions: int
+    decoder: Decoder,
+    memory: ImageMemory,
+    text: TextConfig,
+    config: GenerationConfig,
+    rules: Rules,
+    captions: int,
+    *,
+    constrained: bool = False,
 ) -> tuple[Writing, int]:
     """Start the captions; return them and the most tokens of each."""
     steps = caption_room(decoder.config.context, config, rules)
@@ -90,6 +100,6 @@ def _begin(
     if draft is not None and memory.images == 1 and config.sampling is None:
         if captions == 1:
             return SpeculativeGreedy(decoder, memory, text, start, draft=draft), steps
-        if config.groups == 1 and not rules.require:
+        if config.groups == 1 and not constrained:
             return SpeculativeBeams(decoder, memory, text, start, draft=draft), steps
     return Writing(decoder, memory, text, start), steps

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,20 +11,26 @@ import torch
 from torch import nn
 
 from captioner.config import ClassifierConfig
+from captioner.data.samples import Sample
 from captioner.errors import ConfigError
+from captioner.metrics.nouns import LabelFinder
 from captioner.models.backbones import backbone_args, build_backbone
 from captioner.models.captioner import Captioner
 from captioner.models.halves import UpperHalf, equal_blocks
 from captioner.training.pretrained import load_backbone, read_classifier
 from captioner.training.teachers import label_classes
 
+TAUGHT = 0.02
+"""Share of the captioned images, from which on captions teach a label better than the classifier knows it."""
 
-def add_classifier(model: Captioner, path: Path) -> None:
+
+def add_classifier(model: Captioner, path: Path, captioned: Iterable[Sample] = ()) -> None:
     """Add the ImageNet classifier in a timm weight file, and its upper blocks, to a captioner with a labeller.
 
-    The captioner and the classifier share the lower blocks that are equal in both. Label tokens that the decoder cannot
-    read (``LabelsConfig.scaled``) start anew. Raises ``ConfigError`` for a file of another backbone, and for a
-    captioner whose first block differs.
+    It keeps the classes of the labels that the captions of less than ``TAUGHT`` of the ``captioned`` images name; the
+    labeller knows the others better. The captioner and the classifier share the lower blocks that are equal in both.
+    Label tokens that the decoder cannot read (``LabelsConfig.scaled``) start anew. Raises ``ConfigError`` for a file of
+    another backbone, and for a captioner whose first block differs.
     """
     config = model.config
     assert config.labels is not None
@@ -38,7 +44,9 @@ def add_classifier(model: Captioner, path: Path) -> None:
             f"the captioner's backbone has no block in common with {path}, so it cannot share one with the classifier; "
             "name the weights that its training started from"
         )
-    classes = label_classes(config.labels.words)
+    taught = often_named(config.labels.words, captioned)
+    groups = label_classes(config.labels.words)
+    classes = tuple(() if often else group for group, often in zip(groups, taught, strict=True))
     unread = () if config.labels.scaled else ("proj.", "confidence.")
     old = {name: value for name, value in model.labeller.state_dict().items() if not name.startswith(unread)}
     added = ClassifierConfig(blocks=blocks, count=len(bias), classes=classes)
@@ -48,6 +56,17 @@ def add_classifier(model: Captioner, path: Path) -> None:
     assert classifier is not None
     classifier.upper.load_state_dict(UpperHalf(backbone, blocks).state_dict())
     classifier.classify.load_state_dict({"weight": weight, "bias": bias})
+
+
+def often_named(words: Sequence[str], captioned: Iterable[Sample]) -> list[bool]:
+    """Return whether the captions of at least ``TAUGHT`` of some images name each of ``words``; False without any."""
+    finder, images = LabelFinder(words), 0
+    counts = [0] * len(words)
+    for sample in captioned:
+        images += 1
+        for label in {label for caption in sample.captions for label in finder.find(caption)}:
+            counts[label] += 1
+    return [images > 0 and count >= TAUGHT * images for count in counts]
 
 
 def copy_trained_blocks(model: Captioner, trained: Iterable[str]) -> None:

@@ -117,6 +117,15 @@ def test_an_option_of_captions_alone_is_refused(answering: Checkpoint, options: 
         CaptionPipeline(answering).ask("gone.png", "a circle?", **options)
 
 
+def test_a_captioner_that_names_sure_labels_answers_too(answering: Checkpoint, photos: list[Path]) -> None:
+    plain = CaptionPipeline(answering).ask(photos[0], "a circle?")
+    naming = replace(answering, generation=replace(answering.generation, name_sure_labels=0.4))
+    assert CaptionPipeline(naming).ask(photos[0], "a circle?") == plain
+    assert CaptionPipeline(naming).ask(photos[0], "a circle?", name_sure_labels=0) == plain
+    with pytest.raises(UsageError, match="leave out name_sure_labels"):
+        CaptionPipeline(naming).ask(photos[0], "a circle?", name_sure_labels=0.3)
+
+
 def test_too_few_captions(answering: Checkpoint, photos: list[Path]) -> None:
     answers = CaptionPipeline(answering).stream_answers(photos, ["{caption}?"], captions=["one"], batch_size=1)
     assert isinstance(next(answers), list)

@@ -11,14 +11,15 @@ from torch import Tensor
 
 from captioner.captioning import sure_labels
 from captioner.captioning.batches import caption_memory, generate
-from captioner.captioning.sure_labels import mean_log_prob, name_sure_labels, omissions
+from captioner.captioning.labels import Label
+from captioner.captioning.sure_labels import Omission, is_better, name_sure_labels, omissions
 from captioner.checkpoint import Checkpoint
-from captioner.config import GenerationConfig, LabelsConfig, WordRules, with_options
+from captioner.config import ClassifierConfig, GenerationConfig, LabelsConfig, WordRules, with_options
 from captioner.data.images import open_image
 from captioner.data.transforms import preprocess
 from captioner.errors import ConfigError, UsageError
 from captioner.generation.hypothesis import Hypothesis
-from captioner.generation.rules import compile_rules
+from captioner.generation.rules import compile_rules, required
 from captioner.models.decoder import ImageMemory
 from captioner.training.tasks import Data
 
@@ -81,6 +82,24 @@ def test_a_user_may_call_less_probable_labels_sure(naming: Checkpoint) -> None:
     assert omissions(naming, field, odds, replace(NET, name_sure_labels=0.2)) == [None]
 
 
+def test_a_caption_must_keep_what_it_names_of_labels_as_probable(naming: Checkpoint) -> None:
+    odds = log_odds({"zebra": 0.7, "square": 0.8, "circle": 0.6, "triangle": 0.9})
+    [found] = omissions(naming, [written(naming, "a circle and a triangle")], odds, NET)
+    assert found is not None
+    assert (found.label.text, found.kept) == ("square", {"triangle"})
+
+
+def test_with_a_classifier_only_labels_that_it_knows_count(naming: Checkpoint) -> None:
+    labels = naming.config.labels
+    assert labels is not None
+    classes = tuple((0,) if word == "zebra" else () for word in WORDS)
+    classifier = ClassifierConfig(blocks=1, count=1, classes=classes)
+    naming.model.config = replace(naming.model.config, labels=replace(labels, classifier=classifier))
+    [found] = omissions(naming, [written(naming, "a field")], log_odds({"zebra": 0.7, "square": 0.9}), NET)
+    assert found is not None
+    assert found.label.text == "zebra"
+
+
 def test_labels_are_words_of_english_captions(naming: Checkpoint) -> None:
     captions = [written(naming, "a field"), []]
     omitted, none = omissions(naming, captions, log_odds({"zebra": 0.9}, {"zebra": 0.9}), NET)
@@ -102,20 +121,41 @@ def test_each_image_gets_its_own_label(
     missing = [next(shape for shape in WORDS[:3] if shape not in shapes) for shapes in shapes_of(naming, plain)]
     labels = log_odds(*({shape: 0.9} for shape in missing[:3]), {})
     rules = compile_rules(NET, naming.tokenizer)
-    forced = name_sure_labels(naming, memory, plain, labels, NET, rules=rules, margin=float("inf"))
+    assert any(name_sure_labels(naming, memory, plain, labels, NET, rules=rules)[i] != plain[i] for i in range(3))
+    monkeypatch.setattr(sure_labels, "is_better", lambda *_: False)
+    assert name_sure_labels(naming, memory, plain, labels, NET, rules=rules) == plain
+    monkeypatch.setattr(sure_labels, "is_better", lambda *_: True)
+    forced = name_sure_labels(naming, memory, plain, labels, NET, rules=rules)
     assert all(shape in shapes for shape, shapes in zip(missing[:3], shapes_of(naming, forced), strict=False))
     assert forced[3] == plain[3], "no sure label"
     assert [group[1:] for group in forced] == [group[1:] for group in plain]
     alone = memory.select(torch.tensor([1]))
-    [single] = name_sure_labels(naming, alone, plain[1:2], labels[1:2], NET, rules=rules, margin=float("inf"))
+    [single] = name_sure_labels(naming, alone, plain[1:2], labels[1:2], NET, rules=rules)
     assert single[0].tokens == forced[1][0].tokens
 
-    gap = mean_log_prob(plain[0][0]) - mean_log_prob(forced[0][0])
-    assert gap > 0
-    for margin, kept in ((gap + 1e-4, forced), (gap - 1e-4, plain)):
-        monkeypatch.setattr(sure_labels, "MARGIN", margin)
-        again = name_sure_labels(naming, memory, plain, labels, NET, rules=rules, margin=margin)
-        assert again[0][0].tokens == kept[0][0].tokens
+
+@pytest.mark.parametrize(
+    ("probability", "word", "others", "kept", "better"),
+    [
+        (0.6, -9.0, -1.0, (), True),  # log 0.6 is above log 0.4, and the other tokens are as probable
+        (0.4, -9.0, -1.0, (), False),
+        (0.6, -0.1, -1.2, (), False),  # the decoder's own probability of the word does not count
+        (1.0, -9.0, -1.5, (), True),
+        (1.0, -9.0, -3.0, (), False),  # a nonsense caption, however sure the label is
+        (0.6, -9.0, -1.0, ("square",), False),  # that was in the old caption
+        (0.6, -9.0, -1.0, ("circle",), True),
+    ],
+)
+def test_the_labeller_decides_how_probable_its_word_is(
+    naming: Checkpoint, probability: float, word: float, others: float, kept: tuple[str, ...], better: bool
+) -> None:
+    tokens, phrase = tuple(naming.tokenizer.encode("a red circle")), required("circle", naming.tokenizer)
+    span = phrase.span_in(tokens)
+    assert span is not None
+    new = [word if span[0] <= place < span[1] else others for place in range(len(tokens) + 1)]
+    old = Hypothesis((), (-1.0,) * new.count(others), 0.0)
+    omitted = Omission(Label("circle", probability), phrase, kept=frozenset(kept))
+    assert is_better(naming, Hypothesis(tokens, tuple(new), 0.0), old, omitted) is better
 
 
 def test_greedy_decoding_has_a_net_too(naming: Checkpoint, memory: ImageMemory) -> None:

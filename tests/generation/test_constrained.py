@@ -86,8 +86,17 @@ def test_the_checklist_is_a_look_at_the_whole_caption(joins: bool) -> None:
             states = checklist.after(states, token)
             caption.append(token)
             assert checklist.is_complete(states) == all(says(caption, p) for p in phrases)
+            assert [p.span_in(caption) is not None for p in phrases] == [says(caption, p) for p in phrases]
             answers.append(checklist.is_complete(states))
     assert 0.1 < sum(answers) / len(answers) < 0.9
+
+
+def test_where_a_phrase_is() -> None:
+    wanted = phrase((A, B), (C,), initial=[(B,)], inner=[A])
+    assert wanted.span_in([C, A, C]) == (2, 3), "the first one goes on"
+    assert wanted.span_in([A, A, B, C]) == (1, 3)
+    assert wanted.span_in([B, C]) == (0, 1), "an initial form"
+    assert wanted.span_in([A, A]) is None
 
 
 CASES: list[dict[str, Any]] = [

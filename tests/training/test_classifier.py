@@ -16,7 +16,7 @@ from captioner.errors import ConfigError
 from captioner.inference import prepare
 from captioner.models.captioner import Captioner
 from captioner.models.classifier import SLOPE, UNKNOWN
-from captioner.training.classifier import add_classifier, copy_trained_blocks
+from captioner.training.classifier import add_classifier, copy_trained_blocks, often_named
 from captioner.training.optim import choose_trained
 from captioner.training.recipe import Recipe
 from captioner.training.run import train
@@ -84,6 +84,18 @@ def test_labels_are_the_larger_of_both(labelled: Checkpoint, file: Path, recipe:
     expected = torch.maximum(before.labels, torch.stack([circle, zebra, dog], dim=1))
     torch.testing.assert_close(after.labels, expected, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(after.tokens[:, 2:], before.tokens[:, 2:])  # the patches are the captioner's
+
+
+def test_labels_that_captions_teach_are_left_to_the_labeller(labelled: Checkpoint, file: Path, data: Data) -> None:
+    dogs = [replace(sample, captions=("two dogs", "a dog and a circle")) for sample in data.train[:2]]
+    zebra = replace(data.train[0], captions=("a zebra", "a doghouse"))
+    assert often_named(("circle", "zebra", "dog"), [*dogs, *[zebra] * 98]) == [True, True, True]
+    captioned = [*dogs, zebra, *[replace(zebra, captions=("grass",))] * 97]  # 2, 1 and 2 %
+    assert often_named(("circle", "zebra", "dog"), captioned) == [True, False, True]
+    add_classifier(labelled.model, file, captioned)
+    assert labelled.model.config.labels is not None
+    assert labelled.model.config.labels.classifier is not None
+    assert labelled.model.config.labels.classifier.classes == ((), (340,), ())
 
 
 @pytest.mark.parametrize("training", [False, True])

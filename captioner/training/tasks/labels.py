@@ -45,8 +45,8 @@ class Options:
     that no training caption names keep what ``classifier`` knows."""
     kept: bool = False
     """Keep the classifier in the captioner, with the backbone's blocks as they are in that file above those that the
-    captioner did not train. A label has the larger of the two probabilities. Set it after the stages that train the
-    backbone."""
+    captioner did not train. A label that captions seldom name has the larger of the two probabilities. Set it after the
+    stages that train the backbone."""
     exchanged: float = 0.0
     """Share of the images whose captions and label tokens name another label than the photo shows (``LabelExchange``),
     which teaches the decoder to write labels that no training caption names."""
@@ -84,7 +84,7 @@ class Labels(CrossEntropy):
         added = equipped(checkpoint, options.words, options.count, options.classifier, seed=recipe.seed)
         assert checkpoint.model.config.labels is not None
         if options.kept and checkpoint.model.config.labels.classifier is None:
-            add_classifier(checkpoint.model, Path(options.classifier))
+            add_classifier(checkpoint.model, Path(options.classifier), data.train)
             added = True
         return added
 
