@@ -1,6 +1,6 @@
 """Captions of kinds that no captioned training photo shows, measured as in the held-out COCO studies.
 
-    python scripts/left_out.py --shared ../shared --out runs/left_out [--start TEXT_MODEL] [--net 0.5]
+    python scripts/left_out.py --shared ../shared --out runs/left_out [--start TEXT_MODEL] [--net 0.1 0.5]
 
 Eight kinds that ImageNet knows are left out: every training photo whose captions or objects name one is removed, while
 captions without images keep them (Hendricks et al. 2016, arXiv 1511.05284; their eight, with umbrella in place of
@@ -173,7 +173,7 @@ def main() -> int:
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared")
     parser.add_argument("--out", type=Path, default=Path("runs/left_out"))
     parser.add_argument("--start", help="the directory of a captioner that learnt from text alone, to fine-tune")
-    parser.add_argument("--net", type=float, nargs="*", default=[0.5], help="thresholds of name_sure_labels")
+    parser.add_argument("--net", type=float, nargs="*", default=[0.1, 0.5], help="thresholds of name_sure_labels")
     parser.add_argument("--photos", type=int, default=40, help="removed photos of each kind to caption")
     args = parser.parse_args()
     data = args.out / "data"

@@ -35,6 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 HELD_OUT = ROOT / "datasets" / "everyday" / "held_out.txt"
 PHOTOS = ("flickr8k", "coco", "written")
 PENALTIES = (0.5, 0.7, 0.8, 0.9, 1.0)
+SURE = (0.0, 0.3, 0.4, 0.5)  # probabilities from which on captions name a label; 0 for none
 SHARES = (0.0, 0.3, 0.4, 0.5, 1.0)  # of the first of two captioners in their average
 CONTINUATIONS: dict[str, tuple[str, tuple[str, ...], str]] = {  # recipe, settings, start
     "first": ("everyday_reward", (), "labels"),
@@ -106,6 +107,12 @@ def choose_generation(
     return best([*tried, *bans])
 
 
+def choose_sure_labels(checkpoint: Checkpoint, held_out: Sequence[Sample]) -> GenerationConfig:
+    """Return the captioner's generation config with the best ``name_sure_labels`` of ``SURE`` on held-out photos."""
+    tried = [replace(checkpoint.generation, name_sure_labels=least) for least in SURE]
+    return max(tried, key=lambda config: scored(checkpoint, held_out, config, f"sure from {config.name_sure_labels}")[0])
+
+
 def choose_average(captioners: Sequence[Checkpoint], held_out: Sequence[Sample]) -> Checkpoint:
     """Return the average of two captioners with the best CIDEr-D + 2 x BLEU-4 on held-out photos."""
     found: list[tuple[float, Checkpoint]] = []
@@ -169,6 +176,7 @@ def main() -> int:
     held_out = read_data(photos, held_out=str(HELD_OUT), validation_images=800, report=print).validation
     checkpoint = start_of("tokens", args.out, held_out)
     checkpoint.generation = choose_generation(checkpoint, held_out, beams=(3, 5), penalties=PENALTIES)
+    checkpoint.generation = choose_sure_labels(checkpoint, held_out)
     scores = evaluate(checkpoint, held_out, checkpoint.generation, batch_size=32).model
     held_out_scores = {"cider_d": scores.cider_d, "bleu4": scores.bleu.bleu4}
     checkpoint.training = {**checkpoint.training, "held_out": held_out_scores}

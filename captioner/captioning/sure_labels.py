@@ -43,7 +43,7 @@ class Omission:
     label: Label
     phrase: Phrase  # the label or its plural
     excluded: frozenset[str] = frozenset()  # names in the caption that contradict the label
-    kept: frozenset[str] = frozenset()  # labels in the caption, at least as probable
+    named: tuple[Label, ...] = ()  # labels in the caption that are more probable than not
 
 
 def require_labels(checkpoint: AnyCheckpoint) -> None:
@@ -112,9 +112,9 @@ def omissions(
             found.append(None)
             continue
         seen = [x.text for x in probable if x.probability >= LEAST_PROBABLE]
-        kept = [x.text for x in probable if x.probability >= label.probability and kinds.names(x.text, caption)]
+        named = tuple(x for x in probable if x.probability > 0.5 and kinds.names(x.text, caption))
         excluded = kinds.excluded(label.text, caption, seen)
-        found.append(Omission(label, phrase, frozenset(excluded), frozenset(kept)))
+        found.append(Omission(label, phrase, frozenset(excluded), named))
     return found
 
 
@@ -149,19 +149,24 @@ def captions_with(
 def is_better(checkpoint: AnyCheckpoint, new: Hypothesis, old: Hypothesis, omitted: Omission) -> bool:
     """Return whether a caption with an omitted label is at least as good as the one without it.
 
-    It must name the ``kept`` labels. The decoder may never have written the label's word for a photo, so its
-    probability is the labeller's, p: the mean of log p and the log-probabilities of the other tokens must be at least
-    that of log(1 - p) and the tokens of the old caption.
+    Both are judged by the mean of log-probabilities. The decoder may never have written the label's word for a photo,
+    so the labeller's probability p takes the place of the decoder's: log p in the new caption, log(1 - p) in the old
+    one. Labels that only the old caption names lower the new one's sum by their log-odds.
     """
-    caption = checkpoint.tokenizer.decode(new.tokens)
     assert checkpoint.config.labels is not None
     kinds, span = _kinds(checkpoint.config.labels.words), omitted.phrase.span_in(new.tokens)
-    if span is None or not all(kinds.names(label, caption) for label in omitted.kept):
+    if span is None:
         return False
-    start, end = span
+    caption = checkpoint.tokenizer.decode(new.tokens)
+    lost = sum(_log_odds(label) for label in omitted.named if not kinds.names(label.text, caption))
     chance = min(omitted.label.probability, MOST_SURE)
-    without_word = (*new.log_probs[:start], *new.log_probs[end:])
-    return fmean((*without_word, math.log(chance))) >= fmean((*old.log_probs, math.log(1 - chance)))
+    others = (*new.log_probs[: span[0]], *new.log_probs[span[1] :])
+    return fmean((*others, math.log(chance) - lost)) >= fmean((*old.log_probs, math.log(1 - chance)))
+
+
+def _log_odds(label: Label) -> float:
+    chance = min(label.probability, MOST_SURE)
+    return math.log(chance / (1 - chance))
 
 
 def _phrase(label: str, tokenizer: CaptionTokenizer) -> Phrase | None:
