@@ -110,7 +110,9 @@ def choose_generation(
 def choose_sure_labels(checkpoint: Checkpoint, held_out: Sequence[Sample]) -> GenerationConfig:
     """Return the captioner's generation config with the best ``name_sure_labels`` of ``SURE`` on held-out photos."""
     tried = [replace(checkpoint.generation, name_sure_labels=least) for least in SURE]
-    return max(tried, key=lambda config: scored(checkpoint, held_out, config, f"sure from {config.name_sure_labels}")[0])
+    return max(
+        tried, key=lambda config: scored(checkpoint, held_out, config, f"sure from {config.name_sure_labels}")[0]
+    )
 
 
 def choose_average(captioners: Sequence[Checkpoint], held_out: Sequence[Sample]) -> Checkpoint:
