@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import compress
 from statistics import fmean
 
 import torch
@@ -99,8 +100,8 @@ def omissions(
     if words is None or spoken != LABEL_LANGUAGE:
         return [None] * len(hypotheses)
     kinds, least = _kinds(words.words), min(config.name_sure_labels, LEAST_PROBABLE)
-    classes = words.classifier.classes if words.classifier is not None else [(0,)] * len(words.words)
-    eligible = {word for word, known in zip(words.words, classes, strict=True) if known}
+    classifier = words.classifier
+    eligible = set(words.words if classifier is None else compress(words.words, classifier.classes))
     found: list[Omission | None] = []
     for candidates, log_odds in zip(hypotheses, labels.cpu(), strict=True):
         probable = labels_of(words, log_odds, neutral=config.rules.neutral, least=least) if candidates else ()

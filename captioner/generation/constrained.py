@@ -179,7 +179,7 @@ def constrained_search(
     for token in writing.tokens[0, 0].tolist():
         begun = [checklists[image].after(begun[image], token) for image in alive]
     states = [[start] for start in begun]  # of every running beam of every image
-    boundary = torch.tensor(phrases[0][0].boundary, device=device)  # (V,), of every phrase
+    boundary = torch.tensor(phrases[0][0].boundary, device=device)  # (V,); all phrases of a script share it
     sums: Tensor | None = None  # (B, K)
     for step in range(1, steps + 1):
         log_probs = writing.next()  # (B, 1 or K, V)
