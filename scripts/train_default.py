@@ -20,7 +20,7 @@ from captioner.checkpoint import Checkpoint, average, load, save
 from captioner.checkpoint.card import write_card
 from captioner.checkpoint.files import SHIPPED
 from captioner.cli import main as captioner
-from captioner.config import Calibration, GenerationConfig, WordRules
+from captioner.config import Calibration, GenerationConfig, WordRules, with_options
 from captioner.data.samples import Sample
 from captioner.data.sources import load_split
 from captioner.evaluation.evaluate import Evaluation, evaluate
@@ -35,6 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 HELD_OUT = ROOT / "datasets" / "everyday" / "held_out.txt"
 PHOTOS = ("flickr8k", "coco", "written")
 PENALTIES = (0.5, 0.7, 0.8, 0.9, 1.0)
+LABEL_WEIGHTS = (0.0, 0.1, 0.2, 0.3)  # of the labels' log-odds in the search
 SURE = (0.0, 0.3, 0.4, 0.5)  # probabilities from which on captions name a label; 0 for none
 SHARES = (0.0, 0.3, 0.4, 0.5, 1.0)  # of the first of two captioners in their average
 CONTINUATIONS: dict[str, tuple[str, tuple[str, ...], str]] = {  # recipe, settings, start
@@ -107,12 +108,18 @@ def choose_generation(
     return best([*tried, *bans])
 
 
-def choose_sure_labels(checkpoint: Checkpoint, held_out: Sequence[Sample]) -> GenerationConfig:
-    """Return the captioner's generation config with the best ``name_sure_labels`` of ``SURE`` on held-out photos."""
-    tried = [replace(checkpoint.generation, name_sure_labels=least) for least in SURE]
-    return max(
-        tried, key=lambda config: scored(checkpoint, held_out, config, f"sure from {config.name_sure_labels}")[0]
-    )
+def choose_labels(checkpoint: Checkpoint, held_out: Sequence[Sample]) -> GenerationConfig:
+    """Return the captioner's generation config with the best ``label_weight`` and ``name_sure_labels``.
+
+    The weight is chosen first, both on held-out photos.
+    """
+    chosen = checkpoint.generation
+    for option, values in (("label_weight", LABEL_WEIGHTS), ("name_sure_labels", SURE)):
+        tried = [with_options(chosen, {option: value}) for value in values]
+        titles = [f"{option} {value}" for value in values]
+        scores = [scored(checkpoint, held_out, *pair)[0] for pair in zip(tried, titles, strict=True)]
+        chosen = max(zip(scores, tried, strict=True), key=itemgetter(0))[1]
+    return chosen
 
 
 def choose_average(captioners: Sequence[Checkpoint], held_out: Sequence[Sample]) -> Checkpoint:
@@ -178,7 +185,7 @@ def main() -> int:
     held_out = read_data(photos, held_out=str(HELD_OUT), validation_images=800, report=print).validation
     checkpoint = start_of("tokens", args.out, held_out)
     checkpoint.generation = choose_generation(checkpoint, held_out, beams=(3, 5), penalties=PENALTIES)
-    checkpoint.generation = choose_sure_labels(checkpoint, held_out)
+    checkpoint.generation = choose_labels(checkpoint, held_out)
     scores = evaluate(checkpoint, held_out, checkpoint.generation, batch_size=32).model
     held_out_scores = {"cider_d": scores.cider_d, "bleu4": scores.bleu.bleu4}
     checkpoint.training = {**checkpoint.training, "held_out": held_out_scores}

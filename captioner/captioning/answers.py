@@ -71,8 +71,9 @@ def answer_questions(
     require_questions(checkpoint)
     if config.rerank == "matching":
         raise UsageError("answers are not reranked by matching; leave out rerank, or choose another one")
-    if config.name_sure_labels not in (0, checkpoint.generation.name_sure_labels):  # its own is for captions
-        raise UsageError("answers name no sure labels; leave out name_sure_labels")
+    for option in ("label_weight", "name_sure_labels"):
+        if getattr(config, option) not in (0, getattr(checkpoint.generation, option)):  # its own is for captions
+            raise UsageError(f"answers do not depend on labels; leave out {option}")
     _check(checkpoint, questions, captions)
     return _stream(checkpoint, images, questions, config, captions=captions, batch_size=batch_size)
 

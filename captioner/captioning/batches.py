@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
 
 from captioner.captioning.colour import has_colours, miscoloured, without_claims
+from captioner.captioning.labels import label_bias, require_labels
 from captioner.captioning.matching import match_captions, require_matching
-from captioner.captioning.sure_labels import name_sure_labels, require_labels
+from captioner.captioning.sure_labels import name_sure_labels
 from captioner.config import GenerationConfig
 from captioner.data.images import ImageSource
 from captioner.data.loader import load_pixels
@@ -113,8 +114,7 @@ def check_learnt(checkpoint: AnyCheckpoint, config: GenerationConfig) -> None:
     """Raise ``UsageError`` if ``config`` needs a head or a labeller that the captioner lacks."""
     if config.rerank == "matching":
         require_matching(checkpoint)
-    if config.name_sure_labels:
-        require_labels(checkpoint)
+    require_labels(checkpoint, config)
 
 
 @torch.inference_mode()
@@ -167,9 +167,10 @@ def caption_memory(
 
     If ``config`` samples, an image's random seed depends on its tensor in ``seeing``. An image without a caption that
     satisfies the rules gets an empty list. ``labels`` (B, G) are the log-odds of the labels, if the captioner has a
-    labeller; with ``config.name_sure_labels`` the best caption may be replaced by one that names a sure label.
+    labeller, for ``config.label_weight`` and ``config.name_sure_labels``.
     """
-    rules = compile_rules(config, checkpoint.tokenizer)
+    bias = label_bias(checkpoint, labels, config)
+    rules = replace(compile_rules(config, checkpoint.tokenizer), labels=bias)
     seeds = [content_seed(image, config.sampling.seed) for image in seeing] if config.sampling else None
     decoder, tokenizer = checkpoint.model.decoder, checkpoint.tokenizer
     hypotheses = search(decoder, memory, checkpoint.config.text, config, rules=rules, seeds=seeds)
@@ -197,10 +198,11 @@ def stream_tokens(checkpoint: AnyCheckpoint, image: ImageSource, config: Generat
     checked = without_claims(config)  # streamed words cannot be taken back, so colour photos start without the claims
     if checked is not None and has_colours(pixels, checkpoint.config.preprocess):
         config = checked
-    rules = compile_rules(config, checkpoint.tokenizer)
     seed = content_seed(pixels, config.sampling.seed) if config.sampling else 0
     with torch.inference_mode():
-        memory = checkpoint.model.remember(encode(checkpoint, [pixels]))
+        encoded = encode(checkpoint, [pixels])
+        memory, bias = checkpoint.model.remember(encoded), label_bias(checkpoint, encoded.labels, config)
+    rules = replace(compile_rules(config, checkpoint.tokenizer), labels=bias)
     return one_by_one(checkpoint.model.decoder, memory, checkpoint.config.text, config, rules=rules, seed=seed)
 
 

@@ -48,6 +48,7 @@ class GenerationOptions(TypedDict, total=False):
     repetition_penalty: float | None
     no_repeat_ngram: int | None
     language: str | None
+    label_weight: float | None
     name_sure_labels: float | None
     check_colour: bool | None
     unsure: float | None

@@ -6,9 +6,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from captioner.config import LabelsConfig
+from captioner.config import GenerationConfig, LabelsConfig
+from captioner.errors import UsageError
+from captioner.generation.label_bias import LabelBias, label_words
+from captioner.inference import AnyCheckpoint
 from captioner.text.neutral import every_language
 
+LANGUAGE = "en"  # labels are English nouns
 LEAST_PROBABLE = 0.25  # a label below it is more often wrong than right
 
 
@@ -36,3 +40,27 @@ def labels_of(
         presuming = set(every_language().presuming)
         named = [label for label in named if label.text not in presuming]
     return tuple(sorted(named, key=lambda label: -label.probability))
+
+
+def require_labels(checkpoint: AnyCheckpoint, config: GenerationConfig) -> None:
+    """Raise ``UsageError`` for a captioner without a labeller if ``config`` needs one."""
+    used = [option for option in ("label_weight", "name_sure_labels") if getattr(config, option)]
+    if used and checkpoint.config.labels is None:
+        raise UsageError(
+            f"{checkpoint.source or 'this captioner'} predicts no labels; leave {' and '.join(used)} out, or train a "
+            "labeller with the task labels"
+        )
+
+
+def captions_may_name_labels(checkpoint: AnyCheckpoint, config: GenerationConfig) -> bool:
+    """Return whether the captions of ``config`` are in the language of the captioner's labels."""
+    spoken = config.language or next(iter(checkpoint.tokenizer.config.languages), LANGUAGE)
+    return checkpoint.config.labels is not None and spoken == LANGUAGE
+
+
+def label_bias(checkpoint: AnyCheckpoint, log_odds: Tensor | None, config: GenerationConfig) -> LabelBias | None:
+    """Return the bias of a search by the ``log_odds`` (B, G) of the labels; None if ``config`` wants none."""
+    labels = checkpoint.config.labels
+    if labels is None or log_odds is None or not (config.label_weight and captions_may_name_labels(checkpoint, config)):
+        return None
+    return LabelBias.of(label_words(labels.words, checkpoint.tokenizer), log_odds, config.label_weight)

@@ -18,7 +18,7 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from captioner.captioning.labels import LEAST_PROBABLE, Label, labels_of
+from captioner.captioning.labels import LEAST_PROBABLE, Label, captions_may_name_labels, labels_of
 from captioner.config import GenerationConfig
 from captioner.config.generation import REQUIRING_BEAMS
 from captioner.errors import UsageError
@@ -33,7 +33,6 @@ from captioner.metrics.nouns import plural
 from captioner.models.decoder import ImageMemory
 from captioner.text import CaptionTokenizer
 
-LABEL_LANGUAGE = "en"  # labels are English nouns
 MOST_SURE = 0.99  # of a label: a caption without it has a finite score
 
 
@@ -45,15 +44,6 @@ class Omission:
     phrase: Phrase  # the label or its plural
     excluded: frozenset[str] = frozenset()  # names in the caption that contradict the label
     named: tuple[Label, ...] = ()  # labels in the caption that are more probable than not
-
-
-def require_labels(checkpoint: AnyCheckpoint) -> None:
-    """Raise ``UsageError`` for a captioner without a labeller."""
-    if checkpoint.config.labels is None:
-        raise UsageError(
-            f"{checkpoint.source or 'this captioner'} predicts no labels, so it cannot name sure ones; leave "
-            "name_sure_labels out, or train a labeller with the task labels"
-        )
 
 
 def name_sure_labels(
@@ -78,9 +68,10 @@ def name_sure_labels(
         if omitted is not None:
             together.setdefault(omitted.excluded, {})[image] = omitted
     for excluded, members in together.items():
-        part = memory.select(torch.tensor(list(members), device=memory.centres.device))
+        images = torch.tensor(list(members), device=memory.centres.device)
         phrases = [omitted.phrase for omitted in members.values()]
-        found = captions_with(phrases, checkpoint, part, config, excluded=excluded, rules=rules)
+        own = rules.of_images(images)
+        found = captions_with(phrases, checkpoint, memory.select(images), config, excluded=excluded, rules=own)
         for (image, omitted), new in zip(members.items(), found, strict=True):
             if new and is_better(checkpoint, new[0], named[image][0], omitted):
                 named[image][0] = new[0]
@@ -95,9 +86,8 @@ def omissions(
     Another name of the same thing counts as the label (``Kinds``). None also for an image without a caption, and for
     all images if the captions are in another language than the labels.
     """
-    words, languages = checkpoint.config.labels, checkpoint.tokenizer.config.languages
-    spoken = config.language or next(iter(languages), LABEL_LANGUAGE)
-    if words is None or spoken != LABEL_LANGUAGE:
+    words = checkpoint.config.labels
+    if words is None or not captions_may_name_labels(checkpoint, config):
         return [None] * len(hypotheses)
     kinds, least = _kinds(words.words), min(config.name_sure_labels, LEAST_PROBABLE)
     classifier = words.classifier

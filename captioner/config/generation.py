@@ -123,6 +123,16 @@ class GenerationConfig:
             metavar="LANG",
         ),
     )
+    label_weight: float = field(
+        default=0.0,
+        metadata=option(
+            help="favour the words of probable labels and avoid those of improbable ones, with this weight; 0 is off",
+            metavar="W",
+            least=0.0,
+            most=STRONGEST_RULE,
+            paper="Gulcehre et al. 2015, shallow fusion",
+        ),
+    )
     name_sure_labels: float = field(
         default=0.0,
         metadata=option(

@@ -61,11 +61,14 @@ def beam_search(writing: Writing, text: TextConfig, config: GenerationConfig, st
             break
         sums = torch.stack(totals, dim=1)  # (B, G, K)
         heads = sums[..., 0].tolist()
-        lengths = begun + step, begun + steps
+        lengths, gains = (begun + step, begun + steps), writing.most_gain()
         going = [
             row
             for row, image in enumerate(alive)
-            if any(may_improve(groups[g][image], heads[row][g], lengths, width, config) for g in range(config.groups))
+            if any(
+                may_improve(groups[g][image], heads[row][g] + gains[row], lengths, width, config)
+                for g in range(config.groups)
+            )
         ]
         if not going:
             break

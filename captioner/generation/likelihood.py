@@ -74,9 +74,12 @@ def _judged(decoder: Decoder, memory: ImageMemory, tokens: Tensor, rules: Rules)
     targets = flat[:, 1:]  # (N, T)
     own = log_probs.gather(-1, targets[..., None]).squeeze(-1)  # (N, T)
     ranked = own.clone()
-    if rules.processors:
+    if rules.processors or rules.labels is not None:
         for place in range(len(rules.prefix), targets.shape[1]):
             processed = log_probs[:, place]
+            if rules.labels is not None:
+                past = tokens[..., 1 : 1 + place]  # (B, K, T)
+                processed = rules.labels.biased(processed.view(*past.shape[:2], -1), past).flatten(0, 1)
             for process in rules.processors:
                 processed = process(processed, targets[:, :place])
             ranked[:, place] = processed.gather(1, targets[:, place, None]).squeeze(1)

@@ -58,14 +58,15 @@ def refine(
     for _ in range(config.refine):
         if not going:
             break
-        part = memory.select(torch.tensor(going, device=memory.centres.device))
+        images = torch.tensor(going, device=memory.centres.device)
+        part, own = memory.select(images), rules.of_images(images)
         best = [hypotheses[image][0] for image in going]
-        rewritten = recut(decoder, part, best, tokenizer, config, rules=rules)
+        rewritten = recut(decoder, part, best, tokenizer, config, rules=own)
         if tokenizer.config.gap_id is not None:
-            infilled = infill(decoder, part, best, tokenizer, config, rules=rules)
+            infilled = infill(decoder, part, best, tokenizer, config, rules=own)
             rewritten = [cut + filled for cut, filled in zip(rewritten, infilled, strict=True)]
         better = []
-        new = score_captions(decoder, part, rewritten, tokenizer.config, config, rules=rules)
+        new = score_captions(decoder, part, rewritten, tokenizer.config, config, rules=own)
         for image, group in zip(going, new, strict=True):
             old = hypotheses[image]
             known = {h.tokens for h in old}
@@ -102,7 +103,14 @@ def recut(
         return never_first([banned[i] for i in chosen], len(begun[chosen[0]][1])), *rules.processors
 
     continued = _continued(
-        decoder, memory, begun, tokenizer, config, budget=lambda length: most - length, processors=processors
+        decoder,
+        memory,
+        begun,
+        tokenizer,
+        config,
+        budget=lambda length: most - length,
+        processors=processors,
+        rules=rules,
     )
     rewritten: list[list[Tokens]] = [[] for _ in captions]
     for (image, _), best in zip(begun, continued, strict=True):
@@ -202,11 +210,12 @@ def _continued(
     *,
     budget: Callable[[int], int],
     processors: Callable[[Sequence[int]], Sequence[Processor]],
+    rules: Rules = NO_RULES,
 ) -> list[list[Hypothesis]]:
     """Continue each beginning with the search of ``config`` (greedily if it samples); captions best first.
 
     Beginnings of equal length are searched together. ``budget``: from the length of a beginning to the most tokens
-    after it. ``processors``: from the indices of beginnings to their processors.
+    after it. ``processors``: from the indices of beginnings to their processors. ``rules`` hold the labels' bias.
     """
     plain = replace(config, groups=1, diversity=0.0)
     text = tokenizer.config.speaking(config.language)
@@ -226,6 +235,7 @@ def _continued(
                 steps=steps,
                 processors=processors(chosen),
                 prefix=[begun[i][1] for i in chosen],
+                labels=rules.of_images(images).labels,
             ),
         )
         if plain.beams > 1:

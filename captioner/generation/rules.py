@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain, islice
 
-from captioner.config import GenerationConfig, in_word, one_word
+from torch import Tensor
+
+from captioner.config import GenerationConfig, in_word
 from captioner.errors import UsageError
 from captioner.generation.constrained import Phrase
+from captioner.generation.label_bias import LabelBias
 from captioner.generation.neutral import neutral
 from captioner.generation.processors import (
     Processor,
@@ -18,7 +21,7 @@ from captioner.generation.processors import (
     phrase_bias,
     repetition_penalty,
 )
-from captioner.generation.spelling import folded
+from captioner.generation.spelling import folded, word_ends
 from captioner.text import CaptionTokenizer
 
 _MOST_FORMS = 256  # of a required word without spaces around it
@@ -31,6 +34,11 @@ class Rules:
     processors: tuple[Processor, ...] = ()  # for penalties, biases, forbidden phrases and the minimum length
     prefix: tuple[int, ...] = ()  # first tokens of every caption
     require: tuple[Phrase, ...] = ()  # phrases that every caption must contain
+    labels: LabelBias | None = None  # toward the labels of the images that are searched
+
+    def of_images(self, images: Tensor) -> Rules:
+        """Return the rules of some of the images (B',)."""
+        return self if self.labels is None else replace(self, labels=self.labels.select(images))
 
 
 NO_RULES = Rules()
@@ -90,7 +98,7 @@ def required(words: str, tokenizer: CaptionTokenizer) -> Phrase:
         initial.add(tuple(beginning))
         if _stands_alone(choice[0]):
             forms.update(unspaced_forms(choice, tokenizer), [tuple(beginning)])
-    boundary = _boundary(tokenizer)
+    boundary = word_ends(tokenizer)
     if all(_stands_alone(choice[-1]) for choice in choices):  # nothing continues such a word
         boundary = (True,) * len(boundary)
     return Phrase(tuple(sorted(forms)), tuple(sorted(initial - forms)), boundary, tokenizer.joiners)
@@ -124,18 +132,3 @@ def unspaced_forms(word: str, tokenizer: CaptionTokenizer) -> frozenset[tuple[in
         for rest in after(end)
     )
     return frozenset(islice(chain(within, across), _MOST_FORMS))
-
-
-@lru_cache(maxsize=64)
-def _boundary(tokenizer: CaptionTokenizer) -> tuple[bool, ...]:
-    """Mark the tokens that cannot continue a word: those that begin with a space or punctuation, and the end.
-
-    Hyphens and apostrophes continue a word; a token that begins inside a character may.
-    """
-
-    def ends(first: str) -> bool:
-        return first not in "-'\u2019" and first.isprintable() and not one_word("a", first)
-
-    firsts = [folded(piece)[:1] for piece in tokenizer.pieces]
-    end, joiners = tokenizer.config.eos_id, tokenizer.joiners
-    return tuple(token == end or (ends(first) and token not in joiners) for token, first in enumerate(firsts))

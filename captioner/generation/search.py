@@ -95,7 +95,7 @@ def _begin(
 ) -> tuple[Writing, int]:
     """Start the captions; return them and the most tokens of each."""
     steps = caption_room(decoder.config.context, config, rules)
-    start = Start(captions=captions, steps=steps, processors=rules.processors, prefix=rules.prefix)
+    start = Start(captions=captions, steps=steps, processors=rules.processors, prefix=rules.prefix, labels=rules.labels)
     draft = decoder.draft
     if draft is not None and memory.images == 1 and config.sampling is None:
         if captions == 1:

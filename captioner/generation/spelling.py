@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from captioner.config import in_word, one_word
+from captioner.text import CaptionTokenizer
 
 _WHITESPACE = re.compile(r"\s+")
 
@@ -90,3 +92,18 @@ def _divisions(phrase: str) -> set[tuple[str, str]]:
         if char == " ":
             divisions.add((folded(before + b" "), folded(b" " + rest)))
     return divisions
+
+
+@lru_cache(maxsize=64)
+def word_ends(tokenizer: CaptionTokenizer) -> tuple[bool, ...]:
+    """Mark the tokens (V,) that cannot continue a word: those that begin with a space or punctuation, and the end.
+
+    Hyphens and apostrophes continue a word; a token that begins inside a character may.
+    """
+
+    def ends(first: str) -> bool:
+        return first not in "-'\u2019" and first.isprintable() and not one_word("a", first)
+
+    firsts = [folded(piece)[:1] for piece in tokenizer.pieces]
+    end, joiners = tokenizer.config.eos_id, tokenizer.joiners
+    return tuple(token == end or (ends(first) and token not in joiners) for token, first in enumerate(firsts))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from captioner.config import TextConfig
+from captioner.generation.label_bias import LabelBias
 from captioner.generation.processors import Processor
 from captioner.models.decoder import Decoder, ImageMemory
 from captioner.native.choice import largest
@@ -44,6 +45,7 @@ class Start:
     steps: int  # most tokens of a caption after the prefix
     processors: Sequence[Processor] = ()
     prefix: Sequence[int] | Sequence[Sequence[int]] = ()
+    labels: LabelBias | None = None
 
 
 class Writing:
@@ -60,6 +62,7 @@ class Writing:
     def __init__(self, decoder: Decoder, memory: ImageMemory, text: TextConfig, start: Start) -> None:
         """Begin the captions with the prefix of ``start``."""
         self.decoder, self.memory, self.processors = decoder, memory, start.processors
+        self.labels = start.labels
         device = memory.centres.device
         begun = torch.tensor(start.prefix, dtype=torch.long, device=device)  # (T,) or (B, T)
         self.cache = decoder.new_cache(memory.images, 1 + begun.shape[-1] + start.captions * start.steps)
@@ -91,11 +94,16 @@ class Writing:
         return self.processed(self._model, self.tokens)
 
     def processed(self, log_probs: Tensor, tokens: Tensor) -> Tensor:
-        """Apply the processors to ``log_probs`` (B, K, V) after captions ``tokens`` (B, K, T)."""
-        processed = log_probs.flatten(0, 1)  # (N, V)
+        """Apply the labels' bias and the processors to ``log_probs`` (B, K, V) after captions ``tokens`` (B, K, T)."""
+        biased = log_probs if self.labels is None else self.labels.biased(log_probs, tokens)
+        processed = biased.flatten(0, 1)  # (N, V)
         for process in self.processors:
             processed = process(processed, tokens.flatten(0, 1))
         return processed.view_as(log_probs)
+
+    def most_gain(self) -> list[float]:
+        """Return the most that the labels' bias can still add to a caption of each image."""
+        return [0.0] * self.images if self.labels is None else self.labels.most(self.tokens).amax(1).tolist()
 
     def advance(self, parents: Tensor, tokens: Tensor) -> None:
         """Let caption k of image b continue caption ``parents[b, k]`` with ``tokens[b, k]``; both (B, K')."""
@@ -113,6 +121,7 @@ class Writing:
     def keep(self, images: Tensor) -> None:
         """Keep only the given images (B',)."""
         self.memory = self.memory.select(images)
+        self.labels = None if self.labels is None else self.labels.select(images)
         self.cache.keep(images)
         self._asked = self._asked.unflatten(0, (self.images, self.captions))[images].flatten(0, 1)
         self.tokens, self.log_probs, self._model = self.tokens[images], self.log_probs[images], self._model[images]

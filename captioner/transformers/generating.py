@@ -24,7 +24,7 @@ _WITHOUT_EFFECT = (
     *("tokenizer", "assistant_tokenizer", "synced_gpus", "cache_implementation", "num_logits_to_keep"),
 )
 _TENSORS_ONLY = ("return_dict_in_generate", "output_scores", "output_logits", "output_attentions")
-_NEED_WORDS = ("prefix", "require", "forbid", "bias", "neutral")
+_NEED_WORDS = ("prefix", "require", "forbid", "bias", "neutral", "label_weight")
 _NEED_CANDIDATES = ("rerank", "refine", "name_sure_labels", "check_colour", "unsure", "calibration")
 
 

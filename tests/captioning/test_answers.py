@@ -109,7 +109,8 @@ def test_a_mistake_is_one_sentence(
     ("options", "message"),
     [
         ({"beams": 3, "candidates": 3, "rerank": "matching"}, "answers are not reranked by matching; leave out rerank"),
-        ({"name_sure_labels": 0.9}, "answers name no sure labels; leave out name_sure_labels"),
+        ({"name_sure_labels": 0.9}, "answers do not depend on labels; leave out name_sure_labels"),
+        ({"label_weight": 0.2}, "answers do not depend on labels; leave out label_weight"),
     ],
 )
 def test_an_option_of_captions_alone_is_refused(answering: Checkpoint, options: Any, message: str) -> None:

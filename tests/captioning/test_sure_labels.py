@@ -198,7 +198,7 @@ def test_the_option_reaches_the_search(naming: Checkpoint, data: Data, monkeypat
 
 
 def test_a_captioner_without_labels_is_refused(checkpoint: Checkpoint) -> None:
-    with pytest.raises(UsageError, match="predicts no labels, so it cannot name sure ones; leave name_sure_labels out"):
+    with pytest.raises(UsageError, match="predicts no labels; leave name_sure_labels out"):
         generate(checkpoint, [], NET)
 
 

@@ -49,6 +49,7 @@ SET: dict[str, Any] = {  # a value of every option that differs from its default
     "repetition_penalty": 1.5,
     "no_repeat_ngram": 2,
     "language": "en",
+    "label_weight": 0.5,
     "name_sure_labels": 0.5,
     "check_colour": True,
     "unsure": 0.5,

@@ -153,6 +153,7 @@ def test_what_cannot_be_explained(make: Make, photo: Image.Image) -> None:
     for options, message in (
         ({"candidates": 3, "rerank": "matching"}, "has no matching head"),
         ({"name_sure_labels": 0.9}, "predicts no labels"),
+        ({"label_weight": 0.2}, "predicts no labels; leave label_weight out"),
     ):
         with pytest.raises(UsageError, match=message):
             pipe.explain(photo, **options)
