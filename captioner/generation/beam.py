@@ -33,7 +33,7 @@ def beam_search(writing: Writing, text: TextConfig, config: GenerationConfig, st
                 ..., None
             ]  # (B, 1, 1): all groups start from the same prefix
         taken = torch.zeros_like(log_probs[:, 0]) if config.groups > 1 else None  # (B, V) choices of earlier groups
-        parents, tokens, totals = [], [], []
+        parents, tokens, totals, bounds, gains = [], [], [], [], writing.most_gain()
         for group in range(config.groups):
             first = group * width if step > 1 else 0
             part = log_probs[:, first : first + width]  # (B, 1 or K, V)
@@ -54,21 +54,19 @@ def beam_search(writing: Writing, text: TextConfig, config: GenerationConfig, st
             parents.append(first + parent.gather(1, order))
             tokens.append(token.gather(1, order))
             totals.append(best)
+            bounds.append((best + gains.gather(1, parents[-1])).amax(1))
             if taken is not None:
                 taken = taken.scatter_add(1, tokens[-1], (best != -torch.inf).to(taken.dtype))
         del log_probs, part, taken  # (B, G * K, V) each: free them before the next step's
         if step == steps:
             break
         sums = torch.stack(totals, dim=1)  # (B, G, K)
-        heads = sums[..., 0].tolist()
-        lengths, gains = (begun + step, begun + steps), writing.most_gain()
+        heads = torch.stack(bounds, dim=1).tolist()  # the most that sums can become
+        lengths = begun + step, begun + steps
         going = [
             row
             for row, image in enumerate(alive)
-            if any(
-                may_improve(groups[g][image], heads[row][g] + gains[row], lengths, width, config)
-                for g in range(config.groups)
-            )
+            if any(may_improve(groups[g][image], heads[row][g], lengths, width, config) for g in range(config.groups))
         ]
         if not going:
             break
@@ -98,7 +96,7 @@ def insert(hypotheses: list[Hypothesis], caption: Hypothesis, most: int) -> None
 def may_improve(
     hypotheses: list[Hypothesis], best: float, lengths: tuple[int, int], width: int, config: GenerationConfig
 ) -> bool:
-    """Return whether a running beam with the sum ``best`` can still enter the finished ``hypotheses`` of its image.
+    """Return whether running beams of at most the sum ``best`` can still enter the finished ``hypotheses`` of an image.
 
     ``lengths``: the running beams' current and maximum length in tokens, including a prefix.
     """

@@ -185,7 +185,7 @@ def constrained_search(
         log_probs = writing.next()  # (B, 1 or K, V)
         sums = to_sum_precision(writing.log_probs.sum(-1)) if sums is None else sums
         likely = _likely(log_probs, sums, width)
-        going, chosen, gains = [], [], writing.most_gain()
+        going, chosen, gains = [], [], writing.most_gain().tolist()
         for row, image in enumerate(alive):
             checklist = checklists[image]
             running: list[_Candidate] = []
@@ -202,7 +202,8 @@ def constrained_search(
                     insert(hypotheses[image], caption, width)
             beams = _allocated(running, checklist, width)
             lengths = before + step, before + steps
-            if beams and may_improve(hypotheses[image], beams[0].total + gains[row], lengths, width, config):
+            bound = max((c.total + gains[row][c.parent] for c in beams), default=-math.inf)
+            if beams and may_improve(hypotheses[image], bound, lengths, width, config):
                 going.append(row)
                 chosen.append(beams)
         if not going:

@@ -7,8 +7,9 @@ the score of a second model.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -20,12 +21,41 @@ from captioner.text import CaptionTokenizer
 STRONGEST = 3.0  # most log-odds of a label, above or below 0
 
 
+FACTOR = 1_000_003  # of the keys that find a spelling among others
+
+
 @dataclass(frozen=True)
 class Spellings:
-    """Labels in L tokens each."""
+    """Labels in L tokens each, in the order of their keys."""
 
     tokens: Tensor  # (M, L)
     labels: Tensor  # (M,), indices of labels
+
+    @classmethod
+    def of(cls, forms: Mapping[tuple[int, ...], int]) -> Spellings:
+        """Return the spellings of ``forms``, which map tokens to the index of their label."""
+        tokens = torch.tensor(list(forms), device="cpu")
+        order = _keys(tokens).argsort()
+        return cls(tokens[order], torch.tensor(list(forms.values()), device="cpu")[order])
+
+    @cached_property
+    def keys(self) -> Tensor:
+        """A number (M,) for each spelling, ascending."""
+        return _keys(self.tokens)
+
+    def named(self, windows: Tensor) -> Tensor:
+        """Return the label (...) of each of the ``windows`` (..., L) of tokens; -1 for none."""
+        place = torch.searchsorted(self.keys, _keys(windows)).clamp(max=len(self.keys) - 1)
+        same = (windows == self.tokens[place]).all(-1)
+        return torch.where(same, self.labels[place], -1)
+
+
+def _keys(windows: Tensor) -> Tensor:
+    """Return a number (...) for each of the ``windows`` (..., L), equal for equal tokens."""
+    keys = windows[..., 0]
+    for place in range(1, windows.shape[-1]):
+        keys = keys * FACTOR + windows[..., place]  # it may wrap around
+    return keys
 
 
 @dataclass(frozen=True)
@@ -61,8 +91,7 @@ class LabelWords:
         for spellings in self.longer:
             length = spellings.tokens.shape[1]
             if tokens.shape[1] >= length:
-                same = (tokens.unfold(1, length, 1)[:, :, None] == spellings.tokens).all(-1)  # (N, T - L + 1, M)
-                label = torch.where(same, spellings.labels, -1).amax(-1)
+                label = spellings.named(tokens.unfold(1, length, 1))  # (N, T - L + 1)
                 found[:, length - 1 :] = torch.where(label >= 0, label, found[:, length - 1 :])
         found[:, :-1].masked_fill_(self.goes_on[tokens[:, 1:]], self.count)
         return found
@@ -86,10 +115,7 @@ def label_words(labels: tuple[str, ...], tokenizer: CaptionTokenizer) -> LabelWo
                 longer.setdefault(len(after), {})[tuple(after)] = number
             if len(first) == 1:
                 initial[first] = number
-    spellings = [
-        Spellings(torch.tensor(list(forms), device="cpu"), torch.tensor(list(forms.values()), device="cpu"))
-        for _, forms in sorted(longer.items())
-    ]
+    spellings = [Spellings.of(forms) for _, forms in sorted(longer.items())]
     goes_on = [bool(piece) and not ends for piece, ends in zip(tokenizer.pieces, word_ends(tokenizer), strict=True)]
     return LabelWords(none, inside, initial, tuple(spellings), torch.tensor(goes_on, device="cpu"))
 

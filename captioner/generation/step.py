@@ -101,9 +101,9 @@ class Writing:
             processed = process(processed, tokens.flatten(0, 1))
         return processed.view_as(log_probs)
 
-    def most_gain(self) -> list[float]:
-        """Return the most that the labels' bias can still add to a caption of each image."""
-        return [0.0] * self.images if self.labels is None else self.labels.most(self.tokens).amax(1).tolist()
+    def most_gain(self) -> Tensor:
+        """Return the most (B, K) that the labels' bias can still add to each caption."""
+        return self.tokens.new_zeros(self.tokens.shape[:2]) if self.labels is None else self.labels.most(self.tokens)
 
     def advance(self, parents: Tensor, tokens: Tensor) -> None:
         """Let caption k of image b continue caption ``parents[b, k]`` with ``tokens[b, k]``; both (B, K')."""
