@@ -14,6 +14,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from captioner.captioning import labels
 from captioner.captioning.batches import NOTHING_FITS, caption_memory, encode, in_batches, pixels_of
 from captioner.config import GenerationConfig
 from captioner.data.images import ImageSource
@@ -71,7 +72,7 @@ def answer_questions(
     require_questions(checkpoint)
     if config.rerank == "matching":
         raise UsageError("answers are not reranked by matching; leave out rerank, or choose another one")
-    for option in ("label_weight", "name_sure_labels"):
+    for option in labels.OPTIONS:
         if getattr(config, option) not in (0, getattr(checkpoint.generation, option)):  # its own is for captions
             raise UsageError(f"answers do not depend on labels; leave out {option}")
     _check(checkpoint, questions, captions)

@@ -21,7 +21,7 @@ from captioner.errors import CaptionerError, DeviceMemoryError, ImageError, unwr
 from captioner.generation.hypothesis import Hypothesis
 from captioner.generation.refine import refine
 from captioner.generation.rerank import ordered, rerank
-from captioner.generation.rules import compile_rules
+from captioner.generation.rules import Rules, compile_rules
 from captioner.generation.sample import content_seed
 from captioner.generation.search import one_by_one, search
 from captioner.inference import AnyCheckpoint
@@ -169,8 +169,7 @@ def caption_memory(
     satisfies the rules gets an empty list. ``labels`` (B, G) are the log-odds of the labels, if the captioner has a
     labeller, for ``config.label_weight`` and ``config.name_sure_labels``.
     """
-    bias = label_bias(checkpoint, labels, config)
-    rules = replace(compile_rules(config, checkpoint.tokenizer), labels=bias)
+    rules = _rules(checkpoint, labels, config)
     seeds = [content_seed(image, config.sampling.seed) for image in seeing] if config.sampling else None
     decoder, tokenizer = checkpoint.model.decoder, checkpoint.tokenizer
     hypotheses = search(decoder, memory, checkpoint.config.text, config, rules=rules, seeds=seeds)
@@ -201,9 +200,13 @@ def stream_tokens(checkpoint: AnyCheckpoint, image: ImageSource, config: Generat
     seed = content_seed(pixels, config.sampling.seed) if config.sampling else 0
     with torch.inference_mode():
         encoded = encode(checkpoint, [pixels])
-        memory, bias = checkpoint.model.remember(encoded), label_bias(checkpoint, encoded.labels, config)
-    rules = replace(compile_rules(config, checkpoint.tokenizer), labels=bias)
+        memory, rules = checkpoint.model.remember(encoded), _rules(checkpoint, encoded.labels, config)
     return one_by_one(checkpoint.model.decoder, memory, checkpoint.config.text, config, rules=rules, seed=seed)
+
+
+def _rules(checkpoint: AnyCheckpoint, labels: Tensor | None, config: GenerationConfig) -> Rules:
+    """Compile the rules of ``config``, with the bias toward the labels of B images by their log-odds (B, G)."""
+    return replace(compile_rules(config, checkpoint.tokenizer), labels=label_bias(checkpoint, labels, config))
 
 
 @torch.inference_mode()

@@ -13,6 +13,7 @@ from captioner.inference import AnyCheckpoint
 from captioner.text.neutral import every_language
 
 LANGUAGE = "en"  # labels are English nouns
+OPTIONS = ("label_weight", "name_sure_labels")  # of generation, which need a labeller
 LEAST_PROBABLE = 0.25  # a label below it is more often wrong than right
 
 
@@ -44,7 +45,7 @@ def labels_of(
 
 def require_labels(checkpoint: AnyCheckpoint, config: GenerationConfig) -> None:
     """Raise ``UsageError`` for a captioner without a labeller if ``config`` needs one."""
-    used = [option for option in ("label_weight", "name_sure_labels") if getattr(config, option)]
+    used = [option for option in OPTIONS if getattr(config, option)]
     if used and checkpoint.config.labels is None:
         raise UsageError(
             f"{checkpoint.source or 'this captioner'} predicts no labels; leave {' and '.join(used)} out, or train a "

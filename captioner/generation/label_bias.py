@@ -19,8 +19,6 @@ from captioner.metrics.nouns import plural
 from captioner.text import CaptionTokenizer
 
 STRONGEST = 3.0  # most log-odds of a label, above or below 0
-
-
 FACTOR = 1_000_003  # of the keys that find a spelling among others
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from captioner.config import GenerationConfig, TextConfig
 from captioner.generation.hypothesis import Hypothesis, hypothesis_of
 from captioner.generation.rules import NO_RULES, Rules
+from captioner.generation.step import processed
 from captioner.models.decoder import Decoder, ImageMemory
 
 LOGITS_AT_ONCE = 1 << 27  # half a gigabyte in fp32
@@ -76,11 +77,7 @@ def _judged(decoder: Decoder, memory: ImageMemory, tokens: Tensor, rules: Rules)
     ranked = own.clone()
     if rules.processors or rules.labels is not None:
         for place in range(len(rules.prefix), targets.shape[1]):
-            processed = log_probs[:, place]
-            if rules.labels is not None:
-                past = tokens[..., 1 : 1 + place]  # (B, K, T)
-                processed = rules.labels.biased(processed.view(*past.shape[:2], -1), past).flatten(0, 1)
-            for process in rules.processors:
-                processed = process(processed, targets[:, :place])
-            ranked[:, place] = processed.gather(1, targets[:, place, None]).squeeze(1)
+            step = log_probs[:, place].unflatten(0, tokens.shape[:2])  # (B, K, V)
+            ruled = processed(step, tokens[..., 1 : 1 + place], rules.processors, rules.labels)
+            ranked[:, place] = ruled.flatten(0, 1).gather(1, targets[:, place, None]).squeeze(1)
     return own.view(*tokens.shape[:2], -1), ranked.view(*tokens.shape[:2], -1)

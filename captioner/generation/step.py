@@ -34,6 +34,15 @@ def best_continuations(log_probs: Tensor, sums: Tensor, count: int) -> tuple[Ten
     return place // each.shape[-1], token.flatten(1).gather(1, place), totals
 
 
+def processed(log_probs: Tensor, tokens: Tensor, processors: Sequence[Processor], labels: LabelBias | None) -> Tensor:
+    """Apply the labels' bias and the processors to ``log_probs`` (B, K, V) after captions ``tokens`` (B, K, T)."""
+    biased = log_probs if labels is None else labels.biased(log_probs, tokens)
+    result = biased.flatten(0, 1)  # (N, V)
+    for process in processors:
+        result = process(result, tokens.flatten(0, 1))
+    return result.view_as(log_probs)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Start:
     """The captions to generate for each image.
@@ -94,12 +103,8 @@ class Writing:
         return self.processed(self._model, self.tokens)
 
     def processed(self, log_probs: Tensor, tokens: Tensor) -> Tensor:
-        """Apply the labels' bias and the processors to ``log_probs`` (B, K, V) after captions ``tokens`` (B, K, T)."""
-        biased = log_probs if self.labels is None else self.labels.biased(log_probs, tokens)
-        processed = biased.flatten(0, 1)  # (N, V)
-        for process in self.processors:
-            processed = process(processed, tokens.flatten(0, 1))
-        return processed.view_as(log_probs)
+        """Apply the rules of this search to ``log_probs`` (B, K, V) after captions ``tokens`` (B, K, T)."""
+        return processed(log_probs, tokens, self.processors, self.labels)
 
     def most_gain(self) -> Tensor:
         """Return the most (B, K) that the labels' bias can still add to each caption."""

@@ -44,7 +44,7 @@ def same_logits(
         wanted = theirs(pixel_values=pixels, **{name: tokens}).logits
         found = ours(tokens[:, None], pixels).logits[:, 0]
     assert wanted.std() > 0.5  # far from flat, or agreement would prove little
-    torch.testing.assert_close(found, wanted, atol=3e-5, rtol=1e-5)
+    torch.testing.assert_close(found, wanted, atol=3e-5, rtol=0)
 
 
 def tokenizer_json(size: int) -> str:
